@@ -1,0 +1,338 @@
+"""The command line: parse, call one function, print."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from search.rank import Progress
+
+app = typer.Typer(
+    name="formats",
+    help="Which 6- to 8-bit number format should a training chip use? Rank formats on a pretrained network, without training.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+bench = typer.Typer(help="Time the emulator and quantized gradients on this machine.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+INTERRUPTED = 130
+BAD_INPUT = 2
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="resnet18, package.module:function or file.py:function")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")]
+ForceOption = Annotated[bool, typer.Option("--force", help="replace an existing output")]
+MinibatchesOption = Annotated[int | None, typer.Option(help="mini-batches that all formats share")]
+BatchSizeOption = Annotated[int | None, typer.Option(help="examples a mini-batch; default: the workload's")]
+EffectsOption = Annotated[str, typer.Option(help="comma-separated: E (errors), A (activations), AE (both)")]
+ExactOption = Annotated[list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")]
+TwoTermsOption = Annotated[bool, typer.Option("--two-terms/--one-term", help="round inputs and last errors in two terms")]
+BitsOption = Annotated[int | None, typer.Option(help="only formats of this width: 8, 7 or 6")]
+FamilyOption = Annotated[str | None, typer.Option(help="only this family: INT, FP, tapered or BM")]
+MaxBinadesOption = Annotated[int | None, typer.Option(help="only formats of at most this many binades")]
+
+
+def _split(text: str) -> list[str]:
+    """Names between commas; the commas inside a written-out profile or BM<e,m> stay."""
+    parts: list[str] = []
+    for piece in text.split(","):
+        last = parts[-1] if parts else ""
+        inside = last.lower().startswith("profile:") and piece[:1].isdigit()
+        if inside or ("<" in last and ">" not in last):
+            parts[-1] += "," + piece
+        else:
+            parts.append(piece.strip())
+    return [part for part in parts if part]
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A function that shows a ranking's progress, with the time left, on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bar.add_task(progress.stage.value, total=progress.total)
+            bar.update(tasks[progress.stage], completed=progress.done)
+
+        yield show
+
+
+def _print(value: object) -> None:
+    """To standard output; a table keeps its width where that is a file or a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(value, markup=False, highlight=False)
+
+
+@app.command("list")
+def list_formats(
+    bits: BitsOption = None,
+    family: FamilyOption = None,
+    max_binades: MaxBinadesOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """List the 498 formats of the catalogue.
+
+    Examples: formats list --bits 8 --family FP · formats list --json
+    """
+    import json
+
+    import formats
+    from formats.profile import written
+
+    chosen = [f for f in formats.catalogue(bits, family) if max_binades is None or f.binades <= max_binades]
+    if as_json:
+        rows = [
+            {"name": f.name, "bits": f.bits, "family": f.family, "granularity": f.granularity, "binades": f.binades, "profile": f.profile}
+            for f in chosen
+        ]
+        typer.echo(json.dumps(rows))
+        return
+    from reports.tables import plain
+
+    headers = [("format", "left"), ("bits", "right"), ("family", "left"), ("granularity", "left"), ("binades", "right"), ("profile", "left")]
+    lines = [[f.name, str(f.bits), f.family, f.granularity, str(f.binades), written(f.profile)] for f in chosen]
+    _print(plain(None, headers, lines))
+    _print(f"{len(chosen)} formats")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="FP134, INT8, T8.5x3@2, BM43, profile:8:4x2,5x3,4x7,3,2,1, ...")],
+    top: Annotated[int, typer.Option(help="top exponent T at which values are shown")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Show a format: profile, range, values and codes.
+
+    Examples: formats show FP134 · formats show T8.5x3@2 --top 3 --json
+    """
+    import json
+
+    import formats
+    from formats.describe import describe, rows_of_values
+
+    format = formats.get(name)
+    assert isinstance(format, formats.ProfileFormat)
+    facts, values = describe(format, top), rows_of_values(format, top)
+    if as_json:
+        typer.echo(json.dumps(facts | {"values": [{"code": code, "value": value} for code, _, value in values]}))
+        return
+    from reports.tables import plain
+
+    _print(plain(format.name, [("", "left"), ("", "left")], [[key.replace("_", " "), str(value)] for key, value in facts.items()]))
+    _print(plain(f"positive values at T = {top}", [("code", "left"), ("bits", "left"), ("value", "right")], [[f"0x{c:02X}", b, f"{v:.9g}"] for c, b, v in values]))
+
+
+@app.command()
+def points(model: ModelOption, exact: ExactOption = None) -> None:
+    """List where a model's data flow is quantized, what has no point, and what is kept exact.
+
+    Example: formats points --model resnet18
+    """
+    from predictor.points import list_points
+    from reports.tables import plain
+    from workloads import load
+
+    listed, skipped = list_points(load(model), exact or ())
+    headers = [("point", "right"), ("layer", "left"), ("operation", "left"), ("shape", "left"), ("", "left")]
+    _print(plain(f"{model}: points", headers, listed))
+    _print(plain("no point", [("layer", "left"), ("operation", "left"), ("shape", "left"), ("why", "left")], skipped))
+    _print(f"{len(listed)} points")
+
+
+@app.command()
+def measure(
+    model: ModelOption,
+    formats: Annotated[str, typer.Option("--formats", "-f", help="comma-separated names; ACTIVATION+ERROR is a pair")],
+    effects: EffectsOption = "E,A,AE",
+    minibatches: MinibatchesOption = 4,
+    batch_size: BatchSizeOption = None,
+    scope: Annotated[str, typer.Option(help="all, first, layers, or a parameter's name")] = "all",
+    exact: ExactOption = None,
+    two_terms: TwoTermsOption = True,
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Measure the angles of some formats exactly.
+
+    Examples: formats measure -m resnet18 -f FP134,FP143 · formats measure -m mine.py:net -f FP143+FP152 --scope layers
+    """
+    from predictor import measure as measure_angles
+    from reports import results, tables
+    from workloads import load
+
+    if output is not None:
+        results.check_output(output, results.ENDINGS, force)
+    names = _split(formats)
+    found = measure_angles(
+        load(model), names, _split(effects), minibatches, batch_size=batch_size, scopes=[scope], exact=exact or (), two_terms=two_terms
+    )
+    _print(tables.measurement(found))
+    if output is not None:
+        results.write(found, output, {"workload": model, "formats": names, "minibatches": minibatches, "batch_size": batch_size})
+        _print(f"wrote {output}")
+
+
+@app.command()
+def rank(
+    model: ModelOption,
+    formats: Annotated[str | None, typer.Option("--formats", "-f", help="comma-separated names instead of the whole catalogue")] = None,
+    bits: BitsOption = None,
+    family: FamilyOption = None,
+    max_binades: MaxBinadesOption = None,
+    effects: EffectsOption = "E,A,AE",
+    by: Annotated[str | None, typer.Option(help="the effect that orders the table; default: AE")] = None,
+    minibatches: Annotated[int | None, typer.Option(help="mini-batches that all formats share; default: 4, or all with --exhaustive")] = None,
+    batch_size: BatchSizeOption = None,
+    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="measure every format, not only the promising ones")] = False,
+    time_budget: Annotated[float | None, typer.Option(help="seconds after which measuring stops with what it has")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")] = False,
+    exact: ExactOption = None,
+    two_terms: TwoTermsOption = True,
+    top: Annotated[int, typer.Option(help="rows of the table to print")] = 20,
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Rank formats by how little they turn a pretrained network's weight gradient.
+
+    Every format is screened; the 40 best, all named formats and all block minifloats are measured exactly; the rest are predicted and
+    marked ~. Ctrl-C keeps what was measured.
+
+    Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16
+    """
+    from reports import results, tables
+    from search.rank import DEFAULT_MINIBATCHES, choose, plan
+    from search.rank import rank as rank_formats
+    from workloads import load
+
+    if output is not None:
+        results.check_output(output, results.ENDINGS, force)
+    chosen = choose(None if formats is None else _split(formats), bits, family, max_binades)
+    wanted = _split(effects)
+    if minibatches is None and not exhaustive:
+        minibatches = DEFAULT_MINIBATCHES
+    workload = load(model)
+    if dry_run:
+        planned = plan(workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive)
+        _print(
+            f"{model}: {planned.points} points; {planned.candidates} formats, {planned.measured} to measure on {planned.minibatches} mini-batches "
+            f"({planned.gradients} quantized gradients), {planned.predicted} to predict; about {planned.seconds / 60:.1f} minutes"
+        )
+        return
+    with _progress() as show:
+        found = rank_formats(
+            workload,
+            chosen,
+            effects=wanted,
+            by=by,
+            minibatches=minibatches,
+            batch_size=batch_size,
+            exhaustive=exhaustive,
+            time_budget=time_budget,
+            exact=exact or (),
+            two_terms=two_terms,
+            progress=show,
+        )
+    if output is not None:
+        results.write(found.table, output, found.settings)
+    s = found.settings
+    title = f"{model}: {s['candidates']} formats by the angle of {found.by}; {s['measured']} measured on {s['minibatches']} mini-batches"
+    _print(tables.ranking(found.table, top, title))
+    _print("angles: mean ± 95% half-width over mini-batches; ~ predicted; equal ranks are ties")
+    if not found.complete:
+        reason = "the time budget" if time_budget is not None and s["seconds"] >= time_budget else "an interrupt"
+        _print(f"ended early by {reason}: {s['measurements']} of {s['measured'] * s['minibatches']} measurements were made and are kept")
+    if output is not None:
+        _print(f"wrote {output} and {results.sidecar_of(output)}")
+    if not found.complete and (time_budget is None or s["seconds"] < time_budget):
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def plot(
+    result: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="a .png or .svg; default: beside the ranking")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Draw the angle of E against the angle of A for all formats of a ranking.
+
+    Examples: formats plot ranking.csv · formats plot ranking.parquet -o angles.svg
+    """
+    from reports import plots, results
+
+    target = output if output is not None else result.with_suffix(".png")
+    table = results.read(result, plots.PLOT_COLUMNS)
+    results.check_output(target, plots.ENDINGS, force)
+    plots.save(plots.error_against_activation(table, f"{result.stem}: {len(table)} formats"), target)
+    _print(f"wrote {target}")
+
+
+@bench.command("emulator")
+def bench_emulator(
+    elements: Annotated[int, typer.Option(help="float32 numbers in the array")] = 1 << 24,
+    repeats: Annotated[int, typer.Option(help="counted runs; the median is printed")] = 7,
+    format: Annotated[str, typer.Option(help="the format of this project to time")] = "FP134",
+) -> None:
+    """Time rounding against a copy, ml_dtypes, qtorch and torch's float8, with one and two threads, in one run.
+
+    Example: formats bench emulator
+    """
+    from formats.bench import run as run_bench
+    from reports.tables import plain
+
+    headers = [("what", "left"), ("threads", "right"), ("ns an element", "right"), ("x copy", "right"), ("GB/s", "right")]
+    _print(plain(f"rounding {elements} float32 to 8 bits, median of {repeats}", headers, run_bench(elements, repeats, format)))
+
+
+@bench.command("gradient")
+def bench_gradient(
+    model: ModelOption = "resnet18",
+    format: Annotated[str, typer.Option(help="the format that quantizes data flow")] = "FP134",
+    batch_size: Annotated[int, typer.Option(help="examples a mini-batch")] = 128,
+    repeats: Annotated[int, typer.Option(help="counted runs; the median is printed")] = 5,
+) -> None:
+    """Time a quantized gradient (AE) against the full-precision one, in one run.
+
+    Example: formats bench gradient
+    """
+    from predictor.bench import run as run_bench
+    from reports.tables import plain
+    from workloads import load
+
+    _print(plain(f"{model}, batch {batch_size}, median of {repeats}", [("what", "left"), ("seconds", "right"), ("x full precision", "right")], run_bench(load(model), format, batch_size, repeats)))
+
+
+def run() -> None:
+    """The console script: errors in what the user gave are one line and exit code 2."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        message = " ".join(str(error).split())
+        typer.echo(f"error: {message}", err=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    run()

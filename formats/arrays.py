@@ -1,0 +1,124 @@
+"""numpy arrays and torch tensors of any shape and stride, as the (batch, rows, columns) float arrays that the kernel reads."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formats.scale import Granularity, Grouping, Scale, group
+
+if TYPE_CHECKING:
+    import torch
+
+# A tile of an array that has one scale: small enough to share among threads, long enough to hide the cost of a call.
+FLAT_TILE = 1 << 14
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether x is a torch tensor; torch is not loaded to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, getattr(torch, "Tensor", ()))
+
+
+def to_float(x: Any) -> NDArray[Any]:
+    """x as a float32 or float64 array that shares memory where it can; every other floating type becomes float32, exactly."""
+    if is_tensor(x):
+        return _tensor_to_float(x)
+    array = np.asarray(x)
+    if array.dtype in (np.float32, np.float64) and array.dtype.isnative:
+        return array
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
+        return array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32)
+    if array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    raise TypeError(f"an array of {array.dtype} was given; float32, float64, float16 and bfloat16 can be rounded")
+
+
+def _tensor_to_float(x: torch.Tensor) -> NDArray[Any]:
+    import torch
+
+    if x.device.type != "cpu":
+        raise ValueError(f"a tensor on {x.device} was given; tensors on cpu can be rounded")
+    if x.layout is not torch.strided:
+        raise TypeError(f"a tensor of layout {x.layout} was given; strided tensors can be rounded")
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"a tensor of {x.dtype} was given; float32, float64, float16 and bfloat16 can be rounded")
+    return x.detach().resolve_neg().numpy()
+
+
+def _dense_order(x: NDArray[Any]) -> list[int] | None:
+    """The order of axes in which x lies in memory without gaps; None where it does not."""
+    order = sorted(range(x.ndim), key=lambda axis: (-x.strides[axis], x.shape[axis] == 1))
+    return order if x.transpose(order).flags.c_contiguous else None
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """x and its result as (batch, rows, columns), columns side by side in memory.
+
+    result: the array of x's shape whose memory `out` is. transposed: rows and columns changed places, with those of the tiles.
+    """
+
+    x: NDArray[Any]
+    out: NDArray[Any]
+    result: NDArray[Any]
+    grouping: Grouping
+    tile: tuple[int, int]
+    transposed: bool
+
+    @property
+    def tiles(self) -> tuple[int, int, int]:
+        """Tiles of the (batch, rows, columns) that the kernel sees."""
+        _, rows, columns = self.x.shape
+        return (self.x.shape[0], -(-rows // self.tile[0]), -(-columns // self.tile[1]))
+
+    def tops(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Top exponents of the group shape, one per tile of the kernel's view."""
+        if self.grouping.groups == ():
+            return np.broadcast_to(values.reshape(1, 1, 1), self.tiles)
+        per_tile = self.grouping.per_tile(values)
+        return per_tile.swapaxes(1, 2) if self.transposed else per_tile
+
+    def per_group(self, largest: NDArray[Any]) -> NDArray[Any]:
+        """The largest of each group from the largest of each tile of the kernel's view."""
+        if self.grouping.groups == ():
+            return np.asarray(largest.max(initial=0))
+        return self.grouping.per_group(largest.swapaxes(1, 2) if self.transposed else largest)
+
+
+def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None) -> Tiled:
+    """Lay out x (float32 or float64) for the kernel, and memory for its result: `out` where its layout is x's, else new."""
+    grouping = group(scale, x.shape)
+    order = _dense_order(x)
+    if order is None:
+        x = np.ascontiguousarray(x).reshape(x.shape)
+        order = list(range(x.ndim))
+    fits = out is not None and out.shape == x.shape and out.strides == x.strides and out.dtype == x.dtype
+    result = out if out is not None and fits else np.empty_like(x)
+    if scale.per is Granularity.TENSOR:
+        flat, flat_out = x.transpose(order).reshape(1, 1, -1), result.transpose(order).reshape(1, 1, -1)
+        return Tiled(flat, flat_out, result, grouping, (1, FLAT_TILE), False)
+    try:
+        image = np.reshape(x, grouping.shape, copy=False)
+        image_out = np.reshape(result, grouping.shape, copy=False)
+    except ValueError:
+        # The three dimensions are not views of this memory order.
+        image = np.ascontiguousarray(x).reshape(grouping.shape)
+        result = np.empty(x.shape, x.dtype)
+        image_out = result.reshape(grouping.shape)
+    step = x.itemsize
+    if image.shape[2] > 1 and image.strides[2] != step:
+        if image.strides[1] != step:
+            image = np.ascontiguousarray(image)
+            result = np.empty(x.shape, x.dtype)
+            image_out = result.reshape(grouping.shape)
+        else:
+            image, image_out = image.swapaxes(1, 2), image_out.swapaxes(1, 2)
+            return Tiled(image, image_out, result, grouping, grouping.tile[::-1], True)
+    return Tiled(image, image_out, result, grouping, grouping.tile, False)

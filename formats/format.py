@@ -1,0 +1,301 @@
+"""What a number format is to the rest of the project, and the formats that a precision profile describes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from formats import profile as profiles
+from formats.arrays import Tiled, is_tensor, tile, to_float
+from formats.codes import Codes
+from formats.profile import Profile
+from formats.scale import Granularity, Scale, group
+
+Top = int | NDArray[np.int64] | None
+
+
+@runtime_checkable
+class Format(Protocol):
+    """All that ranking and training ask of a number format; any object with these can stand for one.
+
+    name: what tables print. digest: a string that changes whenever the rounding does. round: an array or tensor in, one of the same
+    shape and kind out.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def round(self, x: Any, /) -> Any: ...
+
+
+class Family(StrEnum):
+    """The families of the catalogue, and what lies outside them."""
+
+    INT = "INT"
+    FP = "FP"
+    TAPERED = "tapered"
+    BLOCK_MINIFLOAT = "BM"
+    CUSTOM = "custom"
+
+
+@dataclass(frozen=True)
+class ProfileFormat:
+    """A sign-magnitude format given by its precision profile, and the rule for its scale.
+
+    Equal by content: two formats that round and encode alike are equal, whatever they are called.
+    """
+
+    profile: Profile
+    bits: int
+    scale: Scale = Scale()
+    name: str = field(default="", compare=False)
+    family: Family = field(default=Family.CUSTOM, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "profile", profiles.check(self.profile))
+        if not isinstance(self.bits, int) or not 2 <= self.bits <= 16:
+            raise ValueError(f"{self.bits!r} bits: 2 to 16 are allowed")
+        count, room = profiles.magnitude_count(self.profile), 1 << (self.bits - 1)
+        if count > room:
+            raise ValueError(
+                f"the profile {profiles.written(self.profile)} has {count} magnitudes, zero included; "
+                f"{self.bits} bits hold {room}"
+            )
+
+    # What the format is.
+
+    @property
+    def binades(self) -> int:
+        """Number of binades that hold values."""
+        return len(self.profile)
+
+    @property
+    def granularity(self) -> Granularity:
+        """What shares one scale: tensor, channel or block."""
+        return self.scale.per
+
+    @property
+    def spare_codes(self) -> int:
+        """Codes of each sign that stand for no value; that of minus zero is not counted."""
+        return (1 << (self.bits - 1)) - profiles.magnitude_count(self.profile)
+
+    @property
+    def two_complement(self) -> bool:
+        """Whether codes are two's complement integers (fixed point) rather than sign and magnitude index."""
+        return self.profile == profiles.fixed(self.bits)
+
+    @cached_property
+    def digest(self) -> str:
+        """A stable fingerprint of everything that decides how this format rounds and encodes."""
+        content = json.dumps([self.profile, self.bits, asdict(self.scale)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @cached_property
+    def top_range(self) -> tuple[int, int]:
+        """Smallest and largest top exponent at which all values are float32 numbers that the scale's field can hold."""
+        low, high = profiles.top_range(self.profile)
+        if self.scale.exponent_field is not None:
+            low, high = max(low, self.scale.exponent_field[0]), min(high, self.scale.exponent_field[1])
+        return low, high
+
+    def with_scale(self, scale: Scale) -> ProfileFormat:
+        """The same grid with another rule for the scale."""
+        from formats.names import name_and_family
+
+        name, family = name_and_family(self.profile, self.bits, scale)
+        return replace(self, scale=scale, name=name, family=family)
+
+    def max(self, top: int = 0) -> float:
+        """The largest value at top exponent `top`."""
+        return float(self.magnitudes(top)[-1])
+
+    def min_positive(self, top: int = 0) -> float:
+        """The smallest positive value at top exponent `top`."""
+        return float(np.ldexp(1.0, top - self.binades + 1))
+
+    def magnitudes(self, top: int = 0) -> NDArray[np.float64]:
+        """All magnitudes at top exponent `top`, ascending, zero first, exact; index i is magnitude index i of the codes."""
+        return np.ldexp(self._magnitudes, top)
+
+    @cached_property
+    def _magnitudes(self) -> NDArray[np.float64]:
+        parts = [np.zeros(1)]
+        for d in reversed(range(self.binades)):
+            p = self.profile[d]
+            parts.append(np.ldexp(np.arange(1 << (p - 1), 1 << p, dtype=np.float64), 1 - p - d))
+        return np.concatenate(parts)
+
+    @cached_property
+    def _grid(self) -> NDArray[np.int64]:
+        from formats import kernel
+
+        return kernel.describe(self.profile, (1 << self.profile[0]) - 1)
+
+    # The scale.
+
+    def find_top(self, x: Any) -> NDArray[np.int64]:
+        """The top exponent that the scale rule picks for each group of x: an int64 array of the group shape."""
+        return self._find_top(tile(to_float(x), self.scale))
+
+    def _find_top(self, tiled: Tiled) -> NDArray[np.int64]:
+        from formats import kernel
+
+        largest = tiled.per_group(kernel.largest_of_tiles(tiled.x, tiled.tile, tiled.tiles))
+        # frexp is exact, subnormal numbers included; it says 0 for zero, which the rule says too.
+        _, exponent = np.frexp(largest.astype(np.float64))
+        top = np.where(largest > 0, exponent.astype(np.int64) - 1 + self.scale.headroom, 0)
+        return np.clip(top, *self.top_range)
+
+    def _check_top(self, top: ArrayLike, groups: tuple[int, ...]) -> NDArray[np.int64]:
+        given = np.asarray(top)
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"top is {top!r}; a whole number, an array of them or None is needed")
+        if given.shape not in ((), groups):
+            raise ValueError(f"top has shape {given.shape}; for this array it is a number or has shape {groups}")
+        low, high = self.top_range
+        if given.size and (given.min() < low or given.max() > high):
+            raise ValueError(
+                f"top {int(given.min() if given.min() < low else given.max())} is outside {low} to {high}, "
+                f"where all values of {self.name} are float32 numbers"
+            )
+        return np.array(np.broadcast_to(given.astype(np.int64), groups))
+
+    # Rounding and codes.
+
+    def round(self, x: Any, /, *, top: Any = None, out: Any = None, keep_infinities: bool = False) -> Any:
+        """The nearest value of the format to every element of x (formats.md section 3).
+
+        x: numpy array or CPU torch tensor, any shape and stride; float32, float64 (rounded once), float16 or bfloat16.
+        top: None (found from x by the scale rule), a whole number, or an array of the group shape.
+        out: where to put the result, of its shape and dtype; may be x itself.
+        keep_infinities: infinities stay instead of saturating (for attention masks).
+
+        Returns float32, or float64 for float64 input, of the same kind and shape as x; for a tensor inside autograd, its own dtype, with
+        the straight-through gradient. NaN stays NaN; ties go to the even multiple of the local step, magnitudes beyond the
+        largest saturate; a negative value that rounds to zero gives -0.0.
+
+        Raises TypeError for other dtypes and ValueError for a `top` outside `top_range` or an `out` that does not fit.
+        """
+        if is_tensor(x):
+            from formats.torch import round_tensor
+
+            return round_tensor(self, x, top=top, out=out, keep_infinities=keep_infinities)
+        return self.round_array(to_float(x), top=top, out=out, keep_infinities=keep_infinities)
+
+    def round_array(
+        self, x: NDArray[Any], *, top: Any = None, out: NDArray[Any] | None = None, keep_infinities: bool = False
+    ) -> NDArray[Any]:
+        """`round` of a float32 or float64 array."""
+        from formats import kernel
+
+        if out is not None and (not isinstance(out, np.ndarray) or out.shape != x.shape or out.dtype != x.dtype):
+            given = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else repr(type(out))
+            raise ValueError(f"out is {given}; an array of {x.dtype} and shape {x.shape} is needed")
+        if out is not None and not out.flags.writeable:
+            raise ValueError("out is read-only")
+        shape = x.shape
+        repeated = self.granularity is Granularity.TENSOR and 0 in x.strides and x.size > 1
+        if repeated:
+            # One of each repeated element is enough; the result is spread out again below.
+            x = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
+        tiled = tile(x, self.scale, None if repeated else out)
+        if top is None:
+            found = self._find_top(tiled)
+        else:
+            found = self._check_top(top, tiled.grouping.groups)
+        kernel.round_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, keep_infinities)
+        result = np.broadcast_to(tiled.result, shape)
+        if out is None:
+            return result.copy() if repeated else tiled.result
+        if result is not out and not np.shares_memory(result, out):
+            out[...] = result
+        return out
+
+    def encode(self, x: Any, /, *, top: Any = None) -> Codes:
+        """The code of the nearest value to every element of x, with the scale that was used.
+
+        Arguments as for `round`. Codes are uint8, or uint16 above 8 bits: sign << (bits-1) | magnitude index, zero always 0; two's complement
+        integers for fixed point. Raises ValueError on NaN.
+        """
+        array = to_float(x)
+        found = self.find_top(array) if top is None else self._check_top(top, group(self.scale, array.shape).groups)
+        rounded = self.round_array(array, top=found)
+        if np.isnan(rounded).any():
+            raise ValueError(f"x holds NaN, for which {self.name} has no code")
+        relative = np.ldexp(np.abs(rounded).astype(np.float64), -self._spread(found, array.shape))
+        index = np.searchsorted(self._magnitudes, relative)
+        negative = np.signbit(rounded) & (index > 0)
+        size = 1 << self.bits
+        codes = np.where(negative, size - index if self.two_complement else index + size // 2, index)
+        return Codes(codes.astype(np.uint8 if self.bits <= 8 else np.uint16), found, self)
+
+    def decode(self, codes: ArrayLike, top: Any = 0) -> NDArray[np.float32]:
+        """The float32 values of codes (unsigned integers of any shape) at top exponent `top`, as `encode` gave them.
+
+        Raises ValueError for a code that stands for no value.
+        """
+        given = np.asarray(codes)
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"codes of {given.dtype} were given; whole numbers are needed")
+        tops = self._check_top(top, group(self.scale, given.shape).groups)
+        if given.size and (given.min() < 0 or given.max() >= 1 << self.bits):
+            raise ValueError(f"codes from {given.min()} to {given.max()} were given; {self.name} has 0 to {(1 << self.bits) - 1}")
+        relative = self._decoded[given]
+        if np.isnan(relative).any():
+            unused = int(given[np.isnan(relative)].flat[0])
+            raise ValueError(f"code {unused:#04x} stands for no value of {self.name}")
+        return np.ldexp(relative, self._spread(tops, given.shape)).astype(np.float32)
+
+    @cached_property
+    def _decoded(self) -> NDArray[np.float64]:
+        """The value of every code at T = 0; NaN where there is none."""
+        values = np.full(1 << self.bits, np.nan)
+        magnitudes = self._magnitudes
+        values[: len(magnitudes)] = magnitudes
+        if self.two_complement:
+            half = 1 << (self.bits - 1)
+            values[half:] = np.arange(-half, 0) * magnitudes[1]
+        else:
+            start = 1 << (self.bits - 1)
+            values[start + 1 : start + len(magnitudes)] = -magnitudes[1:]
+        return values
+
+    def _spread(self, tops: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+        """The top exponent of every element, from those of the groups."""
+        grouping = group(self.scale, shape)
+        if grouping.groups == ():
+            return tops
+        rows, columns = grouping.tile
+        wide = grouping.per_tile(tops).repeat(rows, axis=1).repeat(columns, axis=2)
+        return wide[:, : grouping.shape[1], : grouping.shape[2]].reshape(shape)
+
+
+def from_profile(
+    profile: Iterable[int], bits: int | None = None, name: str | None = None, scale: Scale = Scale()
+) -> ProfileFormat:
+    """A format from significant bits per binade, top first.
+
+    bits: the width of a code; by default the fewest that hold all magnitudes. name: by default the canonical one.
+
+    >>> import formats
+    >>> formats.from_profile([5, 5, 5, 5, 5, 5, 5, 4, 3, 2, 1]).name
+    'FP134'
+    """
+    from formats.names import name_and_family
+
+    values = profiles.check(profile)
+    if bits is None:
+        bits = max(2, 1 + (profiles.magnitude_count(values) - 1).bit_length())
+    canonical, family = name_and_family(values, bits, scale)
+    return ProfileFormat(values, bits, scale, name or canonical, family)

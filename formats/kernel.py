@@ -1,0 +1,373 @@
+"""The loops that round: integer work on the bits of float32 and float64, one loop for every profile.
+
+The definition that they follow is in formats.md, section 3; tests/formats/reference.py holds a slow one that shares
+nothing with this file.
+
+How the fast loop works. With a float's magnitude bits clamped between the smallest and the largest value of the format, the
+exponent field says the binade, counted from the bottom one. The number of fraction bits to drop there is a four-bit field in
+one of four words (32 binades; binades further up must keep as many bits as the 32nd), so it is found without a lookup in
+memory, and the loop compiles to vector instructions. Adding half of the dropped step, less one where the kept part is even, and
+clearing the dropped bits rounds to nearest with ties to even; a carry into the exponent field is the right one. Where
+only the leading one is kept, it counts as odd, which makes ties go up there.
+
+The exact loop does the same step by step in 64-bit integers: for float64, for float32 where the format reaches down to
+subnormal numbers, and for profiles that do not fit the four words.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, cfunc, njit, types
+from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+from formats import threads
+from formats.profile import Profile
+from formats.threads import thread_count, thread_number
+
+_i4 = np.int32
+_i8 = np.int64
+
+NIBBLE_BINADES = 32
+# A row that describes a grid: binades, largest magnitude as a multiple of the top step, whether the words hold, words, profile.
+BINADES, LARGEST, HAS_WORDS, WORDS, PROFILE = 0, 1, 2, 3, 7
+SIGN4, MAGNITUDE4, INFINITY4 = -(1 << 31), (1 << 31) - 1, 0x7F800000
+SIGN8, MAGNITUDE8, INFINITY8 = -(1 << 63), (1 << 63) - 1, 0x7FF0000000000000
+
+
+def _words(profile: Profile) -> list[int] | None:
+    """Bits to drop less 8, four bits a binade, counted from the bottom; None where the profile does not fit."""
+    upward = profile[::-1]
+    if len(set(upward[NIBBLE_BINADES - 1 :])) > 1 or max(upward) > 16:
+        return None
+    words = [0, 0, 0, 0]
+    for j in range(NIBBLE_BINADES):
+        words[j // 8] |= (16 - upward[min(j, len(upward) - 1)]) << (4 * (j % 8))
+    return [word - (1 << 32) if word >> 31 else word for word in words]
+
+
+@lru_cache(maxsize=4096)
+def describe(profile: Profile, largest: int) -> NDArray[np.int64]:
+    """The grid as the loops read it; `largest` is the largest magnitude as a multiple of the top binade's step."""
+    words = _words(profile)
+    return np.array([len(profile), largest, words is not None, *(words or [0] * 4), *profile], np.int64)
+
+
+def _pointer_maker(item: Any, bits: int) -> Any:
+    """A function for compiled code that takes an address as a pointer to `item`."""
+
+    @intrinsic
+    def pointer(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+            return builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
+
+        return types.CPointer(item)(types.int64), generate
+
+    return pointer
+
+
+_pointer4 = _pointer_maker(types.int32, 32)
+_pointer8 = _pointer_maker(types.int64, 64)
+
+
+@njit(nogil=True, inline="always")
+def _nearest4(u, a, c, drop, threshold, passing):  # type: ignore[no-untyped-def]
+    """Round bits u of magnitude a, clamped to c, by dropping `drop` bits; to zero up to the threshold; keep above `passing`."""
+    step = _i4(_i4(1) << _i4(drop & _i4(31)))
+    even = _i4(_i4(c | _i4(0x800000)) & step) == _i4(0)
+    half = _i4(_i4(step >> _i4(1)) - (_i4(1) if even else _i4(0)))
+    y = _i4(_i4(c + half) & _i4(-step))
+    y = y if a > threshold else _i4(0)
+    y = y if a <= passing else a
+    return _i4(y | _i4(u & _i4(SIGN4)))
+
+
+@njit(nogil=True)
+def _run16(x, out, lowest, highest, threshold, passing, base, w0, w1):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        u = x[i]
+        a = _i4(u & _i4(MAGNITUDE4))
+        c = min(max(a, lowest), highest)
+        j = min(_i4(_i4(c >> _i4(23)) - base), _i4(15))
+        word = w1 if j >= _i4(8) else w0
+        drop = _i4(_i4(8) + _i4(_i4(word >> _i4(_i4(j << _i4(2)) & _i4(31))) & _i4(15)))
+        out[i] = _nearest4(u, a, c, drop, threshold, passing)
+
+
+@njit(nogil=True)
+def _run32(x, out, lowest, highest, threshold, passing, base, w0, w1, w2, w3):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        u = x[i]
+        a = _i4(u & _i4(MAGNITUDE4))
+        c = min(max(a, lowest), highest)
+        j = min(_i4(_i4(c >> _i4(23)) - base), _i4(31))
+        word = w1 if j >= _i4(8) else w0
+        word = w2 if j >= _i4(16) else word
+        word = w3 if j >= _i4(24) else word
+        drop = _i4(_i4(8) + _i4(_i4(word >> _i4(_i4(j << _i4(2)) & _i4(31))) & _i4(15)))
+        out[i] = _nearest4(u, a, c, drop, threshold, passing)
+
+
+@njit(nogil=True, inline="always")
+def _compose(multiple, exponent, fraction_bits, bias):  # type: ignore[no-untyped-def]
+    """Magnitude bits of multiple * 2^exponent, which is a number of the floating type."""
+    if multiple == 0:
+        return _i8(0)
+    lead = _i8(0)
+    while multiple >> (lead + 1):
+        lead += 1
+    field = lead + exponent + bias
+    if field <= 0:
+        return multiple << (exponent + bias - 1 + fraction_bits)
+    return (field << fraction_bits) + ((multiple << (fraction_bits - lead)) - (_i8(1) << fraction_bits))
+
+
+@njit(nogil=True)
+def _exact(a, top, grid, fraction_bits, bias):  # type: ignore[no-untyped-def]
+    """Magnitude bits of the nearest value to the finite or infinite magnitude with bits a, in 64-bit integers."""
+    binades = grid[BINADES]
+    field = a >> fraction_bits
+    significand = a & ((_i8(1) << fraction_bits) - 1)
+    if field == 0:
+        field = _i8(1)
+    else:
+        significand |= _i8(1) << fraction_bits
+    if significand == 0:
+        return _i8(0)
+    lead = _i8(0)
+    while significand >> (lead + 1):
+        lead += 1
+    unit = field - bias - fraction_bits  # the magnitude is significand * 2^unit
+    d = top - (lead + unit)
+    if d > binades:
+        return _i8(0)
+    if d == binades:  # one binade below the smallest value: half of it goes to zero, anything more to it
+        if significand == _i8(1) << lead:
+            return _i8(0)
+        return _compose(_i8(1), top - binades + 1, fraction_bits, bias)
+    top_unit = top - grid[PROFILE] + 1
+    if d < 0:
+        return _compose(grid[LARGEST], top_unit, fraction_bits, bias)
+    drop = lead + 1 - grid[PROFILE + d]
+    if drop <= 0:
+        multiple, exponent = significand, unit
+    else:
+        multiple, exponent = significand >> drop, unit + drop
+        rest = significand - (multiple << drop)
+        half = _i8(1) << (drop - 1)
+        if rest > half or (rest == half and multiple & 1):
+            multiple += 1
+    if d == 0:
+        largest = grid[LARGEST]
+        behind = exponent - top_unit
+        if (multiple << behind if behind >= 0 else multiple >> -behind) >= largest:
+            return _compose(largest, top_unit, fraction_bits, bias)
+    return _compose(multiple, exponent, fraction_bits, bias)
+
+
+@njit(nogil=True)
+def _round4(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
+    """Round a run of float32 bits whose scale is `top`."""
+    binades = grid[BINADES]
+    bottom = top - binades + 127  # the exponent field one binade below the smallest value
+    if grid[HAS_WORDS] and bottom >= 1:
+        threshold = _i4(bottom << 23)
+        lowest = _i4((bottom + 1) << 23)
+        base = _i4(bottom + 1)
+        highest = _i4(((top + 126) << 23) + (grid[LARGEST] << (24 - grid[PROFILE])))
+        w0, w1 = _i4(grid[WORDS]), _i4(grid[WORDS + 1])
+        if binades <= 16:
+            _run16(x, out, lowest, highest, threshold, _i4(passing), base, w0, w1)
+        else:
+            w2, w3 = _i4(grid[WORDS + 2]), _i4(grid[WORDS + 3])
+            _run32(x, out, lowest, highest, threshold, _i4(passing), base, w0, w1, w2, w3)
+        return
+    for i in range(x.size):
+        a = _i8(x[i] & _i4(MAGNITUDE4))
+        y = a if a > passing else _exact(a, top, grid, 23, 127)
+        out[i] = _i4(y) | (x[i] & _i4(SIGN4))
+
+
+@njit(nogil=True)
+def _round8(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
+    """Round a run of float64 bits whose scale is `top`."""
+    for i in range(x.size):
+        a = x[i] & _i8(MAGNITUDE8)
+        y = a if a > passing else _exact(a, top, grid, 52, 1023)
+        out[i] = y | (x[i] & _i8(SIGN8))
+
+
+@njit(nogil=True)
+def _largest4(x):  # type: ignore[no-untyped-def]
+    """The largest finite magnitude's bits of a run of float32."""
+    largest = _i4(0)
+    for i in range(x.size):
+        a = _i4(x[i] & _i4(MAGNITUDE4))
+        a = a if a < _i4(INFINITY4) else _i4(0)
+        largest = max(largest, a)
+    return largest
+
+
+@njit(nogil=True)
+def _largest8(x):  # type: ignore[no-untyped-def]
+    """The largest finite magnitude's bits of a run of float64."""
+    largest = _i8(0)
+    for i in range(x.size):
+        a = x[i] & _i8(MAGNITUDE8)
+        a = a if a < _i8(INFINITY8) else _i8(0)
+        largest = max(largest, a)
+    return largest
+
+
+# The loop for the width of the bits, chosen when compiled.
+
+
+def _round_run(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_round_run)
+def _choose_round(x, out, top, grid, passing):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    if x.dtype == types.int32:
+        return lambda x, out, top, grid, passing: _round4(x, out, top, grid, passing)
+    return lambda x, out, top, grid, passing: _round8(x, out, top, grid, passing)
+
+
+def _largest_of_run(x):  # type: ignore[no-untyped-def]
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_largest_of_run)
+def _choose_largest(x):  # type: ignore[no-untyped-def]
+    if x.dtype == types.int32:
+        return lambda x: _largest4(x)
+    return lambda x: _largest8(x)
+
+
+# Every task works on an array seen as (batch, rows, columns) with neighbouring columns side by side in memory, cut
+# into tiles. Words: rows, columns, rows and columns of a tile, tiles down and across, all tiles, then as each task says.
+ROWS, COLUMNS, TILE_ROWS, TILE_COLUMNS, DOWN, ACROSS, TILES, ARGUMENTS = range(8)
+
+
+@njit(nogil=True, inline="always")
+def _share(w):  # type: ignore[no-untyped-def]
+    """First and last tile of this thread."""
+    number, count = _i8(thread_number()), _i8(thread_count())
+    return w[TILES] * number // count, w[TILES] * (number + 1) // count
+
+
+@njit(nogil=True, inline="always")
+def _place(w, tile):  # type: ignore[no-untyped-def]
+    """Batch, tile row, tile column, first and last row, first column and width of a tile."""
+    batch, rest = tile // (w[DOWN] * w[ACROSS]), tile % (w[DOWN] * w[ACROSS])
+    down, across = rest // w[ACROSS], rest % w[ACROSS]
+    row, column = down * w[TILE_ROWS], across * w[TILE_COLUMNS]
+    last = min(row + w[TILE_ROWS], w[ROWS])
+    return batch, down, across, row, last, column, min(w[TILE_COLUMNS], w[COLUMNS] - column)
+
+
+_task = types.void(types.CPointer(types.int64))
+_ANY = 1 << 62  # the length given to arrays made from a bare address
+
+
+@njit(nogil=True)
+def _round_tiles(w, x, out, tops, grid):  # type: ignore[no-untyped-def]
+    """Arguments: x and its batch and row stride, out and its strides, tops and their three strides, grid, passing."""
+    first, last = _share(w)
+    for tile in range(first, last):
+        batch, down, across, row, end, column, width = _place(w, tile)
+        top = tops[batch * w[14] + down * w[15] + across * w[16]]
+        for r in range(row, end):
+            at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
+            _round_run(x[at : at + width], out[to : to + width], top, grid, w[18])
+
+
+@njit(nogil=True)
+def _largest_of_tiles(w, x, out):  # type: ignore[no-untyped-def]
+    """Arguments: x and its batch and row stride, out (one number per tile, in order)."""
+    first, last = _share(w)
+    for tile in range(first, last):
+        batch, _, _, row, end, column, width = _place(w, tile)
+        largest = _i8(0)
+        for r in range(row, end):
+            at = batch * w[8] + r * w[9] + column
+            largest = max(largest, _i8(_largest_of_run(x[at : at + width])))
+        out[tile] = largest
+
+
+@cfunc(_task, cache=True)
+def _round_tiles4(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    tops, grid = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,))
+    _round_tiles(w, carray(_pointer4(w[7]), (_ANY,)), carray(_pointer4(w[10]), (_ANY,)), tops, grid)
+
+
+@cfunc(_task, cache=True)
+def _round_tiles8(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    tops, grid = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,))
+    _round_tiles(w, carray(_pointer8(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)), tops, grid)
+
+
+@cfunc(_task, cache=True)
+def _largest_tiles4(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    _largest_of_tiles(w, carray(_pointer4(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)))
+
+
+@cfunc(_task, cache=True)
+def _largest_tiles8(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    _largest_of_tiles(w, carray(_pointer8(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)))
+
+
+def _layout(x: NDArray[Any], tile: tuple[int, int], tiles: tuple[int, int, int]) -> list[int]:
+    return [x.shape[1], x.shape[2], *tile, tiles[1], tiles[2], tiles[0] * tiles[1] * tiles[2]]
+
+
+def _strides(x: NDArray[Any]) -> list[int]:
+    return [stride // x.itemsize for stride in x.strides]
+
+
+def round_tiles(
+    x: NDArray[Any],
+    out: NDArray[Any],
+    tile: tuple[int, int],
+    tops: NDArray[np.int64],
+    grid: NDArray[np.int64],
+    keep_infinities: bool,
+) -> None:
+    """Round x into out, both (batch, rows, columns) float32 or float64 with unit stride along columns.
+
+    tops: (batch, tiles down, tiles across), any strides, inside the profile's range.
+    """
+    if not x.size:
+        return
+    wide = x.dtype == np.float64
+    passing = (INFINITY8 if wide else INFINITY4) - int(keep_infinities)
+    threads.run(
+        _round_tiles8 if wide else _round_tiles4,
+        [
+            *_layout(x, tile, tops.shape),  # type: ignore[arg-type]
+            *(x.ctypes.data, *_strides(x)[:2]),
+            *(out.ctypes.data, *_strides(out)[:2]),
+            *(tops.ctypes.data, *_strides(tops)),
+            *(grid.ctypes.data, passing),
+        ],
+        x.size,
+    )
+
+
+def largest_of_tiles(x: NDArray[Any], tile: tuple[int, int], tiles: tuple[int, int, int]) -> NDArray[Any]:
+    """The largest finite magnitude of each tile, shape `tiles`, in x's dtype; 0 where there is none."""
+    bits = np.zeros(tiles, np.int64)
+    if x.size:
+        wide = x.dtype == np.float64
+        threads.run(
+            _largest_tiles8 if wide else _largest_tiles4,
+            [*_layout(x, tile, tiles), x.ctypes.data, *_strides(x)[:2], bits.ctypes.data],
+            x.size,
+        )
+    return bits.view(np.float64) if x.dtype == np.float64 else bits.astype(np.int32).view(np.float32)

@@ -1,0 +1,149 @@
+"""Names: from a format to the one canonical spelling, and from any spelling to the format."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import replace
+from functools import lru_cache
+
+from formats import profile as profiles
+from formats.format import Family, Format, ProfileFormat
+from formats.profile import Profile
+from formats.scale import Granularity, Scale
+
+BLOCK_MINIFLOAT_SCALE = Scale(per=Granularity.BLOCK, block=(48, 48), exponent_field=(-127, 127))
+
+
+def name_and_family(profile: Profile, bits: int, scale: Scale = Scale()) -> tuple[str, Family]:
+    """The canonical name of a profile at a width and scale, and the family it belongs to."""
+    if scale.with_headroom(0) == BLOCK_MINIFLOAT_SCALE:
+        for e in range(bits - 1):
+            if _block_minifloat_profile(e, bits - 1 - e) == profile:
+                suffix = _scale_suffix(Scale(headroom=scale.headroom))
+                return f"BM{e}{bits - 1 - e}{suffix}", Family.BLOCK_MINIFLOAT
+    name, family = _grid_name(profile, bits)
+    return name + _scale_suffix(scale), family
+
+
+def _grid_name(profile: Profile, bits: int) -> tuple[str, Family]:
+    if profile == profiles.fixed(bits):
+        return f"INT{bits}", Family.INT
+    for x in range(2, bits):
+        if profiles.minifloat(x, bits - 1 - x) == profile:
+            return f"FP1{x}{bits - 1 - x}", Family.FP
+    upper = max(profile)
+    run, start = profile.count(upper), profile.index(upper)
+    if profiles.tapered(bits, upper, run, start) == profile:
+        return f"T{bits}.{upper}x{run}@{start}", Family.TAPERED
+    return f"profile:{bits}:{profiles.written(profile)}", Family.CUSTOM
+
+
+def _scale_suffix(scale: Scale) -> str:
+    parts = []
+    if scale.per is Granularity.CHANNEL:
+        parts.append("channel" if scale.axis == 0 else f"channel@{scale.axis}")
+    if isinstance(scale.block, tuple):
+        parts.append(f"tile{scale.block[0]}x{scale.block[1]}")
+    elif scale.block is not None:
+        parts.append(f"block{scale.block}" + ("" if scale.axis == -1 else f"@{scale.axis}"))
+    if scale.headroom:
+        parts.append(f"headroom{scale.headroom}")
+    return "".join(f"/{part}" for part in parts)
+
+
+def _block_minifloat_profile(e: int, m: int) -> Profile:
+    return profiles.minifloat(e, m) if e else profiles.fixed(m + 1)
+
+
+def get(name: str | Format) -> Format:
+    """The format of this name, in any spelling and case; a format is returned as it is.
+
+    Names: INT8, FP134 (sign, exponent, fraction bits), T8.5x3@2, BM43 or BM<4,3>, profile:8:4x2,5x3,4x7,3,2,1; and any of
+    them with another scale: FP134/channel, FP134/block32, INT8/tile16x16, FP134/headroom1.
+
+    Raises ValueError that suggests the nearest names.
+
+    >>> import formats
+    >>> formats.get("fp116").name
+    'INT8'
+    """
+    if not isinstance(name, str):
+        if isinstance(name, Format):
+            return name
+        raise TypeError(f"{name!r} is neither a format's name nor an object with name, digest and round")
+    return _parse(name.strip().lower(), name)
+
+
+@lru_cache(maxsize=2048)
+def _parse(spelling: str, given: str) -> ProfileFormat:
+    from formats.catalogue import catalogue
+
+    grid, *suffixes = spelling.split("/")
+    found = _parse_grid(grid, given)
+    if found is None:
+        known = {entry.name.lower(): entry.name for entry in catalogue()}
+        near = [known[match] for match in difflib.get_close_matches(grid, known, n=3, cutoff=0.5)]
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ValueError(
+            f"unknown format {given!r}; {hint}Names look like INT8, FP134, T8.5x3@2, BM43, profile:8:5x7,4,3,2,1"
+        )
+    for suffix in suffixes:
+        found = found.with_scale(_parse_suffix(found.scale, suffix, given))
+    return found
+
+
+def _parse_grid(spelling: str, given: str) -> ProfileFormat | None:
+    if match := re.fullmatch(r"int(\d+)", spelling):
+        bits = int(match[1])
+        if 2 <= bits <= 16:
+            return _make(profiles.fixed(bits), bits)
+    elif match := re.fullmatch(r"fp1(\d)(\d)", spelling):
+        x, y = int(match[1]), int(match[2])
+        if 1 <= x <= 8 and 2 <= 1 + x + y <= 16:
+            return _make(profiles.minifloat(x, y), 1 + x + y)
+    elif match := re.fullmatch(r"t(\d+)\.(\d+)x(\d+)@(\d+)", spelling):
+        bits, upper, run, start = map(int, match.groups())
+        if 3 <= bits <= 9:
+            profile = profiles.tapered(bits, upper, run, start)
+            if profile is not None:
+                return _make(profile, bits)
+    elif match := re.fullmatch(r"bm(?:<(\d),(\d)>|(\d)(\d))", spelling):
+        e, m = (int(part) for part in match.groups() if part is not None)
+        if m >= 1 and 2 <= 1 + e + m <= 9 and e <= 7:
+            return _make(_block_minifloat_profile(e, m), 1 + e + m, BLOCK_MINIFLOAT_SCALE)
+    elif spelling.startswith("profile:"):
+        return _parse_profile(spelling, given)
+    return None
+
+
+def _parse_profile(spelling: str, given: str) -> ProfileFormat:
+    match = re.fullmatch(r"profile:(\d+):((?:\d+(?:x\d+)?)(?:,\d+(?:x\d+)?)*)", spelling)
+    if match is None:
+        raise ValueError(f"{given!r} does not read as profile:BITS:RUNS, such as profile:8:4x2,5x3,4x7,3,2,1")
+    profile: list[int] = []
+    for part in match[2].split(","):
+        p, _, count = part.partition("x")
+        times = int(count or 1)
+        if not 1 <= times <= profiles.MOST_BINADES:
+            raise ValueError(f"{given!r} repeats a binade {times} times; 1 to {profiles.MOST_BINADES} are allowed")
+        profile += [int(p)] * times
+    return _make(tuple(profile), int(match[1]))
+
+
+def _make(profile: Profile, bits: int, scale: Scale = Scale()) -> ProfileFormat:
+    values = profiles.check(profile)
+    name, family = name_and_family(values, bits, scale)
+    return ProfileFormat(values, bits, scale, name, family)
+
+
+def _parse_suffix(scale: Scale, suffix: str, given: str) -> Scale:
+    if match := re.fullmatch(r"channel(?:@(-?\d+))?", suffix):
+        return Scale(per=Granularity.CHANNEL, axis=int(match[1] or 0), headroom=scale.headroom)
+    if match := re.fullmatch(r"block(\d+)(?:@(-?\d+))?", suffix):
+        return Scale(per=Granularity.BLOCK, block=int(match[1]), axis=int(match[2] or -1), headroom=scale.headroom)
+    if match := re.fullmatch(r"tile(\d+)x(\d+)", suffix):
+        return Scale(per=Granularity.BLOCK, block=(int(match[1]), int(match[2])), headroom=scale.headroom)
+    if match := re.fullmatch(r"headroom(\d+)", suffix):
+        return replace(scale, headroom=int(match[1]))
+    raise ValueError(f"unknown scale {suffix!r} in {given!r}; allowed are channel, channel@AXIS, block32, block32@AXIS, tile48x48, headroom1")

@@ -1,0 +1,137 @@
+"""Which elements share a top exponent, and how it is chosen."""
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Granularity(StrEnum):
+    """What shares one scale."""
+
+    TENSOR = "tensor"
+    CHANNEL = "channel"
+    BLOCK = "block"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The rule that picks the top exponent T from data: T = floor(log2(max |x|)) + headroom over each group.
+
+    per: tensor, channel (each index of `axis`) or block.
+    block: a number B (runs of B along `axis`), or a pair (a two-dimensional tile, whose place section 2 of the format
+        definition fixes: (N, C, H, W) is tiled over (C, H*W), other ranks over their last two axes, rank 1 in runs of the second number).
+    axis: for channel and one-dimensional blocks; default the first for channels, the last for blocks.
+    headroom: binades left free above the maximum, >= 0.
+    exponent_field: (smallest, largest) T that a stored scale can hold, or None.
+    """
+
+    per: Granularity = Granularity.TENSOR
+    block: int | tuple[int, int] | None = None
+    axis: int | None = None
+    headroom: int = 0
+    exponent_field: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        allowed = ", ".join(Granularity)
+        try:
+            per = Granularity(self.per)
+        except ValueError:
+            raise ValueError(f"scale per {self.per!r}: allowed are {allowed}") from None
+        object.__setattr__(self, "per", per)
+        if not isinstance(self.headroom, int) or self.headroom < 0:
+            raise ValueError(f"headroom {self.headroom!r}: a whole number of binades, at least 0, is needed")
+        if (self.block is None) != (per is not Granularity.BLOCK):
+            raise ValueError(f"block {self.block!r} with scale per {per}: a block size goes with per block, and only with it")
+        sizes = self.block if isinstance(self.block, tuple) else (self.block,)
+        if self.block is not None and (
+            len(sizes) > 2 or not all(isinstance(size, int) and size >= 1 for size in sizes)
+        ):
+            raise ValueError(f"block {self.block!r}: a positive number or a pair of them is needed")
+        if self.axis is not None and (per is Granularity.TENSOR or isinstance(self.block, tuple)):
+            raise ValueError(f"axis {self.axis}: only channels and one-dimensional blocks lie along an axis")
+        if per is Granularity.CHANNEL and self.axis is None:
+            object.__setattr__(self, "axis", 0)
+        if per is Granularity.BLOCK and isinstance(self.block, int) and self.axis is None:
+            object.__setattr__(self, "axis", -1)
+
+    def with_headroom(self, headroom: int) -> "Scale":
+        """The same rule with another headroom."""
+        return replace(self, headroom=headroom)
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """An array's elements as (batch, rows, columns), cut into tiles that have one scale each.
+
+    shape: the three-dimensional shape; tile: rows and columns of a tile; groups: the shape in which the user sees one scale
+    per group; shared: tiles of all batches share a scale (channels).
+    """
+
+    shape: tuple[int, int, int]
+    tile: tuple[int, int]
+    groups: tuple[int, ...]
+    shared: bool = False
+
+    @property
+    def tiles(self) -> tuple[int, int, int]:
+        """How many tiles there are in each of the three dimensions."""
+        return (self.shape[0], -(-self.shape[1] // self.tile[0]), -(-self.shape[2] // self.tile[1]))
+
+    def per_tile(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the group shape as one per tile, a view of shape `tiles`."""
+        if self.shared:
+            return np.broadcast_to(values.reshape(1, -1, 1), self.tiles)
+        return values.reshape(self.tiles)
+
+    def per_group(self, largest: NDArray[Any]) -> NDArray[Any]:
+        """The largest of each group from the largest of each tile."""
+        if self.shared:
+            largest = largest.max(axis=0, initial=0)
+        return largest.reshape(self.groups)
+
+
+def _axis(axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis {axis} of an array of {rank} dimensions: {-rank} to {rank - 1} are allowed")
+    return axis % rank
+
+
+def group(scale: Scale, shape: tuple[int, ...]) -> Grouping:
+    """How an array of this shape is cut by this scale; ValueError where it has no such axis."""
+    size = math.prod(shape)
+    if scale.per is Granularity.TENSOR:
+        return Grouping((1, 1, size), (1, max(size, 1)), ())
+    if not shape:
+        shape = (1,)
+    rank = len(shape)
+    if isinstance(scale.block, tuple):
+        rows, columns = scale.block
+        if rank == 1:
+            return _runs(shape, 0, columns)
+        if rank == 4:
+            image = (shape[0], shape[1], shape[2] * shape[3])
+            lead: tuple[int, ...] = shape[:1]
+        else:
+            image = (math.prod(shape[:-2]), shape[-2], shape[-1])
+            lead = shape[:-2]
+        return Grouping(image, (rows, columns), (*lead, -(-image[1] // rows), -(-image[2] // columns)))
+    assert scale.axis is not None  # set by Scale for channels and one-dimensional blocks
+    axis = _axis(scale.axis, rank)
+    if scale.per is Granularity.CHANNEL:
+        inner = math.prod(shape[axis + 1 :])
+        return Grouping((math.prod(shape[:axis]), shape[axis], inner), (1, max(inner, 1)), (shape[axis],), shared=True)
+    assert scale.block is not None
+    return _runs(shape, axis, scale.block)
+
+
+def _runs(shape: tuple[int, ...], axis: int, length: int) -> Grouping:
+    """Runs of `length` elements along an axis; the last of a line may be short."""
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    groups = (*shape[:axis], -(-shape[axis] // length), *shape[axis + 1 :])
+    if inner == 1:
+        return Grouping((1, outer, shape[axis]), (1, length), groups)
+    return Grouping((outer, shape[axis], inner), (length, 1), groups)

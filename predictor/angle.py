@@ -1,0 +1,59 @@
+"""The indicator: the angle between a quantized and the full-precision weight gradient (predictor.md section 2).
+
+Source: Lee, Park, Jeon, ICLR 2022, section 2.2. With d = g_q - g the angle follows from <d,g>, |d|^2 and |g|^2, which add up
+over layers; small angles survive, as they do not through acos.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+
+FAILED = 90.0
+"""Degrees that stand for a zero or non-finite gradient."""
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _sums(quantized, full):  # type: ignore[no-untyped-def]
+    product, difference, square = 0.0, 0.0, 0.0
+    for i in range(full.size):
+        g = np.float64(full[i])
+        d = np.float64(quantized[i]) - g
+        product += d * g
+        difference += d * d
+        square += g * g
+    return product, difference, square
+
+
+def _flat(x: Tensor) -> NDArray[Any]:
+    """The elements in memory order, without a copy where they lie without gaps."""
+    order = sorted(range(x.ndim), key=lambda axis: -x.stride(axis))
+    return x.detach().permute(order).contiguous().reshape(-1).numpy()
+
+
+def layer_sums(quantized: Sequence[Tensor], full: Sequence[Tensor]) -> NDArray[np.float64]:
+    """<d,g>, |d|^2 and |g|^2 of each pair of tensors of equal shape: (layers, 3) float64."""
+    rows = []
+    for q, g in zip(quantized, full, strict=True):
+        # Both in the memory order of g, so that elements meet their own.
+        order = sorted(range(g.ndim), key=lambda axis: -g.stride(axis))
+        rows.append(_sums(q.detach().permute(order).contiguous().reshape(-1).numpy(), _flat(g)))
+    return np.array(rows, np.float64).reshape(-1, 3)
+
+
+def failed(sums: NDArray[np.float64]) -> bool:
+    """Whether the quantized gradient that these sums describe is zero or not finite."""
+    product, difference, square = sums
+    return not math.isfinite(difference) or not math.isfinite(product) or (difference == square and product == -square)
+
+
+def degrees(sums: NDArray[np.float64]) -> float:
+    """The angle in degrees from <d,g>, |d|^2, |g|^2; 90 for a zero or non-finite quantized gradient."""
+    if failed(sums):
+        return FAILED
+    product, difference, square = (float(value) for value in sums)
+    return math.degrees(math.atan2(math.sqrt(max(0.0, difference * square - product * product)), square + product))

@@ -1,0 +1,46 @@
+"""Timing a quantized gradient against the full-precision one, in one run."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+
+import torch
+
+from predictor.gradient import Effect, Gradients, candidate, evaluation_mode
+from workloads.workload import Workload
+
+
+def run(workload: Workload, name: str, batch_size: int | None, repeats: int) -> list[list[str]]:
+    """Rows of text: what, median seconds, times full precision. The two take turns."""
+    if repeats < 1:
+        raise ValueError(f"{repeats} repeats: at least 1 is needed")
+    format = candidate(name)
+    batch = workload.minibatches(batch_size)[0]
+    # A copy of its own, since the points hook into the workload's model.
+    model = copy.deepcopy(workload.model)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def plain() -> None:
+        torch.autograd.grad(workload.loss(model, batch), parameters, allow_unused=True)
+
+    full: list[float] = []
+    quantized: list[float] = []
+    with evaluation_mode(model), Gradients(workload, batch) as gradients:
+
+        def rounded() -> None:
+            for _ in gradients.quantized(format, (Effect.AE,)):
+                pass
+
+        for counted in range(-1, repeats):
+            for function, taken in ((plain, full), (rounded, quantized)):
+                began = time.perf_counter()
+                function()
+                if counted >= 0:
+                    taken.append(time.perf_counter() - began)
+    base, ours = statistics.median(full), statistics.median(quantized)
+    return [
+        ["full precision", f"{base:.3f}", "1.00"],
+        [f"{format.name} (AE), {len(gradients.flow.points)} points", f"{ours:.3f}", f"{ours / base:.2f}"],
+    ]

@@ -1,0 +1,231 @@
+"""Weight gradients of one mini-batch, in full precision and with quantized data flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import formats
+from formats import Format
+from predictor.dataflow import DataFlow, Point, Quantizer
+from workloads.workload import Batch, Workload
+
+NORMALIZATIONS = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.LocalResponseNorm,
+    nn.RMSNorm,
+)
+
+
+class Effect(StrEnum):
+    """What is quantized when an angle is measured."""
+
+    E = "E"
+    A = "A"
+    AE = "AE"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One format for activations and another for errors."""
+
+    activation: Format
+    error: Format
+
+    @property
+    def name(self) -> str:
+        """Both names, activations first."""
+        return f"{self.activation.name}+{self.error.name}"
+
+    @property
+    def digest(self) -> str:
+        """Both digests."""
+        return f"{self.activation.digest}+{self.error.digest}"
+
+
+Candidate = Format | Pair
+
+
+def candidate(given: str | Candidate) -> Candidate:
+    """A format or pair from its name; a pair is written ACTIVATION+ERROR."""
+    if isinstance(given, Pair):
+        return given
+    if isinstance(given, str) and "+" in given:
+        activation, _, error = given.partition("+")
+        return Pair(formats.get(activation), formats.get(error))
+    return formats.get(given)
+
+
+def formats_of(candidate: Candidate) -> tuple[Format, Format]:
+    """The formats of activations and of errors."""
+    return (candidate.activation, candidate.error) if isinstance(candidate, Pair) else (candidate, candidate)
+
+
+def _round(format: Format, x: Tensor) -> Tensor:
+    """Round without touching infinities (attention masks), in the dtype of x."""
+    if isinstance(format, formats.ProfileFormat):
+        rounded: Tensor = format.round(x, keep_infinities=True)
+    else:
+        rounded = format.round(x)
+        infinite = x.isinf()
+        if infinite.any():
+            rounded = torch.where(infinite, x, rounded)
+    return rounded.to(x.dtype)
+
+
+def _two_terms(format: Format, x: Tensor) -> Tensor:
+    """Q(x) + Q(x - Q(x)), each with its own scale."""
+    first = _round(format, x)
+    return first + _round(format, torch.where(first.isinf(), 0.0, x - first))
+
+
+def activation_quantizer(format: Format, two_terms: bool = True) -> Quantizer:
+    """Rounds activations; inputs of the network get two terms."""
+
+    def quantize(x: Tensor, point: Point) -> Tensor:
+        return _two_terms(format, x) if two_terms and point.two_terms else _round(format, x)
+
+    return quantize
+
+
+def error_quantizer(format: Format, two_terms: bool = True) -> Quantizer:
+    """Rounds errors; those of the last points get two terms."""
+
+    def quantize(e: Tensor, point: Point) -> Tensor:
+        return _two_terms(format, e) if two_terms and point.last else _round(format, e)
+
+    return quantize
+
+
+def _measured(model: nn.Module) -> dict[int, str]:
+    """Names of the parameters that count, by identity: two or more dimensions, not of a normalization layer, tied ones once."""
+    normal = {id(p) for module in model.modules() if isinstance(module, NORMALIZATIONS) for p in module.parameters(recurse=False)}
+    return {id(p): name for name, p in model.named_parameters() if p.ndim >= 2 and p.requires_grad and id(p) not in normal}
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Batch normalization and dropout as in evaluation; every module's own mode is restored."""
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+class Gradients:
+    """The weight gradients of one mini-batch. Use as a context manager.
+
+    layers: names of the parameters whose gradients are measured, in the order of their first use in the network.
+    full: their full-precision gradients. flow: the points, after the full-precision forward pass.
+
+    Raises ValueError where the loss does not call the network, is not a finite scalar, or reaches no parameter.
+    """
+
+    def __init__(self, workload: Workload, batch: Batch, *, exact: Sequence[str] = (), two_terms: bool = True):
+        self.workload, self.batch, self.two_terms = workload, batch, two_terms
+        self.flow = DataFlow(workload.model, exact)
+        self.layers: list[str] = []
+        self.full: list[Tensor] = []
+        self._parameters: list[Tensor] = []
+        self._loss: Tensor | None = None
+        self._open: Any = None
+
+    def __enter__(self) -> Gradients:
+        self._open = evaluation_mode(self.flow.model)
+        self._open.__enter__()
+        self.flow.__enter__()
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._loss = None
+        self.flow.__exit__()
+        self._open.__exit__(None, None, None)
+
+    def _start(self) -> None:
+        self._loss = self._forward(None)
+        measured = _measured(self.flow.model)
+        used = [p for p in self.flow.parameters if id(p) in measured]
+        if not used:
+            raise ValueError(f"workload {self.workload.name}: no parameter of two or more dimensions takes part in the loss")
+        found = self.flow.gradients(self._loss, used, keep=True)
+        kept = [(p, g) for p, g in zip(used, found, strict=True) if g is not None]
+        if not kept:
+            raise ValueError(f"workload {self.workload.name}: the loss does not depend on any parameter of two or more dimensions")
+        self._parameters = [p for p, _ in kept]
+        self.layers = [measured[id(p)] for p, _ in kept]
+        self.full = [g for _, g in kept]
+        for name, g in zip(self.layers, self.full, strict=True):
+            if not g.isfinite().all():
+                raise ValueError(f"workload {self.workload.name}: the full-precision gradient of {name} is not finite")
+
+    def _forward(self, activation: Quantizer | None) -> Tensor:
+        self.flow.activation = activation
+        self.flow.points = []
+        with torch.enable_grad():
+            loss = self.workload.loss(self.flow.model, self.batch)
+        name = self.workload.name
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            given = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(type(loss).__name__)
+            raise ValueError(f"the loss of workload {name} is {given}; a tensor of one element is needed")
+        if not self.flow.points:
+            raise ValueError(f"the loss of workload {name} did not call the model that it was given")
+        if not loss.requires_grad:
+            raise ValueError(f"the loss of workload {name} does not depend on any parameter that requires a gradient")
+        if activation is None and not loss.isfinite():
+            raise ValueError(f"the loss of workload {name} is {loss.item()} in full precision; its weights or data are damaged")
+        return loss
+
+    def _quantized(self, loss: Tensor, error: Quantizer | None, keep: bool) -> list[Tensor]:
+        self.flow.error = error
+        try:
+            found = self.flow.gradients(loss, self._parameters, keep)
+        finally:
+            self.flow.error = None
+        return [torch.zeros_like(g) if q is None else q for q, g in zip(found, self.full, strict=True)]
+
+    def observe(self, activation: Callable[[Tensor, Point], None], error: Callable[[Tensor, Point], None]) -> None:
+        """Show every activation and error of a full-precision pass to two functions."""
+
+        def see(function: Callable[[Tensor, Point], None]) -> Quantizer:
+            def pass_on(x: Tensor, point: Point) -> Tensor:
+                function(x, point)
+                return x.clone()
+
+            return pass_on
+
+        loss = self._forward(see(activation))
+        self._quantized(loss, see(error), keep=False)
+
+    def quantized(self, format: Candidate, effects: Sequence[Effect]) -> Iterator[tuple[Effect, list[Tensor]]]:
+        """The quantized gradients, in the order of `layers`, for each effect.
+
+        Effect E uses the forward pass that all formats share; A and AE share one of their own.
+        """
+        for_activation, for_error = formats_of(format)
+        error = error_quantizer(for_error, self.two_terms)
+        if Effect.E in effects:
+            assert self._loss is not None  # set on entering
+            self.flow.activation = None
+            yield Effect.E, self._quantized(self._loss, error, keep=True)
+        if Effect.A in effects or Effect.AE in effects:
+            loss = self._forward(activation_quantizer(for_activation, self.two_terms))
+            if Effect.A in effects:
+                yield Effect.A, self._quantized(loss, None, keep=Effect.AE in effects)
+            if Effect.AE in effects:
+                yield Effect.AE, self._quantized(loss, error, keep=False)

@@ -1,0 +1,5 @@
+"""Reports: tables, plots and result files. Takes results; computes nothing."""
+
+import numeric_formats
+
+numeric_formats.require("formats", "workloads", "predictor", "search")

@@ -1,0 +1,115 @@
+"""Result files: a table as CSV, JSON or Parquet, and beside it a sidecar that says how it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workloads.files import write_atomically
+
+ENDINGS = (".csv", ".json", ".parquet")
+SIDECAR = ".meta.json"
+PACKAGES = ("numeric-formats", "torch", "numpy", "numba", "pandas")
+
+
+def check_output(path: Path, endings: tuple[str, ...], force: bool) -> None:
+    """Refuse, before the work begins, a place that could not be written when it ends.
+
+    Raises ValueError for another ending, FileExistsError for an existing file without `force`, OSError for a place that
+    cannot be written.
+    """
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"output {path}: the name must end in {', '.join(endings)}")
+    if path.is_dir():
+        raise IsADirectoryError(f"output {path} is a folder")
+    if path.exists() and not force:
+        raise FileExistsError(f"output {path} exists; use --force to replace it")
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise PermissionError(f"output {path}: {folder} cannot be written")
+
+
+def _bytes(table: pd.DataFrame, ending: str) -> bytes:
+    buffer = BytesIO()
+    if ending == ".parquet":
+        table.to_parquet(buffer, index=False)
+    elif ending == ".json":
+        buffer.write((table.to_json(orient="records", indent=1, double_precision=15) + "\n").encode())
+    else:
+        buffer.write(table.to_csv(index=False).encode())
+    return buffer.getvalue()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
+    """Write a table in the form that the ending says, and `path`.meta.json with settings, versions, time and the table's digest."""
+    content = _bytes(table, path.suffix.lower())
+    sidecar = {
+        "file": path.name,
+        "rows": len(table),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "settings": settings,
+    }
+    write_atomically(path, lambda file: file.write(content))
+    text = json.dumps(sidecar, indent=1) + "\n"
+    write_atomically(sidecar_of(path), lambda file: file.write(text.encode()))
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where the sidecar of a result file is."""
+    return path.with_name(path.name + SIDECAR)
+
+
+def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a table back; ValueError where it is cut short, changed since it was written, or not a result with these columns."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no result file {path}")
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"{path}: result files end in {', '.join(ENDINGS)}")
+    content = path.read_bytes()
+    sidecar = sidecar_of(path)
+    if sidecar.is_file():
+        try:
+            recorded = json.loads(sidecar.read_text())["sha256"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{sidecar} is damaged; remove it to read {path.name} without its check") from None
+        if hashlib.sha256(content).hexdigest() != recorded:
+            raise ValueError(f"{path} is cut short or was changed after it was written ({sidecar.name} has another digest)")
+    elif path.suffix.lower() == ".csv" and not content.endswith(b"\n"):
+        raise ValueError(f"{path} is cut short: its last line has no end")
+    readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
+        ".csv": lambda data: pd.read_csv(StringIO(data.decode())),
+        ".json": lambda data: pd.read_json(StringIO(data.decode()), orient="records", convert_dates=False),
+        ".parquet": lambda data: pd.read_parquet(BytesIO(data)),
+    }
+    try:
+        table = readers[path.suffix.lower()](content)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is cut short or not a {path.suffix[1:].upper()} file: {str(error).splitlines()[0]}") from error
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r}; it holds {', '.join(map(str, table.columns[:6]))}, ...")
+    return table

@@ -1,0 +1,57 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+
+
+def _angle(row: Any, effect: str) -> str:
+    angle, low, high = row[f"angle_{effect}"], row[f"low_{effect}"], row[f"high_{effect}"]
+    if pd.isna(angle):
+        return "-"
+    if row[f"source_{effect}"] == "predicted":
+        return f"~{angle:.3g}"
+    return f"{angle:.3f}" if pd.isna(low) else f"{angle:.3f} ± {(high - low) / 2:.3f}"
+
+
+def plain(title: str | None, headers: Iterable[tuple[str, str]], rows: Iterable[Iterable[str]]) -> Table:
+    """A table of text; headers are (name, "left" or "right")."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for name, side in headers:
+        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def ranking(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
+    """The first `top` rows of a ranking: rank, name, bits, profile, and angles in degrees with their 95% half-widths; ~ is predicted."""
+    effects = [column.removeprefix("angle_") for column in table.columns if column.startswith("angle_")]
+    headers = [("rank", "right"), ("format", "left"), ("bits", "right"), *((f"angle {e} (deg)", "right") for e in effects), ("profile", "left")]
+    rows = [
+        [
+            str(row["rank"]),
+            str(row["name"]),
+            "-" if pd.isna(row["bits"]) else str(row["bits"]),
+            *(_angle(row, effect) for effect in effects),
+            str(row["profile"]),
+        ]
+        for _, row in table.head(top).iterrows()
+    ]
+    return plain(title, headers, rows)
+
+
+def measurement(table: pd.DataFrame) -> Table:
+    """Rows of predictor.measure: format, effect, scope, angle with its 95% half-width, mini-batches, failures."""
+    rows = []
+    for _, row in table.iterrows():
+        half = "" if pd.isna(row["low"]) else f" ± {(row['high'] - row['low']) / 2:.4f}"
+        failures = str(row["failures"]) if row["failures"] else ""
+        rows.append([row["format"], row["effect"], row["scope"], f"{row['angle']:.4f}{half}", str(row["n"]), failures])
+    headers = [("format", "left"), ("effect", "left"), ("scope", "left"), ("angle (deg)", "right"), ("mini-batches", "right"), ("failed", "right")]
+    return plain(None, headers, rows)

@@ -1,0 +1,137 @@
+"""From angles of many formats to an ordered table with ties."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from formats import Format, ProfileFormat
+from formats.profile import written
+from predictor.gradient import Candidate, Effect, formats_of
+from predictor.measure import Measurement, interval
+
+MEASURED, PREDICTED = "measured", "predicted"
+
+
+@dataclass
+class Angles:
+    """Angles in degrees of every candidate and effect by mini-batch, as they come in."""
+
+    by_minibatch: dict[tuple[int, Effect], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    seconds: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    failures: int = 0
+
+    def add(self, measurement: Measurement) -> None:
+        """Take in one measurement."""
+        self.by_minibatch[measurement.format, measurement.effect][measurement.minibatch] = measurement.angle()
+        self.seconds[measurement.format] += measurement.seconds
+        self.failures += measurement.failed()
+
+    def of(self, candidate: int, effect: Effect) -> dict[int, float]:
+        """Mini-batch to angle; empty where nothing was measured."""
+        return self.by_minibatch.get((candidate, effect), {})
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A finished or interrupted ranking.
+
+    table: one row per candidate, best first; the columns of predictor.md section 4. by: the effect that orders it.
+    complete: False where Ctrl-C or the time budget ended the measurements early. settings: all that reproduces it.
+    """
+
+    table: pd.DataFrame
+    by: Effect
+    complete: bool
+    settings: dict[str, Any]
+
+
+def describe(candidate: Candidate) -> dict[str, Any]:
+    """Name, bits, family, granularity, profile and binades of a candidate, those of a pair joined by +."""
+
+    def one(format: Format) -> dict[str, Any]:
+        if not isinstance(format, ProfileFormat):
+            return {"bits": None, "family": "custom", "granularity": "", "profile": "", "binades": None}
+        return {
+            "bits": format.bits,
+            "family": format.family.value,
+            "granularity": format.granularity.value,
+            "profile": written(format.profile),
+            "binades": format.binades,
+        }
+
+    activation, error = (one(format) for format in formats_of(candidate))
+    if activation == error:
+        return {"name": candidate.name, **activation}
+    joined = {key: f"{activation[key]}+{error[key]}" for key in ("family", "granularity", "profile")}
+    largest = {
+        key: None if activation[key] is None or error[key] is None else max(activation[key], error[key])
+        for key in ("bits", "binades")
+    }
+    return {"name": candidate.name, **{key: {**joined, **largest}[key] for key in activation}}
+
+
+def places(order: Sequence[int], angles: Angles, by: Effect) -> list[int]:
+    """Ranks of candidates in their order: one shares its group leader's rank while the paired 95% interval holds 0."""
+    ranks: list[int] = []
+    leader = -1
+    for place, candidate in enumerate(order, start=1):
+        if leader >= 0 and _tied(angles.of(candidate, by), angles.of(leader, by)):
+            ranks.append(ranks[-1])
+        else:
+            leader = candidate
+            ranks.append(place)
+    return ranks
+
+
+def _tied(own: dict[int, float], leaders: dict[int, float]) -> bool:
+    common = sorted(own.keys() & leaders.keys())
+    if len(common) < 2:
+        return False
+    _, low, high = interval(np.array([own[number] - leaders[number] for number in common]))
+    return low <= 0 <= high
+
+
+def tabulate(
+    candidates: Sequence[Candidate],
+    effects: Sequence[Effect],
+    by: Effect,
+    angles: Angles,
+    predicted: dict[Effect, NDArray[np.float64]],
+) -> pd.DataFrame:
+    """The table of a ranking; `predicted` has an angle for every candidate, used where none was measured."""
+    rows = []
+    for index, candidate in enumerate(candidates):
+        row = describe(candidate)
+        for effect in effects:
+            values = np.array(list(angles.of(index, effect).values()))
+            if len(values):
+                mean, low, high = interval(values)
+                source = MEASURED
+            else:
+                guess = predicted.get(effect)
+                mean = float("nan") if guess is None else float(guess[index])
+                low = high = float("nan")
+                source = PREDICTED
+            row |= {
+                f"angle_{effect}": mean,
+                f"low_{effect}": low,
+                f"high_{effect}": high,
+                f"n_{effect}": len(values),
+                f"source_{effect}": source,
+            }
+        row["seconds"] = angles.seconds.get(index, 0.0)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    for column in ("bits", "binades"):
+        table[column] = table[column].astype("Int64")
+    order = table[f"angle_{by}"].sort_values(kind="stable", na_position="last").index
+    table = table.loc[order]
+    table.insert(0, "rank", places(list(order), angles, by))
+    return table.reset_index(drop=True)

@@ -1,0 +1,140 @@
+"""The scale rule, codes, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+import formats
+from formats import Scale
+
+ONE_OF_EACH = ["INT8", "INT6", "FP134", "FP152", "T8.5x3@2", "T7.4x2@1", "BM43", "BM07", "FP134/channel", "INT8/block4", "FP133/tile3x2"]
+
+
+def test_top_from_data():
+    format = formats.get("FP134")
+    for largest, top in ((1.0, 0), (1.9999999, 0), (2.0, 1), (0.75, -1), (2.0**-149, -139), (3.4e38, 127), (0.0, 0)):
+        assert int(format.find_top(np.float32([0, -largest]))) == top, largest
+    assert int(format.find_top(np.float32([np.nan, np.inf, -4.0]))) == 2
+    assert int(format.find_top(np.float32([np.nan, -np.inf]))) == 0
+    assert int(format.find_top(np.zeros((0, 3), np.float32))) == 0
+    assert int(format.find_top(np.float64([1e300]))) == 127
+    assert int(formats.get("FP134/headroom2").find_top(np.float32([1.0]))) == 2
+
+
+def test_top_of_channels_and_blocks():
+    x = np.float32([[1, 2, 3, 4, 5], [16, 8, 0, 0, 0.25]])
+    assert formats.get("FP134/channel").find_top(x).tolist() == [2, 4]
+    assert formats.get("FP134/channel@1").find_top(x).tolist() == [4, 3, 1, 2, 2]
+    assert formats.get("FP134/block2").find_top(x).tolist() == [[1, 2, 2], [4, 0, -2]]
+    assert formats.get("FP134/block2@0").find_top(x).tolist() == [[4, 3, 1, 2, 2]]
+    assert formats.get("FP134/tile2x4").find_top(x).tolist() == [[4, 2]]
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_decode_of_encode_is_round(name):
+    rng = np.random.default_rng(0)
+    format = formats.get(name)
+    for shape in ((4, 6, 5, 3), (50, 61), (9,)):
+        x = np.ldexp(rng.standard_normal(shape), -rng.integers(0, 14, shape)).astype(np.float32)
+        codes = format.encode(x)
+        assert codes.codes.dtype == np.uint8
+        assert codes.codes.shape == shape
+        assert (codes.decode() == format.round(x)).all()
+        assert (format.encode(torch.from_numpy(x)).codes == codes.codes).all()
+
+
+@pytest.mark.parametrize("format", formats.catalogue(), ids=lambda f: f.name)
+def test_every_code_decodes_to_its_own_value(format):
+    values = format.magnitudes(3)
+    assert len(values) == 2 ** (format.bits - 1) - format.spare_codes
+    flat = formats.from_profile(format.profile, format.bits)
+    codes = flat.encode(np.concatenate([values, -values[1:]]).astype(np.float32), top=3).codes.astype(int)
+    index = np.arange(len(values))
+    half = 1 << (format.bits - 1)
+    assert (codes[: len(values)] == index).all()
+    negative = (2 * half - index[1:]) if format.family == "INT" or format.name in ("BM07", "BM06", "BM05") else half + index[1:]
+    assert (codes[len(values) :] == negative).all()
+
+
+def test_minifloat_codes_are_sign_exponent_fraction():
+    # FP134 at the bias of an IEEE-like E3M4: the value of code s eee ffff.
+    format = formats.get("FP134")
+    top = 4
+    for code in range(128):
+        exponent, fraction = code >> 4, code & 15
+        value = (fraction / 16) * 2.0**-2 if exponent == 0 else (1 + fraction / 16) * 2.0 ** (exponent - 3)
+        assert format.decode(np.uint8([code]), top)[0] == value
+    for code in range(1, 128):
+        assert format.decode(np.uint8([128 + code]), top)[0] == -format.decode(np.uint8([code]), top)[0]
+
+
+def test_fixed_point_codes_are_two_complement():
+    format = formats.get("INT8")
+    x = np.float32([1.0, -1.0, 127 / 64, -127 / 64, 1 / 64, -1 / 64])
+    assert format.encode(x, top=0).codes.view(np.int8).tolist() == [64, -64, 127, -127, 1, -1]
+    assert format.decode(np.uint8([128]), 0)[0] == -2.0
+
+
+def test_sixteen_bit_codes():
+    format = formats.get("FP169")
+    assert format.magnitudes(32).max() == 1023 * 2.0**23
+    codes = format.encode(np.float32([1.0, -0.3]), top=32)
+    assert codes.codes.dtype == np.uint16
+    assert (codes.decode() == format.round(np.float32([1.0, -0.3]), top=32)).all()
+
+
+def test_what_is_refused():
+    format = formats.get("FP134")
+    with pytest.raises(ValueError, match="NaN"):
+        format.encode(np.float32([np.nan]))
+    with pytest.raises(ValueError, match="outside -139 to 127"):
+        format.round(np.float32([1]), top=128)
+    with pytest.raises(ValueError, match="outside"):
+        format.round(np.float32([1]), top=-140)
+    with pytest.raises(ValueError, match="shape"):
+        format.round(np.ones((2, 2), np.float32), top=np.array([1, 2]))
+    with pytest.raises(TypeError, match="whole number"):
+        format.round(np.float32([1]), top=1.5)
+    with pytest.raises(ValueError, match="stands for no value"):
+        format.decode(np.uint8([128]))
+    with pytest.raises(ValueError, match="axis 4"):
+        formats.get("FP134/channel@4").round(np.ones((2, 2), np.float32))
+    for make, message in (
+        (lambda: Scale(per="row"), "allowed are tensor, channel, block"),
+        (lambda: Scale(headroom=-1), "headroom"),
+        (lambda: Scale(per="block"), "block size"),
+        (lambda: Scale(block=4), "block size"),
+        (lambda: Scale(per="block", block=0), "positive"),
+        (lambda: formats.from_profile([]), "at least one binade"),
+        (lambda: formats.from_profile([4, 0]), "1 to 24"),
+        (lambda: formats.from_profile([7] * 4, bits=8), "257 magnitudes"),
+        (lambda: formats.from_profile([3] * 300), "no scale"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+    with pytest.raises(TypeError, match="whole number"):
+        formats.from_profile([4, 3.5])
+
+
+def test_formats_are_values():
+    a = formats.from_profile([5] * 7 + [4, 3, 2, 1], name="mine")
+    b = formats.get("FP134")
+    assert a == b
+    assert hash(a) == hash(b)
+    assert a.digest == b.digest
+    assert a.name == "mine"
+    assert a.with_scale(Scale(per="block", block=32)) != b
+    assert a.with_scale(Scale(per="block", block=32)).name == "FP134/block32"
+    assert b.digest == "85b362a046ae36f1070ae17b1cb48a200b7b62c3c3e203f03a3b4f4a79f2247e"
+    with pytest.raises(AttributeError):
+        b.bits = 7
+
+
+def test_properties():
+    f = formats.get("FP134")
+    assert (f.bits, f.binades, f.spare_codes, f.granularity, f.family) == (8, 11, 0, "tensor", "FP")
+    assert f.max() == 1.9375
+    assert f.max(3) == 15.5
+    assert f.min_positive() == 2.0**-10
+    assert formats.get("profile:4:1x7").spare_codes == 0
+    assert formats.get("profile:8:5,4").spare_codes == 128 - 25

@@ -1,0 +1,5 @@
+"""Low-precision training."""
+
+import numeric_formats
+
+numeric_formats.require("formats", "workloads", "predictor")

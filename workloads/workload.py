@@ -1,0 +1,70 @@
+"""What is ranked on: a network, its mini-batches and its loss."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+Batch = Any
+"""Whatever the loss takes: usually (inputs, targets); tensors, or tuples, lists and dicts of them."""
+
+Batches = Sequence[Batch] | Callable[[int], Sequence[Batch]]
+"""Mini-batches ready made, or a function from a batch size to them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """A pretrained network with what is needed to compute its weight gradients.
+
+    name: what reports print. model: any torch.nn.Module, on the CPU, float32, with its weights loaded.
+    batches: mini-batches of training data, or a function from a batch size to them.
+    loss: `loss(model, batch)` calls the model once and returns a scalar tensor; only what happens inside the model is quantized.
+    train, test: mini-batches for training and for evaluation. metric: `metric(model, batch)`, a number whose mean over
+    `test` describes the network, such as accuracy.
+    batch_size: what a ranking uses unless it is told otherwise, where `batches` is a function.
+
+    Raises TypeError where an argument is of the wrong kind, ValueError where there are no mini-batches.
+    """
+
+    name: str
+    model: nn.Module
+    batches: Batches
+    loss: Callable[[nn.Module, Batch], Tensor]
+    train: Batches | None = field(default=None, kw_only=True)
+    test: Batches | None = field(default=None, kw_only=True)
+    metric: Callable[[nn.Module, Batch], float] | None = field(default=None, kw_only=True)
+    batch_size: int = field(default=64, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"the name of a workload is {self.name!r}; a string is needed")
+        if not isinstance(self.model, nn.Module):
+            raise TypeError(f"the model of workload {self.name} is a {type(self.model).__name__}; a torch.nn.Module is needed")
+        if not callable(self.loss):
+            raise TypeError(f"the loss of workload {self.name} is {self.loss!r}; a function of (model, batch) is needed")
+        for role, batches in (("batches", self.batches), ("train", self.train), ("test", self.test)):
+            required = role == "batches"
+            if not (callable(batches) or isinstance(batches, Sequence) or (batches is None and not required)):
+                raise TypeError(
+                    f"{role} of workload {self.name} is a {type(batches).__name__}; a sequence of mini-batches, or a function "
+                    "from a batch size to one, is needed"
+                )
+
+    def minibatches(self, batch_size: int | None = None) -> Sequence[Batch]:
+        """All mini-batches of `batches`, at a batch size where they can be made at one."""
+        if callable(self.batches):
+            size = self.batch_size if batch_size is None else batch_size
+            if size < 1:
+                raise ValueError(f"batch size {size}: at least 1 is needed")
+            made = self.batches(size)
+        elif batch_size is not None:
+            raise ValueError(
+                f"batch size {batch_size} was asked for, but the mini-batches of workload {self.name} are ready made; "
+                "give it a function from a batch size to mini-batches, or leave the batch size out"
+            )
+        else:
+            made = self.batches
+        if not len(made):
+            raise ValueError(f"workload {self.name} has no mini-batches" + (f" of {batch_size}" if batch_size else ""))
+        return made
