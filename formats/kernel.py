@@ -1,17 +1,20 @@
-"""The loops that round: integer work on the bits of float32 and float64, one loop for every profile.
+"""The loops that round: float32 and float64 of any bits, one loop for every profile.
 
 The definition that they follow is in formats.md, section 3; tests/formats/reference.py holds a slow one that shares
 nothing with this file.
 
-How the fast loop works. With a float's magnitude bits clamped between the smallest and the largest value of the format, the
-exponent field says the binade, counted from the bottom one. The number of fraction bits to drop there is a four-bit field in
-one of four words (32 binades; binades further up must keep as many bits as the 32nd), so it is found without a lookup in
-memory, and the loop compiles to vector instructions. Adding half of the dropped step, less one where the kept part is even, and
-clearing the dropped bits rounds to nearest with ties to even; a carry into the exponent field is the right one. Where
-only the leading one is kept, it counts as odd, which makes ties go up there.
+How the fast loop works. Adding a power of two, 2^23 times the step, to a magnitude below it makes the processor round the magnitude to a
+multiple of that step, to nearest with ties to the even multiple; subtracting it again is exact. So rounding is: clamp to the largest
+value, find the step of the binade from the exponent bits, add, subtract, put the sign back. This is exact wherever
+the sums are normal numbers, and it goes to zero below the smallest value as the definition asks, since the step there is that value.
 
-The exact loop does the same step by step in 64-bit integers: for float64, for float32 where the format reaches down to
-subnormal numbers, and for profiles that do not fit the four words.
+Going down, a gradual-underflow tail loses one bit a binade, so its step stays the same: the exponent is just not taken below where
+the tail begins. Going up from there, each change of precision shifts the step from that binade on; up to two changes (all
+of the catalogue) are two comparisons, and others are looked up in four words of eight four-bit precisions each. Nothing is looked
+up in memory, and the loops compile to vector instructions.
+
+The exact loop does the same step by step in 64-bit integers: for float64, for float32 where values are subnormal or close to
+overflow, and for profiles that fit neither way.
 """
 
 from functools import lru_cache
@@ -30,29 +33,44 @@ from formats.threads import thread_count, thread_number
 _i4 = np.int32
 _i8 = np.int64
 
-NIBBLE_BINADES = 32
-# A row that describes a grid: binades, largest magnitude as a multiple of the top step, whether the words hold, words, profile.
-BINADES, LARGEST, HAS_WORDS, WORDS, PROFILE = 0, 1, 2, 3, 7
+# A row that describes a grid, independent of T: binades, largest magnitude as a multiple of the top step, which loop, the exponent bias of the
+# largest power of two to add, where the tail begins and 24 less its precision, where precision changes and by how much, twice,
+# four words of precisions, and the profile.
+BINADES, LARGEST, LOOP, BIGGEST, TAIL, TAIL_SHIFT, CHANGE1, DELTA1, CHANGE2, DELTA2, WORDS, PROFILE = (*range(11), 14)
+EXACT_LOOP, CHANGES_LOOP, WORDS_LOOP = 0, 1, 2
+WORDS_BINADES, WORDS_PRECISION = 32, 15
 SIGN4, MAGNITUDE4, INFINITY4 = -(1 << 31), (1 << 31) - 1, 0x7F800000
 SIGN8, MAGNITUDE8, INFINITY8 = -(1 << 63), (1 << 63) - 1, 0x7FF0000000000000
+NEVER = -1000
+"""A binade so far up that no float32 lies in it."""
 
 
-def _words(profile: Profile) -> list[int] | None:
-    """Bits to drop less 8, four bits a binade, counted from the bottom; None where the profile does not fit."""
-    upward = profile[::-1]
-    if len(set(upward[NIBBLE_BINADES - 1 :])) > 1 or max(upward) > 16:
-        return None
+def _words(extended: Profile) -> list[int]:
+    """Precisions, four bits a binade, counted from the binade below the bottom one (which keeps 0)."""
+    upward = extended[::-1]
     words = [0, 0, 0, 0]
-    for j in range(NIBBLE_BINADES):
-        words[j // 8] |= (16 - upward[min(j, len(upward) - 1)]) << (4 * (j % 8))
+    for j in range(WORDS_BINADES):
+        words[j // 8] |= upward[min(j, len(upward) - 1)] << (4 * (j % 8))
     return [word - (1 << 32) if word >> 31 else word for word in words]
 
 
 @lru_cache(maxsize=4096)
 def describe(profile: Profile, largest: int) -> NDArray[np.int64]:
     """The grid as the loops read it; `largest` is the largest magnitude as a multiple of the top binade's step."""
-    words = _words(profile)
-    return np.array([len(profile), largest, words is not None, *(words or [0] * 4), *profile], np.int64)
+    extended = (*profile, 0)  # below the smallest value the step is that value, as if no bit were kept there
+    tail = len(profile)
+    while tail and extended[tail - 1] == len(profile) - tail + 1:
+        tail -= 1
+    changes = [(d, extended[d + 1] - extended[d]) for d in range(tail) if extended[d] != extended[d + 1]]
+    loop, words = EXACT_LOOP, [0] * 4
+    if len(changes) <= 2:
+        loop = CHANGES_LOOP
+    elif max(profile) <= WORDS_PRECISION and len(set(extended[::-1][WORDS_BINADES - 1 :])) <= 1:
+        loop, words = WORDS_LOOP, _words(extended)
+    biggest = max(24 - p - d for d, p in enumerate(extended))
+    (change1, delta1), (change2, delta2) = (changes + [(NEVER, 0)] * 2)[:2]
+    head = [len(profile), largest, loop, biggest, tail, 24 - extended[tail], change1, delta1, change2, delta2]
+    return np.array([*head, *words, *profile], np.int64)
 
 
 def _pointer_maker(item: Any, bits: int) -> Any:
@@ -72,42 +90,57 @@ _pointer4 = _pointer_maker(types.int32, 32)
 _pointer8 = _pointer_maker(types.int64, 64)
 
 
+@intrinsic
+def _as_float(typing_context: Any, bits: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@intrinsic
+def _as_bits(typing_context: Any, value: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
 @njit(nogil=True, inline="always")
-def _nearest4(u, a, c, drop, threshold, passing):  # type: ignore[no-untyped-def]
-    """Round bits u of magnitude a, clamped to c, by dropping `drop` bits; to zero up to the threshold; keep above `passing`."""
-    step = _i4(_i4(1) << _i4(drop & _i4(31)))
-    even = _i4(_i4(c | _i4(0x800000)) & step) == _i4(0)
-    half = _i4(_i4(step >> _i4(1)) - (_i4(1) if even else _i4(0)))
-    y = _i4(_i4(c + half) & _i4(-step))
-    y = y if a > threshold else _i4(0)
-    y = y if a <= passing else a
+def _finish(u, a, c, power, passing):  # type: ignore[no-untyped-def]
+    """Bits of the clamped magnitude c rounded by adding `power`; a itself above `passing`; the sign of u."""
+    big = _as_float(power)
+    y = _as_bits(np.float32(np.float32(_as_float(c) + big) - big))
+    y = a if a > passing else y
     return _i4(y | _i4(u & _i4(SIGN4)))
 
 
 @njit(nogil=True)
-def _run16(x, out, lowest, highest, threshold, passing, base, w0, w1):  # type: ignore[no-untyped-def]
+def _run_changes(x, out, highest, passing, tail, shift, change1, delta1, change2, delta2):  # type: ignore[no-untyped-def]
     for i in range(x.size):
         u = x[i]
         a = _i4(u & _i4(MAGNITUDE4))
-        c = min(max(a, lowest), highest)
-        j = min(_i4(_i4(c >> _i4(23)) - base), _i4(15))
-        word = w1 if j >= _i4(8) else w0
-        drop = _i4(_i4(8) + _i4(_i4(word >> _i4(_i4(j << _i4(2)) & _i4(31))) & _i4(15)))
-        out[i] = _nearest4(u, a, c, drop, threshold, passing)
+        c = min(a, highest)
+        power = _i4(max(_i4(c & _i4(INFINITY4)), tail) + shift)
+        power = _i4(power + (delta1 if c >= change1 else _i4(0)))
+        power = _i4(power + (delta2 if c >= change2 else _i4(0)))
+        out[i] = _finish(u, a, c, power, passing)
 
 
 @njit(nogil=True)
-def _run32(x, out, lowest, highest, threshold, passing, base, w0, w1, w2, w3):  # type: ignore[no-untyped-def]
+def _run_words(x, out, highest, passing, bottom, w0, w1, w2, w3):  # type: ignore[no-untyped-def]
     for i in range(x.size):
         u = x[i]
         a = _i4(u & _i4(MAGNITUDE4))
-        c = min(max(a, lowest), highest)
-        j = min(_i4(_i4(c >> _i4(23)) - base), _i4(31))
+        c = min(a, highest)
+        field = max(_i4(c >> _i4(23)), bottom)
+        j = min(_i4(field - bottom), _i4(31))
         word = w1 if j >= _i4(8) else w0
         word = w2 if j >= _i4(16) else word
         word = w3 if j >= _i4(24) else word
-        drop = _i4(_i4(8) + _i4(_i4(word >> _i4(_i4(j << _i4(2)) & _i4(31))) & _i4(15)))
-        out[i] = _nearest4(u, a, c, drop, threshold, passing)
+        kept = _i4(_i4(word >> _i4(_i4(j << _i4(2)) & _i4(31))) & _i4(15))
+        power = _i4(_i4(_i4(field + _i4(24)) - kept) << _i4(23))
+        out[i] = _finish(u, a, c, power, passing)
 
 
 @njit(nogil=True, inline="always")
@@ -170,19 +203,20 @@ def _exact(a, top, grid, fraction_bits, bias):  # type: ignore[no-untyped-def]
 @njit(nogil=True)
 def _round4(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
     """Round a run of float32 bits whose scale is `top`."""
-    binades = grid[BINADES]
-    bottom = top - binades + 127  # the exponent field one binade below the smallest value
-    if grid[HAS_WORDS] and bottom >= 1:
-        threshold = _i4(bottom << 23)
-        lowest = _i4((bottom + 1) << 23)
-        base = _i4(bottom + 1)
-        highest = _i4(((top + 126) << 23) + (grid[LARGEST] << (24 - grid[PROFILE])))
-        w0, w1 = _i4(grid[WORDS]), _i4(grid[WORDS + 1])
-        if binades <= 16:
-            _run16(x, out, lowest, highest, threshold, _i4(passing), base, w0, w1)
+    first = top + 127  # the exponent field of the top binade
+    below = first - grid[BINADES]  # that of the binade below the smallest value
+    if grid[LOOP] != EXACT_LOOP and below >= 0 and first + grid[BIGGEST] <= 254:
+        highest = _i4(((first - 1) << 23) + (grid[LARGEST] << (24 - grid[PROFILE])))
+        if grid[LOOP] == CHANGES_LOOP:
+            tail = _i4((first - grid[TAIL]) << 23)
+            change1 = _i4(min((first - grid[CHANGE1]), 255) << 23)
+            change2 = _i4(min((first - grid[CHANGE2]), 255) << 23)
+            delta1, delta2 = _i4(grid[DELTA1] << 23), _i4(grid[DELTA2] << 23)
+            shift = _i4(grid[TAIL_SHIFT] << 23)
+            _run_changes(x, out, highest, _i4(passing), tail, shift, change1, delta1, change2, delta2)
         else:
-            w2, w3 = _i4(grid[WORDS + 2]), _i4(grid[WORDS + 3])
-            _run32(x, out, lowest, highest, threshold, _i4(passing), base, w0, w1, w2, w3)
+            w0, w1, w2, w3 = _i4(grid[WORDS]), _i4(grid[WORDS + 1]), _i4(grid[WORDS + 2]), _i4(grid[WORDS + 3])
+            _run_words(x, out, highest, _i4(passing), _i4(below), w0, w1, w2, w3)
         return
     for i in range(x.size):
         a = _i8(x[i] & _i4(MAGNITUDE4))

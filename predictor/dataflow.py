@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
@@ -184,19 +185,14 @@ class DataFlow:
         self.points, self.skipped, self.parameters = [], [], list(kept[2])
         # What is computed again starts from other tensor objects in the same memory.
         self._input_memory = {t.untyped_storage().data_ptr() for t in self._from_input}
-        entered = []
-
-        def enter(_: Tensor) -> None:
-            entered.append(self._mode.__enter__())
-
-        # torch.autograd.grad is itself a function that a mode sees and is then off inside; so the mode begins with the pass.
-        handle = loss.register_hook(enter)
         try:
-            return torch.autograd.grad(loss, parameters, retain_graph=keep, allow_unused=True)
+            # What torch.autograd.grad calls. grad itself is a function that a mode sees, and the mode is then off inside.
+            with self._mode:
+                found: tuple[Tensor | None, ...] = _engine_run_backward(
+                    (loss,), (torch.ones_like(loss),), keep, False, tuple(parameters), allow_unreachable=True, accumulate_grad=False
+                )
+            return found
         finally:
-            handle.remove()
-            if entered:
-                self._mode.__exit__(None, None, None)
             self.points, self.skipped, self.parameters = kept
             self._input_memory = set()
 
