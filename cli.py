@@ -61,16 +61,35 @@ def _progress() -> Iterator[Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    bar = Bar(*columns, console=Console(stderr=True))
+    tasks: dict[str, Any] = {}
 
-        def show(progress: Progress) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(progress.stage.value, total=progress.total)
-            bar.update(tasks[progress.stage], completed=progress.done)
+    def show(progress: Progress) -> None:
+        if not tasks and bar.console.is_terminal:
+            bar.start()
+        if progress.stage not in tasks:
+            tasks[progress.stage] = bar.add_task(progress.stage.value, total=progress.total)
+        task = bar.tasks[tasks[progress.stage]]
+        tenth = int(10 * progress.done / progress.total)
+        if not bar.console.is_terminal and tenth > int(10 * task.completed / progress.total):
+            # A log gets a line every tenth.
+            left = task.elapsed / progress.done * (progress.total - progress.done) if task.elapsed else 0
+            typer.echo(f"{progress.stage.value} {progress.done}/{progress.total}, about {left:.0f} s left", err=True)
+        bar.update(task.id, completed=progress.done)
 
+    try:
         yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _print(value: object) -> None:
@@ -109,7 +128,14 @@ def list_formats(
         return
     from reports.tables import plain
 
-    headers = [("format", "left"), ("bits", "right"), ("family", "left"), ("granularity", "left"), ("binades", "right"), ("profile", "left")]
+    headers = [
+        ("format", "left"),
+        ("bits", "right"),
+        ("family", "left"),
+        ("granularity", "left"),
+        ("binades", "right"),
+        ("profile", "left"),
+    ]
     lines = [[f.name, str(f.bits), f.family, f.granularity, str(f.binades), written(f.profile)] for f in chosen]
     _print(plain(None, headers, lines))
     _print(f"{len(chosen)} formats")
@@ -139,7 +165,13 @@ def show(
     from reports.tables import plain
 
     _print(plain(format.name, [("", "left"), ("", "left")], [[key.replace("_", " "), str(value)] for key, value in facts.items()]))
-    _print(plain(f"positive values at T = {top}", [("code", "left"), ("bits", "left"), ("value", "right")], [[f"0x{c:02X}", b, f"{v:.9g}"] for c, b, v in values]))
+    _print(
+        plain(
+            f"positive values at T = {top}",
+            [("code", "left"), ("bits", "left"), ("value", "right")],
+            [[f"0x{c:02X}", b, f"{v:.9g}"] for c, b, v in values],
+        )
+    )
 
 
 @app.command()
@@ -201,7 +233,9 @@ def rank(
     max_binades: MaxBinadesOption = None,
     effects: EffectsOption = "E,A,AE",
     by: Annotated[str | None, typer.Option(help="the effect that orders the table; default: AE")] = None,
-    minibatches: Annotated[int | None, typer.Option(help="mini-batches that all formats share; default: 4, or all with --exhaustive")] = None,
+    minibatches: Annotated[
+        int | None, typer.Option(help="mini-batches that all formats share; default: 4, or all with --exhaustive")
+    ] = None,
     batch_size: BatchSizeOption = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="measure every format, not only the promising ones")] = False,
     time_budget: Annotated[float | None, typer.Option(help="seconds after which measuring stops with what it has")] = None,
@@ -252,8 +286,6 @@ def rank(
             two_terms=two_terms,
             progress=show,
         )
-    if output is not None:
-        results.write(found.table, output, found.settings)
     s = found.settings
     title = f"{model}: {s['candidates']} formats by the angle of {found.by}; {s['measured']} measured on {s['minibatches']} mini-batches"
     _print(tables.ranking(found.table, top, title))
@@ -262,6 +294,7 @@ def rank(
         reason = "the time budget" if time_budget is not None and s["seconds"] >= time_budget else "an interrupt"
         _print(f"ended early by {reason}: {s['measurements']} of {s['measured'] * s['minibatches']} measurements were made and are kept")
     if output is not None:
+        results.write(found.table, output, found.settings)
         _print(f"wrote {output} and {results.sidecar_of(output)}")
     if not found.complete and (time_budget is None or s["seconds"] < time_budget):
         raise typer.Exit(INTERRUPTED)
@@ -318,7 +351,13 @@ def bench_gradient(
     from reports.tables import plain
     from workloads import load
 
-    _print(plain(f"{model}, batch {batch_size}, median of {repeats}", [("what", "left"), ("seconds", "right"), ("x full precision", "right")], run_bench(load(model), format, batch_size, repeats)))
+    _print(
+        plain(
+            f"{model}, batch {batch_size}, median of {repeats}",
+            [("what", "left"), ("seconds", "right"), ("x full precision", "right")],
+            run_bench(load(model), format, batch_size, repeats),
+        )
+    )
 
 
 def run() -> None:

@@ -37,9 +37,7 @@ def read_images(path: Path, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         names = sorted(name for name in archive.namelist() if name.startswith("train/") and name.endswith(".jpg"))
         classes = sorted({name.split("/")[1] for name in names})
         by_class = [[name for name in names if name.split("/")[1] == entry] for entry in classes]
-        pixels = [
-            np.asarray(Image.open(io.BytesIO(archive.read(by_class[i % 10][i // 10]))).convert("RGB")) for i in range(count)
-        ]
+        pixels = [np.asarray(Image.open(io.BytesIO(archive.read(by_class[i % 10][i // 10]))).convert("RGB")) for i in range(count)]
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
     images = (images - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
     return images.contiguous(memory_format=torch.channels_last), torch.arange(count) % 10

@@ -38,9 +38,7 @@ def _subjects(format: ProfileFormat, x: torch.Tensor, out: torch.Tensor) -> list
     except ImportError:
         pass
     else:
-        subjects.append(
-            ("ml_dtypes float8_e4m3fn there and back", lambda: array.astype(ml_dtypes.float8_e4m3fn).astype(np.float32), 10, 1)
-        )
+        subjects.append(("ml_dtypes float8_e4m3fn there and back", lambda: array.astype(ml_dtypes.float8_e4m3fn).astype(np.float32), 10, 1))
     try:
         from qtorch.quant import float_quantize
     except (ImportError, OSError, RuntimeError):
@@ -69,7 +67,15 @@ def run(elements: int, repeats: int, name: str) -> list[list[str]]:
                     continue
                 seconds = median_seconds(function, repeats)
                 copy = copy or seconds
-                rows.append([what, str(threads), f"{seconds / elements * 1e9:.3f}", f"{seconds / copy:.2f}", f"{moved * elements / seconds / 1e9:.1f}"])
+                rows.append(
+                    [
+                        what,
+                        str(threads),
+                        f"{seconds / elements * 1e9:.3f}",
+                        f"{seconds / copy:.2f}",
+                        f"{moved * elements / seconds / 1e9:.1f}",
+                    ]
+                )
     finally:
         torch.set_num_threads(before)
     return rows

@@ -66,8 +66,4 @@ def catalogue(bits: int | None = None, family: Family | str | None = None) -> tu
         if str(family).lower() not in names:
             raise ValueError(f"family {str(family)!r}: the catalogue has {', '.join(names.values())}")
         family = names[str(family).lower()]
-    return tuple(
-        entry
-        for entry in _all()
-        if (bits is None or entry.bits == bits) and (family is None or entry.family is family)
-    )
+    return tuple(entry for entry in _all() if (bits is None or entry.bits == bits) and (family is None or entry.family is family))

@@ -69,8 +69,7 @@ class ProfileFormat:
         count, room = profiles.magnitude_count(self.profile), 1 << (self.bits - 1)
         if count > room:
             raise ValueError(
-                f"the profile {profiles.written(self.profile)} has {count} magnitudes, zero included; "
-                f"{self.bits} bits hold {room}"
+                f"the profile {profiles.written(self.profile)} has {count} magnitudes, zero included; {self.bits} bits hold {room}"
             )
 
     # What the format is.
@@ -210,10 +209,7 @@ class ProfileFormat:
             # One of each repeated element is enough; the result is spread out again below.
             x = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
         tiled = tile(x, self.scale, None if repeated else out)
-        if top is None:
-            found = self._find_top(tiled)
-        else:
-            found = self._check_top(top, tiled.grouping.groups)
+        found = self._find_top(tiled) if top is None else self._check_top(top, tiled.grouping.groups)
         kernel.round_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, keep_infinities)
         result = np.broadcast_to(tiled.result, shape)
         if out is None:
@@ -281,9 +277,7 @@ class ProfileFormat:
         return wide[:, : grouping.shape[1], : grouping.shape[2]].reshape(shape)
 
 
-def from_profile(
-    profile: Iterable[int], bits: int | None = None, name: str | None = None, scale: Scale = Scale()
-) -> ProfileFormat:
+def from_profile(profile: Iterable[int], bits: int | None = None, name: str | None = None, scale: Scale = Scale()) -> ProfileFormat:
     """A format from significant bits per binade, top first.
 
     bits: the width of a code; by default the fewest that hold all magnitudes. name: by default the canonical one.

@@ -77,8 +77,8 @@ def _pointer_maker(item: Any, bits: int) -> Any:
     """A function for compiled code that takes an address as a pointer to `item`."""
 
     @intrinsic
-    def pointer(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def pointer(typing_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
 
         return types.CPointer(item)(types.int64), generate
@@ -91,16 +91,16 @@ _pointer8 = _pointer_maker(types.int64, 64)
 
 
 @intrinsic
-def _as_float(typing_context: Any, bits: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+def _as_float(typing_context: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), generate
 
 
 @intrinsic
-def _as_bits(typing_context: Any, value: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+def _as_bits(typing_context: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.IntType(32))
 
     return types.int32(types.float32), generate
@@ -263,7 +263,7 @@ def _round_run(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
 
 
 @overload(_round_run)
-def _choose_round(x, out, top, grid, passing):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def _choose_round(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
     if x.dtype == types.int32:
         return lambda x, out, top, grid, passing: _round4(x, out, top, grid, passing)
     return lambda x, out, top, grid, passing: _round8(x, out, top, grid, passing)

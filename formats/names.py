@@ -85,9 +85,7 @@ def _parse(spelling: str, given: str) -> ProfileFormat:
         known = {entry.name.lower(): entry.name for entry in catalogue()}
         near = [known[match] for match in difflib.get_close_matches(grid, known, n=3, cutoff=0.5)]
         hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ValueError(
-            f"unknown format {given!r}; {hint}Names look like INT8, FP134, T8.5x3@2, BM43, profile:8:5x7,4,3,2,1"
-        )
+        raise ValueError(f"unknown format {given!r}; {hint}Names look like INT8, FP134, T8.5x3@2, BM43, profile:8:5x7,4,3,2,1")
     for suffix in suffixes:
         found = found.with_scale(_parse_suffix(found.scale, suffix, given))
     return found
@@ -146,4 +144,6 @@ def _parse_suffix(scale: Scale, suffix: str, given: str) -> Scale:
         return Scale(per=Granularity.BLOCK, block=(int(match[1]), int(match[2])), headroom=scale.headroom)
     if match := re.fullmatch(r"headroom(\d+)", suffix):
         return replace(scale, headroom=int(match[1]))
-    raise ValueError(f"unknown scale {suffix!r} in {given!r}; allowed are channel, channel@AXIS, block32, block32@AXIS, tile48x48, headroom1")
+    raise ValueError(
+        f"unknown scale {suffix!r} in {given!r}; allowed are channel, channel@AXIS, block32, block32@AXIS, tile48x48, headroom1"
+    )

@@ -47,9 +47,7 @@ class Scale:
         if (self.block is None) != (per is not Granularity.BLOCK):
             raise ValueError(f"block {self.block!r} with scale per {per}: a block size goes with per block, and only with it")
         sizes = self.block if isinstance(self.block, tuple) else (self.block,)
-        if self.block is not None and (
-            len(sizes) > 2 or not all(isinstance(size, int) and size >= 1 for size in sizes)
-        ):
+        if self.block is not None and (len(sizes) > 2 or not all(isinstance(size, int) and size >= 1 for size in sizes)):
             raise ValueError(f"block {self.block!r}: a positive number or a pair of them is needed")
         if self.axis is not None and (per is Granularity.TENSOR or isinstance(self.block, tuple)):
             raise ValueError(f"axis {self.axis}: only channels and one-dimensional blocks lie along an axis")

@@ -31,7 +31,7 @@ def _sums(quantized, full):  # type: ignore[no-untyped-def]
 
 def _flat(x: Tensor) -> NDArray[Any]:
     """The elements in memory order, without a copy where they lie without gaps."""
-    order = sorted(range(x.ndim), key=lambda axis: -x.stride(axis))
+    order = sorted(range(x.ndim), key=x.stride, reverse=True)
     return x.detach().permute(order).contiguous().reshape(-1).numpy()
 
 
@@ -40,14 +40,14 @@ def layer_sums(quantized: Sequence[Tensor], full: Sequence[Tensor]) -> NDArray[n
     rows = []
     for q, g in zip(quantized, full, strict=True):
         # Both in the memory order of g, so that elements meet their own.
-        order = sorted(range(g.ndim), key=lambda axis: -g.stride(axis))
+        order = sorted(range(g.ndim), key=g.stride, reverse=True)
         rows.append(_sums(q.detach().permute(order).contiguous().reshape(-1).numpy(), _flat(g)))
     return np.array(rows, np.float64).reshape(-1, 3)
 
 
 def failed(sums: NDArray[np.float64]) -> bool:
     """Whether the quantized gradient that these sums describe is zero or not finite."""
-    product, difference, square = sums
+    product, difference, square = (float(value) for value in sums)
     return not math.isfinite(difference) or not math.isfinite(product) or (difference == square and product == -square)
 
 

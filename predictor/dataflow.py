@@ -88,7 +88,7 @@ class _Mode(TorchFunctionMode):
         super().__init__()
         self.flow = flow
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.flow.called(func, args, kwargs or {})
 
 
@@ -217,7 +217,7 @@ class DataFlow:
         self._mode.__enter__()
         return args, kwargs
 
-    def _end(self, _: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG002
+    def _end(self, _: nn.Module, args: Any, output: Any) -> None:
         self._inside -= 1
         if not self._inside:
             self._mode.__exit__(None, None, None)
@@ -257,7 +257,7 @@ class DataFlow:
 
     def point(self, output: Tensor, operation: str) -> Tensor:
         """The quantized output of an operation; what decompositions call."""
-        return _Quantize.apply(output, self, self._new_point(operation, output))  # type: ignore[no-any-return]
+        return _Quantize.apply(output, self, self._new_point(operation, output))
 
     # Calls of torch's functions inside the network.
 

@@ -7,7 +7,7 @@ Each function takes the data flow, then the arguments of the torch function it s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +34,10 @@ def _attention(
     weights = flow.point(torch.softmax(scores, -1), "softmax")
     dropped = F.dropout(weights, dropout_p) if dropout_p else weights
     return flow.point(dropped @ value, "matmul"), weights
+
+
+def _thirds(bias: Tensor | None) -> Sequence[Tensor | None]:
+    return (None, None, None) if bias is None else bias.chunk(3)
 
 
 def _causal(query: Tensor, key: Tensor) -> Tensor:
@@ -102,9 +106,11 @@ def multi_head_attention_forward(
         return flow.point(F.linear(x, weight, bias), "linear")
 
     if use_separate_proj_weight:
-        assert q_proj_weight is not None and k_proj_weight is not None and v_proj_weight is not None
-        biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
-        q, k, v = project(query, q_proj_weight, biases[0]), project(key, k_proj_weight, biases[1]), project(value, v_proj_weight, biases[2])
+        assert q_proj_weight is not None
+        assert k_proj_weight is not None
+        assert v_proj_weight is not None
+        thirds = _thirds(in_proj_bias)
+        q, k, v = project(query, q_proj_weight, thirds[0]), project(key, k_proj_weight, thirds[1]), project(value, v_proj_weight, thirds[2])
     else:
         assert in_proj_weight is not None
         w, b = in_proj_weight, in_proj_bias
@@ -114,8 +120,8 @@ def multi_head_attention_forward(
             q = project(query, w[:width], None if b is None else b[:width])
             k, v = project(key, w[width:], None if b is None else b[width:]).chunk(2, -1)
         else:
-            weights, thirds = w.chunk(3), (None, None, None) if b is None else b.chunk(3)
-            q, k, v = project(query, weights[0], thirds[0]), project(key, weights[1], thirds[1]), project(value, weights[2], thirds[2])
+            parts, thirds = w.chunk(3), _thirds(b)
+            q, k, v = project(query, parts[0], thirds[0]), project(key, parts[1], thirds[1]), project(value, parts[2], thirds[2])
     added = 0
     if bias_k is not None and bias_v is not None:
         k, v = torch.cat([k, bias_k.repeat(1, batch, 1)]), torch.cat([v, bias_v.repeat(1, batch, 1)])
@@ -166,9 +172,7 @@ def _hidden(flow: DataFlow, h: Tensor, weight: Tensor, bias: Tensor | None) -> T
     return flow.point(F.linear(h, weight, bias), "linear")
 
 
-def _lstm_step(
-    flow: DataFlow, gates: Tensor, state: State, weight: Tensor, bias: Tensor | None, projection: Tensor | None
-) -> State:
+def _lstm_step(flow: DataFlow, gates: Tensor, state: State, weight: Tensor, bias: Tensor | None, projection: Tensor | None) -> State:
     h, c = state
     i, f, g, o = flow.point(gates + _hidden(flow, h, weight, bias), "add").chunk(4, -1)
     i, f = flow.point(torch.sigmoid(i), "sigmoid"), flow.point(torch.sigmoid(f), "sigmoid")
@@ -201,7 +205,9 @@ def _rnn_step(nonlinearity: str) -> Cell:
     return step
 
 
-def _steps(flow: DataFlow, cell: Cell, parts: list[Tensor], state: State, weights: list[Any], backwards: bool) -> tuple[list[Tensor], State]:
+def _steps(
+    flow: DataFlow, cell: Cell, parts: list[Tensor], state: State, weights: list[Any], backwards: bool
+) -> tuple[list[Tensor], State]:
     """Run one layer in one direction over a list of steps whose batch may shrink (packed sequences)."""
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
     sizes = [len(part) for part in parts]

@@ -68,11 +68,12 @@ def _fill(bits, top, noise, saturated, energy):  # type: ignore[no-untyped-def]
 class NoiseTable:
     """One tensor's energy by binade below its top, relative to 2^(2 top).
 
-    noise: (binades, precisions), squared rounding error of the elements of a binade at each precision. saturated: (precisions,), the
+    top: floor(log2) of the largest magnitude. noise: (binades, precisions), squared rounding error of the elements of a binade at each precision. saturated: (precisions,), the
     same for the top binade where what would round up to the next saturates instead. energy: (binades + 1,), squared
     magnitudes; the last for all binades below.
     """
 
+    top: int
     noise: NDArray[np.float64]
     saturated: NDArray[np.float64]
     energy: NDArray[np.float64]
@@ -82,8 +83,9 @@ class NoiseTable:
         total = self.energy.sum()
         if not total:
             return 0.0
-        shift = format.scale.headroom
-        # Binade d of the format is binade d - headroom of the tensor.
+        low, high = format.top_range
+        shift = min(max(self.top + format.scale.headroom, low), high) - self.top
+        # Binade d of the format is binade d - shift of the tensor.
         kept = format.profile[shift : shift + BINADES]
         rows = np.arange(len(kept))
         precisions = np.array(kept, np.int64)
@@ -102,14 +104,15 @@ def noise_table(x: Tensor) -> NoiseTable:
     flat: NDArray[Any] = x.detach().float().contiguous().reshape(-1).numpy()
     noise, saturated, energy = np.zeros((BINADES, PRECISIONS)), np.zeros(PRECISIONS), np.zeros(BINADES + 1)
     finite = np.abs(flat[np.isfinite(flat)]).max(initial=0.0)
+    top = int(np.frexp(np.float64(finite))[1]) - 1 if finite else 0
     if finite:
-        _fill(flat.view(np.int32), int(np.frexp(np.float64(finite))[1]) - 1, noise, saturated, energy)
+        _fill(flat.view(np.int32), top, noise, saturated, energy)
     # From units of the last bit to 2^top, so that squares of tiny gradients do not underflow.
     scale = np.ldexp(1.0, -2 * (np.arange(BINADES + 1) + 23))
     noise *= scale[:-1, None]
     saturated *= scale[0]
     energy *= scale
-    return NoiseTable(noise, saturated, energy)
+    return NoiseTable(top, noise, saturated, energy)
 
 
 def direct_nsr(format: Format, x: Tensor) -> float:

@@ -14,9 +14,7 @@ def list_points(workload: Workload, exact: Sequence[str] = ()) -> tuple[list[lis
     listed = []
     for point in points:
         remarks = [
-            text
-            for said, text in ((point.exact, "exact"), (point.two_terms, "two terms (A)"), (point.last, "two terms (E)"))
-            if said
+            text for said, text in ((point.exact, "exact"), (point.two_terms, "two terms (A)"), (point.last, "two terms (E)")) if said
         ]
         shape = " x ".join(map(str, point.shape))
         call = f" #{point.call}" if point.call else ""

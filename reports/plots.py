@@ -9,11 +9,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import pandas as pd  # noqa: E402
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from workloads.files import write_atomically  # noqa: E402
+from workloads.files import write_atomically
 
 ENDINGS = (".png", ".svg")
 # Okabe and Ito's colours; shapes say the same again.
@@ -52,7 +53,7 @@ def _labels(axes: Any, points: pd.DataFrame) -> None:
             text.remove()
 
 
-def error_against_activation(table: pd.DataFrame, title: str) -> plt.Figure:
+def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     """Angle of effect E against that of effect A for every format, coloured by bits, named formats labelled.
 
     Filled marks are measured, hollow ones predicted. `table` has the columns of a ranking.
@@ -64,17 +65,31 @@ def error_against_activation(table: pd.DataFrame, title: str) -> plt.Figure:
         rows = shown[shown["bits"] == bits]
         measured = (rows["source_E"] == "measured") & (rows["source_A"] == "measured")
         axes.scatter(
-            rows[~measured]["angle_A"], rows[~measured]["angle_E"], s=16, marker=marker, facecolors="none", edgecolors=colour, linewidths=0.7,
+            rows[~measured]["angle_A"],
+            rows[~measured]["angle_E"],
+            s=16,
+            marker=marker,
+            facecolors="none",
+            edgecolors=colour,
+            linewidths=0.7,
             label=f"{int(bits)} bits, predicted" if (~measured).any() else None,
         )
         axes.scatter(
-            rows[measured]["angle_A"], rows[measured]["angle_E"], s=26, marker=marker, color=colour, linewidths=0, zorder=3,
+            rows[measured]["angle_A"],
+            rows[measured]["angle_E"],
+            s=26,
+            marker=marker,
+            color=colour,
+            linewidths=0,
+            zorder=3,
             label=f"{int(bits)} bits, measured" if measured.any() else None,
         )
     unknown = shown[shown["bits"].isna()]
     if len(unknown):
         axes.scatter(unknown["angle_A"], unknown["angle_E"], s=26, color=OTHER[0], marker=OTHER[1], label="custom")
-    axes.set(xscale="log", yscale="log", xlabel="angle, activations quantized (degrees)", ylabel="angle, errors quantized (degrees)", title=title)
+    axes.set(
+        xscale="log", yscale="log", xlabel="angle, activations quantized (degrees)", ylabel="angle, errors quantized (degrees)", title=title
+    )
     _axis(axes.xaxis)
     _axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
@@ -83,7 +98,7 @@ def error_against_activation(table: pd.DataFrame, title: str) -> plt.Figure:
     return figure
 
 
-def save(figure: plt.Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a figure in the form that the ending says, then close it."""
     write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))
     plt.close(figure)

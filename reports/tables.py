@@ -32,7 +32,13 @@ def plain(title: str | None, headers: Iterable[tuple[str, str]], rows: Iterable[
 def ranking(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
     """The first `top` rows of a ranking: rank, name, bits, profile, and angles in degrees with their 95% half-widths; ~ is predicted."""
     effects = [column.removeprefix("angle_") for column in table.columns if column.startswith("angle_")]
-    headers = [("rank", "right"), ("format", "left"), ("bits", "right"), *((f"angle {e} (deg)", "right") for e in effects), ("profile", "left")]
+    headers = [
+        ("rank", "right"),
+        ("format", "left"),
+        ("bits", "right"),
+        *((f"angle {e} (deg)", "right") for e in effects),
+        ("profile", "left"),
+    ]
     rows = [
         [
             str(row["rank"]),
@@ -53,5 +59,12 @@ def measurement(table: pd.DataFrame) -> Table:
         half = "" if pd.isna(row["low"]) else f" ± {(row['high'] - row['low']) / 2:.4f}"
         failures = str(row["failures"]) if row["failures"] else ""
         rows.append([row["format"], row["effect"], row["scope"], f"{row['angle']:.4f}{half}", str(row["n"]), failures])
-    headers = [("format", "left"), ("effect", "left"), ("scope", "left"), ("angle (deg)", "right"), ("mini-batches", "right"), ("failed", "right")]
+    headers = [
+        ("format", "left"),
+        ("effect", "left"),
+        ("scope", "left"),
+        ("angle (deg)", "right"),
+        ("mini-batches", "right"),
+        ("failed", "right"),
+    ]
     return plain(None, headers, rows)

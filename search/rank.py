@@ -98,7 +98,7 @@ def _select(candidates: Sequence[Candidate], scores: NDArray[np.float64]) -> lis
 
 def _scores(sums: NDArray[np.float64], effect: Effect) -> NDArray[np.float64]:
     """The screen's prediction of tan^2(angle) up to a factor: activations, errors, or both."""
-    return {Effect.A: sums[:, 0], Effect.E: sums[:, 1], Effect.AE: sums.sum(1)}[effect]
+    return np.asarray({Effect.A: sums[:, 0], Effect.E: sums[:, 1], Effect.AE: sums.sum(1)}[effect])
 
 
 def _predict(scores: NDArray[np.float64], angles: Angles, effect: Effect) -> NDArray[np.float64]:
@@ -148,9 +148,7 @@ def plan(
             pass
         each = time.monotonic() - began
     seconds = len(batches) * (shared + measured * each)
-    return Plan(
-        points, len(chosen), measured, len(chosen) - measured, len(batches), measured * len(batches) * len(wanted), seconds
-    )
+    return Plan(points, len(chosen), measured, len(chosen) - measured, len(batches), measured * len(batches) * len(wanted), seconds)
 
 
 def rank(
@@ -199,9 +197,7 @@ def rank(
     total, done = len(measured) * len(batches), 0
     try:
         progress(Progress(Stage.MEASURE, 0, total))
-        for found in measurements(
-            workload, [chosen[index] for index in measured], batches, wanted, exact=exact, two_terms=two_terms
-        ):
+        for found in measurements(workload, [chosen[index] for index in measured], batches, wanted, exact=exact, two_terms=two_terms):
             angles.add(replace(found, format=measured[found.format]))
             if found.effect is wanted[-1]:
                 done += 1

@@ -31,7 +31,7 @@ class Angles:
         """Take in one measurement."""
         self.by_minibatch[measurement.format, measurement.effect][measurement.minibatch] = measurement.angle()
         self.seconds[measurement.format] += measurement.seconds
-        self.failures += measurement.failed()
+        self.failures += int(measurement.failed())
 
     def of(self, candidate: int, effect: Effect) -> dict[int, float]:
         """Mini-batch to angle; empty where nothing was measured."""
@@ -71,8 +71,7 @@ def describe(candidate: Candidate) -> dict[str, Any]:
         return {"name": candidate.name, **activation}
     joined = {key: f"{activation[key]}+{error[key]}" for key in ("family", "granularity", "profile")}
     largest = {
-        key: None if activation[key] is None or error[key] is None else max(activation[key], error[key])
-        for key in ("bits", "binades")
+        key: None if activation[key] is None or error[key] is None else max(activation[key], error[key]) for key in ("bits", "binades")
     }
     return {"name": candidate.name, **{key: {**joined, **largest}[key] for key in activation}}
 

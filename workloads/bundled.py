@@ -49,7 +49,8 @@ def _image_batches(part: str, batch_size: int) -> list[ImageBatch]:
 
 
 def _fashion_mnist_classifier(name: str, network: Callable[[], nn.Module]) -> Workload:
-    model = network().to(memory_format=torch.channels_last)
+    model = network()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     load_weights(model, FOLDER / f"{name}.safetensors")
     train = partial(_image_batches, "train")
     return Workload(

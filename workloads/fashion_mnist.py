@@ -76,7 +76,7 @@ def write_bundled() -> None:
     full = read_full()
     counts = {"train": BUNDLED_TRAIN, "test": BUNDLED_TEST}
     parts = {name: values[: counts[name.split("_")[0]]] for name, values in full.items()}
-    write_atomically(BUNDLED, lambda file: np.savez_compressed(file, **parts))
+    write_atomically(BUNDLED, lambda file: np.savez_compressed(file, allow_pickle=False, **parts))
 
 
 def to_input(images: NDArray[np.uint8]) -> Tensor:

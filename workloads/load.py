@@ -40,7 +40,7 @@ def _function(place: str, name: str) -> Callable[[], object]:
         theirs = [key for key, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == module.__name__]
         has = f"; it defines {', '.join(theirs)}" if theirs else ""
         raise ValueError(f"{place} has no function {name!r}{has}")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _file(path: Path) -> ModuleType:

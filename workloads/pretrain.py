@@ -30,18 +30,13 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Share of images (N, C, H, W) whose largest output is the label (N,); leaves the model in eval mode."""
     model.eval()
     with torch.no_grad():
-        right = [
-            (model(x).argmax(1) == y).sum().item()
-            for x, y in zip(images.split(500), labels.split(500), strict=True)
-        ]
+        right = [(model(x).argmax(1) == y).sum().item() for x, y in zip(images.split(500), labels.split(500), strict=True)]
     return sum(right) / len(labels)
 
 
 def to_float16(model: nn.Module) -> dict[str, Tensor]:
     """The state as it is bundled: floating tensors in float16, batch counters left out."""
-    return {
-        name: value.half().contiguous() for name, value in model.state_dict().items() if value.is_floating_point()
-    }
+    return {name: value.half().contiguous() for name, value in model.state_dict().items() if value.is_floating_point()}
 
 
 def main(
@@ -59,7 +54,8 @@ def main(
     images, labels = fashion_mnist.to_input(data["train_images"]), fashion_mnist.to_target(data["train_labels"])
     test = fashion_mnist.to_input(data["test_images"]), fashion_mnist.to_target(data["test_labels"])
     torch.manual_seed(seed)
-    model = NETWORKS[network]().to(memory_format=torch.channels_last)
+    model = NETWORKS[network]()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
     steps = len(images) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps, pct_start=0.25)

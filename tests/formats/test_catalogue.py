@@ -114,7 +114,26 @@ def test_other_spellings(spelling, name):
     assert formats.get(formats.get(spelling).name) == formats.get(spelling)
 
 
-@pytest.mark.parametrize("name", ["FP13", "FP999", "T8.9x1@0", "T8.5x9@0", "T8.5x3@99", "INT1", "INT40", "BM90", "", "resnet", "profile:8", "profile:8:5y7", "FP134/rows", "profile:8:1x999999999", "profile:8:99"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FP13",
+        "FP999",
+        "T8.9x1@0",
+        "T8.5x9@0",
+        "T8.5x3@99",
+        "INT1",
+        "INT40",
+        "BM90",
+        "",
+        "resnet",
+        "profile:8",
+        "profile:8:5y7",
+        "FP134/rows",
+        "profile:8:1x999999999",
+        "profile:8:99",
+    ],
+)
 def test_unknown_names(name):
     with pytest.raises(ValueError, match=r"."):
         formats.get(name)

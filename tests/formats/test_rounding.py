@@ -82,7 +82,9 @@ def test_a_float64_just_above_a_tie_goes_up():
     assert formats.get("FP134").round(np.array([x, 1 + 2.0**-5]), top=0).tolist() == [1.0625, 1.0]
 
 
-@pytest.mark.parametrize("name", ["profile:8:5,5,6,5,5,4,4,3,3,3,2,1", "profile:8:1x32,2x4,3", "profile:16:9,3x40,12,1", "FP187", "INT16", "FP170"])
+@pytest.mark.parametrize(
+    "name", ["profile:8:5,5,6,5,5,4,4,3,3,3,2,1", "profile:8:1x32,2x4,3", "profile:16:9,3x40,12,1", "FP187", "INT16", "FP170"]
+)
 def test_profiles_outside_the_catalogue(name):
     format = formats.get(name)
     rng = np.random.default_rng(2)
@@ -133,7 +135,9 @@ def test_one_significant_bit_ties_go_up():
     assert log.round(np.nextafter(np.float32(0.0625), np.float32(1)), top=3) == 0.125
 
 
-@pytest.mark.parametrize("shape", [(48, 48), (1, 1), (49, 97), (7,), (100,), (), (3, 5, 60, 70), (2, 50, 7, 9), (2, 3, 50, 10, 5), (0, 4), (4, 0)])
+@pytest.mark.parametrize(
+    "shape", [(48, 48), (1, 1), (49, 97), (7,), (100,), (), (3, 5, 60, 70), (2, 50, 7, 9), (2, 3, 50, 10, 5), (0, 4), (4, 0)]
+)
 def test_block_minifloats_tile_by_tile(shape):
     rng = np.random.default_rng(len(shape))
     x = np.ldexp(rng.standard_normal(shape), -rng.integers(0, 30, shape)).astype(np.float32)

@@ -23,7 +23,7 @@ def run(model, *inputs, **options):
     model.eval()
 
     def gradients():
-        return torch.autograd.grad(scalar(model(*inputs, **options)), [p for p in model.parameters()], allow_unused=True)
+        return torch.autograd.grad(scalar(model(*inputs, **options)), list(model.parameters()), allow_unused=True)
 
     plain = gradients()
     with DataFlow(model) as flow:
@@ -103,7 +103,14 @@ def test_residual_networks():
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_lstm():
     torch.manual_seed(0)
-    for options in ({}, {"batch_first": True}, {"bidirectional": True, "num_layers": 2}, {"proj_size": 4}, {"bias": False}, {"dropout": 0.5, "num_layers": 2}):
+    for options in (
+        {},
+        {"batch_first": True},
+        {"bidirectional": True, "num_layers": 2},
+        {"proj_size": 4},
+        {"bias": False},
+        {"dropout": 0.5, "num_layers": 2},
+    ):
         model = nn.LSTM(8, 6, **options)
         flow, plain, seen = run(Small(lambda self, x: self.rnn(x)[0], rnn=model), SEQUENCE)
         steps = 3 if options.get("batch_first") else 5
@@ -154,7 +161,20 @@ def test_transformer_layer():
     for activation in ("relu", "gelu"):
         model = nn.TransformerEncoderLayer(8, 2, 16, activation=activation)
         flow, plain, seen = run(Small(lambda self, x: self.layer(x, src_mask=mask), layer=model), SEQUENCE)
-        expected = ["input", "linear", "matmul", "softmax", "matmul", "linear", "add", "layer_norm", "linear", "linear", "add", "layer_norm"]
+        expected = [
+            "input",
+            "linear",
+            "matmul",
+            "softmax",
+            "matmul",
+            "linear",
+            "add",
+            "layer_norm",
+            "linear",
+            "linear",
+            "add",
+            "layer_norm",
+        ]
         if activation == "gelu":
             expected.insert(9, "gelu")
         assert operations(flow) == expected

@@ -1,0 +1,42 @@
+PYTHON ?= python3
+BIN := .venv/bin
+# Wheels are built for these versions; constraints.txt pins all of them.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: rank test test-slow lint bench docs clean
+
+rank: .venv/installed
+	$(BIN)/formats rank --model resnet18 --output ranking.csv --force
+
+test: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q
+
+test-slow: .venv/installed-dev
+	$(BIN)/pytest -q -m slow
+
+bench: .venv/installed-bench
+	$(BIN)/formats bench emulator
+	$(BIN)/formats bench gradient
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# torch first and by itself: a plain range would let another package pull a build with CUDA.
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) "$$(grep -E '^torch==' constraints.txt)"
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+.venv/installed-bench: .venv/installed
+	$(INSTALL) --editable '.[bench]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

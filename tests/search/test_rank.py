@@ -1,0 +1,162 @@
+"""Ranking: candidates, selection, ties, interruption."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import formats
+from predictor import measure
+from predictor.gradient import Effect, Pair
+from search import rank
+from search.rank import Stage, choose, plan
+from search.ranking import Angles, places
+from tests.predictor.test_angle import small_workload
+
+COLUMNS = ["rank", "name", "bits", "family", "granularity", "profile", "binades"]
+PER_EFFECT = ["angle", "low", "high", "n", "source"]
+
+
+@pytest.fixture(scope="module")
+def workload():
+    return small_workload(4)
+
+
+@pytest.fixture(scope="module")
+def whole(workload):
+    seen = []
+    return rank(workload, minibatches=2, progress=seen.append), seen
+
+
+def test_all_498_with_the_documented_columns(whole):
+    ranking, seen = whole
+    table = ranking.table
+    assert list(table.columns) == COLUMNS + [f"{c}_{e}" for e in ("E", "A", "AE") for c in PER_EFFECT] + ["seconds"]
+    assert len(table) == 498
+    assert set(table.name) == {f.name for f in formats.catalogue()}
+    assert table.angle_AE.is_monotonic_increasing
+    assert table.notna().all().drop([f"{side}_{e}" for side in ("low", "high") for e in ("E", "A", "AE")]).all()
+    assert seen[0].stage is Stage.SCREEN
+    assert (seen[-1].done, seen[-1].total) == (ranking.settings["measured"] * 2,) * 2
+
+
+def test_what_is_measured_and_what_predicted(whole):
+    table = whole[0].table.set_index("name")
+    measured = table[table.source_AE == "measured"]
+    always = {f.name for f in formats.catalogue() if f.family in ("INT", "FP", "BM")}
+    assert always <= set(measured.index)
+    assert len(always) == 28
+    assert 40 <= len(measured) - 28 + sum(name in always for name in measured.index) <= 68
+    assert (measured.n_AE == 2).all()
+    assert (measured.low_AE <= measured.angle_AE).all()
+    predicted = table[table.source_AE == "predicted"]
+    assert (predicted.n_AE == 0).all()
+    assert predicted.low_AE.isna().all()
+    assert ((predicted.angle_AE > 0) & (predicted.angle_AE < 90)).all()
+
+
+def test_predictions_follow_the_exact_angles(workload, whole):
+    table = whole[0].table.set_index("name")
+    predicted = table[table.source_AE == "predicted"]
+    names = list(predicted.index[::20])
+    exact = measure(workload, names, minibatches=2).set_index(["format", "effect"]).angle
+    for effect in ("E", "A", "AE"):
+        truth = pd.Series({name: exact[name, effect] for name in names})
+        assert truth.corr(predicted.loc[names, f"angle_{effect}"], method="spearman") > 0.9, effect
+
+
+def test_measured_angles_are_those_of_measure(workload, whole):
+    table = whole[0].table.set_index("name")
+    exact = measure(workload, ["FP134", "BM43"], minibatches=2)
+    for _, row in exact.iterrows():
+        assert table.loc[row.format, f"angle_{row.effect}"] == row.angle
+        assert table.loc[row.format, f"low_{row.effect}"] == row.low
+
+
+def test_the_same_again(workload, whole):
+    again = rank(workload, minibatches=2).table
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), whole[0].table.drop(columns="seconds"))
+
+
+def test_exhaustive_and_chosen(workload):
+    ranking = rank(workload, choose(bits=6, family="FP"), exhaustive=True, minibatches=2, effects=["E"])
+    assert (ranking.table.source_E == "measured").all()
+    assert ranking.by is Effect.E
+    assert sorted(ranking.table.name) == ["FP123", "FP132", "FP141"]
+    ranking = rank(workload, ["FP134", "fp134", "FP143+FP152", "profile:8:5,5,6,5,5,4,4,3,3,3,2,1"], minibatches=None)
+    assert len(ranking.table) == 3
+    assert (ranking.table.n_AE == 4).all()
+    pair = ranking.table.set_index("name").loc["FP143+FP152"]
+    assert (pair.family, pair.granularity, pair.bits, pair.binades) == ("FP+FP", "tensor+tensor", 8, 33)
+
+
+def test_choose():
+    assert len(choose()) == 498
+    assert len(choose(max_binades=11)) == sum(f.binades <= 11 for f in formats.catalogue())
+    with pytest.raises(ValueError, match="no format is left"):
+        choose(max_binades=1)
+    with pytest.raises(ValueError, match="cannot be filtered"):
+        choose(["FP134"], bits=8)
+
+
+def test_ties_by_paired_differences():
+    angles = Angles()
+    values = {
+        0: [1.0, 2.0, 3.0],
+        1: [1.1, 1.9, 3.1],  # wanders about the first: a tie, though its own interval is wide
+        2: [1.3, 2.3, 3.3],  # always 0.3 above the first: no tie, though the intervals overlap
+        3: [1.31, 2.29, 3.35],  # a tie with its own group's leader
+        4: [9.0],  # one mini-batch: no interval, no tie
+    }
+    for candidate, of_minibatch in values.items():
+        angles.by_minibatch[candidate, Effect.E] = dict(enumerate(of_minibatch))
+    assert places([0, 1, 2, 3, 4], angles, Effect.E) == [1, 1, 3, 3, 5]
+
+
+def test_one_minibatch_has_no_intervals_and_no_ties(workload):
+    table = rank(workload, ["FP134", "FP143", "INT8"], minibatches=1).table
+    assert table["rank"].tolist() == [1, 2, 3]
+    assert table.low_AE.isna().all()
+
+
+def test_interruption_keeps_what_was_measured(workload):
+    def interrupt(progress):
+        if progress.stage is Stage.MEASURE and progress.done == 5:
+            raise KeyboardInterrupt
+
+    ranking = rank(workload, ["FP134", "FP143", "INT8"], minibatches=4, progress=interrupt)
+    assert not ranking.complete
+    assert ranking.table.set_index("name").n_AE.to_dict() == {"FP134": 2, "FP143": 2, "INT8": 1}
+
+
+def test_time_budget(workload):
+    ranking = rank(workload, choose(bits=8), minibatches=4, exhaustive=True, time_budget=1e-9)
+    assert not ranking.complete
+    assert ranking.settings["measurements"] == 1
+    with pytest.raises(ValueError, match="positive"):
+        rank(workload, ["FP134"], time_budget=0)
+
+
+def test_refusals(workload):
+    with pytest.raises(ValueError, match="ranking by A needs that effect"):
+        rank(workload, ["FP134"], effects=["E"], by="A")
+    with pytest.raises(ValueError, match="5 mini-batches were asked for"):
+        rank(workload, ["FP134"], minibatches=5)
+
+
+def test_plan(workload):
+    planned = plan(workload)
+    assert (planned.candidates, planned.minibatches, planned.points) == (498, 4, 3)
+    assert planned.measured + planned.predicted == 498
+    assert planned.gradients == planned.measured * 4 * 3
+    assert planned.seconds > 0
+    assert plan(workload, exhaustive=True).predicted == 0
+
+
+def test_settings_say_what_was_measured(whole):
+    settings = whole[0].settings
+    assert settings["workload"] == "small"
+    assert len(settings["weights"]) == 64
+    assert settings["formats"]["FP134"] == formats.get("FP134").digest
+    assert np.isfinite(settings["seconds"])
+    pair = Pair(formats.get("FP134"), formats.get("FP143"))
+    assert pair.digest != formats.get("FP134").digest

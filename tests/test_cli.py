@@ -1,0 +1,218 @@
+"""The command line, as a user meets it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib import image
+
+FORMATS = Path(sys.executable).with_name("formats")
+MINE = """
+import torch, time
+import torch.nn.functional as F
+from torch import nn
+from workloads import Workload
+
+torch.manual_seed(0)
+
+def make(loss=None, scale=1.0, count=3):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4))
+    data = [(torch.randn(8, 1, 4, 4) * scale, torch.randint(0, 4, (8,))) for _ in range(count)]
+    return Workload("mine", model, data, loss or (lambda m, b: F.cross_entropy(m(b[0]), b[1])))
+
+def net():
+    return make()
+
+def damaged():
+    return make(scale=float("nan"))
+
+def slow():
+    def loss(m, b):
+        time.sleep(0.05)
+        return F.cross_entropy(m(b[0]), b[1])
+    return make(loss, count=40)
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path
+
+
+def run(*arguments, cwd, check=True):
+    done = subprocess.run([FORMATS, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_list(folder):
+    out = run("list", cwd=folder).stdout
+    assert "498 formats" in out
+    assert re.search(r"T8\.5x3@2 +8 +tapered +tensor +15 +4x2,5x3,4x7,3,2,1", out)
+    rows = json.loads(run("list", "--bits", "7", "--family", "bm", "--json", cwd=folder).stdout)
+    assert [row["name"] for row in rows] == ["BM06", "BM24", "BM33", "BM42", "BM51"]
+    assert "4 formats" in run("list", "--bits", "8", "--family", "FP", cwd=folder).stdout
+
+
+def test_show(folder):
+    facts = json.loads(run("show", "fp134", "--top", "4", "--json", cwd=folder).stdout)
+    assert facts["name"] == "FP134"
+    assert (facts["largest"], facts["smallest_normal"], facts["smallest_positive"]) == (31.0, 0.25, 0.015625)
+    assert (facts["epsilon"], facts["number_of_values"], facts["binades"]) == (0.0625, 255, 11)
+    assert facts["values"][1] == {"code": 1, "value": 0.015625}
+    text = run("show", "INT8", cwd=folder).stdout
+    assert "7,6,5,4,3,2,1" in text
+    assert re.search(r"0x7F +01111111 +1\.984375", text)
+
+
+def test_help_has_examples_and_start_is_quick(folder):
+    for command in ("list", "show", "rank", "plot", "measure", "points"):
+        out = run(command, "--help", cwd=folder).stdout
+        assert "Example" in out
+        assert "--help" in out
+    code = "import sys; sys.argv = ['formats', 'list']\nimport cli\ntry: cli.run()\nexcept SystemExit: pass\nprint('numba' in sys.modules, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=60, check=True)
+    assert done.stdout.strip().endswith("False False")
+
+
+def test_points(folder):
+    out = run("points", "--model", "mine.py:net", "--exact", "3", cwd=folder).stdout
+    assert re.search(r"0 +\(network\) +input +8 x 1 x 4 x 4 +two terms \(A\)", out)
+    assert re.search(r"2 +3 +linear +8 x 4 +exact, two terms \(E\)", out)
+    assert re.search(r"2 +relu +8 x 12 +chooses", out)
+    assert "3 points" in out
+
+
+def test_measure_and_its_file(folder):
+    out = run(
+        "measure",
+        "-m",
+        "mine:net",
+        "-f",
+        "FP134,BM<4,3>,profile:8:5x7,4,3,2,1,FP143+FP152",
+        "--minibatches",
+        "2",
+        "-o",
+        "m.json",
+        cwd=folder,
+    ).stdout
+    assert "FP143+FP152" in out
+    assert "BM43" in out
+    table = pd.read_json(folder / "m.json")
+    assert len(table) == 12
+    assert set(table.n) == {2}
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_rank_writes_and_plot_draws(folder, ending):
+    result = folder / f"r.{ending}"
+    done = run("rank", "--model", "mine.py:net", "--minibatches", "2", "--output", result, cwd=folder)
+    assert re.search(r"rank +format +bits +angle E \(deg\) +angle A \(deg\) +angle AE \(deg\)", done.stdout)
+    assert "498 formats by the angle of AE" in done.stdout
+    sidecar = json.loads((folder / f"r.{ending}.meta.json").read_text())
+    assert sidecar["rows"] == 498
+    assert sidecar["settings"]["minibatches"] == 2
+    assert sidecar["versions"]["torch"].startswith("2.")
+    assert "formats" in sidecar["settings"]
+    run("plot", result, "-o", "p.png", cwd=folder)
+    assert image.imread(folder / "p.png").shape[:2] == (900, 1200)
+    if ending == "csv":
+        run("plot", result, "-o", "p.svg", cwd=folder)
+        drawn = (folder / "p.svg").read_text()
+        assert drawn.rstrip().endswith("</svg>")
+        # Marks: one a format, and one a legend entry.
+        assert drawn.count("<use ") >= 498
+
+
+def test_dry_run_measures_nothing(folder):
+    out = run("rank", "--model", "mine.py:net", "--dry-run", "--minibatches", "3", "-o", "never.csv", cwd=folder).stdout
+    assert re.search(r"3 points; 498 formats, 68 to measure on 3 mini-batches \(612 quantized gradients\), 430 to predict; about", out)
+    assert not (folder / "never.csv").exists()
+
+
+def test_bad_input_is_one_line_and_exit_code_two(folder):
+    (folder / "there.csv").write_text("x\n")
+    (folder / "file").write_text("")
+    cases = [
+        (("rank", "-m", "mine.py:net", "-f", "FP13"), "unknown format 'FP13'; did you mean FP143, FP134"),
+        (("show", "FP999"), "unknown format 'FP999'"),
+        (("rank", "-m", "resnet81"), "unknown model 'resnet81'; did you mean resnet18"),
+        (("rank", "-m", "mine.py:absent"), "has no function 'absent'; it defines make, net, damaged, slow, number"),
+        (("rank", "-m", "mine.py:number"), "returned int"),
+        (("rank", "-m", "nofile.py:net"), "there is no file nofile.py"),
+        (("rank", "-m", "mine.py:net", "-o", "there.csv"), "output there.csv exists; use --force"),
+        (("rank", "-m", "mine.py:net", "-o", "file/r.csv"), "cannot be written"),
+        (("rank", "-m", "mine.py:net", "-o", "r.txt"), "must end in .csv, .json, .parquet"),
+        (("rank", "-m", "mine.py:net", "--minibatches", "0"), "0 mini-batches: at least 1"),
+        (("rank", "-m", "mine.py:net", "--minibatches", "7"), "7 mini-batches were asked for; workload mine has 3"),
+        (("rank", "-m", "mine.py:net", "--batch-size", "4"), "ready made"),
+        (("rank", "-m", "mine.py:damaged"), "the loss of workload mine is nan in full precision"),
+        (("rank", "-m", "mine.py:net", "--effects", "E,Q"), "effect 'Q': allowed are E, A, AE"),
+        (("rank", "-m", "mine.py:net", "--bits", "5"), "5 bits: the catalogue has 8, 7, 6"),
+        (("list", "--family", "posit"), "the catalogue has INT, FP, tapered, BM"),
+        (("plot", "none.csv"), "there is no result file none.csv"),
+        (("plot", "there.csv"), "has no column 'name'"),
+        (("measure", "-m", "mine.py:net", "-f", ","), "no format was given"),
+    ]
+    for arguments, message in cases:
+        done = run(*arguments, cwd=folder, check=False)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert message in done.stderr, (arguments, done.stderr)
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert "Traceback" not in done.stderr
+    assert (folder / "there.csv").read_text() == "x\n"
+    assert not (folder / "r.txt").exists()
+
+
+def test_a_result_cut_short_is_refused(folder):
+    for ending in ("csv", "json", "parquet"):
+        result = folder / f"r.{ending}"
+        run("rank", "-m", "mine.py:net", "-f", "FP134,FP143,INT8", "--minibatches", "1", "-o", result, cwd=folder)
+        content = result.read_bytes()
+        result.write_bytes(content[: len(content) * 2 // 3])
+        assert "cut short or was changed" in run("plot", result, cwd=folder, check=False).stderr
+        (folder / f"r.{ending}.meta.json").unlink()
+        done = run("plot", result, cwd=folder, check=False)
+        assert done.returncode == 2
+        assert "cut short" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_keeps_what_was_measured(folder):
+    command = [FORMATS, "rank", "-m", "mine.py:slow", "-f", "FP134,FP143,INT8,BM43", "--minibatches", "40", "-o", "r.csv"]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TERM": "dumb"}
+    )
+    time.sleep(9)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "ended early by an interrupt" in out
+    table = pd.read_csv(folder / "r.csv")
+    assert len(table) == 4
+    assert 0 < table.n_AE.sum() < 160
+    assert not json.loads((folder / "r.csv.meta.json").read_text())["settings"]["complete"]
+
+
+def test_folders_of_the_same_names_in_the_way(folder):
+    for name in ("formats", "search"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("")
+    assert "498 formats" in run("list", cwd=folder).stdout
+    assert "FP134" in run("rank", "-m", "mine.py:net", "-f", "FP134", "--minibatches", "1", cwd=folder).stdout
+    done = subprocess.run(
+        [sys.executable, "-c", "from predictor import measure"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"needs its own package 'formats', but {folder}/formats is found first: rename that folder" in done.stderr
