@@ -31,7 +31,7 @@ BAD_INPUT = 2
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="resnet18, package.module:function or file.py:function")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace an existing output")]
-MinibatchesOption = Annotated[int | None, typer.Option(help="mini-batches that all formats share")]
+MinibatchesOption = Annotated[int | None, typer.Option(help="mini-batches that all formats share; default: 8, or all where there are fewer")]
 BatchSizeOption = Annotated[int | None, typer.Option(help="examples a mini-batch; default: the workload's")]
 EffectsOption = Annotated[str, typer.Option(help="comma-separated: E (errors), A (activations), AE (both)")]
 ExactOption = Annotated[list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")]
@@ -175,6 +175,26 @@ def show(
 
 
 @app.command()
+def vectors(
+    name: Annotated[str, typer.Argument(help="FP134, INT8, T8.5x3@2, profile:8:4x2,5x3,4x7,3,2,1, ...")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the three files")] = Path(),
+    top: Annotated[int | None, typer.Option(help="top exponent T; default: 0, or the nearest at which all values are float32 numbers")] = None,
+) -> None:
+    """Write what a hardware engineer needs: test vectors (CSV), a decode table ($readmemh) and a C header with encode and decode.
+
+    Examples: formats vectors FP134 · formats vectors T8.5x3@2 --top 4 --output rtl/
+    """
+    import formats
+    from formats.vectors import write_vectors
+
+    format = formats.get(name)
+    if not isinstance(format, formats.ProfileFormat):
+        raise ValueError(f"{name} has no precision profile, of which vectors are made")
+    for path in write_vectors(format, output, top):
+        _print(f"wrote {path}")
+
+
+@app.command()
 def points(model: ModelOption, exact: ExactOption = None) -> None:
     """List where a model's data flow is quantized, what has no point, and what is kept exact.
 
@@ -196,7 +216,7 @@ def measure(
     model: ModelOption,
     formats: Annotated[str, typer.Option("--formats", "-f", help="comma-separated names; ACTIVATION+ERROR is a pair")],
     effects: EffectsOption = "E,A,AE",
-    minibatches: MinibatchesOption = 4,
+    minibatches: MinibatchesOption = None,
     batch_size: BatchSizeOption = None,
     scope: Annotated[str, typer.Option(help="all, first, layers, or a parameter's name")] = "all",
     exact: ExactOption = None,
@@ -234,7 +254,7 @@ def rank(
     effects: EffectsOption = "E,A,AE",
     by: Annotated[str | None, typer.Option(help="the effect that orders the table; default: AE")] = None,
     minibatches: Annotated[
-        int | None, typer.Option(help="mini-batches that all formats share; default: 4, or all with --exhaustive")
+        int | None, typer.Option(help="mini-batches that all formats share; default: 4, with --exhaustive all")
     ] = None,
     batch_size: BatchSizeOption = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="measure every format, not only the promising ones")] = False,
@@ -254,7 +274,7 @@ def rank(
     Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16
     """
     from reports import results, tables
-    from search.rank import DEFAULT_MINIBATCHES, choose, plan
+    from search.rank import choose, plan
     from search.rank import rank as rank_formats
     from workloads import load
 
@@ -262,8 +282,6 @@ def rank(
         results.check_output(output, results.ENDINGS, force)
     chosen = choose(None if formats is None else _split(formats), bits, family, max_binades)
     wanted = _split(effects)
-    if minibatches is None and not exhaustive:
-        minibatches = DEFAULT_MINIBATCHES
     workload = load(model)
     if dry_run:
         planned = plan(workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive)

@@ -4,7 +4,8 @@ from formats.catalogue import catalogue
 from formats.codes import Codes
 from formats.format import Family, Format, ProfileFormat, from_profile
 from formats.names import get
-from formats.scale import Granularity, Scale
+from formats.rounding import Rounding
+from formats.scale import Granularity, Scale, ScalePolicy
 
 __all__ = [
     "Codes",
@@ -12,7 +13,9 @@ __all__ = [
     "Format",
     "Granularity",
     "ProfileFormat",
+    "Rounding",
     "Scale",
+    "ScalePolicy",
     "catalogue",
     "from_profile",
     "get",

@@ -52,7 +52,7 @@ def _tensor_to_float(x: torch.Tensor) -> NDArray[Any]:
     return x.detach().resolve_neg().numpy()
 
 
-def _dense_order(x: NDArray[Any]) -> list[int] | None:
+def dense_order(x: NDArray[Any]) -> list[int] | None:
     """The order of axes in which x lies in memory without gaps; None where it does not."""
     order = sorted(range(x.ndim), key=lambda axis: (-x.strides[axis], x.shape[axis] == 1))
     return order if x.transpose(order).flags.c_contiguous else None
@@ -63,6 +63,8 @@ class Tiled:
     """x and its result as (batch, rows, columns), columns side by side in memory.
 
     result: the array of x's shape whose memory `out` is. transposed: rows and columns changed places, with those of the tiles.
+    logical: by how much an element's place in the logical order grows with batch, row and column (for a tensor scale: where x is
+        C-contiguous).
     """
 
     x: NDArray[Any]
@@ -71,6 +73,7 @@ class Tiled:
     grouping: Grouping
     tile: tuple[int, int]
     transposed: bool
+    logical: tuple[int, int, int]
 
     @property
     def tiles(self) -> tuple[int, int, int]:
@@ -95,7 +98,7 @@ class Tiled:
 def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None) -> Tiled:
     """Lay out x (float32 or float64) for the kernel, and memory for its result: `out` where its layout is x's, else new."""
     grouping = group(scale, x.shape)
-    order = _dense_order(x)
+    order = dense_order(x)
     if order is None:
         x = np.ascontiguousarray(x).reshape(x.shape)
         order = list(range(x.ndim))
@@ -103,7 +106,7 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None) -> Tile
     result = out if out is not None and fits else np.empty_like(x)
     if scale.per is Granularity.TENSOR:
         flat, flat_out = x.transpose(order).reshape(1, 1, -1), result.transpose(order).reshape(1, 1, -1)
-        return Tiled(flat, flat_out, result, grouping, (1, FLAT_TILE), False)
+        return Tiled(flat, flat_out, result, grouping, (1, FLAT_TILE), False, (0, 0, 1))
     try:
         image = np.reshape(x, grouping.shape, copy=False)
         image_out = np.reshape(result, grouping.shape, copy=False)
@@ -113,6 +116,7 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None) -> Tile
         result = np.empty(x.shape, x.dtype)
         image_out = result.reshape(grouping.shape)
     step = x.itemsize
+    _, rows, columns = grouping.shape
     if image.shape[2] > 1 and image.strides[2] != step:
         if image.strides[1] != step:
             image = np.ascontiguousarray(image)
@@ -120,5 +124,5 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None) -> Tile
             image_out = result.reshape(grouping.shape)
         else:
             image, image_out = image.swapaxes(1, 2), image_out.swapaxes(1, 2)
-            return Tiled(image, image_out, result, grouping, grouping.tile[::-1], True)
-    return Tiled(image, image_out, result, grouping, grouping.tile, False)
+            return Tiled(image, image_out, result, grouping, grouping.tile[::-1], True, (rows * columns, 1, columns))
+    return Tiled(image, image_out, result, grouping, grouping.tile, False, (rows * columns, columns, 1))

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
-from formats.arrays import Tiled, is_tensor, tile, to_float
+from formats.arrays import Tiled, dense_order, is_tensor, tile, to_float
 from formats.codes import Codes
+from formats.mode import NEAREST, ModeChoice, check_mode
 from formats.profile import Profile
-from formats.scale import Granularity, Scale, group
+from formats.rounding import Rounding
+from formats.scale import Granularity, Scale, ScalePolicy, group
 
 Top = int | NDArray[np.int64] | None
 
@@ -53,6 +55,8 @@ class Family(StrEnum):
 class ProfileFormat:
     """A sign-magnitude format given by its precision profile, and the rule for its scale.
 
+    largest: the largest magnitude as a multiple of the top binade's step, where that is not all ones; None where it is.
+
     Equal by content: two formats that round and encode alike are equal, whatever they are called.
     """
 
@@ -61,16 +65,27 @@ class ProfileFormat:
     scale: Scale = Scale()
     name: str = field(default="", compare=False)
     family: Family = field(default=Family.CUSTOM, compare=False)
+    largest: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "profile", profiles.check(self.profile))
         if not isinstance(self.bits, int) or not 2 <= self.bits <= 16:
             raise ValueError(f"{self.bits!r} bits: 2 to 16 are allowed")
-        count, room = profiles.magnitude_count(self.profile), 1 << (self.bits - 1)
+        first = self.profile[0]
+        if self.largest == (1 << first) - 1:
+            object.__setattr__(self, "largest", None)
+        if self.largest is not None and not 1 << (first - 1) <= self.largest < 1 << first:
+            raise ValueError(f"largest multiple {self.largest}: {1 << (first - 1)} to {(1 << first) - 1} lie in the top binade")
+        count, room = profiles.magnitude_count(self.profile) - self._dropped, 1 << (self.bits - 1)
         if count > room:
             raise ValueError(
                 f"the profile {profiles.written(self.profile)} has {count} magnitudes, zero included; {self.bits} bits hold {room}"
             )
+
+    @property
+    def _dropped(self) -> int:
+        """Magnitudes of the profile above the largest."""
+        return 0 if self.largest is None else (1 << self.profile[0]) - 1 - self.largest
 
     # What the format is.
 
@@ -87,17 +102,17 @@ class ProfileFormat:
     @property
     def spare_codes(self) -> int:
         """Codes of each sign that stand for no value; that of minus zero is not counted."""
-        return (1 << (self.bits - 1)) - profiles.magnitude_count(self.profile)
+        return (1 << (self.bits - 1)) - profiles.magnitude_count(self.profile) + self._dropped
 
     @property
     def two_complement(self) -> bool:
         """Whether codes are two's complement integers (fixed point) rather than sign and magnitude index."""
-        return self.profile == profiles.fixed(self.bits)
+        return self.profile == profiles.fixed(self.bits) and self.largest is None
 
     @cached_property
     def digest(self) -> str:
         """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        content = json.dumps([self.profile, self.bits, asdict(self.scale)], sort_keys=True)
+        content = json.dumps([self.profile, self.bits, self.largest, asdict(self.scale)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     @cached_property
@@ -133,13 +148,14 @@ class ProfileFormat:
         for d in reversed(range(self.binades)):
             p = self.profile[d]
             parts.append(np.ldexp(np.arange(1 << (p - 1), 1 << p, dtype=np.float64), 1 - p - d))
-        return np.concatenate(parts)
+        whole = np.concatenate(parts)
+        return whole[: len(whole) - self._dropped]
 
     @cached_property
     def _grid(self) -> NDArray[np.int64]:
         from formats import kernel
 
-        return kernel.describe(self.profile, (1 << self.profile[0]) - 1)
+        return kernel.describe(self.profile, self.largest or (1 << self.profile[0]) - 1)
 
     # The scale.
 
@@ -151,10 +167,17 @@ class ProfileFormat:
         from formats import kernel
 
         largest = tiled.per_group(kernel.largest_of_tiles(tiled.x, tiled.tile, tiled.tiles))
-        # frexp is exact, subnormal numbers included; it says 0 for zero, which the rule says too.
-        _, exponent = np.frexp(largest.astype(np.float64))
-        top = np.where(largest > 0, exponent.astype(np.int64) - 1 + self.scale.headroom, 0)
-        return np.clip(top, *self.top_range)
+        # frexp is exact, subnormal numbers included: largest = fraction * 2^exponent, 1/2 <= fraction < 1.
+        fraction, exponent = np.frexp(largest.astype(np.float64))
+        top = exponent.astype(np.int64) - 1 + self.scale.headroom
+        match self.scale.policy:
+            case ScalePolicy.CEIL:
+                top = top + (fraction > 0.5)
+            case ScalePolicy.EVEN:
+                top = top + (np.rint(np.ldexp(fraction, self.profile[0])) == 1 << self.profile[0])
+            case ScalePolicy.RCEIL:
+                top = top + (fraction > self.max() / 2)
+        return np.clip(np.where(largest > 0, top, 0), *self.top_range)
 
     def _check_top(self, top: ArrayLike, groups: tuple[int, ...]) -> NDArray[np.int64]:
         given = np.asarray(top)
@@ -172,11 +195,25 @@ class ProfileFormat:
 
     # Rounding and codes.
 
-    def round(self, x: Any, /, *, top: Any = None, out: Any = None, keep_infinities: bool = False) -> Any:
-        """The nearest value of the format to every element of x (formats.md section 3).
+    def round(
+        self,
+        x: Any,
+        /,
+        *,
+        top: Any = None,
+        rounding: Rounding | str = Rounding.NEAREST,
+        seed: int | None = None,
+        stream: int = 0,
+        previous: Any = None,
+        out: Any = None,
+        keep_infinities: bool = False,
+    ) -> Any:
+        """The value of the format that every element of x rounds to, by default the nearest (formats.md section 3).
 
         x: numpy array or CPU torch tensor, any shape and stride; float32, float64 (rounded once), float16 or bfloat16.
         top: None (found from x by the scale rule), a whole number, or an array of the group shape.
+        rounding: a mode of `Rounding`. seed, stream: whole numbers below 2^64 that decide stochastic rounding (which needs a seed), with an
+            element's place in row-major order and nothing else. previous: the rounded values of last time, of x's shape, for hysteresis.
         out: where to put the result, of its shape and dtype; may be x itself.
         keep_infinities: infinities stay instead of saturating (for attention masks).
 
@@ -189,13 +226,22 @@ class ProfileFormat:
         if is_tensor(x):
             from formats.torch import round_tensor
 
-            return round_tensor(self, x, top=top, out=out, keep_infinities=keep_infinities)
-        return self.round_array(to_float(x), top=top, out=out, keep_infinities=keep_infinities)
+            mode = check_mode(rounding, seed, stream, previous, tuple(x.shape))
+            return round_tensor(self, x, top=top, mode=mode, out=out, keep_infinities=keep_infinities)
+        array = to_float(x)
+        mode = check_mode(rounding, seed, stream, previous, array.shape)
+        return self.round_array(array, top=top, mode=mode, out=out, keep_infinities=keep_infinities)
 
     def round_array(
-        self, x: NDArray[Any], *, top: Any = None, out: NDArray[Any] | None = None, keep_infinities: bool = False
+        self,
+        x: NDArray[Any],
+        *,
+        top: Any = None,
+        mode: ModeChoice = NEAREST,
+        out: NDArray[Any] | None = None,
+        keep_infinities: bool = False,
     ) -> NDArray[Any]:
-        """`round` of a float32 or float64 array."""
+        """`round` of a float32 or float64 array, in a mode that `check_mode` has made."""
         from formats import kernel
 
         if out is not None and (not isinstance(out, np.ndarray) or out.shape != x.shape or out.dtype != x.dtype):
@@ -204,13 +250,27 @@ class ProfileFormat:
         if out is not None and not out.flags.writeable:
             raise ValueError("out is read-only")
         shape = x.shape
-        repeated = self.granularity is Granularity.TENSOR and 0 in x.strides and x.size > 1
+        nearest = mode.rounding is Rounding.NEAREST
+        repeated = nearest and self.granularity is Granularity.TENSOR and 0 in x.strides and x.size > 1
         if repeated:
             # One of each repeated element is enough; the result is spread out again below.
             x = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
+        logical = mode.rounding is Rounding.STOCHASTIC and self.granularity is Granularity.TENSOR
+        if logical or (not nearest and dense_order(x) is None):
+            # Random numbers follow the logical order, so it has to be that of the memory; previous values have to lie as x does.
+            x = np.ascontiguousarray(x).reshape(shape)
         tiled = tile(x, self.scale, None if repeated else out)
         found = self._find_top(tiled) if top is None else self._check_top(top, tiled.grouping.groups)
-        kernel.round_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, keep_infinities)
+        if nearest:
+            kernel.round_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, keep_infinities)
+        else:
+            before = None
+            if mode.previous is not None:
+                before = np.empty_like(x)
+                before[...] = mode.previous
+                before = tile(before, self.scale).x
+            made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream, tiled.logical)
+            kernel.round_tiles_in_mode(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, keep_infinities, made)
         result = np.broadcast_to(tiled.result, shape)
         if out is None:
             return result.copy() if repeated else tiled.result
@@ -218,15 +278,25 @@ class ProfileFormat:
             out[...] = result
         return out
 
-    def encode(self, x: Any, /, *, top: Any = None) -> Codes:
-        """The code of the nearest value to every element of x, with the scale that was used.
+    def encode(
+        self,
+        x: Any,
+        /,
+        *,
+        top: Any = None,
+        rounding: Rounding | str = Rounding.NEAREST,
+        seed: int | None = None,
+        stream: int = 0,
+        previous: Any = None,
+    ) -> Codes:
+        """The code of the value that every element of x rounds to, with the scale that was used.
 
         Arguments as for `round`. Codes are uint8, or uint16 above 8 bits: sign << (bits-1) | magnitude index, zero always 0; two's complement
         integers for fixed point. Raises ValueError on NaN.
         """
         array = to_float(x)
         found = self.find_top(array) if top is None else self._check_top(top, group(self.scale, array.shape).groups)
-        rounded = self.round_array(array, top=found)
+        rounded = self.round_array(array, top=found, mode=check_mode(rounding, seed, stream, previous, array.shape))
         if np.isnan(rounded).any():
             raise ValueError(f"x holds NaN, for which {self.name} has no code")
         relative = np.ldexp(np.abs(rounded).astype(np.float64), -self._spread(found, array.shape))

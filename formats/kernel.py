@@ -17,6 +17,7 @@ The exact loop does the same step by step in 64-bit integers: for float64, for f
 overflow, and for profiles that fit neither way.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +28,9 @@ from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from formats import threads
+from formats.philox import fill, one
 from formats.profile import Profile
+from formats.rounding import Rounding
 from formats.threads import thread_count, thread_number
 
 _i4 = np.int32
@@ -73,21 +76,23 @@ def describe(profile: Profile, largest: int) -> NDArray[np.int64]:
     return np.array([*head, *words, *profile], np.int64)
 
 
-def _pointer_maker(item: Any, bits: int) -> Any:
+def _pointer_maker(item: Any, kind: Any) -> Any:
     """A function for compiled code that takes an address as a pointer to `item`."""
 
     @intrinsic
     def pointer(typing_context: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
+            return builder.inttoptr(arguments[0], kind.as_pointer())
 
         return types.CPointer(item)(types.int64), generate
 
     return pointer
 
 
-_pointer4 = _pointer_maker(types.int32, 32)
-_pointer8 = _pointer_maker(types.int64, 64)
+_pointer4 = _pointer_maker(types.int32, ir.IntType(32))
+_pointer8 = _pointer_maker(types.int64, ir.IntType(64))
+_pointer_float = _pointer_maker(types.float32, ir.FloatType())
+_pointer_double = _pointer_maker(types.float64, ir.DoubleType())
 
 
 @intrinsic
@@ -96,6 +101,14 @@ def _as_float(typing_context: Any, bits: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), generate
+
+
+@intrinsic
+def _as_double(typing_context: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
 
 
 @intrinsic
@@ -144,6 +157,27 @@ def _run_words(x, out, highest, passing, bottom, w0, w1, w2, w3):  # type: ignor
 
 
 @njit(nogil=True, inline="always")
+def _is_fast(grid, first):  # type: ignore[no-untyped-def]
+    """Whether all values and powers to add are normal numbers when the top binade has this exponent field."""
+    return grid[LOOP] != EXACT_LOOP and first - grid[BINADES] >= 0 and first + grid[BIGGEST] <= 254
+
+
+@njit(nogil=True, inline="always")
+def _highest(grid, first):  # type: ignore[no-untyped-def]
+    """Bits of the largest value."""
+    return _i4(((first - 1) << 23) + (grid[LARGEST] << (24 - grid[PROFILE])))
+
+
+@njit(nogil=True, inline="always")
+def _changes(grid, first):  # type: ignore[no-untyped-def]
+    """What the loop of changes takes, as bits: the tail and its shift, and twice where a change begins and its amount."""
+    change1 = _i4(min((first - grid[CHANGE1]), 255) << 23)
+    change2 = _i4(min((first - grid[CHANGE2]), 255) << 23)
+    tail, shift = _i4((first - grid[TAIL]) << 23), _i4(grid[TAIL_SHIFT] << 23)
+    return tail, shift, change1, _i4(grid[DELTA1] << 23), change2, _i4(grid[DELTA2] << 23)
+
+
+@njit(nogil=True, inline="always")
 def _compose(multiple, exponent, fraction_bits, bias):  # type: ignore[no-untyped-def]
     """Magnitude bits of multiple * 2^exponent, which is a number of the floating type."""
     if multiple == 0:
@@ -157,10 +191,34 @@ def _compose(multiple, exponent, fraction_bits, bias):  # type: ignore[no-untype
     return (field << fraction_bits) + ((multiple << (fraction_bits - lead)) - (_i8(1) << fraction_bits))
 
 
+# Rounding modes as the loops know them, and words of what a mode needs beside x.
+NEAREST, NEAREST_AWAY, TOWARD_ZERO, UP, DOWN, STOCHASTIC, HYSTERESIS = range(7)
+MODES = {mode: number for number, mode in enumerate(Rounding)}
+
+
+@njit(nogil=True, inline="always")
+def _upward(mode, multiple, rest, drop, negative, random, above):  # type: ignore[no-untyped-def]
+    """Whether a magnitude of `multiple` steps and a rest > 0, of `drop` bits, goes to the next multiple.
+
+    random: the element's 32-bit number. above: hysteresis' "the previous value is above x".
+    """
+    if mode == STOCHASTIC:
+        return random < (rest >> (drop - 32) if drop > 32 else rest << (32 - drop))
+    if mode == TOWARD_ZERO:
+        return False
+    if mode == UP:
+        return not negative
+    if mode == DOWN:
+        return negative
+    if mode == HYSTERESIS:
+        return above != negative
+    half = _i8(1) << (drop - 1)
+    return rest > half or (rest == half and (mode == NEAREST_AWAY or multiple & 1))
+
+
 @njit(nogil=True)
-def _exact(a, top, grid, fraction_bits, bias):  # type: ignore[no-untyped-def]
-    """Magnitude bits of the nearest value to the finite or infinite magnitude with bits a, in 64-bit integers."""
-    binades = grid[BINADES]
+def _exact(a, top, grid, fraction_bits, bias, mode, negative, random, above):  # type: ignore[no-untyped-def]
+    """Magnitude bits of what the finite or infinite magnitude with bits a becomes, in 64-bit integers."""
     field = a >> fraction_bits
     significand = a & ((_i8(1) << fraction_bits) - 1)
     if field == 0:
@@ -173,63 +231,156 @@ def _exact(a, top, grid, fraction_bits, bias):  # type: ignore[no-untyped-def]
     while significand >> (lead + 1):
         lead += 1
     unit = field - bias - fraction_bits  # the magnitude is significand * 2^unit
-    d = top - (lead + unit)
-    if d > binades:
-        return _i8(0)
-    if d == binades:  # one binade below the smallest value: half of it goes to zero, anything more to it
-        if significand == _i8(1) << lead:
-            return _i8(0)
-        return _compose(_i8(1), top - binades + 1, fraction_bits, bias)
     top_unit = top - grid[PROFILE] + 1
+    d = top - (lead + unit)
     if d < 0:
         return _compose(grid[LARGEST], top_unit, fraction_bits, bias)
-    drop = lead + 1 - grid[PROFILE + d]
+    binades = grid[BINADES]
+    # Below the smallest value the local step is that value.
+    exponent = top - binades + 1 if d >= binades else top - d - grid[PROFILE + d] + 1
+    drop = exponent - unit
     if drop <= 0:
         multiple, exponent = significand, unit
     else:
-        multiple, exponent = significand >> drop, unit + drop
-        rest = significand - (multiple << drop)
-        half = _i8(1) << (drop - 1)
-        if rest > half or (rest == half and multiple & 1):
-            multiple += 1
-    if d == 0:
-        largest = grid[LARGEST]
+        kept = min(drop, 62)  # a 53-bit significand is gone long before
+        multiple = significand >> kept
+        rest = significand - (multiple << kept)
+        if d == 0 and multiple >= grid[LARGEST]:
+            multiple = grid[LARGEST]
+        elif rest and drop > 62:
+            # Less than 2^-9 steps: only the directed modes and hysteresis move it, and stochastic rounding where its 32 bits are left.
+            shift = drop - 32
+            chance = rest >> shift if shift < 63 else _i8(0)
+            directed = mode in (UP, DOWN, HYSTERESIS) and _upward(mode, multiple, rest, kept, negative, random, above)
+            multiple += _i8(directed or (mode == STOCHASTIC and random < chance))
+        elif rest:
+            multiple += _i8(_upward(mode, multiple, rest, drop, negative, random, above))
+    if d == 0 and drop <= 0:
+        # A finer number than the format's: it may still lie beyond the largest.
         behind = exponent - top_unit
-        if (multiple << behind if behind >= 0 else multiple >> -behind) >= largest:
-            return _compose(largest, top_unit, fraction_bits, bias)
+        scaled = multiple << behind if behind >= 0 else multiple >> -behind
+        if scaled >= grid[LARGEST]:
+            return _compose(grid[LARGEST], top_unit, fraction_bits, bias)
     return _compose(multiple, exponent, fraction_bits, bias)
 
 
 @njit(nogil=True)
 def _round4(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
-    """Round a run of float32 bits whose scale is `top`."""
+    """Round a run of float32 bits whose scale is `top` to nearest."""
     first = top + 127  # the exponent field of the top binade
-    below = first - grid[BINADES]  # that of the binade below the smallest value
-    if grid[LOOP] != EXACT_LOOP and below >= 0 and first + grid[BIGGEST] <= 254:
-        highest = _i4(((first - 1) << 23) + (grid[LARGEST] << (24 - grid[PROFILE])))
+    if _is_fast(grid, first):
+        highest = _highest(grid, first)
         if grid[LOOP] == CHANGES_LOOP:
-            tail = _i4((first - grid[TAIL]) << 23)
-            change1 = _i4(min((first - grid[CHANGE1]), 255) << 23)
-            change2 = _i4(min((first - grid[CHANGE2]), 255) << 23)
-            delta1, delta2 = _i4(grid[DELTA1] << 23), _i4(grid[DELTA2] << 23)
-            shift = _i4(grid[TAIL_SHIFT] << 23)
+            tail, shift, change1, delta1, change2, delta2 = _changes(grid, first)
             _run_changes(x, out, highest, _i4(passing), tail, shift, change1, delta1, change2, delta2)
         else:
             w0, w1, w2, w3 = _i4(grid[WORDS]), _i4(grid[WORDS + 1]), _i4(grid[WORDS + 2]), _i4(grid[WORDS + 3])
-            _run_words(x, out, highest, _i4(passing), _i4(below), w0, w1, w2, w3)
+            _run_words(x, out, highest, _i4(passing), _i4(first - grid[BINADES]), w0, w1, w2, w3)
         return
     for i in range(x.size):
         a = _i8(x[i] & _i4(MAGNITUDE4))
-        y = a if a > passing else _exact(a, top, grid, 23, 127)
+        y = a if a > passing else _exact(a, top, grid, 23, 127, NEAREST, False, _i8(0), False)
         out[i] = _i4(y) | (x[i] & _i4(SIGN4))
 
 
 @njit(nogil=True)
 def _round8(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
-    """Round a run of float64 bits whose scale is `top`."""
+    """Round a run of float64 bits whose scale is `top` to nearest."""
     for i in range(x.size):
         a = x[i] & _i8(MAGNITUDE8)
-        y = a if a > passing else _exact(a, top, grid, 52, 1023)
+        y = a if a > passing else _exact(a, top, grid, 52, 1023, NEAREST, False, _i8(0), False)
+        out[i] = y | (x[i] & _i8(SIGN8))
+
+
+CHUNK = 1024
+"""Elements whose steps and random numbers are kept at a time, so that they stay in the first-level cache."""
+
+
+@njit(nogil=True)
+def _powers(x, power, highest, grid, first):  # type: ignore[no-untyped-def]
+    """The bits of 2^23 times the local step of each element of float32 bits x."""
+    if grid[LOOP] == CHANGES_LOOP:
+        tail, shift, change1, delta1, change2, delta2 = _changes(grid, first)
+        for i in range(x.size):
+            c = min(_i4(x[i] & _i4(MAGNITUDE4)), highest)
+            bits = _i4(max(_i4(c & _i4(INFINITY4)), tail) + shift)
+            bits = _i4(bits + (delta1 if c >= change1 else _i4(0)))
+            power[i] = _i4(bits + (delta2 if c >= change2 else _i4(0)))
+        return
+    bottom = first - grid[BINADES]
+    for i in range(x.size):
+        c = min(_i4(x[i] & _i4(MAGNITUDE4)), highest)
+        field = max(_i8(c >> _i4(23)), bottom)
+        j = min(field - bottom, WORDS_BINADES - 1)
+        power[i] = _i4((field + 24 - (grid[WORDS + j // 8] >> (4 * (j % 8)) & 15)) << 23)
+
+
+@njit(nogil=True, inline="always")
+def _directed4(u, highest, power, passing, mode, random, above):  # type: ignore[no-untyped-def]
+    """Float32 bits u rounded in a mode other than nearest; `power` as `_powers` finds it."""
+    a = _i4(u & _i4(MAGNITUDE4))
+    c = min(a, highest)
+    negative = u < _i4(0)
+    field = _i4(c >> _i4(23))
+    significand = _i4(_i4(c & _i4(0x7FFFFF)) | (_i4(0x800000) if field > _i4(0) else _i4(0)))
+    drop = _i4(_i4(power >> _i4(23)) - max(field, _i4(1)))
+    kept = min(drop, _i4(31))
+    multiple = _i4(significand >> kept)
+    rest = _i4(significand - _i4(multiple << kept))
+    if mode == STOCHASTIC:
+        wide = np.uint32(rest)
+        chance = np.uint32(wide << np.uint32(max(_i4(32) - drop, _i4(0)) & _i4(31)))
+        if drop > _i4(32):
+            chance = np.uint32(wide >> np.uint32(min(_i4(drop - _i4(32)), _i4(31))))
+        up = random < chance
+    elif mode == NEAREST_AWAY:
+        up = drop <= _i4(24) and _i4(rest << _i4(1)) >= _i4(_i4(1) << kept)
+    elif mode == UP:
+        up = rest > _i4(0) and not negative
+    elif mode == DOWN:
+        up = rest > _i4(0) and negative
+    elif mode == HYSTERESIS:
+        up = rest > _i4(0) and above != negative
+    else:
+        up = False
+    step = _as_float(_i4(power - _i4(23 << 23)))
+    y = _as_bits(np.float32(np.float32(_i4(multiple + _i4(up))) * step))
+    y = a if a > passing else y
+    return _i4(y | _i4(u & _i4(SIGN4)))
+
+
+@njit(nogil=True)
+def _mode4(x, out, previous, top, grid, passing, mode, random, power):  # type: ignore[no-untyped-def]
+    """Round at most CHUNK float32 bits; random: a number for each; previous: float32, read by hysteresis alone."""
+    first = top + 127
+    if _is_fast(grid, first):
+        highest = _highest(grid, first)
+        _powers(x, power, highest, grid, first)
+        if mode == HYSTERESIS:
+            for i in range(x.size):
+                above = previous[i] > _as_float(x[i])
+                out[i] = _directed4(x[i], highest, power[i], _i4(passing), HYSTERESIS, np.uint32(0), above)
+        elif mode == STOCHASTIC:
+            for i in range(x.size):
+                out[i] = _directed4(x[i], highest, power[i], _i4(passing), STOCHASTIC, random[i], False)
+        else:
+            for i in range(x.size):
+                out[i] = _directed4(x[i], highest, power[i], _i4(passing), mode, np.uint32(0), False)
+        return
+    for i in range(x.size):
+        a = _i8(x[i] & _i4(MAGNITUDE4))
+        above = mode == HYSTERESIS and previous[i] > _as_float(x[i])
+        y = a if a > passing else _exact(a, top, grid, 23, 127, mode, x[i] < 0, _i8(random[i]), above)
+        out[i] = _i4(y) | (x[i] & _i4(SIGN4))
+
+
+@njit(nogil=True)
+def _mode8(x, out, previous, top, grid, passing, mode, random, power):  # type: ignore[no-untyped-def]
+    """The same for float64 bits."""
+    for i in range(x.size):
+        a = x[i] & _i8(MAGNITUDE8)
+        above = mode == HYSTERESIS and previous[i] > _as_double(x[i])
+        y = a if a > passing else _exact(a, top, grid, 52, 1023, mode, x[i] < 0, _i8(random[i]), above)
         out[i] = y | (x[i] & _i8(SIGN8))
 
 
@@ -267,6 +418,21 @@ def _choose_round(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
     if x.dtype == types.int32:
         return lambda x, out, top, grid, passing: _round4(x, out, top, grid, passing)
     return lambda x, out, top, grid, passing: _round8(x, out, top, grid, passing)
+
+
+def _mode_run(x, out, previous, top, grid, passing, mode, random, power):  # type: ignore[no-untyped-def]
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_mode_run)
+def _choose_mode(x, out, previous, top, grid, passing, mode, random, power):  # type: ignore[no-untyped-def]
+    if x.dtype == types.int32:
+        return lambda x, out, previous, top, grid, passing, mode, random, power: _mode4(
+            x, out, previous, top, grid, passing, mode, random, power
+        )
+    return lambda x, out, previous, top, grid, passing, mode, random, power: _mode8(
+        x, out, previous, top, grid, passing, mode, random, power
+    )
 
 
 def _largest_of_run(x):  # type: ignore[no-untyped-def]
@@ -319,6 +485,43 @@ def _round_tiles(w, x, out, tops, grid):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
+def _mode_tiles(w, x, out, previous, tops, grid):  # type: ignore[no-untyped-def]
+    """Arguments: as for _round_tiles, then mode, previous and its strides, seed, stream, and by how much an element's place in the logical
+    order grows with batch, row and column."""
+    first, last = _share(w)
+    power, random = np.empty(CHUNK, np.int32), np.zeros(CHUNK + 4, np.uint32)
+    mode, seed, stream = w[19], w[23], w[24]
+    for tile in range(first, last):
+        batch, down, across, row, end, left, width = _place(w, tile)
+        top = tops[batch * w[14] + down * w[15] + across * w[16]]
+        for r in range(row, end):
+            for column in range(left, left + width, CHUNK):
+                count = min(CHUNK, left + width - column)
+                skip = 0
+                if mode == STOCHASTIC:
+                    element = batch * w[25] + r * w[26] + column * w[27]
+                    if w[27] == 1:
+                        skip = element % 4
+                        fill(random[: (count + skip + 3) // 4 * 4], element // 4, seed, stream)
+                    else:
+                        for i in range(count):
+                            random[i] = one(element + i * w[27], seed, stream)
+                at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
+                before = batch * w[21] + r * w[22] + column
+                _mode_run(
+                    x[at : at + count],
+                    out[to : to + count],
+                    previous[before : before + count],
+                    top,
+                    grid,
+                    w[18],
+                    mode,
+                    random[skip : skip + count],
+                    power,
+                )
+
+
+@njit(nogil=True)
 def _largest_of_tiles(w, x, out):  # type: ignore[no-untyped-def]
     """Arguments: x and its batch and row stride, out (one number per tile, in order)."""
     first, last = _share(w)
@@ -343,6 +546,22 @@ def _round_tiles8(pointer):  # type: ignore[no-untyped-def]
     w = carray(pointer, (32,))
     tops, grid = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,))
     _round_tiles(w, carray(_pointer8(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)), tops, grid)
+
+
+@cfunc(_task, cache=True)
+def _mode_tiles4(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    tops, grid = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,))
+    x, out, previous = carray(_pointer4(w[7]), (_ANY,)), carray(_pointer4(w[10]), (_ANY,)), carray(_pointer_float(w[20]), (_ANY,))
+    _mode_tiles(w, x, out, previous, tops, grid)
+
+
+@cfunc(_task, cache=True)
+def _mode_tiles8(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    tops, grid = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,))
+    x, out, previous = carray(_pointer8(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)), carray(_pointer_double(w[20]), (_ANY,))
+    _mode_tiles(w, x, out, previous, tops, grid)
 
 
 @cfunc(_task, cache=True)
@@ -389,6 +608,55 @@ def round_tiles(
             *(out.ctypes.data, *_strides(out)[:2]),
             *(tops.ctypes.data, *_strides(tops)),
             *(grid.ctypes.data, passing),
+        ],
+        x.size,
+    )
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A rounding mode with what it needs.
+
+    previous: for hysteresis, of x's shape and dtype, unit stride along columns. seed, stream: for stochastic rounding, 64 bits each.
+    logical: by how much an element's place in the logical order grows with batch, row and column.
+    """
+
+    rounding: Rounding
+    previous: NDArray[Any] | None = None
+    seed: int = 0
+    stream: int = 0
+    logical: tuple[int, int, int] = (0, 0, 1)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+def round_tiles_in_mode(
+    x: NDArray[Any],
+    out: NDArray[Any],
+    tile: tuple[int, int],
+    tops: NDArray[np.int64],
+    grid: NDArray[np.int64],
+    keep_infinities: bool,
+    mode: Mode,
+) -> None:
+    """`round_tiles` in any mode."""
+    if not x.size:
+        return
+    wide = x.dtype == np.float64
+    passing = (INFINITY8 if wide else INFINITY4) - int(keep_infinities)
+    previous = x if mode.previous is None else mode.previous
+    threads.run(
+        _mode_tiles8 if wide else _mode_tiles4,
+        [
+            *_layout(x, tile, tops.shape),
+            *(x.ctypes.data, *_strides(x)[:2]),
+            *(out.ctypes.data, *_strides(out)[:2]),
+            *(tops.ctypes.data, *_strides(tops)),
+            *(grid.ctypes.data, passing),
+            *(MODES[mode.rounding], previous.ctypes.data, *_strides(previous)[:2]),
+            *(_signed(mode.seed), _signed(mode.stream), *mode.logical),
         ],
         x.size,
     )

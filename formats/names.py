@@ -10,17 +10,17 @@ from functools import lru_cache
 from formats import profile as profiles
 from formats.format import Family, Format, ProfileFormat
 from formats.profile import Profile
-from formats.scale import Granularity, Scale
+from formats.scale import Granularity, Scale, ScalePolicy
 
 BLOCK_MINIFLOAT_SCALE = Scale(per=Granularity.BLOCK, block=(48, 48), exponent_field=(-127, 127))
 
 
 def name_and_family(profile: Profile, bits: int, scale: Scale = Scale()) -> tuple[str, Family]:
     """The canonical name of a profile at a width and scale, and the family it belongs to."""
-    if scale.with_headroom(0) == BLOCK_MINIFLOAT_SCALE:
+    if replace(scale, headroom=0, policy=ScalePolicy.FLOOR) == BLOCK_MINIFLOAT_SCALE:
         for e in range(bits - 1):
             if _block_minifloat_profile(e, bits - 1 - e) == profile:
-                suffix = _scale_suffix(Scale(headroom=scale.headroom))
+                suffix = _scale_suffix(Scale(headroom=scale.headroom, policy=scale.policy))
                 return f"BM{e}{bits - 1 - e}{suffix}", Family.BLOCK_MINIFLOAT
     name, family = _grid_name(profile, bits)
     return name + _scale_suffix(scale), family
@@ -47,6 +47,8 @@ def _scale_suffix(scale: Scale) -> str:
         parts.append(f"tile{scale.block[0]}x{scale.block[1]}")
     elif scale.block is not None:
         parts.append(f"block{scale.block}" + ("" if scale.axis == -1 else f"@{scale.axis}"))
+    if scale.policy is not ScalePolicy.FLOOR:
+        parts.append(scale.policy.value)
     if scale.headroom:
         parts.append(f"headroom{scale.headroom}")
     return "".join(f"/{part}" for part in parts)
@@ -137,13 +139,15 @@ def _make(profile: Profile, bits: int, scale: Scale = Scale()) -> ProfileFormat:
 
 def _parse_suffix(scale: Scale, suffix: str, given: str) -> Scale:
     if match := re.fullmatch(r"channel(?:@(-?\d+))?", suffix):
-        return Scale(per=Granularity.CHANNEL, axis=int(match[1] or 0), headroom=scale.headroom)
+        return replace(scale, per=Granularity.CHANNEL, block=None, axis=int(match[1] or 0))
     if match := re.fullmatch(r"block(\d+)(?:@(-?\d+))?", suffix):
-        return Scale(per=Granularity.BLOCK, block=int(match[1]), axis=int(match[2] or -1), headroom=scale.headroom)
+        return replace(scale, per=Granularity.BLOCK, block=int(match[1]), axis=int(match[2] or -1))
     if match := re.fullmatch(r"tile(\d+)x(\d+)", suffix):
-        return Scale(per=Granularity.BLOCK, block=(int(match[1]), int(match[2])), headroom=scale.headroom)
+        return replace(scale, per=Granularity.BLOCK, block=(int(match[1]), int(match[2])), axis=None)
     if match := re.fullmatch(r"headroom(\d+)", suffix):
         return replace(scale, headroom=int(match[1]))
+    if suffix in tuple(ScalePolicy):
+        return replace(scale, policy=ScalePolicy(suffix))
     raise ValueError(
-        f"unknown scale {suffix!r} in {given!r}; allowed are channel, channel@AXIS, block32, block32@AXIS, tile48x48, headroom1"
+        f"unknown scale {suffix!r} in {given!r}; allowed are channel, channel@AXIS, block32, block32@AXIS, tile48x48, ceil, even, rceil, headroom1"
     )

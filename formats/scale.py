@@ -1,7 +1,7 @@
 """Which elements share a top exponent, and how it is chosen."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +17,15 @@ class Granularity(StrEnum):
     BLOCK = "block"
 
 
+class ScalePolicy(StrEnum):
+    """How the largest magnitude of a group decides its scale (formats.md section 2)."""
+
+    FLOOR = "floor"
+    CEIL = "ceil"
+    EVEN = "even"
+    RCEIL = "rceil"
+
+
 @dataclass(frozen=True)
 class Scale:
     """The rule that picks the top exponent T from data: T = floor(log2(max |x|)) + headroom over each group.
@@ -26,6 +35,8 @@ class Scale:
         definition fixes: (N, C, H, W) is tiled over (C, H*W), other ranks over their last two axes, rank 1 in runs of the second number).
     axis: for channel and one-dimensional blocks; default the first for channels, the last for blocks.
     headroom: binades left free above the maximum, >= 0.
+    policy: floor (T = floor(log2 max)), ceil (ceil(log2 max)), even (floor after rounding the maximum to the precision of
+        the top binade, half to even), rceil (the smallest T whose largest value reaches the maximum).
     exponent_field: (smallest, largest) T that a stored scale can hold, or None.
     """
 
@@ -33,6 +44,7 @@ class Scale:
     block: int | tuple[int, int] | None = None
     axis: int | None = None
     headroom: int = 0
+    policy: ScalePolicy = ScalePolicy.FLOOR
     exponent_field: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -42,6 +54,10 @@ class Scale:
         except ValueError:
             raise ValueError(f"scale per {self.per!r}: allowed are {allowed}") from None
         object.__setattr__(self, "per", per)
+        try:
+            object.__setattr__(self, "policy", ScalePolicy(self.policy))
+        except ValueError:
+            raise ValueError(f"scale policy {self.policy!r}: allowed are {', '.join(ScalePolicy)}") from None
         if not isinstance(self.headroom, int) or self.headroom < 0:
             raise ValueError(f"headroom {self.headroom!r}: a whole number of binades, at least 0, is needed")
         if (self.block is None) != (per is not Granularity.BLOCK):
@@ -55,10 +71,6 @@ class Scale:
             object.__setattr__(self, "axis", 0)
         if per is Granularity.BLOCK and isinstance(self.block, int) and self.axis is None:
             object.__setattr__(self, "axis", -1)
-
-    def with_headroom(self, headroom: int) -> "Scale":
-        """The same rule with another headroom."""
-        return replace(self, headroom=headroom)
 
 
 @dataclass(frozen=True)

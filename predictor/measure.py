@@ -17,6 +17,7 @@ ALL, FIRST = "all", "first"
 """Scopes: the whole network's gradient, and that of the first parameter in the order of execution; others are layers' names."""
 DEFAULT_EFFECTS = (Effect.E, Effect.A, Effect.AE)
 CONFIDENCE = 0.95
+DEFAULT_MINIBATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,16 @@ def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:
     return tuple(effect for effect in Effect if effect in wanted)
 
 
-def check_minibatches(workload: Workload, minibatches: int | None, batch_size: int | None) -> Sequence[object]:
-    """The first mini-batches of a workload; all of them for None; ValueError where there are not as many."""
+def check_minibatches(
+    workload: Workload, minibatches: int | None, batch_size: int | None, default: int | None = None
+) -> Sequence[object]:
+    """The first mini-batches of a workload; ValueError where there are not as many. None: at most `default`, or all."""
     if minibatches is not None and minibatches < 1:
         raise ValueError(f"{minibatches} mini-batches: at least 1 is needed")
     batches = workload.minibatches(batch_size)
     if minibatches is not None and minibatches > len(batches):
         raise ValueError(f"{minibatches} mini-batches were asked for; workload {workload.name} has {len(batches)}")
-    return batches[:minibatches]
+    return batches[: default if minibatches is None else minibatches]
 
 
 def measurements(
@@ -102,7 +105,7 @@ def measure(
     workload: Workload,
     candidates: Sequence[str | Candidate],
     effects: Iterable[str] = DEFAULT_EFFECTS,
-    minibatches: int | None = 8,
+    minibatches: int | None = None,
     *,
     batch_size: int | None = None,
     scopes: Sequence[str] = (ALL,),
@@ -111,7 +114,7 @@ def measure(
 ) -> pd.DataFrame:
     """Angles in degrees between quantized and full-precision weight gradients, never training.
 
-    candidates: formats, pairs, or their names. effects: of E, A, AE. minibatches: how many; None for all.
+    candidates: formats, pairs, or their names. effects: of E, A, AE. minibatches: how many; by default 8, or all where there are fewer.
     scopes: "all" (one angle over the whole network's gradient), "first" (the first layer's), or names of parameters; ["layers"] for each of them.
     exact: layers kept in full precision. two_terms: whether inputs and last errors are rounded in two terms.
 
@@ -122,7 +125,7 @@ def measure(
     if not chosen:
         raise ValueError("no format was given")
     wanted = check_effects(effects)
-    batches = check_minibatches(workload, minibatches, batch_size)
+    batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     found = list(measurements(workload, chosen, batches, wanted, exact=exact, two_terms=two_terms))
     layers = found[0].layers
     if list(scopes) == ["layers"]:

@@ -45,6 +45,7 @@ def _labels(axes: Any, points: pd.DataFrame) -> None:
                 fontsize=8,
                 zorder=4,
                 bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6},
+                arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "#555555", "shrinkA": 0, "shrinkB": 2},
             )
             place = text.get_window_extent()
             if not any(place.overlaps(other) for other in taken):
@@ -54,7 +55,7 @@ def _labels(axes: Any, points: pd.DataFrame) -> None:
 
 
 def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
-    """Angle of effect E against that of effect A for every format, coloured by bits, named formats labelled.
+    """Angle of effect E against that of effect A for every format, coloured by bits, named formats and the first labelled.
 
     Filled marks are measured, hollow ones predicted. `table` has the columns of a ranking.
     """
@@ -94,7 +95,7 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     _axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=8, frameon=False)
-    _labels(axes, shown[shown["family"].isin(LABELLED)])
+    _labels(axes, shown[shown["family"].isin(LABELLED) | (shown.index == shown.index.min())])
     return figure
 
 

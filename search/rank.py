@@ -128,13 +128,13 @@ def plan(
     candidates: Sequence[str | Candidate] | None = None,
     *,
     effects: Iterable[str] = DEFAULT_EFFECTS,
-    minibatches: int | None = DEFAULT_MINIBATCHES,
+    minibatches: int | None = None,
     batch_size: int | None = None,
     exhaustive: bool = False,
 ) -> Plan:
     """What `rank` with these arguments would do, and about how long it would take."""
     chosen, wanted = choose(candidates), check_effects(effects)
-    batches = check_minibatches(workload, minibatches, batch_size)
+    batches = check_minibatches(workload, minibatches, batch_size, None if exhaustive else DEFAULT_MINIBATCHES)
     screened = [entry for entry in chosen if not _always_measured(entry)]
     measured = len(chosen) if exhaustive else len(chosen) - len(screened) + min(BEST_OF_SCREEN, len(screened))
     began = time.monotonic()
@@ -157,7 +157,7 @@ def rank(
     *,
     effects: Iterable[str] = DEFAULT_EFFECTS,
     by: str | None = None,
-    minibatches: int | None = DEFAULT_MINIBATCHES,
+    minibatches: int | None = None,
     batch_size: int | None = None,
     exhaustive: bool = False,
     time_budget: float | None = None,
@@ -168,7 +168,7 @@ def rank(
     """Rank formats by the angle between quantized and full-precision weight gradients.
 
     candidates: formats, pairs or names; by default the catalogue's 498. effects: of E, A and AE. by: the effect that orders the table, by default AE where
-    it is measured. minibatches: how many common mini-batches (None: all). exhaustive: measure every candidate, not only the best 40 of
+    it is measured. minibatches: how many common mini-batches; by default 4 (all with exhaustive), or all where there are fewer. exhaustive: measure every candidate, not only the best 40 of
     the screen, the named formats and the block minifloats. time_budget: seconds after which measuring stops with what it has.
 
     KeyboardInterrupt while measuring ends it in the same way. Raises ValueError for arguments out of range.
@@ -179,7 +179,7 @@ def rank(
         raise ValueError(f"a ranking by {order} needs that effect among the measured ones, which are {', '.join(wanted)}")
     if time_budget is not None and time_budget <= 0:
         raise ValueError(f"time budget {time_budget} s: a positive number of seconds is needed")
-    batches = check_minibatches(workload, minibatches, batch_size)
+    batches = check_minibatches(workload, minibatches, batch_size, None if exhaustive else DEFAULT_MINIBATCHES)
     began = time.monotonic()
     angles, complete = Angles(), True
     sums = np.full((len(chosen), 2), np.nan)

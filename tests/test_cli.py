@@ -77,8 +77,14 @@ def test_show(folder):
     assert re.search(r"0x7F +01111111 +1\.984375", text)
 
 
+def test_vectors(folder):
+    out = run("vectors", "T8.5x3@2", "--top", "4", "-o", "rtl", cwd=folder).stdout
+    assert out.split() == ["wrote", "rtl/T8_5x3_2_vectors.csv", "wrote", "rtl/T8_5x3_2_decode.hex", "wrote", "rtl/T8_5x3_2.h"]
+    assert (folder / "rtl" / "T8_5x3_2_vectors.csv").read_text().startswith("input_bits,output_code,output_bits\n")
+
+
 def test_help_has_examples_and_start_is_quick(folder):
-    for command in ("list", "show", "rank", "plot", "measure", "points"):
+    for command in ("list", "show", "vectors", "rank", "plot", "measure", "points"):
         out = run(command, "--help", cwd=folder).stdout
         assert "Example" in out
         assert "--help" in out

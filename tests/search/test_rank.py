@@ -82,7 +82,7 @@ def test_exhaustive_and_chosen(workload):
     assert (ranking.table.source_E == "measured").all()
     assert ranking.by is Effect.E
     assert sorted(ranking.table.name) == ["FP123", "FP132", "FP141"]
-    ranking = rank(workload, ["FP134", "fp134", "FP143+FP152", "profile:8:5,5,6,5,5,4,4,3,3,3,2,1"], minibatches=None)
+    ranking = rank(workload, ["FP134", "fp134", "FP143+FP152", "profile:8:5,5,6,5,5,4,4,3,3,3,2,1"])
     assert len(ranking.table) == 3
     assert (ranking.table.n_AE == 4).all()
     pair = ranking.table.set_index("name").loc["FP143+FP152"]
