@@ -95,15 +95,17 @@ class Tiled:
         return self.grouping.per_group(largest.swapaxes(1, 2) if self.transposed else largest)
 
 
-def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None) -> Tiled:
-    """Lay out x (float32 or float64) for the kernel, and memory for its result: `out` where its layout is x's, else new."""
+def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: Any = None) -> Tiled:
+    """Lay out x for the kernel, and memory for its result of `dtype` (x's own by default): `out` where its layout is x's, else new."""
+    dtype = x.dtype if dtype is None else dtype
     grouping = group(scale, x.shape)
     order = dense_order(x)
     if order is None:
         x = np.ascontiguousarray(x).reshape(x.shape)
         order = list(range(x.ndim))
-    fits = out is not None and out.shape == x.shape and out.strides == x.strides and out.dtype == x.dtype
-    result = out if out is not None and fits else np.empty_like(x)
+    steps = tuple(stride // x.itemsize for stride in x.strides)
+    fits = out is not None and out.shape == x.shape and out.dtype == dtype and tuple(s // out.itemsize for s in out.strides) == steps
+    result = out if out is not None and fits else np.empty_like(x, dtype)
     if scale.per is Granularity.TENSOR:
         flat, flat_out = x.transpose(order).reshape(1, 1, -1), result.transpose(order).reshape(1, 1, -1)
         return Tiled(flat, flat_out, result, grouping, (1, FLAT_TILE), False, (0, 0, 1))
@@ -113,14 +115,14 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None) -> Tile
     except ValueError:
         # The three dimensions are not views of this memory order.
         image = np.ascontiguousarray(x).reshape(grouping.shape)
-        result = np.empty(x.shape, x.dtype)
+        result = np.empty(x.shape, dtype)
         image_out = result.reshape(grouping.shape)
     step = x.itemsize
     _, rows, columns = grouping.shape
     if image.shape[2] > 1 and image.strides[2] != step:
         if image.strides[1] != step:
             image = np.ascontiguousarray(image)
-            result = np.empty(x.shape, x.dtype)
+            result = np.empty(x.shape, dtype)
             image_out = result.reshape(grouping.shape)
         else:
             image, image_out = image.swapaxes(1, 2), image_out.swapaxes(1, 2)

@@ -169,15 +169,22 @@ class ProfileFormat:
         largest = tiled.per_group(kernel.largest_of_tiles(tiled.x, tiled.tile, tiled.tiles))
         # frexp is exact, subnormal numbers included: largest = fraction * 2^exponent, 1/2 <= fraction < 1.
         fraction, exponent = np.frexp(largest.astype(np.float64))
-        top = exponent.astype(np.int64) - 1 + self.scale.headroom
-        match self.scale.policy:
-            case ScalePolicy.CEIL:
-                top = top + (fraction > 0.5)
-            case ScalePolicy.EVEN:
-                top = top + (np.rint(np.ldexp(fraction, self.profile[0])) == 1 << self.profile[0])
-            case ScalePolicy.RCEIL:
-                top = top + (fraction > self.max() / 2)
-        return np.clip(np.where(largest > 0, top, 0), *self.top_range)
+        above, headroom, low, high = self._rule
+        more = np.ldexp(fraction, 24) - (1 << 23) > above
+        return np.clip(np.where(largest > 0, exponent.astype(np.int64) - 1 + more + headroom, 0), low, high)
+
+    @cached_property
+    def _rule(self) -> tuple[int, int, int, int]:
+        """How many 2^-23 above a power of two the largest magnitude may be before T is one more; headroom; the range of T."""
+        first = self.profile[0]
+        above = {
+            ScalePolicy.FLOOR: 1 << 23,
+            ScalePolicy.CEIL: 0,
+            # From half a step below the next power of two: the tie goes there, since that is even.
+            ScalePolicy.EVEN: (1 << 23) - (1 << (23 - first)) - 1,
+            ScalePolicy.RCEIL: ((self.largest or (1 << first) - 1) << (24 - first)) - (1 << 23),
+        }[self.scale.policy]
+        return above, self.scale.headroom, *self.top_range
 
     def _check_top(self, top: ArrayLike, groups: tuple[int, ...]) -> NDArray[np.int64]:
         given = np.asarray(top)
@@ -260,10 +267,13 @@ class ProfileFormat:
             # Random numbers follow the logical order, so it has to be that of the memory; previous values have to lie as x does.
             x = np.ascontiguousarray(x).reshape(shape)
         tiled = tile(x, self.scale, None if repeated else out)
-        found = self._find_top(tiled) if top is None else self._check_top(top, tiled.grouping.groups)
-        if nearest:
+        if nearest and top is None and self.granularity is Granularity.BLOCK:
+            kernel.round_blocks(tiled.x, tiled.out, tiled.tile, tiled.tiles, self._grid, keep_infinities, self._rule)
+        elif nearest:
+            found = self._find_top(tiled) if top is None else self._check_top(top, tiled.grouping.groups)
             kernel.round_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, keep_infinities)
         else:
+            found = self._find_top(tiled) if top is None else self._check_top(top, tiled.grouping.groups)
             before = None
             if mode.previous is not None:
                 before = np.empty_like(x)
@@ -294,57 +304,56 @@ class ProfileFormat:
         Arguments as for `round`. Codes are uint8, or uint16 above 8 bits: sign << (bits-1) | magnitude index, zero always 0; two's complement
         integers for fixed point. Raises ValueError on NaN.
         """
+        from formats import kernel
+
         array = to_float(x)
         found = self.find_top(array) if top is None else self._check_top(top, group(self.scale, array.shape).groups)
-        rounded = self.round_array(array, top=found, mode=check_mode(rounding, seed, stream, previous, array.shape))
-        if np.isnan(rounded).any():
-            raise ValueError(f"x holds NaN, for which {self.name} has no code")
-        relative = np.ldexp(np.abs(rounded).astype(np.float64), -self._spread(found, array.shape))
-        index = np.searchsorted(self._magnitudes, relative)
-        negative = np.signbit(rounded) & (index > 0)
+        mode = check_mode(rounding, seed, stream, previous, array.shape)
+        if mode.rounding is not Rounding.NEAREST or array.dtype != np.float32:
+            # Values of the format are float32 numbers, which the encoding below leaves as they are.
+            array = self.round_array(array, top=found, mode=mode).astype(np.float32, copy=False)
         size = 1 << self.bits
-        codes = np.where(negative, size - index if self.two_complement else index + size // 2, index)
-        return Codes(codes.astype(np.uint8 if self.bits <= 8 else np.uint16), found, self)
+        tiled = tile(array, self.scale, dtype=np.uint8 if self.bits <= 8 else np.uint16)
+        wrap = size if self.two_complement else 0
+        if not kernel.encode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, wrap, size // 2):
+            raise ValueError(f"x holds NaN, for which {self.name} has no code")
+        return Codes(tiled.result, found, self)
 
-    def decode(self, codes: ArrayLike, top: Any = 0) -> NDArray[np.float32]:
+    def decode(self, codes: ArrayLike, top: Any = 0, *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """The float32 values of codes (unsigned integers of any shape) at top exponent `top`, as `encode` gave them.
 
-        Raises ValueError for a code that stands for no value.
+        out: float32 of the shape of the codes, where to put them. Raises ValueError for a code that stands for no value.
         """
+        from formats import kernel
+
         given = np.asarray(codes)
         if given.dtype.kind not in "iu":
             raise TypeError(f"codes of {given.dtype} were given; whole numbers are needed")
         tops = self._check_top(top, group(self.scale, given.shape).groups)
-        if given.size and (given.min() < 0 or given.max() >= 1 << self.bits):
+        stored = np.uint8 if self.bits <= 8 else np.uint16
+        if given.dtype != stored and given.size and (given.min() < 0 or given.max() >= 1 << self.bits):
             raise ValueError(f"codes from {given.min()} to {given.max()} were given; {self.name} has 0 to {(1 << self.bits) - 1}")
-        relative = self._decoded[given]
-        if np.isnan(relative).any():
-            unused = int(given[np.isnan(relative)].flat[0])
+        if out is not None and (out.shape != given.shape or out.dtype != np.float32 or not out.flags.c_contiguous):
+            raise ValueError(f"out is {out.dtype} of shape {out.shape}; a C-contiguous float32 array of shape {given.shape} is needed")
+        tiled = tile(np.ascontiguousarray(given.astype(stored, copy=False)).reshape(given.shape), self.scale, out, np.float32)
+        if not kernel.decode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(tops), self._decoded):
+            unused = int(given[np.isnan(tiled.result)].flat[0])
             raise ValueError(f"code {unused:#04x} stands for no value of {self.name}")
-        return np.ldexp(relative, self._spread(tops, given.shape)).astype(np.float32)
+        return tiled.result
 
     @cached_property
     def _decoded(self) -> NDArray[np.float64]:
-        """The value of every code at T = 0; NaN where there is none."""
-        values = np.full(1 << self.bits, np.nan)
+        """The value at T = 0 of everything that the codes' integer type holds; NaN where there is none."""
+        values = np.full(1 << (8 if self.bits <= 8 else 16), np.nan)
         magnitudes = self._magnitudes
         values[: len(magnitudes)] = magnitudes
         if self.two_complement:
             half = 1 << (self.bits - 1)
-            values[half:] = np.arange(-half, 0) * magnitudes[1]
+            values[half : 2 * half] = np.arange(-half, 0) * magnitudes[1]
         else:
             start = 1 << (self.bits - 1)
             values[start + 1 : start + len(magnitudes)] = -magnitudes[1:]
         return values
-
-    def _spread(self, tops: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-        """The top exponent of every element, from those of the groups."""
-        grouping = group(self.scale, shape)
-        if grouping.groups == ():
-            return tops
-        rows, columns = grouping.tile
-        wide = grouping.per_tile(tops).repeat(rows, axis=1).repeat(columns, axis=2)
-        return wide[:, : grouping.shape[1], : grouping.shape[2]].reshape(shape)
 
 
 def from_profile(profile: Iterable[int], bits: int | None = None, name: str | None = None, scale: Scale = Scale()) -> ProfileFormat:

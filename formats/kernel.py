@@ -38,7 +38,7 @@ _i8 = np.int64
 
 # A row that describes a grid, independent of T: binades, largest magnitude as a multiple of the top step, which loop, the exponent bias of the
 # largest power of two to add, where the tail begins and 24 less its precision, where precision changes and by how much, twice,
-# four words of precisions, and the profile.
+# four words of precisions, the profile, and for each of its binades the magnitude index of the first value.
 BINADES, LARGEST, LOOP, BIGGEST, TAIL, TAIL_SHIFT, CHANGE1, DELTA1, CHANGE2, DELTA2, WORDS, PROFILE = (*range(11), 14)
 EXACT_LOOP, CHANGES_LOOP, WORDS_LOOP = 0, 1, 2
 WORDS_BINADES, WORDS_PRECISION = 32, 15
@@ -73,7 +73,8 @@ def describe(profile: Profile, largest: int) -> NDArray[np.int64]:
     biggest = max(24 - p - d for d, p in enumerate(extended))
     (change1, delta1), (change2, delta2) = (changes + [(NEVER, 0)] * 2)[:2]
     head = [len(profile), largest, loop, biggest, tail, 24 - extended[tail], change1, delta1, change2, delta2]
-    return np.array([*head, *words, *profile], np.int64)
+    below = [1 + sum(1 << (p - 1) for p in profile[d + 1 :]) for d in range(len(profile))]
+    return np.array([*head, *words, *profile, *below], np.int64)
 
 
 def _pointer_maker(item: Any, kind: Any) -> Any:
@@ -91,6 +92,8 @@ def _pointer_maker(item: Any, kind: Any) -> Any:
 
 _pointer4 = _pointer_maker(types.int32, ir.IntType(32))
 _pointer8 = _pointer_maker(types.int64, ir.IntType(64))
+_pointer_byte = _pointer_maker(types.uint8, ir.IntType(8))
+_pointer_short = _pointer_maker(types.uint16, ir.IntType(16))
 _pointer_float = _pointer_maker(types.float32, ir.FloatType())
 _pointer_double = _pointer_maker(types.float64, ir.DoubleType())
 
@@ -406,6 +409,64 @@ def _largest8(x):  # type: ignore[no-untyped-def]
     return largest
 
 
+@njit(nogil=True)
+def _index4(y, codes, top, grid, half, wrap):  # type: ignore[no-untyped-def]
+    """Codes of float32 bits y that are values of the format: magnitude index, plus `half` or taken from `wrap` where negative.
+
+    Where steps are equal (the tail) the index is the number of steps; where precision is constant it grows with the bits themselves.
+    """
+    first = top + 127
+    if not (_is_fast(grid, first) and grid[LOOP] == CHANGES_LOOP):
+        _index_slowly(y, codes, top, grid, half, wrap)
+        return
+    tail, binades = grid[TAIL], grid[BINADES]
+    per_step = np.float32(2.0 ** float(binades - 1 - top))
+    bounds, shifts, starts = np.empty(3, np.int32), np.empty(3, np.int32), np.empty(3, np.int32)
+    # From the tail up: binades of the tail's precision, those above the lower change, those above the upper one.
+    for k, d in enumerate((tail - 1, grid[CHANGE2], grid[CHANGE1])):
+        bounds[k], shifts[k], starts[k] = _i4(MAGNITUDE4), _i4(0), _i4(0)
+        if 0 <= d < tail:
+            p = grid[PROFILE + d]
+            bounds[k], shifts[k] = _i4((first - d) << 23), _i4(24 - p)
+            starts[k] = _i4(grid[PROFILE + binades + d] - ((first - d) << (p - 1)))
+    b0, b1, b2 = bounds
+    s0, s1, s2 = shifts
+    c0, c1, c2 = starts
+    for i in range(y.size):
+        a = _i4(y[i] & _i4(MAGNITUDE4))
+        steps = _i4(np.float32(_as_float(a) * per_step)) if a < b0 else _i4(0)
+        index = _i4(_i4(a >> s0) + c0) if a >= b0 else steps
+        index = _i4(_i4(a >> s1) + c1) if a >= b1 else index
+        index = _i4(_i4(a >> s2) + c2) if a >= b2 else index
+        negative = y[i] < _i4(0) and index > _i4(0)
+        if wrap:
+            codes[i] = _i4(wrap - index) if negative else index
+        else:
+            codes[i] = _i4(index + half) if negative else index
+
+
+@njit(nogil=True)
+def _index_slowly(y, codes, top, grid, half, wrap):  # type: ignore[no-untyped-def]
+    for i in range(y.size):
+        a = _i8(y[i] & _i4(MAGNITUDE4))
+        index = _i8(0)
+        if a:
+            significand, field = a & 0x7FFFFF, a >> 23
+            if field:
+                significand |= 0x800000
+            else:
+                field = _i8(1)
+                while significand < 0x800000:
+                    significand <<= 1
+                    field -= 1
+            d = top + 127 - field
+            p = grid[PROFILE + d]
+            index = (significand >> (24 - p)) - (_i8(1) << (p - 1)) + grid[PROFILE + grid[BINADES] + d]
+        if y[i] < 0 and index:
+            index = wrap - index if wrap else index + half
+        codes[i] = index
+
+
 # The loop for the width of the bits, chosen when compiled.
 
 
@@ -576,6 +637,204 @@ def _largest_tiles8(pointer):  # type: ignore[no-untyped-def]
     _largest_of_tiles(w, carray(_pointer8(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)))
 
 
+@njit(nogil=True)
+def _encode_tiles(w, x, codes, tops, grid, nan):  # type: ignore[no-untyped-def]
+    """Arguments: x and its strides, codes and their strides, tops and their strides, grid, half, wrap, where to note a NaN."""
+    first, last = _share(w)
+    y = np.empty(CHUNK, np.int32)
+    for tile in range(first, last):
+        batch, down, across, row, end, left, width = _place(w, tile)
+        top = tops[batch * w[14] + down * w[15] + across * w[16]]
+        for r in range(row, end):
+            for column in range(left, left + width, CHUNK):
+                count = min(CHUNK, left + width - column)
+                at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
+                _round4(x[at : at + count], y[:count], top, grid, INFINITY4)
+                lost = _i4(0)
+                for i in range(count):
+                    lost |= _i4(_i4(y[i] & _i4(MAGNITUDE4)) > _i4(INFINITY4))
+                if lost:
+                    nan[0] = 1
+                    return
+                _index4(y[:count], codes[to : to + count], top, grid, _i4(w[18]), _i4(w[19]))
+
+
+@njit(nogil=True)
+def _decode_tiles(w, codes, out, tops, table, nan):  # type: ignore[no-untyped-def]
+    """Arguments: codes and their strides, out and its strides, tops and their strides, table, where to note a code of no value."""
+    first, last = _share(w)
+    values, known = np.empty(table.size, np.float32), _i8(1 << 62)
+    for tile in range(first, last):
+        batch, down, across, row, end, left, width = _place(w, tile)
+        top = tops[batch * w[14] + down * w[15] + across * w[16]]
+        factor = 2.0 ** float(top)
+        if top != known and width * (end - row) < values.size:
+            # Too small a tile for a table of its own.
+            for r in range(row, end):
+                at, to = batch * w[8] + r * w[9] + left, batch * w[11] + r * w[12] + left
+                for i in range(width):
+                    out[to + i] = np.float32(table[codes[at + i]] * factor)
+                    if np.isnan(out[to + i]):
+                        nan[0] = 1
+            continue
+        if top != known:
+            known = top
+            for i in range(values.size):
+                values[i] = np.float32(table[i] * factor)
+        for r in range(row, end):
+            at, to = batch * w[8] + r * w[9] + left, batch * w[11] + r * w[12] + left
+            from_codes, to_values = codes[at : at + width], out[to : to + width]
+            lost = False
+            for i in range(width):
+                value = values[from_codes[i]]
+                lost |= value != value
+                to_values[i] = value
+            if lost:
+                nan[0] = 1
+
+
+@cfunc(_task, cache=True)
+def _encode_bytes(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    tops, grid, nan = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,)), carray(_pointer8(w[20]), (1,))
+    _encode_tiles(w, carray(_pointer4(w[7]), (_ANY,)), carray(_pointer_byte(w[10]), (_ANY,)), tops, grid, nan)
+
+
+@cfunc(_task, cache=True)
+def _encode_shorts(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    tops, grid, nan = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,)), carray(_pointer8(w[20]), (1,))
+    _encode_tiles(w, carray(_pointer4(w[7]), (_ANY,)), carray(_pointer_short(w[10]), (_ANY,)), tops, grid, nan)
+
+
+@cfunc(_task, cache=True)
+def _decode_bytes(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    tops, table, nan = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer_double(w[17]), (1 << 8,)), carray(_pointer8(w[18]), (1,))
+    _decode_tiles(w, carray(_pointer_byte(w[7]), (_ANY,)), carray(_pointer_float(w[10]), (_ANY,)), tops, table, nan)
+
+
+@cfunc(_task, cache=True)
+def _decode_shorts(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    tops, table, nan = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer_double(w[17]), (1 << 16,)), carray(_pointer8(w[18]), (1,))
+    _decode_tiles(w, carray(_pointer_short(w[7]), (_ANY,)), carray(_pointer_float(w[10]), (_ANY,)), tops, table, nan)
+
+
+@njit(nogil=True, inline="always")
+def _top_of(largest, fraction_bits, bias, above, headroom, low, high):  # type: ignore[no-untyped-def]
+    """The top exponent for a largest magnitude with these bits; one more where its fraction is more than `above` 24-bit steps."""
+    if largest == 0:
+        return min(max(_i8(0), low), high)
+    field, fraction = largest >> fraction_bits, largest & ((_i8(1) << fraction_bits) - 1)
+    if field == 0:
+        field = _i8(1)
+        while not fraction >> fraction_bits:
+            fraction <<= 1
+            field -= 1
+        fraction -= _i8(1) << fraction_bits
+    # A policy's limit has 23 bits; with more bits, anything behind them counts as more.
+    more = fraction > above << (fraction_bits - 23)
+    return min(max(field - bias + _i8(more) + headroom, low), high)
+
+
+# Indices below are unsigned, since numba lets a signed one count from the end, which costs a test in every step.
+
+
+@njit(nogil=True)
+def _largest_of_line(x, largest, width):  # type: ignore[no-untyped-def]
+    """The largest finite magnitude's bits of each `width` neighbours (the last may be short), where larger than before."""
+    mask, infinity = (_i4(MAGNITUDE4), _i4(INFINITY4)) if x.itemsize == 4 else (_i8(MAGNITUDE8), _i8(INFINITY8))
+    for k in range(-(-x.size // width)):
+        first, last = np.uint64(k * width), np.uint64(min((k + 1) * width, x.size))
+        found = mask ^ mask
+        for i in range(first, last):
+            a = x[i] & mask
+            found = max(found, a if a < infinity else mask ^ mask)
+        largest[k] = max(largest[k], _i8(found))
+
+
+@njit(nogil=True)
+def _round_line4(x, out, tops, width, grid, passing):  # type: ignore[no-untyped-def]
+    """Round each `width` neighbours of float32 bits with a scale of their own."""
+    passing = _i4(passing)
+    shift, delta1, delta2 = _i4(grid[TAIL_SHIFT] << 23), _i4(grid[DELTA1] << 23), _i4(grid[DELTA2] << 23)
+    for k in range(-(-x.size // width)):
+        first, last = np.uint64(k * width), np.uint64(min((k + 1) * width, x.size))
+        field = tops[k] + 127
+        if not (_is_fast(grid, field) and grid[LOOP] == CHANGES_LOOP):
+            _round4(x[first:last], out[first:last], tops[k], grid, passing)
+            continue
+        highest = _highest(grid, field)
+        tail, _, change1, _, change2, _ = _changes(grid, field)
+        for i in range(first, last):
+            u = x[i]
+            a = _i4(u & _i4(MAGNITUDE4))
+            c = min(a, highest)
+            power = _i4(max(_i4(c & _i4(INFINITY4)), tail) + shift)
+            power = _i4(power + (delta1 if c >= change1 else _i4(0)))
+            power = _i4(power + (delta2 if c >= change2 else _i4(0)))
+            out[i] = _finish(u, a, c, power, passing)
+
+
+@njit(nogil=True)
+def _round_line8(x, out, tops, width, grid, passing):  # type: ignore[no-untyped-def]
+    """The same for float64 bits."""
+    for k in range(-(-x.size // width)):
+        first, last = k * width, min((k + 1) * width, x.size)
+        _round8(x[first:last], out[first:last], tops[k], grid, passing)
+
+
+def _round_line(x, out, tops, width, grid, passing):  # type: ignore[no-untyped-def]
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_round_line)
+def _choose_line(x, out, tops, width, grid, passing):  # type: ignore[no-untyped-def]
+    if x.dtype == types.int32:
+        return lambda x, out, tops, width, grid, passing: _round_line4(x, out, tops, width, grid, passing)
+    return lambda x, out, tops, width, grid, passing: _round_line8(x, out, tops, width, grid, passing)
+
+
+@njit(nogil=True)
+def _block_tiles(w, x, out, grid):  # type: ignore[no-untyped-def]
+    """Find the scale of each tile and round it while it is in the cache. The unit of work is a stretch of neighbouring tiles, so that memory is read in order.
+
+    Arguments: x and its strides, out and its strides, tiles in a stretch, stretches, fraction bits, bias, above, headroom, lowest and highest top, grid, passing.
+    """
+    number, count = _i8(thread_number()), _i8(thread_count())
+    units = w[14] * (w[TILES] // w[ACROSS])
+    largest = np.empty(w[13], np.int64)
+    for unit in range(units * number // count, units * (number + 1) // count):
+        line, begin = unit // w[14], unit % w[14] * w[13]
+        batch, down = line // w[DOWN], line % w[DOWN]
+        tiles = min(w[13], w[ACROSS] - begin)
+        row, end = down * w[TILE_ROWS], min((down + 1) * w[TILE_ROWS], w[ROWS])
+        largest[:tiles] = 0
+        column = begin * w[TILE_COLUMNS]
+        width = min(tiles * w[TILE_COLUMNS], w[COLUMNS] - column)
+        for r in range(row, end):
+            at = batch * w[8] + r * w[9] + column
+            _largest_of_line(x[at : at + width], largest, w[TILE_COLUMNS])
+        for k in range(tiles):
+            largest[k] = _top_of(largest[k], w[15], w[16], w[17], w[18], w[19], w[20])
+        for r in range(row, end):
+            at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
+            _round_line(x[at : at + width], out[to : to + width], largest, w[TILE_COLUMNS], grid, w[22])
+
+
+@cfunc(_task, cache=True)
+def _block_tiles4(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    _block_tiles(w, carray(_pointer4(w[7]), (_ANY,)), carray(_pointer4(w[10]), (_ANY,)), carray(_pointer8(w[21]), (_ANY,)))
+
+
+@cfunc(_task, cache=True)
+def _block_tiles8(pointer):  # type: ignore[no-untyped-def]
+    w = carray(pointer, (32,))
+    _block_tiles(w, carray(_pointer8(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)), carray(_pointer8(w[21]), (_ANY,)))
+
+
 def _layout(x: NDArray[Any], tile: tuple[int, int], tiles: tuple[int, int, int]) -> list[int]:
     return [x.shape[1], x.shape[2], *tile, tiles[1], tiles[2], tiles[0] * tiles[1] * tiles[2]]
 
@@ -660,6 +919,85 @@ def round_tiles_in_mode(
         ],
         x.size,
     )
+
+
+STRETCH = 1 << 15
+"""Elements, about, whose scales are found before they are rounded: they stay in the second-level cache."""
+
+
+def round_blocks(
+    x: NDArray[Any],
+    out: NDArray[Any],
+    tile: tuple[int, int],
+    tiles: tuple[int, int, int],
+    grid: NDArray[np.int64],
+    keep_infinities: bool,
+    rule: tuple[int, int, int, int],
+) -> None:
+    """Round x into out as `round_tiles` does, with the scale of each tile found on the way.
+
+    rule: how many 2^-23 above a power of two a tile's largest magnitude may be before T is one more, headroom, lowest and highest T.
+    """
+    if not x.size:
+        return
+    wide = x.dtype == np.float64
+    passing = (INFINITY8 if wide else INFINITY4) - int(keep_infinities)
+    stretch = min(max(1, STRETCH // (tile[0] * tile[1])), tiles[2])
+    threads.run(
+        _block_tiles8 if wide else _block_tiles4,
+        [
+            *_layout(x, tile, tiles),
+            *(x.ctypes.data, *_strides(x)[:2]),
+            *(out.ctypes.data, *_strides(out)[:2]),
+            *(stretch, -(-tiles[2] // stretch)),
+            *((52, 1023) if wide else (23, 127)),
+            *(*rule, grid.ctypes.data, passing),
+        ],
+        x.size,
+    )
+
+
+def encode_tiles(
+    x: NDArray[Any], codes: NDArray[Any], tile: tuple[int, int], tops: NDArray[np.int64], grid: NDArray[np.int64], wrap: int, half: int
+) -> bool:
+    """Codes of the nearest values to x (float32) into `codes` (uint8 or uint16), both laid out as for `round_tiles`; False for a NaN in x.
+
+    A negative value has code index + half, or wrap - index where wrap is not 0.
+    """
+    nan = np.zeros(1, np.int64)
+    if x.size:
+        threads.run(
+            _encode_bytes if codes.itemsize == 1 else _encode_shorts,
+            [
+                *_layout(x, tile, tops.shape),
+                *(x.ctypes.data, *_strides(x)[:2]),
+                *(codes.ctypes.data, *_strides(codes)[:2]),
+                *(tops.ctypes.data, *_strides(tops)),
+                *(grid.ctypes.data, half, wrap, nan.ctypes.data),
+            ],
+            x.size,
+        )
+    return not nan[0]
+
+
+def decode_tiles(
+    codes: NDArray[Any], out: NDArray[np.float32], tile: tuple[int, int], tops: NDArray[np.int64], table: NDArray[np.float64]
+) -> bool:
+    """Values of codes below the table's length into `out`, laid out as for `round_tiles`; False where one is NaN in the table."""
+    nan = np.zeros(1, np.int64)
+    if codes.size:
+        threads.run(
+            _decode_bytes if codes.itemsize == 1 else _decode_shorts,
+            [
+                *_layout(codes, tile, tops.shape),
+                *(codes.ctypes.data, *_strides(codes)[:2]),
+                *(out.ctypes.data, *_strides(out)[:2]),
+                *(tops.ctypes.data, *_strides(tops)),
+                *(table.ctypes.data, nan.ctypes.data),
+            ],
+            codes.size,
+        )
+    return not nan[0]
 
 
 def largest_of_tiles(x: NDArray[Any], tile: tuple[int, int], tiles: tuple[int, int, int]) -> NDArray[Any]:

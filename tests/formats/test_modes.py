@@ -10,7 +10,17 @@ from formats.philox import fill
 from tests.formats.reference import UNIT, Reference, units
 from tests.formats.test_rounding import hard_floats, random_floats
 
-NAMES = ["FP134", "INT8", "FP152", "T8.5x3@2", "T6.3x2@4", "profile:4:1x7", "profile:8:5,5,6,5,5,4,4,3,3,3,2,1", "profile:16:9,3x40,12,1", "FP169"]
+NAMES = [
+    "FP134",
+    "INT8",
+    "FP152",
+    "T8.5x3@2",
+    "T6.3x2@4",
+    "profile:4:1x7",
+    "profile:8:5,5,6,5,5,4,4,3,3,3,2,1",
+    "profile:16:9,3x40,12,1",
+    "FP169",
+]
 
 
 def philox_words(seed, stream, count):

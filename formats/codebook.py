@@ -1,0 +1,457 @@
+"""Formats given by their values: tables, NF4 and posits.
+
+Definition: formats.md sections 1 and 5. NF4: T. Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", NeurIPS 2023, appendix E.
+Posits: Posit Working Group, "Standard for Posit Arithmetic (2022)", sections 3 and 4, with es left free.
+
+How rounding works. Between two neighbouring values lies a boundary; all that matters about it is the smallest float that goes to the
+upper value. Those floats are found once, exactly, and then rounding is one binary search, with no tie left to decide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import cached_property, lru_cache
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from formats.arrays import is_tensor, to_float
+from formats.codes import Codes
+from formats.mode import NEAREST, ModeChoice, check_mode
+from formats.profile import FLOAT32_LARGEST_EXPONENT, FLOAT32_SMALLEST_EXPONENT
+from formats.rounding import Rounding
+from formats.scale import Granularity, Scale
+
+
+class OutsideFamily(StrEnum):
+    """The families of formats outside the 498, beside `formats.Family`."""
+
+    STANDARD = "standard"
+    CODEBOOK = "codebook"
+
+
+def check_out(x: NDArray[Any], out: NDArray[Any] | None) -> None:
+    """ValueError unless `out` is None or a writeable array of x's shape and dtype."""
+    if out is None:
+        return
+    if not isinstance(out, np.ndarray) or out.shape != x.shape or out.dtype != x.dtype:
+        given = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else repr(type(out))
+        raise ValueError(f"out is {given}; an array of {x.dtype} and shape {x.shape} is needed")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+
+
+def check_nearest(mode: ModeChoice, name: str) -> None:
+    """ValueError unless the mode is to nearest."""
+    if mode.rounding is not Rounding.NEAREST:
+        raise ValueError(f"rounding {mode.rounding.value}: {name} rounds to nearest only")
+
+
+def check_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[Any]:
+    """codes as an array of whole numbers of `bits` bits; TypeError or ValueError where they are not."""
+    given = np.asarray(codes)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"codes of {given.dtype} were given; whole numbers are needed")
+    if given.size and (given.min() < 0 or given.max() >= 1 << bits):
+        raise ValueError(f"codes from {given.min()} to {given.max()} were given; {name} has 0 to {(1 << bits) - 1}")
+    return given
+
+
+def code_type(bits: int) -> type[np.unsignedinteger[Any]]:
+    """The unsigned type that holds codes of so many bits."""
+    return np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
+
+
+def _lowest_bit(value: float) -> int:
+    """The exponent of the lowest set bit of a nonzero float."""
+    numerator, denominator = value.as_integer_ratio()
+    return (numerator & -numerator).bit_length() - denominator.bit_length()
+
+
+@dataclass(frozen=True)
+class CodebookFormat:
+    """A format given by its values at T = 0, and the rule for its scale (formats.md section 1).
+
+    values: strictly ascending float32 numbers; all values, or with `signed` the magnitudes, each of which has both signs.
+    bits: the width of a code, 1 to 16. scale: per tensor, with any headroom; others raise ValueError.
+    boundaries: between each value and the next, where rounding changes; None for the midpoints. On a boundary the even index is taken.
+    only_zero_is_zero: what is not zero never rounds to zero (posits).
+    two_complement: the code of a negative value is 2^bits less that of its magnitude (posits), not sign and magnitude.
+    nan_code: the code of NaN, or None.
+
+    A code is the index of the value (with `signed`: sign << (bits-1) | index of the magnitude, and zero always its positive code).
+    Equal by content: formats that round and encode alike are equal, whatever they are called.
+    """
+
+    values: tuple[float, ...]
+    bits: int
+    signed: bool = False
+    scale: Scale = Scale()
+    boundaries: tuple[float, ...] | None = None
+    only_zero_is_zero: bool = False
+    two_complement: bool = False
+    nan_code: int | None = None
+    name: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, np.float64)
+        object.__setattr__(self, "values", tuple(values.tolist()))
+        with np.errstate(over="ignore", invalid="ignore"):
+            stored = values.astype(np.float32)
+        if values.ndim != 1 or not np.isfinite(stored).all() or (stored != values).any():
+            raise ValueError("a codebook's values are a sequence of finite float32 numbers; from_codebook rounds others to float32")
+        if not values.size or not values.any() or (np.diff(values) <= 0).any():
+            raise ValueError("a codebook's values are strictly ascending, and one at least is not zero")
+        if self.signed and values[0] < 0:
+            raise ValueError(f"signed codebooks are given by their magnitudes; {values[0]} is negative")
+        if not isinstance(self.bits, int) or not 1 <= self.bits <= 16:
+            raise ValueError(f"{self.bits!r} bits: 1 to 16 are allowed")
+        if self.spare_codes < 0:
+            raise ValueError(f"{len(values)} {'magnitudes' if self.signed else 'values'} do not fit {self.bits} bits")
+        if self.scale != Scale(headroom=self.scale.headroom):
+            raise ValueError(f"{self.scale}: codebook formats have one scale per tensor, by the floor rule; only headroom can be chosen")
+        if self.two_complement and not (self.signed and values[0] == 0):
+            raise ValueError("two's complement codes need signed magnitudes that begin with zero")
+        if self.only_zero_is_zero and not (self.signed and values[0] == 0):
+            raise ValueError("only_zero_is_zero needs signed magnitudes that begin with zero")
+        if self.boundaries is not None:
+            between = np.array(self.boundaries, np.float64)
+            object.__setattr__(self, "boundaries", tuple(between.tolist()))
+            if between.shape != (len(values) - 1,) or (between < values[:-1]).any() or (between > values[1:]).any():
+                raise ValueError("boundaries are one fewer than the values, each between its two")
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    # What the format is.
+
+    @property
+    def family(self) -> OutsideFamily:
+        """Codebook."""
+        return OutsideFamily.CODEBOOK
+
+    @property
+    def granularity(self) -> Granularity:
+        """What shares one scale: the tensor."""
+        return self.scale.per
+
+    @property
+    def spare_codes(self) -> int:
+        """Codes (with `signed`: of each sign) that stand for no value; those of minus zero and NaN are not counted."""
+        return (1 << (self.bits - int(self.signed))) - len(self.values)
+
+    @cached_property
+    def digest(self) -> str:
+        """A stable fingerprint of everything that decides how this format rounds and encodes."""
+        content = {key: value for key, value in asdict(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def top_range(self) -> tuple[int, int]:
+        """Smallest and largest `top` at which all values are float32 numbers."""
+        low = FLOAT32_SMALLEST_EXPONENT - min(_lowest_bit(value) for value in self.values if value)
+        return low, FLOAT32_LARGEST_EXPONENT - self._largest_exponent
+
+    @cached_property
+    def _largest_exponent(self) -> int:
+        """floor(log2) of the largest magnitude."""
+        return int(np.frexp(max(abs(self.values[0]), abs(self.values[-1])))[1]) - 1
+
+    def max(self, top: int = 0) -> float:
+        """The largest value times 2^top."""
+        return float(np.ldexp(self.values[-1], top))
+
+    def min_positive(self, top: int = 0) -> float:
+        """The smallest positive value times 2^top; ValueError where no value is positive."""
+        positive = [value for value in self.values if value > 0]
+        if not positive:
+            raise ValueError(f"{self.name} has no positive value")
+        return float(np.ldexp(positive[0], top))
+
+    def magnitudes(self, top: int = 0) -> NDArray[np.float64]:
+        """All magnitudes times 2^top, ascending, without repetition, exact: float64, one-dimensional."""
+        return np.ldexp(np.unique(np.abs(self._values)), top)
+
+    @cached_property
+    def _values(self) -> NDArray[np.float64]:
+        return np.array(self.values)
+
+    # Rounding.
+
+    @cached_property
+    def _steps(self) -> NDArray[np.float64]:
+        """The smallest float64 that goes up, for each boundary at T = 0; exact.
+
+        The sum of two neighbours is rounded, and what it lost is computed too (Knuth's two-sum, which is exact). Where nothing was lost the
+        midpoint is a float64, and is a tie. Where the true midpoint lies above the rounded one, the next float64 is the first above it;
+        where it lies below, the rounded one is.
+        """
+        lower, upper = self._values[:-1], self._values[1:]
+        if self.boundaries is None:
+            total = lower + upper
+            part = total - lower
+            lost = (lower - (total - part)) + (upper - part)
+            boundary = total / 2
+        else:
+            boundary, lost = np.array(self.boundaries), np.zeros(len(lower))
+        stays_on_tie = np.arange(len(lower)) % 2 == 0
+        return np.where((lost > 0) | ((lost == 0) & stays_on_tie), np.nextafter(boundary, np.inf), boundary)
+
+    def _index(self, x: NDArray[Any], top: int) -> NDArray[np.intp]:
+        """Where in `values` each element goes; NaN goes to the last."""
+        with np.errstate(invalid="ignore"):
+            magnitude = np.abs(x) if self.signed else x
+        steps = np.ldexp(self._steps, top)
+        if x.dtype == np.float32:
+            # The smallest float32 at or above each: the search stays in float32.
+            near = steps.astype(np.float32)
+            steps = np.where(near < steps, np.nextafter(near, np.float32(np.inf)), near).astype(np.float32)
+        if self.only_zero_is_zero:
+            steps[0] = np.finfo(x.dtype).smallest_subnormal
+        return np.searchsorted(steps, magnitude, side="right")
+
+    def find_top(self, x: Any) -> NDArray[np.int64]:
+        """T = floor(log2 max|x|) - floor(log2 of the largest magnitude) + headroom over finite elements, an int64 array of shape ().
+
+        0 where no finite element is nonzero; clamped to `top_range`.
+        """
+        array = to_float(x)
+        finite = np.where(np.isfinite(array), array, 0)
+        largest = max(float(finite.max(initial=0)), -float(finite.min(initial=0)))
+        if not largest:
+            return np.array(0, np.int64)
+        top = int(np.frexp(largest)[1]) - 1 - self._largest_exponent + self.scale.headroom
+        low, high = self.top_range
+        return np.array(min(max(top, low), high), np.int64)
+
+    def _top(self, x: NDArray[Any], top: Any) -> NDArray[np.int64]:
+        if top is None:
+            return self.find_top(x)
+        given = np.asarray(top)
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"top is {top!r}; a whole number or None is needed")
+        if given.shape != ():
+            raise ValueError(f"top has shape {given.shape}; {self.name} has one scale per tensor, so it is a number")
+        low, high = self.top_range
+        if not low <= given <= high:
+            raise ValueError(f"top {int(given)} is outside {low} to {high}, where all values of {self.name} are float32 numbers")
+        return given.astype(np.int64)
+
+    def round(
+        self,
+        x: Any,
+        /,
+        *,
+        top: Any = None,
+        rounding: Rounding | str = Rounding.NEAREST,
+        seed: int | None = None,
+        stream: int = 0,
+        previous: Any = None,
+        out: Any = None,
+        keep_infinities: bool = False,
+    ) -> Any:
+        """The nearest value of the codebook, times 2^top, to every element of x.
+
+        x: numpy array or CPU torch tensor, any shape and stride; float32, float64 (rounded once), float16 or bfloat16.
+        top: None (found from x, see `find_top`) or a whole number.
+        rounding: to nearest; other modes raise ValueError (they and their arguments are here as every format has them).
+        out: where to put the result, of its shape and dtype; may be x itself.
+        keep_infinities: infinities stay instead of saturating.
+
+        Returns float32, or float64 for float64 input, of the same kind and shape as x; for a tensor inside autograd, its own dtype, with
+        the straight-through gradient. NaN stays NaN; a tie goes to the even index; what lies beyond the values saturates. With `signed`
+        magnitudes a negative value that rounds to zero gives -0.0, except with two's complement codes (posits).
+
+        Raises TypeError for other dtypes and ValueError for a `top` outside `top_range` or an `out` that does not fit.
+        """
+        if is_tensor(x):
+            from formats.torch import round_tensor
+
+            mode = check_mode(rounding, seed, stream, previous, tuple(x.shape))
+            return round_tensor(cast(Any, self), x, top=top, mode=mode, out=out, keep_infinities=keep_infinities)
+        array = to_float(x)
+        mode = check_mode(rounding, seed, stream, previous, array.shape)
+        return self.round_array(array, top=top, mode=mode, out=out, keep_infinities=keep_infinities)
+
+    def round_array(
+        self,
+        x: NDArray[Any],
+        *,
+        top: Any = None,
+        mode: ModeChoice = NEAREST,
+        out: NDArray[Any] | None = None,
+        keep_infinities: bool = False,
+    ) -> NDArray[Any]:
+        """`round` of a float32 or float64 array. ValueError for a `mode` other than to nearest."""
+        check_nearest(mode, self.name)
+        check_out(x, out)
+        found = int(self._top(x, top))
+        result = np.asarray(np.ldexp(self._values, found).astype(x.dtype)[self._index(x, found)])
+        if self.signed:
+            result = np.copysign(result, x)
+        passing = np.isnan(x) | np.isinf(x) if keep_infinities else np.isnan(x)
+        result = np.where(passing, x, result)
+        if self.two_complement:
+            result[result == 0] = 0
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+    # Codes.
+
+    def encode(
+        self,
+        x: Any,
+        /,
+        *,
+        top: Any = None,
+        rounding: Rounding | str = Rounding.NEAREST,
+        seed: int | None = None,
+        stream: int = 0,
+        previous: Any = None,
+    ) -> Codes:
+        """The code of the value that every element of x rounds to, with the `top` that was used.
+
+        Arguments as for `round`. Codes are uint8, or uint16 above 8 bits. Raises ValueError on NaN where there is no `nan_code`.
+        """
+        array = to_float(x)
+        check_nearest(check_mode(rounding, seed, stream, previous, array.shape), self.name)
+        found = self._top(array, top)
+        index = self._index(array, int(found))
+        codes = np.asarray(index)
+        if self.signed:
+            negative = np.signbit(array) & (self._values[index] != 0)
+            codes = np.where(negative, (1 << self.bits) - index if self.two_complement else index + (1 << (self.bits - 1)), index)
+        nan = np.isnan(array)
+        if nan.any():
+            if self.nan_code is None:
+                raise ValueError(f"x holds NaN, for which {self.name} has no code")
+            codes = np.where(nan, self.nan_code, codes)
+        return Codes(codes.astype(code_type(self.bits)), found, cast(Any, self))
+
+    def decode(self, codes: ArrayLike, top: Any = 0) -> NDArray[np.float32]:
+        """The float32 values of codes (whole numbers of any shape) times 2^top; NaN for `nan_code`.
+
+        Raises ValueError for a code that stands for no value.
+        """
+        given = check_codes(codes, self.bits, self.name)
+        found = int(self._top(np.zeros(0), 0 if top is None else top))
+        unused = np.isnan(self._decoded[given])
+        if self.nan_code is not None:
+            unused &= given != self.nan_code
+        if unused.any():
+            raise ValueError(f"code {int(given[unused].flat[0]):#04x} stands for no value of {self.name}")
+        return np.ldexp(self._decoded[given], found).astype(np.float32)
+
+    @cached_property
+    def _decoded(self) -> NDArray[np.float64]:
+        """The value of every code at T = 0; NaN where there is none."""
+        decoded = np.full(1 << self.bits, np.nan)
+        decoded[: len(self.values)] = self._values
+        if self.signed:
+            index = np.flatnonzero(self._values)
+            decoded[(1 << self.bits) - index if self.two_complement else index + (1 << (self.bits - 1))] = -self._values[index]
+        return decoded
+
+
+def from_codebook(values: Iterable[float], signed: bool = False, bits: int | None = None, name: str | None = None) -> CodebookFormat:
+    """A format from its values: all of them, or with `signed` the magnitudes. Sorted here, and each rounded to float32.
+
+    bits: the width of a code; by default the fewest that hold all. name: by default one made from the content.
+    Raises ValueError for values that are not finite, that repeat, or that the bits do not hold.
+
+    >>> from formats.codebook import from_codebook
+    >>> from_codebook([0, 0.25, 0.5, 1.0], signed=True, name="table").bits
+    3
+    """
+    with np.errstate(over="ignore"):
+        numbers = np.sort(np.array(list(values), np.float64).astype(np.float32).astype(np.float64))
+    if bits is None:
+        bits = max(1, int(signed) + (len(numbers) - 1).bit_length())
+    made = CodebookFormat(tuple(numbers.tolist()), bits, signed, name=name or "")
+    if not name:
+        object.__setattr__(made, "name", f"codebook:{made.digest[:8]}")
+    return made
+
+
+NF4 = CodebookFormat(
+    (
+        -1.0,
+        -0.6961928009986877,
+        -0.5250730514526367,
+        -0.39491748809814453,
+        -0.28444138169288635,
+        -0.18477343022823334,
+        -0.09105003625154495,
+        0.0,
+        0.07958029955625534,
+        0.16093020141124725,
+        0.24611230194568634,
+        0.33791524171829224,
+        0.44070982933044434,
+        0.5626170039176941,
+        0.7229568362236023,
+        1.0,
+    ),
+    4,
+    name="NF4",
+)
+"""The 4-bit NormalFloat of QLoRA: quantiles of the normal distribution, not symmetric, zero exact."""
+
+
+def _positive_posits(bits: int, es: int) -> NDArray[np.float64]:
+    """The values of the posit codes 0 to 2^(bits-1) - 1, exactly (Posit standard 2022, section 3)."""
+    body = np.arange(1, 1 << (bits - 1), dtype=np.int64)  # without the sign bit, which is 0
+    width = bits - 1
+    ones = body >> (width - 1) == 1
+    # The regime is a run of equal bits and the first different one: where the run ends is the length of what follows it.
+    _, rest = np.frexp(np.where(ones, ~body & ((1 << width) - 1), body).astype(np.float64))
+    run = width - rest.astype(np.int64)
+    regime = np.where(ones, run - 1, -run)
+    left = np.maximum(width - run - 1, 0)
+    tail = body & ((1 << left) - 1)
+    # Exponent bits that fell off the end are zeros.
+    exponent = np.where(left >= es, tail >> np.maximum(left - es, 0), tail << np.maximum(es - left, 0))
+    fraction_bits = np.maximum(left - es, 0)
+    fraction = tail & ((1 << fraction_bits) - 1)
+    values = np.ldexp((fraction + (1 << fraction_bits)).astype(np.float64), regime * (1 << es) + exponent - fraction_bits)
+    return np.concatenate([np.zeros(1), values])
+
+
+@lru_cache(maxsize=64)
+def posit(bits: int, es: int) -> CodebookFormat:
+    """posit<bits,es>: the posits of 2 to 16 bits with `es` exponent bits whose values are all float32 numbers.
+
+    Source: Standard for Posit Arithmetic (2022), which fixes es = 2. Rounding follows its section 4: x between the neighbours u < w is
+    compared with the posit of one bit more whose code is that of u followed by a 1; at a tie the even code is taken. So between regimes,
+    and where exponent bits are cut off, the boundary is not the arithmetic mean: posit<6,1> has 64 and 256 with 128 between them, not 160.
+    What is not zero never rounds to zero, and nothing rounds to NaR: magnitudes beyond the largest saturate, infinities too
+    (formats.md section 3; the standard itself would make infinities NaR). NaN encodes as NaR, code 2^(bits-1). Codes are two's complement.
+
+    `top` multiplies by 2^top, as for every codebook; `top=0` gives the posits themselves.
+    Raises ValueError for bits outside 2 to 16 or values outside float32.
+    """
+    if not 2 <= bits <= 16 or es < 0:
+        raise ValueError(f"posit<{bits},{es}>: 2 to 16 bits and es >= 0 are allowed")
+    if (bits - 2) << es > FLOAT32_LARGEST_EXPONENT:
+        raise ValueError(
+            f"posit<{bits},{es}>: values up to 2^{(bits - 2) << es} are not float32 numbers; (bits - 2) * 2^es <= 127 is needed"
+        )
+    # The codes of one bit more are in turn these posits and the boundaries above them.
+    finer = _positive_posits(bits + 1, es)
+    return CodebookFormat(
+        values=tuple(finer[::2].tolist()),
+        bits=bits,
+        signed=True,
+        boundaries=tuple(finer[1:-1:2].tolist()),
+        only_zero_is_zero=True,
+        two_complement=True,
+        nan_code=1 << (bits - 1),
+        name=f"posit<{bits},{es}>",
+    )
