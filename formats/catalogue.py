@@ -12,6 +12,7 @@ from formats.names import get, name_and_family
 from formats.profile import Profile
 
 WIDTHS = (8, 7, 6)
+FAMILIES = (Family.INT, Family.FP, Family.TAPERED, Family.BLOCK_MINIFLOAT)
 MOST_BINADES = 25
 BEYOND = ("FP152", "FP151")
 """Standard minifloats with more binades than that."""
@@ -62,7 +63,7 @@ def catalogue(bits: int | None = None, family: Family | str | None = None) -> tu
     if bits is not None and bits not in WIDTHS:
         raise ValueError(f"{bits} bits: the catalogue has {', '.join(map(str, WIDTHS))}")
     if family is not None:
-        names = {entry.value.lower(): entry for entry in Family if entry is not Family.CUSTOM}
+        names = {entry.value.lower(): entry for entry in FAMILIES}
         if str(family).lower() not in names:
             raise ValueError(f"family {str(family)!r}: the catalogue has {', '.join(names.values())}")
         family = names[str(family).lower()]

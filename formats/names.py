@@ -12,6 +12,8 @@ from formats.format import Family, Format, ProfileFormat
 from formats.profile import Profile
 from formats.scale import Granularity, Scale, ScalePolicy
 
+LOG4: Profile = (1,) * 7
+"""The paper's logarithmic 4-bit weights."""
 BLOCK_MINIFLOAT_SCALE = Scale(per=Granularity.BLOCK, block=(48, 48), exponent_field=(-127, 127))
 
 
@@ -20,8 +22,10 @@ def name_and_family(profile: Profile, bits: int, scale: Scale = Scale()) -> tupl
     if replace(scale, headroom=0, policy=ScalePolicy.FLOOR) == BLOCK_MINIFLOAT_SCALE:
         for e in range(bits - 1):
             if _block_minifloat_profile(e, bits - 1 - e) == profile:
-                suffix = _scale_suffix(Scale(headroom=scale.headroom, policy=scale.policy))
+                suffix = policy_suffix(scale)
                 return f"BM{e}{bits - 1 - e}{suffix}", Family.BLOCK_MINIFLOAT
+    if profile == LOG4:
+        return "LOG4" + _scale_suffix(scale), Family.CUSTOM
     name, family = _grid_name(profile, bits)
     return name + _scale_suffix(scale), family
 
@@ -30,7 +34,8 @@ def _grid_name(profile: Profile, bits: int) -> tuple[str, Family]:
     if profile == profiles.fixed(bits):
         return f"INT{bits}", Family.INT
     for x in range(2, bits):
-        if profiles.minifloat(x, bits - 1 - x) == profile:
+        # FP169 is the name of a standard, at a constant scale.
+        if profiles.minifloat(x, bits - 1 - x) == profile and (x, bits) != (6, 16):
             return f"FP1{x}{bits - 1 - x}", Family.FP
     upper = max(profile)
     run, start = profile.count(upper), profile.index(upper)
@@ -47,11 +52,13 @@ def _scale_suffix(scale: Scale) -> str:
         parts.append(f"tile{scale.block[0]}x{scale.block[1]}")
     elif scale.block is not None:
         parts.append(f"block{scale.block}" + ("" if scale.axis == -1 else f"@{scale.axis}"))
-    if scale.policy is not ScalePolicy.FLOOR:
-        parts.append(scale.policy.value)
-    if scale.headroom:
-        parts.append(f"headroom{scale.headroom}")
-    return "".join(f"/{part}" for part in parts)
+    return "".join(f"/{part}" for part in parts) + policy_suffix(scale)
+
+
+def policy_suffix(scale: Scale) -> str:
+    """How a name says the policy and headroom of a scale, where they are not the default ones."""
+    policy = "" if scale.policy is ScalePolicy.FLOOR else f"/{scale.policy.value}"
+    return policy + (f"/headroom{scale.headroom}" if scale.headroom else "")
 
 
 def _block_minifloat_profile(e: int, m: int) -> Profile:
@@ -61,7 +68,7 @@ def _block_minifloat_profile(e: int, m: int) -> Profile:
 def get(name: str | Format) -> Format:
     """The format of this name, in any spelling and case; a format is returned as it is.
 
-    Names: INT8, FP134 (sign, exponent, fraction bits), T8.5x3@2, BM43 or BM<4,3>, profile:8:4x2,5x3,4x7,3,2,1; and any of
+    Names: the standards of `formats.standards.standard` (E4M3, float8_e5m2, bf16, posit<8,2>, ...), MXFP4 and the other MX formats; INT8, FP134 (sign, exponent, fraction bits), T8.5x3@2, BM43 or BM<4,3>, profile:8:4x2,5x3,4x7,3,2,1; and any of
     them with another scale: FP134/channel, FP134/block32, INT8/tile16x16, FP134/headroom1.
 
     Raises ValueError that suggests the nearest names.
@@ -78,16 +85,22 @@ def get(name: str | Format) -> Format:
 
 
 @lru_cache(maxsize=2048)
-def _parse(spelling: str, given: str) -> ProfileFormat:
+def _parse(spelling: str, given: str) -> Format:
     from formats.catalogue import catalogue
+    from formats.microscaling import microscaling
+    from formats.standards import STANDARDS, standard
 
+    fixed = standard(spelling)
+    if fixed is not None:
+        return fixed
     grid, *suffixes = spelling.split("/")
-    found = _parse_grid(grid, given)
+    found = {entry.name.lower(): entry for entry in microscaling()}.get(grid) or _parse_grid(grid, given)
     if found is None:
-        known = {entry.name.lower(): entry.name for entry in catalogue()}
+        entries = (*catalogue(), *microscaling())
+        known = {name.lower(): name for name in (*(entry.name for entry in entries), *STANDARDS)}
         near = [known[match] for match in difflib.get_close_matches(grid, known, n=3, cutoff=0.5)]
         hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ValueError(f"unknown format {given!r}; {hint}Names look like INT8, FP134, T8.5x3@2, BM43, profile:8:5x7,4,3,2,1")
+        raise ValueError(f"unknown format {given!r}; {hint}Names look like INT8, FP134, T8.5x3@2, BM43, E4M3, MXFP4, profile:8:5x7,4,3,2,1")
     for suffix in suffixes:
         found = found.with_scale(_parse_suffix(found.scale, suffix, given))
     return found
@@ -112,6 +125,8 @@ def _parse_grid(spelling: str, given: str) -> ProfileFormat | None:
         e, m = (int(part) for part in match.groups() if part is not None)
         if m >= 1 and 2 <= 1 + e + m <= 9 and e <= 7:
             return _make(_block_minifloat_profile(e, m), 1 + e + m, BLOCK_MINIFLOAT_SCALE)
+    elif spelling == "log4":
+        return _make(LOG4, 4)
     elif spelling.startswith("profile:"):
         return _parse_profile(spelling, given)
     return None

@@ -71,7 +71,7 @@ def formats_of(candidate: Candidate) -> tuple[Format, Format]:
 
 def _round(format: Format, x: Tensor) -> Tensor:
     """Round without touching infinities (attention masks), in the dtype of x."""
-    if isinstance(format, formats.ProfileFormat):
+    if isinstance(format, formats.ProfileFormat | formats.StandardFormat | formats.CodebookFormat):
         rounded: Tensor = format.round(x, keep_infinities=True)
     else:
         rounded = format.round(x)

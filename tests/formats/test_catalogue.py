@@ -5,9 +5,11 @@ import sys
 from collections import Counter
 from itertools import product
 
+import numpy as np
 import pytest
 
 import formats
+from formats.microscaling import ELEMENTS, microscaling
 
 
 def profiles_by_search(bits):
@@ -163,3 +165,40 @@ def test_formats_work_without_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_microscaling_formats():
+    """OCP MX v1.0: blocks of 32, X = floor(log2 max) - emax clamped to -127 .. 127, elements rounded to nearest even and saturated."""
+    rng = np.random.default_rng(0)
+    emax = {"MXFP8-E4M3": 8, "MXFP8-E5M2": 15, "MXFP6-E3M2": 4, "MXFP6-E2M3": 2, "MXFP4": 2}
+    x = np.ldexp(rng.standard_normal((5, 70)), rng.integers(-150, 120, (5, 70))).astype(np.float32)
+    x[0, :32] = 0
+    for entry in microscaling():
+        assert formats.get(entry.name.lower()) == entry
+        assert formats.get(entry.name).name == entry.name
+        assert formats.get(f"{entry.name}/rceil").name == f"{entry.name}/rceil"
+        if entry.name == "MXINT8":
+            continue
+        element = formats.get(ELEMENTS[entry.name])
+        expected = np.empty_like(x)
+        for row, start in product(range(5), (0, 32, 64)):
+            block = x[row, start : start + 32].astype(np.float64)
+            largest = np.abs(block).max()
+            scale = 2.0 ** np.clip((np.frexp(largest)[1] - 1 if largest else 0) - emax[entry.name], -127, 127)
+            expected[row, start : start + 32] = element.round(block / scale) * scale
+        rounded = entry.round(x)
+        representable = np.abs(expected) >= 2.0**-126
+        assert (rounded[representable] == expected[representable]).all(), entry.name
+    assert formats.get("MXFP8-E4M3").max(8) == 448
+    with pytest.raises(ValueError, match="blocks of its own"):
+        formats.get("MXFP8-E4M3/channel")
+
+
+def test_standards_are_found_by_name():
+    assert formats.get("float8_e4m3fn").max() == 448
+    assert formats.get("E5M2").name == "E5M2"
+    assert formats.get("LOG4").profile == (1,) * 7
+    assert formats.get("posit<8,2>").bits == 8
+    assert formats.get("FP169").max() == 1023 * 2.0**23
+    for name in formats.STANDARDS:
+        assert formats.get(name).name == name

@@ -22,7 +22,7 @@ NAMES = [
     "T8.5x3@2",
     "T6.3x2@4",
     "profile:8:5,5,6,5,5,4,4,3,3,3,2,1",
-    "FP169",
+    "profile:16:10x63,9,8,7,6,5,4,3,2,1",
     "profile:4:1x7",
     "BM43",
     "profile:6:3,1,4",  # spare codes, and neighbours in precision of all kinds
