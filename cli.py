@@ -247,7 +247,7 @@ def measure(
 @app.command()
 def rank(
     model: ModelOption,
-    formats: Annotated[str | None, typer.Option("--formats", "-f", help="comma-separated names instead of the whole catalogue")] = None,
+    formats: Annotated[str | None, typer.Option("--formats", "-f", help="comma-separated names, or files (.py, .toml) that define formats, instead of the whole catalogue")] = None,
     bits: BitsOption = None,
     family: FamilyOption = None,
     max_binades: MaxBinadesOption = None,

@@ -2,7 +2,8 @@
 
 from formats.catalogue import catalogue
 from formats.codebook import CodebookFormat, from_codebook, posit
-from formats.codes import Codes
+from formats.codes import Codes, unpack
+from formats.custom import load_formats
 from formats.format import Family, Format, ProfileFormat, from_profile
 from formats.matmul import ExactAccumulator, Float32Accumulator, FormatAccumulator, matmul
 from formats.names import get
@@ -30,7 +31,9 @@ __all__ = [
     "from_codebook",
     "from_profile",
     "get",
+    "load_formats",
     "matmul",
     "minifloat",
     "posit",
+    "unpack",
 ]

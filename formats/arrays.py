@@ -14,9 +14,6 @@ from formats.scale import Granularity, Grouping, Scale, group
 if TYPE_CHECKING:
     import torch
 
-# A tile of an array that has one scale: small enough to share among threads, long enough to hide the cost of a call.
-FLAT_TILE = 1 << 14
-
 
 def is_tensor(x: Any) -> bool:
     """Whether x is a torch tensor; torch is not loaded to find out."""
@@ -42,7 +39,7 @@ def _tensor_to_float(x: torch.Tensor) -> NDArray[Any]:
     import torch
 
     if x.device.type != "cpu":
-        raise ValueError(f"a tensor on {x.device} was given; tensors on cpu can be rounded")
+        raise ValueError(f"a tensor on {x.device} was given; this works with tensors on cpu")
     if x.layout is not torch.strided:
         raise TypeError(f"a tensor of layout {x.layout} was given; strided tensors can be rounded")
     if x.dtype in (torch.float16, torch.bfloat16):
@@ -107,6 +104,8 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: 
     fits = out is not None and out.shape == x.shape and out.dtype == dtype and tuple(s // out.itemsize for s in out.strides) == steps
     result = out if out is not None and fits else np.empty_like(x, dtype)
     if scale.per is Granularity.TENSOR:
+        from formats.kernel import FLAT_TILE
+
         flat, flat_out = x.transpose(order).reshape(1, 1, -1), result.transpose(order).reshape(1, 1, -1)
         return Tiled(flat, flat_out, result, grouping, (1, FLAT_TILE), False, (0, 0, 1))
     try:

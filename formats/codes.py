@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,3 +27,29 @@ class Codes:
     def decode(self) -> NDArray[np.float32]:
         """The float32 values that the codes stand for; equal to `round` of the input as numbers."""
         return self.format.decode(self.codes, self.top)
+
+    def pack(self) -> NDArray[np.uint8]:
+        """The codes as a dense stream of bits: uint8, ceil(count * bits / 8) of them.
+
+        Code number i, in row-major order, is bits i * bits to (i + 1) * bits - 1 of the stream, its lowest bit first; bit k of the stream is bit
+        k % 8 of byte k // 8. What is left of the last byte is 0.
+        """
+        bits = self.format.bits
+        flat = np.ascontiguousarray(self.codes).reshape(-1, 1)
+        single = (flat >> np.arange(bits, dtype=flat.dtype)).astype(np.uint8) & 1
+        return np.packbits(single.reshape(-1), bitorder="little")
+
+
+def unpack(packed: NDArray[np.uint8], bits: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The codes that `Codes.pack` packed: uint8 (uint16 above 8 bits) of this shape.
+
+    Raises ValueError where the stream does not have the length that the shape needs.
+    """
+    count = math.prod(shape)
+    needed = -(-count * bits // 8)
+    stream = np.asarray(packed)
+    if stream.dtype != np.uint8 or stream.shape != (needed,):
+        raise ValueError(f"{stream.dtype} of shape {stream.shape} was given; {count} codes of {bits} bits are {needed} uint8")
+    single = np.unpackbits(stream, count=count * bits, bitorder="little").reshape(count, bits)
+    weights = (1 << np.arange(bits)).astype(np.uint8 if bits <= 8 else np.uint16)
+    return (single @ weights).reshape(shape)

@@ -195,12 +195,14 @@ class ProfileFormat:
         return above, self.scale.headroom, *self.top_range
 
     def _check_top(self, top: ArrayLike, groups: tuple[int, ...]) -> NDArray[np.int64]:
+        low, high = self.top_range
+        if type(top) is int and groups == () and low <= top <= high:
+            return np.array(top, np.int64)
         given = np.asarray(top)
         if given.dtype.kind not in "iu":
             raise TypeError(f"top is {top!r}; a whole number, an array of them or None is needed")
         if given.shape not in ((), groups):
             raise ValueError(f"top has shape {given.shape}; for this array it is a number or has shape {groups}")
-        low, high = self.top_range
         if given.size and (given.min() < low or given.max() > high):
             raise ValueError(
                 f"top {int(given.min() if given.min() < low else given.max())} is outside {low} to {high}, "
@@ -266,6 +268,12 @@ class ProfileFormat:
             raise ValueError("out is read-only")
         shape = x.shape
         nearest = mode.rounding is Rounding.NEAREST
+        if nearest and self.granularity is Granularity.TENSOR and x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
+            # The common case, without what the others need.
+            result = np.empty(shape, x.dtype) if out is None else out
+            one = int(self._check_top(top, ())) if top is not None else int(self._find_top(tile(x, self.scale, result)))
+            kernel.round_flat(x, result, one, self._grid, keep_infinities)
+            return result
         repeated = nearest and self.granularity is Granularity.TENSOR and 0 in x.strides and x.size > 1
         if repeated:
             # One of each repeated element is enough; the result is spread out again below.

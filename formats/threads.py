@@ -92,10 +92,23 @@ def available() -> int:
 def run(task: Any, words: list[int], elements: int) -> None:
     """Run `task` (a compiled function of a pointer to 64-bit words) on as many threads as `elements` are worth."""
     arguments = np.array(words, np.int64)
+    address = address_of(arguments)
     start = _runtime()
-    threads = min(available(), elements // MIN_ELEMENTS_PER_THREAD)
+    threads = elements // MIN_ELEMENTS_PER_THREAD
+    if threads > 1:
+        threads = min(threads, available())
     if start is None or threads <= 1 or _alone:
         # One thread outside any OpenMP region: number 0 of 1.
-        task.ctypes(arguments.ctypes.data_as(task.ctypes.argtypes[0]))
+        _callable(task)(address)
     else:
-        start(task.address, arguments.ctypes.data, threads, 0)
+        start(task.address, address, threads, 0)
+
+
+@cache
+def _callable(task: Any) -> Any:
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(task.address)
+
+
+def address_of(array: Any) -> int:
+    """Where an array's memory begins; several times faster than `array.ctypes.data`."""
+    return array.__array_interface__["data"][0]

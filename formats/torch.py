@@ -1,43 +1,130 @@
-"""Rounding torch tensors, inside autograd and outside."""
+"""Formats in torch: rounding inside autograd and outside, on any device, and as a module."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from formats.arrays import is_tensor, to_float
-from formats.mode import ModeChoice
+from formats.mode import NEAREST, ModeChoice
 
 if TYPE_CHECKING:
-    from formats.format import ProfileFormat
+    from formats.format import Format, ProfileFormat
 
 
-def round_tensor(format: ProfileFormat, x: torch.Tensor, *, top: Any, mode: ModeChoice, out: Any, keep_infinities: bool) -> torch.Tensor:
-    """`Format.round` of a CPU tensor; straight-through where autograd records."""
+class Gradient(StrEnum):
+    """What a rounding passes back: all of the gradient, or none where the input lay beyond the largest value."""
+
+    STRAIGHT_THROUGH = "straight-through"
+    CLIPPED = "clipped"
+
+
+def round_tensor(
+    format: ProfileFormat,
+    x: Tensor,
+    *,
+    top: Any,
+    mode: ModeChoice = NEAREST,
+    out: Any = None,
+    keep_infinities: bool = False,
+    gradient: Gradient | str = Gradient.STRAIGHT_THROUGH,
+) -> Tensor:
+    """`Format.round` of a tensor; where autograd records, with the gradient asked for and in the dtype of x."""
     if torch.is_grad_enabled() and x.requires_grad:
         if out is not None:
             raise ValueError("out cannot be given for a tensor that requires a gradient")
-        return _StraightThrough.apply(x, format, top, mode, keep_infinities)
+        return _Round.apply(x, format, top, mode, keep_infinities, Gradient(gradient))
     if out is not None and not is_tensor(out):
         raise ValueError(f"out is {type(out)!r}; a tensor is needed for a tensor")
+    if x.device.type != "cpu":
+        rounded = _elsewhere(format, x, top, mode, keep_infinities)
+        return rounded if out is None else out.copy_(rounded)
     given = None if out is None else out.detach().numpy()
-    rounded = format.round_array(to_float(x), top=_top(top), mode=mode, out=given, keep_infinities=keep_infinities)
-    return out if out is not None else torch.from_numpy(rounded)
+    array = format.round_array(to_float(x), top=_top(top), mode=mode, out=given, keep_infinities=keep_infinities)
+    return out if out is not None else torch.from_numpy(array)
+
+
+def _elsewhere(format: ProfileFormat, x: Tensor, top: Any, mode: ModeChoice, keep_infinities: bool) -> Tensor:
+    """Rounding on another device."""
+    from formats.device import round_anywhere
+    from formats.format import ProfileFormat
+
+    if not isinstance(format, ProfileFormat) or (mode is not NEAREST and mode.rounding.value != "nearest"):
+        raise ValueError(f"{format.name}, rounding {mode.rounding.value}: on {x.device} only profile formats can be rounded, to nearest")
+    return round_anywhere(format, x, top, keep_infinities)
 
 
 def _top(top: Any) -> Any:
     return top.cpu().numpy() if is_tensor(top) else top
 
 
-class _StraightThrough(torch.autograd.Function):
+class _Round(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, format: ProfileFormat, top: Any, mode: ModeChoice, keep_infinities: bool) -> torch.Tensor:
-        rounded = format.round_array(to_float(x), top=_top(top), mode=mode, keep_infinities=keep_infinities)
-        return torch.from_numpy(rounded).to(x.dtype)
+    def forward(ctx: Any, x: Tensor, format: Any, top: Any, mode: ModeChoice, keep_infinities: bool, gradient: Gradient) -> Tensor:
+        if gradient is Gradient.CLIPPED:
+            if top is None:
+                top = format.find_top(x.detach())
+            largest = format.round(torch.full_like(x, float("inf"), requires_grad=False), top=top)
+            ctx.save_for_backward(x.abs() <= largest)
+        rounded = round_tensor(format, x.detach(), top=top, mode=mode, keep_infinities=keep_infinities)
+        return rounded.to(x.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        return gradient, None, None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        for inside in ctx.saved_tensors:
+            gradient = torch.where(inside, gradient, 0)
+        return gradient, None, None, None, None, None
+
+
+class _RoundGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, format: Any) -> Tensor:
+        ctx.format = format
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return ctx.format.round(gradient).to(gradient.dtype), None
+
+
+class Quantize(nn.Module):
+    """Rounds what passes through it: activations forward in one format, errors backward in another.
+
+    format: of activations; None leaves them. error: of errors; None leaves them. gradient: straight-through or clipped.
+    Any floating dtype, shape and stride; the result has the dtype and shape of the input.
+
+    >>> import torch
+    >>> from formats.torch import Quantize
+    >>> import formats
+    >>> Quantize(formats.get("FP134"))(torch.tensor([1.03, -2.7]))
+    tensor([ 1.0000, -2.7500])
+    """
+
+    def __init__(self, format: Format | None, error: Format | None = None, gradient: Gradient | str = Gradient.STRAIGHT_THROUGH) -> None:
+        super().__init__()
+        try:
+            self.gradient = Gradient(gradient)
+        except ValueError:
+            raise ValueError(f"gradient {gradient!r}: allowed are {', '.join(Gradient)}") from None
+        self.format, self.error = format, error
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.error is not None:
+            x = _RoundGradient.apply(x, self.error)
+        if self.format is None:
+            return x
+        if self.gradient is Gradient.CLIPPED:
+            return round_tensor(self.format, x, top=None, gradient=self.gradient).to(x.dtype)  # type: ignore[arg-type]
+        rounded: Tensor = self.format.round(x)
+        return rounded.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """The names of the formats."""
+        names = [getattr(entry, "name", "none") for entry in (self.format, self.error)]
+        return f"format={names[0]}, error={names[1]}, gradient={self.gradient}"

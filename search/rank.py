@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 import formats
 from formats import Family
+from formats.custom import ENDINGS
 from predictor.gradient import Candidate, Effect, Gradients, candidate, formats_of
 from predictor.measure import DEFAULT_EFFECTS, check_effects, check_minibatches, measurements
 from predictor.noise import screen
@@ -69,7 +71,7 @@ def choose(
     if names is None:
         chosen: list[Candidate] = list(formats.catalogue(bits, family))
     else:
-        chosen = [candidate(name) for name in names]
+        chosen = [entry for name in names for entry in _by_name(name)]
         if bits is not None or family is not None:
             raise ValueError("candidates by name cannot be filtered by bits or family as well")
     if max_binades is not None:
@@ -82,6 +84,13 @@ def choose(
     if not unique:
         raise ValueError("no format is left to rank")
     return unique
+
+
+def _by_name(name: str | Candidate) -> list[Candidate]:
+    """The candidate of this name, or all that a file defines."""
+    if isinstance(name, str) and name.endswith(ENDINGS):
+        return list(formats.load_formats(Path(name)))
+    return [candidate(name)]
 
 
 def _always_measured(entry: Candidate) -> bool:
