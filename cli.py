@@ -345,7 +345,7 @@ def bench_emulator(
 ) -> None:
     """Time rounding against a copy, ml_dtypes, qtorch and torch's float8, with one and two threads, in one run.
 
-    Example: formats bench emulator
+    Examples: formats bench emulator · formats bench emulator --elements 1024 --repeats 1001
     """
     from formats.bench import run as run_bench
     from reports.tables import plain

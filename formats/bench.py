@@ -1,8 +1,10 @@
 """Timing the emulator against a copy and against other libraries, in one run."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,30 +24,50 @@ def median_seconds(run: Callable[[], object], repeats: int) -> float:
     return statistics.median(taken)
 
 
-def _subjects(format: ProfileFormat, x: torch.Tensor, out: torch.Tensor) -> list[tuple[str, Callable[[], object], float, int]]:
-    """What to time: name, function, bytes an element that must move, most threads it uses (0: any)."""
-    array = x.numpy()
+Subject = tuple[str, Callable[[], object], float, int]
+"""What to time: name, function, bytes an element that must move, most threads it uses (0: any)."""
+
+
+def _ours(format: ProfileFormat, x: torch.Tensor, out: torch.Tensor) -> list[Subject]:
+    """Everything the emulator does with an array."""
+    name, array, result = format.name, x.numpy(), out.numpy()
     top = int(format.find_top(x))
-    subjects: list[tuple[str, Callable[[], object], float, int]] = [
-        ("torch copy_", lambda: out.copy_(x), 8, 0),
-        (f"formats {format.name}, T known", lambda: format.round(x, top=top, out=out), 8, 0),
-        (f"formats {format.name}, T from data", lambda: format.round(x, out=out), 12, 0),
-        (f"formats {format.name}, T from data, new result", lambda: format.round(x), 12, 0),
-        ("torch float8_e4m3fn there and back", lambda: x.to(torch.float8_e4m3fn).to(torch.float32), 10, 0),
+    width = math.gcd(len(array), 4096)
+    rows, rows_out = array.reshape(-1, width), result.reshape(-1, width)
+    block, tapered, codebook = get(f"{name}/block32"), get("T8.5x3@2"), get("NF4")
+    encoded = format.encode(array, top=top).codes
+    return [
+        (f"{name}, T known, torch", lambda: format.round(x, top=top, out=out), 8, 0),
+        (f"{name}, T known, numpy", lambda: format.round(array, top=top, out=result), 8, 0),
+        ("T8.5x3@2, T known, numpy", lambda: tapered.round(array, top=top, out=result), 8, 0),
+        (f"{name}, T from data", lambda: format.round(x, out=out), 12, 0),
+        (f"{name}, T from data, new result", lambda: format.round(x), 12, 0),
+        (f"{name}, stochastic", lambda: format.round(array, top=top, rounding="stochastic", seed=1, out=result), 8, 0),
+        (f"{name}, blocks of 32", lambda: block.round(rows, out=rows_out), 8, 0),
+        (f"{name}, encode (new result)", lambda: format.encode(array, top=top), 5, 0),
+        (f"{name}, decode", lambda: format.decode(encoded, top, out=result), 5, 0),
+        ("NF4 (codebook), T known", lambda: codebook.round(array, top=top, out=result), 8, 0),
     ]
+
+
+def _peers(x: torch.Tensor) -> list[Subject]:
+    """Other libraries' rounding to 8 bits; those that are not installed are left out."""
+    array = x.numpy()
+    found: list[Subject] = [("torch float8_e4m3fn there and back", lambda: x.to(torch.float8_e4m3fn).to(torch.float32), 10, 0)]
     try:
         import ml_dtypes
     except ImportError:
         pass
     else:
-        subjects.append(("ml_dtypes float8_e4m3fn there and back", lambda: array.astype(ml_dtypes.float8_e4m3fn).astype(np.float32), 10, 1))
+        ml = ml_dtypes.float8_e4m3fn
+        found.append(("ml_dtypes float8_e4m3fn there and back", lambda: array.astype(ml).astype(np.float32), 10, 1))
     try:
         from qtorch.quant import float_quantize
     except (ImportError, OSError, RuntimeError):
         pass
     else:
-        subjects.append(("qtorch float_quantize(4, 3)", lambda: float_quantize(x, 4, 3, "nearest"), 8, 0))
-    return subjects
+        found.append(("qtorch float_quantize(4, 3)", lambda: float_quantize(x, 4, 3, "nearest"), 8, 0))
+    return found
 
 
 def run(elements: int, repeats: int, name: str) -> list[list[str]]:
@@ -62,7 +84,7 @@ def run(elements: int, repeats: int, name: str) -> list[list[str]]:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             copy = 0.0
-            for what, function, moved, most in _subjects(format, x, out):
+            for what, function, moved, most in [("torch copy_", partial(out.copy_, x), 8, 0), *_ours(format, x, out), *_peers(x)]:
                 if most and threads > most:
                     continue
                 seconds = median_seconds(function, repeats)

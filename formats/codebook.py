@@ -206,14 +206,18 @@ class CodebookFormat:
         """Where in `values` each element goes; NaN goes to the last."""
         with np.errstate(invalid="ignore"):
             magnitude = np.abs(x) if self.signed else x
+        return np.searchsorted(self._float_steps(top, x.dtype), magnitude, side="right")
+
+    def _float_steps(self, top: int, dtype: Any) -> NDArray[Any]:
+        """The smallest float of a dtype that goes up, for each boundary."""
         steps = np.ldexp(self._steps, top)
-        if x.dtype == np.float32:
+        if dtype == np.float32:
             # The smallest float32 at or above each: the search stays in float32.
             near = steps.astype(np.float32)
             steps = np.where(near < steps, np.nextafter(near, np.float32(np.inf)), near).astype(np.float32)
         if self.only_zero_is_zero:
-            steps[0] = np.finfo(x.dtype).smallest_subnormal
-        return np.searchsorted(steps, magnitude, side="right")
+            steps[0] = np.finfo(dtype).smallest_subnormal
+        return steps
 
     def find_top(self, x: Any) -> NDArray[np.int64]:
         """T = floor(log2 max|x|) - floor(log2 of the largest magnitude) + headroom over finite elements, an int64 array of shape ().
@@ -291,6 +295,8 @@ class CodebookFormat:
         check_nearest(mode, self.name)
         check_out(x, out)
         found = int(self._top(x, top))
+        if x.dtype == np.float32:
+            return self._round_float32(x, found, out, keep_infinities)
         result = np.asarray(np.ldexp(self._values, found).astype(x.dtype)[self._index(x, found)])
         if self.signed:
             result = np.copysign(result, x)
@@ -301,6 +307,21 @@ class CodebookFormat:
         if out is None:
             return result
         out[...] = result
+        return out
+
+    def _round_float32(self, x: NDArray[Any], top: int, out: NDArray[Any] | None, keep_infinities: bool) -> NDArray[Any]:
+        """The same compiled."""
+        from formats import kernel
+
+        flat = np.ascontiguousarray(x)
+        made = out if out is not None and out.flags.c_contiguous else np.empty(x.shape, np.float32)
+        values = np.ldexp(self._values, top).astype(np.float32)
+        kernel.look_up(flat, made, self._float_steps(top, np.float32), values, self.signed, keep_infinities)
+        if self.two_complement:
+            np.add(made, 0, out=made)  # -0 has no code
+        if out is None or made is out:
+            return made
+        out[...] = made
         return out
 
     # Codes.

@@ -51,5 +51,5 @@ def unpack(packed: NDArray[np.uint8], bits: int, shape: tuple[int, ...]) -> NDAr
     if stream.dtype != np.uint8 or stream.shape != (needed,):
         raise ValueError(f"{stream.dtype} of shape {stream.shape} was given; {count} codes of {bits} bits are {needed} uint8")
     single = np.unpackbits(stream, count=count * bits, bitorder="little").reshape(count, bits)
-    weights = (1 << np.arange(bits)).astype(np.uint8 if bits <= 8 else np.uint16)
+    weights: NDArray[Any] = (1 << np.arange(bits)).astype(np.uint8 if bits <= 8 else np.uint16)
     return (single @ weights).reshape(shape)
