@@ -31,7 +31,9 @@ BAD_INPUT = 2
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="resnet18, package.module:function or file.py:function")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace an existing output")]
-MinibatchesOption = Annotated[int | None, typer.Option(help="mini-batches that all formats share; default: 8, or all where there are fewer")]
+MinibatchesOption = Annotated[
+    int | None, typer.Option(help="mini-batches that all formats share; default: 8, or all where there are fewer")
+]
 BatchSizeOption = Annotated[int | None, typer.Option(help="examples a mini-batch; default: the workload's")]
 EffectsOption = Annotated[str, typer.Option(help="comma-separated: E (errors), A (activations), AE (both)")]
 ExactOption = Annotated[list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")]
@@ -178,7 +180,9 @@ def show(
 def vectors(
     name: Annotated[str, typer.Argument(help="FP134, INT8, T8.5x3@2, profile:8:4x2,5x3,4x7,3,2,1, ...")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for the three files")] = Path(),
-    top: Annotated[int | None, typer.Option(help="top exponent T; default: 0, or the nearest at which all values are float32 numbers")] = None,
+    top: Annotated[
+        int | None, typer.Option(help="top exponent T; default: 0, or the nearest at which all values are float32 numbers")
+    ] = None,
 ) -> None:
     """Write what a hardware engineer needs: test vectors (CSV), a decode table ($readmemh) and a C header with encode and decode.
 
@@ -192,6 +196,46 @@ def vectors(
         raise ValueError(f"{name} has no precision profile, of which vectors are made")
     for path in write_vectors(format, output, top):
         _print(f"wrote {path}")
+
+
+@app.command()
+def verify(
+    library: Annotated[str, typer.Argument(help="ml_dtypes, torch, gfloat, qtorch, pychop, or a function as package.module:name")],
+    as_format: Annotated[str | None, typer.Option("--as", help="the format that a function claims to round to, such as E4M3")] = None,
+    inputs: Annotated[int, typer.Option(help="most inputs in a category")] = 200_000,
+    seed: Annotated[int, typer.Option(help="decides the random inputs")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say which of another library's roundings are exact, and where the others go wrong. Exit code 1 if one is wrong.
+
+    Examples: formats verify ml_dtypes · formats verify mypackage.casts:to_fp8 --as E4M3
+    """
+    import json
+    from dataclasses import asdict
+
+    from formats.verify import verify as check
+
+    checks = check(library, as_format, inputs, seed)
+    if as_json:
+        typer.echo(json.dumps([asdict(entry) for entry in checks]))
+    else:
+        from reports.tables import plain
+
+        headers = [
+            ("subject", "left"),
+            ("format", "left"),
+            ("category", "left"),
+            ("inputs", "right"),
+            ("wrong", "right"),
+            ("first", "left"),
+        ]
+        rows = [[c.subject, c.format, c.category, str(c.inputs), str(c.mismatches), c.example] for c in checks]
+        _print(plain(library, headers, rows))
+        wrong = sorted({c.subject for c in checks if c.mismatches})
+        exact = len({c.subject for c in checks}) - len(wrong)
+        _print(f"{exact} roundings exact, {len(wrong)} not" + (f": {', '.join(wrong)}" if wrong else ""))
+    if any(c.mismatches for c in checks):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -247,15 +291,18 @@ def measure(
 @app.command()
 def rank(
     model: ModelOption,
-    formats: Annotated[str | None, typer.Option("--formats", "-f", help="comma-separated names, or files (.py, .toml) that define formats, instead of the whole catalogue")] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--formats", "-f", help="comma-separated names, or files (.py, .toml) that define formats, instead of the whole catalogue"
+        ),
+    ] = None,
     bits: BitsOption = None,
     family: FamilyOption = None,
     max_binades: MaxBinadesOption = None,
     effects: EffectsOption = "E,A,AE",
     by: Annotated[str | None, typer.Option(help="the effect that orders the table; default: AE")] = None,
-    minibatches: Annotated[
-        int | None, typer.Option(help="mini-batches that all formats share; default: 4, with --exhaustive all")
-    ] = None,
+    minibatches: Annotated[int | None, typer.Option(help="mini-batches that all formats share; default: 4, with --exhaustive all")] = None,
     batch_size: BatchSizeOption = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="measure every format, not only the promising ones")] = False,
     time_budget: Annotated[float | None, typer.Option(help="seconds after which measuring stops with what it has")] = None,

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ def _ours(format: ProfileFormat, x: torch.Tensor, out: torch.Tensor) -> list[Sub
     top = int(format.find_top(x))
     width = math.gcd(len(array), 4096)
     rows, rows_out = array.reshape(-1, width), result.reshape(-1, width)
+    block: Any
+    tapered: Any
+    codebook: Any
     block, tapered, codebook = get(f"{name}/block32"), get("T8.5x3@2"), get("NF4")
     encoded = format.encode(array, top=top).codes
     return [
@@ -84,7 +88,8 @@ def run(elements: int, repeats: int, name: str) -> list[list[str]]:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             copy = 0.0
-            for what, function, moved, most in [("torch copy_", partial(out.copy_, x), 8, 0), *_ours(format, x, out), *_peers(x)]:
+            base: Subject = ("torch copy_", partial(out.copy_, x), 8, 0)
+            for what, function, moved, most in (base, *_ours(format, x, out), *_peers(x)):
                 if most and threads > most:
                     continue
                 seconds = median_seconds(function, repeats)

@@ -18,6 +18,7 @@ from formats.scale import Granularity
 if TYPE_CHECKING:
     from formats.format import ProfileFormat
 
+
 def _steps(format: ProfileFormat, device: torch.device) -> Tensor:
     """2^52 times the local step at T = 0 by binade below the top (float64); the last entry serves all below the smallest value."""
     exponents = [1 - p - d for d, p in enumerate(format.profile)]

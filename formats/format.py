@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -181,6 +182,13 @@ class ProfileFormat:
         more = np.ldexp(fraction, 24) - (1 << 23) > above
         return np.clip(np.where(largest > 0, exponent.astype(np.int64) - 1 + more + headroom, 0), low, high)
 
+    def _top_for(self, largest: float) -> int:
+        """The same for one group's largest magnitude."""
+        above, headroom, low, high = self._rule
+        fraction, exponent = math.frexp(largest)
+        top = exponent - 1 + (math.ldexp(fraction, 24) - (1 << 23) > above) + headroom if largest else 0
+        return min(max(top, low), high)
+
     @cached_property
     def _rule(self) -> tuple[int, int, int, int]:
         """How many 2^-23 above a power of two the largest magnitude may be before T is one more; headroom; the range of T."""
@@ -271,7 +279,7 @@ class ProfileFormat:
         if nearest and self.granularity is Granularity.TENSOR and x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
             # The common case, without what the others need.
             result = np.empty(shape, x.dtype) if out is None else out
-            one = int(self._check_top(top, ())) if top is not None else int(self._find_top(tile(x, self.scale, result)))
+            one = int(self._check_top(top, ())) if top is not None else self._top_for(kernel.largest_flat(x))
             kernel.round_flat(x, result, one, self._grid, keep_infinities)
             return result
         repeated = nearest and self.granularity is Granularity.TENSOR and 0 in x.strides and x.size > 1

@@ -881,6 +881,18 @@ def _flat(x: NDArray[Any]) -> list[int]:
     return [1, x.size, 1, FLAT_TILE, 1, tiles, tiles, address_of(x), 0, 0]
 
 
+def largest_flat(x: NDArray[Any]) -> float:
+    """The largest finite magnitude of a C-contiguous array, 0 where there is none."""
+    if not x.size:
+        return 0.0
+    wide = x.itemsize == 8
+    words = _flat(x)
+    bits = np.zeros(words[TILES], np.int64)
+    threads.run(_largest_tiles8 if wide else _largest_tiles4, [*words, address_of(bits)], x.size)
+    largest = bits.max()
+    return float(largest.view(np.float64) if wide else largest.astype(np.int32).view(np.float32))
+
+
 def round_flat(x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool) -> None:
     """`round_tiles` of C-contiguous arrays with one scale; quicker to call."""
     if not x.size:

@@ -83,8 +83,19 @@ def test_vectors(folder):
     assert (folder / "rtl" / "T8_5x3_2_vectors.csv").read_text().startswith("input_bits,output_code,output_bits\n")
 
 
+def test_verify(folder):
+    out = run("verify", "ml_dtypes", "--inputs", "3000", cwd=folder).stdout
+    assert "12 roundings exact, 0 not" in out
+    (folder / "casts.py").write_text("import numpy as np\ndef sloppy(x):\n    return np.floor(x * 64 + 0.5).astype(np.float32) / 64\n")
+    done = run("verify", "casts:sloppy", "--as", "INT8", "--inputs", "3000", "--json", cwd=folder, check=False)
+    assert done.returncode == 1
+    wrong = {entry["category"] for entry in json.loads(done.stdout) if entry["mismatches"]}
+    assert "ties" in wrong
+    assert run("verify", "nothing", cwd=folder, check=False).returncode == 2
+
+
 def test_help_has_examples_and_start_is_quick(folder):
-    for command in ("list", "show", "vectors", "rank", "plot", "measure", "points"):
+    for command in ("list", "show", "vectors", "verify", "rank", "plot", "measure", "points"):
         out = run(command, "--help", cwd=folder).stdout
         assert "Example" in out
         assert "--help" in out

@@ -67,7 +67,9 @@ def test_numpy_and_torch_agree_for_all_formats():
         assert (bits32(format.round(x)) == bits32(format.round(t).numpy())).all(), format.name
 
 
-@pytest.mark.parametrize("name", ["INT8", "FP134", "FP152", "T8.5x3@2", "T6.3x2@4", "profile:16:10x63,9,8,7,6,5,4,3,2,1", "profile:8:4,6,2,1", "profile:8:3,1"])
+@pytest.mark.parametrize(
+    "name", ["INT8", "FP134", "FP152", "T8.5x3@2", "T6.3x2@4", "profile:16:10x63,9,8,7,6,5,4,3,2,1", "profile:8:4,6,2,1", "profile:8:3,1"]
+)
 def test_float64_is_rounded_once(name):
     format = formats.get(name)
     reference = Reference(format.profile, -3)
