@@ -49,6 +49,26 @@ def _tensor_to_float(x: torch.Tensor) -> NDArray[Any]:
     return x.detach().resolve_neg().numpy()
 
 
+def clash(x: NDArray[Any], out: NDArray[Any] | None) -> bool:
+    """Whether writing to `out` could change what is still to be read of x: they overlap, and are not the same elements."""
+    if out is None or not np.may_share_memory(x, out):
+        return False
+    return (address_of(x), x.strides, x.dtype) != (address_of(out), out.strides, out.dtype)
+
+
+def like(x: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+    """A copy of `values` in x's dtype and memory order, with x's strides unless an axis of size 1 has odd ones."""
+    made = np.empty_like(x)
+    with np.errstate(over="ignore"):
+        made[...] = values
+    return made
+
+
+def address_of(array: NDArray[Any]) -> int:
+    """Where an array's memory begins; several times faster than `array.ctypes.data`."""
+    return int(array.__array_interface__["data"][0])
+
+
 def dense_order(x: NDArray[Any]) -> list[int] | None:
     """The order of axes in which x lies in memory without gaps; None where it does not."""
     order = sorted(range(x.ndim), key=lambda axis: (-x.strides[axis], x.shape[axis] == 1))
@@ -100,8 +120,8 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: 
     if order is None:
         x = np.ascontiguousarray(x).reshape(x.shape)
         order = list(range(x.ndim))
-    steps = tuple(stride // x.itemsize for stride in x.strides)
-    fits = out is not None and out.shape == x.shape and out.dtype == dtype and tuple(s // out.itemsize for s in out.strides) == steps
+    fits = out is not None and out.shape == x.shape and out.dtype == dtype
+    fits = fits and out is not None and out.strides == tuple(stride // x.itemsize * out.itemsize for stride in x.strides)
     result = out if out is not None and fits else np.empty_like(x, dtype)
     if scale.per is Granularity.TENSOR:
         from formats.kernel import FLAT_TILE

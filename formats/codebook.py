@@ -20,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from formats.arrays import is_tensor, to_float
+from formats.arrays import clash, is_tensor, to_float
 from formats.codes import Codes
 from formats.mode import NEAREST, ModeChoice, check_mode
 from formats.profile import FLOAT32_LARGEST_EXPONENT, FLOAT32_SMALLEST_EXPONENT
@@ -314,11 +314,12 @@ class CodebookFormat:
         from formats import kernel
 
         flat = np.ascontiguousarray(x)
-        made = out if out is not None and out.flags.c_contiguous else np.empty(x.shape, np.float32)
+        made = out if out is not None and out.flags.c_contiguous and not clash(flat, out) else np.empty(x.shape, np.float32)
         values = np.ldexp(self._values, top).astype(np.float32)
         kernel.look_up(flat, made, self._float_steps(top, np.float32), values, self.signed, keep_infinities)
         if self.two_complement:
-            np.add(made, 0, out=made)  # -0 has no code
+            with np.errstate(invalid="ignore"):  # signalling NaN
+                np.add(made, 0, out=made)  # -0 has no code
         if out is None or made is out:
             return made
         out[...] = made

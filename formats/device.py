@@ -31,7 +31,7 @@ def find_top(format: ProfileFormat, x: Tensor) -> Tensor:
     largest = finite.amax() if x.numel() else finite.sum()
     above, headroom, low, high = format._rule
     fraction, exponent = torch.frexp(largest)
-    more = torch.ldexp(fraction, torch.tensor(24)) - (1 << 23) > above
+    more = torch.ldexp(fraction, torch.tensor(53)) - (1 << 52) > above
     return torch.where(largest > 0, exponent.long() - 1 + more + headroom, 0).clamp(low, high)
 
 

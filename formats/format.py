@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
-from formats.arrays import Tiled, dense_order, is_tensor, tile, to_float
+from formats.arrays import Tiled, clash, dense_order, is_tensor, like, tile, to_float
 from formats.codes import Codes
 from formats.mode import NEAREST, ModeChoice, check_mode
 from formats.profile import Profile
@@ -179,26 +179,26 @@ class ProfileFormat:
         # frexp is exact, subnormal numbers included: largest = fraction * 2^exponent, 1/2 <= fraction < 1.
         fraction, exponent = np.frexp(largest.astype(np.float64))
         above, headroom, low, high = self._rule
-        more = np.ldexp(fraction, 24) - (1 << 23) > above
+        more = np.ldexp(fraction, 53) - (1 << 52) > above
         return np.clip(np.where(largest > 0, exponent.astype(np.int64) - 1 + more + headroom, 0), low, high)
 
     def _top_for(self, largest: float) -> int:
         """The same for one group's largest magnitude."""
         above, headroom, low, high = self._rule
         fraction, exponent = math.frexp(largest)
-        top = exponent - 1 + (math.ldexp(fraction, 24) - (1 << 23) > above) + headroom if largest else 0
+        top = exponent - 1 + (math.ldexp(fraction, 53) - (1 << 52) > above) + headroom if largest else 0
         return min(max(top, low), high)
 
     @cached_property
     def _rule(self) -> tuple[int, int, int, int]:
-        """How many 2^-23 above a power of two the largest magnitude may be before T is one more; headroom; the range of T."""
+        """How many 2^-52 above a power of two the largest magnitude may be before T is one more; headroom; the range of T."""
         first = self.profile[0]
         above = {
-            ScalePolicy.FLOOR: 1 << 23,
+            ScalePolicy.FLOOR: 1 << 52,
             ScalePolicy.CEIL: 0,
             # From half a step below the next power of two: the tie goes there, since that is even.
-            ScalePolicy.EVEN: (1 << 23) - (1 << (23 - first)) - 1,
-            ScalePolicy.RCEIL: ((self.largest or (1 << first) - 1) << (24 - first)) - (1 << 23),
+            ScalePolicy.EVEN: (1 << 52) - (1 << (52 - first)) - 1,
+            ScalePolicy.RCEIL: ((self.largest or (1 << first) - 1) << (53 - first)) - (1 << 52),
         }[self.scale.policy]
         return above, self.scale.headroom, *self.top_range
 
@@ -274,6 +274,9 @@ class ProfileFormat:
             raise ValueError(f"out is {given}; an array of {x.dtype} and shape {x.shape} is needed")
         if out is not None and not out.flags.writeable:
             raise ValueError("out is read-only")
+        if out is not None and clash(x, out):
+            out[...] = self.round_array(x, top=top, mode=mode, keep_infinities=keep_infinities)
+            return out
         shape = x.shape
         nearest = mode.rounding is Rounding.NEAREST
         if nearest and self.granularity is Granularity.TENSOR and x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
@@ -290,6 +293,8 @@ class ProfileFormat:
         if logical or (not nearest and dense_order(x) is None):
             # Random numbers follow the logical order, so it has to be that of the memory; previous values have to lie as x does.
             x = np.ascontiguousarray(x).reshape(shape)
+        if mode.previous is not None and like(x, mode.previous).strides != x.strides:
+            x = np.array(x, order="C")
         tiled = tile(x, self.scale, None if repeated else out)
         if nearest and top is None and self.granularity is Granularity.BLOCK:
             kernel.round_blocks(tiled.x, tiled.out, tiled.tile, tiled.tiles, self._grid, keep_infinities, self._rule)
@@ -300,9 +305,8 @@ class ProfileFormat:
             found = self._find_top(tiled) if top is None else self._check_top(top, tiled.grouping.groups)
             before = None
             if mode.previous is not None:
-                before = np.empty_like(x)
-                before[...] = mode.previous
-                before = tile(before, self.scale).x
+                # A copy, since `out` may be the previous values; laid out as the kernel sees x.
+                before = tile(like(x, mode.previous), self.scale).x
             made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream, tiled.logical)
             kernel.round_tiles_in_mode(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, keep_infinities, made)
         result = np.broadcast_to(tiled.result, shape)
@@ -357,13 +361,16 @@ class ProfileFormat:
         stored = np.uint8 if self.bits <= 8 else np.uint16
         if given.dtype != stored and given.size and (given.min() < 0 or given.max() >= 1 << self.bits):
             raise ValueError(f"codes from {given.min()} to {given.max()} were given; {self.name} has 0 to {(1 << self.bits) - 1}")
-        if out is not None and (out.shape != given.shape or out.dtype != np.float32 or not out.flags.c_contiguous):
-            raise ValueError(f"out is {out.dtype} of shape {out.shape}; a C-contiguous float32 array of shape {given.shape} is needed")
-        tiled = tile(np.ascontiguousarray(given.astype(stored, copy=False)).reshape(given.shape), self.scale, out, np.float32)
+        if out is not None and (out.shape != given.shape or out.dtype != np.float32 or not out.flags.writeable):
+            raise ValueError(f"out is {out.dtype} of shape {out.shape}; a writeable float32 array of shape {given.shape} is needed")
+        contiguous = np.array(given, stored, order="C", copy=None if out is None or not clash(given, out) else True)
+        tiled = tile(contiguous, self.scale, out, np.float32)
         if not kernel.decode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(tops), self._decoded):
             unused = int(given[np.isnan(tiled.result)].flat[0])
             raise ValueError(f"code {unused:#04x} stands for no value of {self.name}")
-        return tiled.result
+        if out is not None and tiled.result is not out:
+            out[...] = tiled.result
+        return tiled.result if out is None else out
 
     @cached_property
     def _decoded(self) -> NDArray[np.float64]:

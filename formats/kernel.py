@@ -28,18 +28,19 @@ from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from formats import threads
+from formats.arrays import address_of
 from formats.philox import fill, one
 from formats.profile import Profile
 from formats.rounding import Rounding
-from formats.threads import address_of, thread_count, thread_number
+from formats.threads import thread_count, thread_number
 
 _i4 = np.int32
 _i8 = np.int64
 
 # A row that describes a grid, independent of T: binades, largest magnitude as a multiple of the top step, which loop, the exponent bias of the
 # largest power of two to add, where the tail begins and 24 less its precision, where precision changes and by how much, twice,
-# four words of precisions, the profile, and for each of its binades the magnitude index of the first value.
-BINADES, LARGEST, LOOP, BIGGEST, TAIL, TAIL_SHIFT, CHANGE1, DELTA1, CHANGE2, DELTA2, WORDS, PROFILE = (*range(11), 14)
+# the exponent bias of the smallest power to add, four words of precisions, the profile, and for each of its binades the magnitude index of the first value.
+BINADES, LARGEST, LOOP, BIGGEST, TAIL, TAIL_SHIFT, CHANGE1, DELTA1, CHANGE2, DELTA2, SMALLEST, WORDS, PROFILE = (*range(12), 15)
 EXACT_LOOP, CHANGES_LOOP, WORDS_LOOP = 0, 1, 2
 WORDS_BINADES, WORDS_PRECISION = 32, 15
 SIGN4, MAGNITUDE4, INFINITY4 = -(1 << 31), (1 << 31) - 1, 0x7F800000
@@ -70,9 +71,9 @@ def describe(profile: Profile, largest: int) -> NDArray[np.int64]:
         loop = CHANGES_LOOP
     elif max(profile) <= WORDS_PRECISION and len(set(extended[::-1][WORDS_BINADES - 1 :])) <= 1:
         loop, words = WORDS_LOOP, _words(extended)
-    biggest = max(24 - p - d for d, p in enumerate(extended))
+    biases = [24 - p - d for d, p in enumerate(extended)]
     (change1, delta1), (change2, delta2) = (changes + [(NEVER, 0)] * 2)[:2]
-    head = [len(profile), largest, loop, biggest, tail, 24 - extended[tail], change1, delta1, change2, delta2]
+    head = [len(profile), largest, loop, max(biases), tail, 24 - extended[tail], change1, delta1, change2, delta2, min(biases)]
     below = [1 + sum(1 << (p - 1) for p in profile[d + 1 :]) for d in range(len(profile))]
     return np.array([*head, *words, *profile, *below], np.int64)
 
@@ -356,7 +357,7 @@ def _directed4(u, highest, power, passing, mode, random, above):  # type: ignore
 def _mode4(x, out, previous, top, grid, passing, mode, random, power):  # type: ignore[no-untyped-def]
     """Round at most CHUNK float32 bits; random: a number for each; previous: float32, read by hysteresis alone."""
     first = top + 127
-    if _is_fast(grid, first):
+    if _is_fast(grid, first) and first + grid[SMALLEST] >= 24:  # the steps themselves are normal numbers as well
         highest = _highest(grid, first)
         _powers(x, power, highest, grid, first)
         if mode == HYSTERESIS:
@@ -723,7 +724,7 @@ def _decode_shorts(pointer):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, inline="always")
 def _top_of(largest, fraction_bits, bias, above, headroom, low, high):  # type: ignore[no-untyped-def]
-    """The top exponent for a largest magnitude with these bits; one more where its fraction is more than `above` 24-bit steps."""
+    """The top exponent for a largest magnitude with these bits; one more where its fraction is more than `above` steps of 2^-52."""
     if largest == 0:
         return min(max(_i8(0), low), high)
     field, fraction = largest >> fraction_bits, largest & ((_i8(1) << fraction_bits) - 1)
@@ -733,8 +734,7 @@ def _top_of(largest, fraction_bits, bias, above, headroom, low, high):  # type: 
             fraction <<= 1
             field -= 1
         fraction -= _i8(1) << fraction_bits
-    # A policy's limit has 23 bits; with more bits, anything behind them counts as more.
-    more = fraction > above << (fraction_bits - 23)
+    more = fraction << (52 - fraction_bits) > above
     return min(max(field - bias + _i8(more) + headroom, low), high)
 
 
@@ -1041,7 +1041,7 @@ def round_blocks(
 ) -> None:
     """Round x into out as `round_tiles` does, with the scale of each tile found on the way.
 
-    rule: how many 2^-23 above a power of two a tile's largest magnitude may be before T is one more, headroom, lowest and highest T.
+    rule: how many 2^-52 above a power of two a tile's largest magnitude may be before T is one more, headroom, lowest and highest T.
     """
     if not x.size:
         return

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_HEADROOM = 255
+LONGEST_BLOCK = (1 << 31) - 1
+
 
 class Granularity(StrEnum):
     """What shares one scale."""
@@ -58,12 +61,12 @@ class Scale:
             object.__setattr__(self, "policy", ScalePolicy(self.policy))
         except ValueError:
             raise ValueError(f"scale policy {self.policy!r}: allowed are {', '.join(ScalePolicy)}") from None
-        if not isinstance(self.headroom, int) or self.headroom < 0:
-            raise ValueError(f"headroom {self.headroom!r}: a whole number of binades, at least 0, is needed")
+        if not isinstance(self.headroom, int) or not 0 <= self.headroom <= MOST_HEADROOM:
+            raise ValueError(f"headroom {self.headroom!r}: a whole number of binades from 0 to {MOST_HEADROOM} is needed")
         if (self.block is None) != (per is not Granularity.BLOCK):
             raise ValueError(f"block {self.block!r} with scale per {per}: a block size goes with per block, and only with it")
         sizes = self.block if isinstance(self.block, tuple) else (self.block,)
-        if self.block is not None and (len(sizes) > 2 or not all(isinstance(size, int) and size >= 1 for size in sizes)):
+        if self.block is not None and (len(sizes) > 2 or not all(isinstance(size, int) and 1 <= size <= LONGEST_BLOCK for size in sizes)):
             raise ValueError(f"block {self.block!r}: a positive number or a pair of them is needed")
         if self.axis is not None and (per is Granularity.TENSOR or isinstance(self.block, tuple)):
             raise ValueError(f"axis {self.axis}: only channels and one-dimensional blocks lie along an axis")
@@ -99,9 +102,9 @@ class Grouping:
 
     def per_group(self, largest: NDArray[Any]) -> NDArray[Any]:
         """The largest of each group from the largest of each tile."""
-        if self.shared:
-            largest = largest.max(axis=0, initial=0)
-        return largest.reshape(self.groups)
+        if not largest.size:
+            return np.zeros(self.groups, largest.dtype)
+        return (largest.max(axis=0) if self.shared else largest).reshape(self.groups)
 
 
 def _axis(axis: int, rank: int) -> int:

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
-from formats.arrays import dense_order, is_tensor, tile, to_float
+from formats.arrays import clash, dense_order, is_tensor, like, tile, to_float
 from formats.codebook import NF4, CodebookFormat, OutsideFamily, check_codes, check_out, code_type, posit
 from formats.codes import Codes
 from formats.mode import NEAREST, ModeChoice, check_mode
@@ -295,7 +295,7 @@ class StandardFormat:
         if mode.rounding is Rounding.STOCHASTIC or (not nearest and dense_order(x) is None):
             # Random numbers follow the logical order, so it has to be that of the memory; previous values have to lie as x does.
             x = np.ascontiguousarray(x).reshape(shape)
-        if self._corrected and out is not None and np.may_share_memory(x, out):
+        if out is not None and (clash(x, out) or (self._corrected and np.may_share_memory(x, out))):
             x = x.copy()  # the corrections read it after the kernel has written
         tiled = tile(x, Scale(), None if repeated else out)
         tops = tiled.tops(np.array(self.top, np.int64))
@@ -304,9 +304,7 @@ class StandardFormat:
         else:
             before = None
             if mode.previous is not None:
-                before = np.empty_like(x)
-                before[...] = mode.previous
-                before = tile(before, Scale()).x
+                before = tile(like(x, mode.previous), Scale()).x
             made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream, tiled.logical)
             kernel.round_tiles_in_mode(tiled.x, tiled.out, tiled.tile, tops, self._grid, keep_infinities, made)
         if self._corrected:

@@ -40,12 +40,18 @@ def round_tensor(
         return _Round.apply(x, format, top, mode, keep_infinities, Gradient(gradient))
     if out is not None and not is_tensor(out):
         raise ValueError(f"out is {type(out)!r}; a tensor is needed for a tensor")
+    if out is not None and out.requires_grad:
+        raise ValueError("out requires a gradient; a tensor that needs none is needed")
     if x.device.type != "cpu":
         rounded = _elsewhere(format, x, top, mode, keep_infinities)
         return rounded if out is None else out.copy_(rounded)
     given = None if out is None else out.detach().numpy()
     array = format.round_array(to_float(x), top=_top(top), mode=mode, out=given, keep_infinities=keep_infinities)
-    return out if out is not None else torch.from_numpy(array)
+    if out is None:
+        return torch.from_numpy(array)
+    # Written behind autograd's back: a graph that has saved it must not use it as it was.
+    torch.autograd.graph.increment_version(out)
+    return out
 
 
 def _elsewhere(format: ProfileFormat, x: Tensor, top: Any, mode: ModeChoice, keep_infinities: bool) -> Tensor:
