@@ -20,14 +20,14 @@ def run(workload: Workload, name: str, batch_size: int | None, repeats: int) -> 
     batch = workload.minibatches(batch_size)[0]
     # A copy of its own, since the points hook into the workload's model.
     model = copy.deepcopy(workload.model)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-
-    def plain() -> None:
-        torch.autograd.grad(workload.loss(model, batch), parameters, allow_unused=True)
-
     full: list[float] = []
     quantized: list[float] = []
     with evaluation_mode(model), Gradients(workload, batch) as gradients:
+        # The same gradients as are measured, no others.
+        parameters = [model.get_parameter(name) for name in gradients.layers]
+
+        def plain() -> None:
+            torch.autograd.grad(workload.loss(model, batch), parameters)
 
         def rounded() -> None:
             for _ in gradients.quantized(format, (Effect.AE,)):
