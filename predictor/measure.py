@@ -58,9 +58,7 @@ def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:
     return tuple(effect for effect in Effect if effect in wanted)
 
 
-def check_minibatches(
-    workload: Workload, minibatches: int | None, batch_size: int | None, default: int | None = None
-) -> Sequence[object]:
+def check_minibatches(workload: Workload, minibatches: int | None, batch_size: int | None, default: int | None = None) -> Sequence[object]:
     """The first mini-batches of a workload; ValueError where there are not as many. None: at most `default`, or all."""
     if minibatches is not None and minibatches < 1:
         raise ValueError(f"{minibatches} mini-batches: at least 1 is needed")
