@@ -124,7 +124,7 @@ def _as_bits(typing_context: Any, value: Any) -> Any:
 
 
 @njit(nogil=True, inline="always")
-def _finish(u, a, c, power, passing):  # type: ignore[no-untyped-def]
+def _finish(u, a, c, power, passing):
     """Bits of the clamped magnitude c rounded by adding `power`; a itself above `passing`; the sign of u."""
     big = _as_float(power)
     y = _as_bits(np.float32(np.float32(_as_float(c) + big) - big))
@@ -133,7 +133,7 @@ def _finish(u, a, c, power, passing):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _run_changes(x, out, highest, passing, tail, shift, change1, delta1, change2, delta2):  # type: ignore[no-untyped-def]
+def _run_changes(x, out, highest, passing, tail, shift, change1, delta1, change2, delta2):
     for i in range(x.size):
         u = x[i]
         a = _i4(u & _i4(MAGNITUDE4))
@@ -145,7 +145,7 @@ def _run_changes(x, out, highest, passing, tail, shift, change1, delta1, change2
 
 
 @njit(nogil=True)
-def _run_words(x, out, highest, passing, bottom, w0, w1, w2, w3):  # type: ignore[no-untyped-def]
+def _run_words(x, out, highest, passing, bottom, w0, w1, w2, w3):
     for i in range(x.size):
         u = x[i]
         a = _i4(u & _i4(MAGNITUDE4))
@@ -161,19 +161,19 @@ def _run_words(x, out, highest, passing, bottom, w0, w1, w2, w3):  # type: ignor
 
 
 @njit(nogil=True, inline="always")
-def _is_fast(grid, first):  # type: ignore[no-untyped-def]
+def _is_fast(grid, first):
     """Whether all values and powers to add are normal numbers when the top binade has this exponent field."""
     return grid[LOOP] != EXACT_LOOP and first - grid[BINADES] >= 0 and first + grid[BIGGEST] <= 254
 
 
 @njit(nogil=True, inline="always")
-def _highest(grid, first):  # type: ignore[no-untyped-def]
+def _highest(grid, first):
     """Bits of the largest value."""
     return _i4(((first - 1) << 23) + (grid[LARGEST] << (24 - grid[PROFILE])))
 
 
 @njit(nogil=True, inline="always")
-def _changes(grid, first):  # type: ignore[no-untyped-def]
+def _changes(grid, first):
     """What the loop of changes takes, as bits: the tail and its shift, and twice where a change begins and its amount."""
     change1 = _i4(min((first - grid[CHANGE1]), 255) << 23)
     change2 = _i4(min((first - grid[CHANGE2]), 255) << 23)
@@ -182,7 +182,7 @@ def _changes(grid, first):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, inline="always")
-def _compose(multiple, exponent, fraction_bits, bias):  # type: ignore[no-untyped-def]
+def _compose(multiple, exponent, fraction_bits, bias):
     """Magnitude bits of multiple * 2^exponent, which is a number of the floating type."""
     if multiple == 0:
         return _i8(0)
@@ -201,7 +201,7 @@ MODES = {mode: number for number, mode in enumerate(Rounding)}
 
 
 @njit(nogil=True, inline="always")
-def _upward(mode, multiple, rest, drop, negative, random, above):  # type: ignore[no-untyped-def]
+def _upward(mode, multiple, rest, drop, negative, random, above):
     """Whether a magnitude of `multiple` steps and a rest > 0, of `drop` bits, goes to the next multiple.
 
     random: the element's 32-bit number. above: hysteresis' "the previous value is above x".
@@ -221,7 +221,7 @@ def _upward(mode, multiple, rest, drop, negative, random, above):  # type: ignor
 
 
 @njit(nogil=True)
-def _exact(a, top, grid, fraction_bits, bias, mode, negative, random, above):  # type: ignore[no-untyped-def]
+def _exact(a, top, grid, fraction_bits, bias, mode, negative, random, above):
     """Magnitude bits of what the finite or infinite magnitude with bits a becomes, in 64-bit integers."""
     field = a >> fraction_bits
     significand = a & ((_i8(1) << fraction_bits) - 1)
@@ -269,7 +269,7 @@ def _exact(a, top, grid, fraction_bits, bias, mode, negative, random, above):  #
 
 
 @njit(nogil=True)
-def _round4(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
+def _round4(x, out, top, grid, passing):
     """Round a run of float32 bits whose scale is `top` to nearest."""
     first = top + 127  # the exponent field of the top binade
     if _is_fast(grid, first):
@@ -288,7 +288,7 @@ def _round4(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _round8(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
+def _round8(x, out, top, grid, passing):
     """Round a run of float64 bits whose scale is `top` to nearest."""
     for i in range(x.size):
         a = x[i] & _i8(MAGNITUDE8)
@@ -301,7 +301,7 @@ CHUNK = 1024
 
 
 @njit(nogil=True)
-def _powers(x, power, highest, grid, first):  # type: ignore[no-untyped-def]
+def _powers(x, power, highest, grid, first):
     """The bits of 2^23 times the local step of each element of float32 bits x."""
     if grid[LOOP] == CHANGES_LOOP:
         tail, shift, change1, delta1, change2, delta2 = _changes(grid, first)
@@ -320,7 +320,7 @@ def _powers(x, power, highest, grid, first):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, inline="always")
-def _directed4(u, highest, power, passing, mode, random, above):  # type: ignore[no-untyped-def]
+def _directed4(u, highest, power, passing, mode, random, above):
     """Float32 bits u rounded in a mode other than nearest; `power` as `_powers` finds it."""
     a = _i4(u & _i4(MAGNITUDE4))
     c = min(a, highest)
@@ -354,7 +354,7 @@ def _directed4(u, highest, power, passing, mode, random, above):  # type: ignore
 
 
 @njit(nogil=True)
-def _mode4(x, out, previous, top, grid, passing, mode, random, power):  # type: ignore[no-untyped-def]
+def _mode4(x, out, previous, top, grid, passing, mode, random, power):
     """Round at most CHUNK float32 bits; random: a number for each; previous: float32, read by hysteresis alone."""
     first = top + 127
     if _is_fast(grid, first) and first + grid[SMALLEST] >= 24:  # the steps themselves are normal numbers as well
@@ -379,7 +379,7 @@ def _mode4(x, out, previous, top, grid, passing, mode, random, power):  # type: 
 
 
 @njit(nogil=True)
-def _mode8(x, out, previous, top, grid, passing, mode, random, power):  # type: ignore[no-untyped-def]
+def _mode8(x, out, previous, top, grid, passing, mode, random, power):
     """The same for float64 bits."""
     for i in range(x.size):
         a = x[i] & _i8(MAGNITUDE8)
@@ -389,7 +389,7 @@ def _mode8(x, out, previous, top, grid, passing, mode, random, power):  # type: 
 
 
 @njit(nogil=True)
-def _largest4(x):  # type: ignore[no-untyped-def]
+def _largest4(x):
     """The largest finite magnitude's bits of a run of float32."""
     largest = _i4(0)
     for i in range(x.size):
@@ -400,7 +400,7 @@ def _largest4(x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _largest8(x):  # type: ignore[no-untyped-def]
+def _largest8(x):
     """The largest finite magnitude's bits of a run of float64."""
     largest = _i8(0)
     for i in range(x.size):
@@ -411,7 +411,7 @@ def _largest8(x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _index4(y, codes, top, grid, half, wrap):  # type: ignore[no-untyped-def]
+def _index4(y, codes, top, grid, half, wrap):
     """Codes of float32 bits y that are values of the format: magnitude index, plus `half` or taken from `wrap` where negative.
 
     Where steps are equal (the tail) the index is the number of steps; where precision is constant it grows with the bits themselves.
@@ -447,7 +447,7 @@ def _index4(y, codes, top, grid, half, wrap):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _index_slowly(y, codes, top, grid, half, wrap):  # type: ignore[no-untyped-def]
+def _index_slowly(y, codes, top, grid, half, wrap):
     for i in range(y.size):
         a = _i8(y[i] & _i4(MAGNITUDE4))
         index = _i8(0)
@@ -471,23 +471,23 @@ def _index_slowly(y, codes, top, grid, half, wrap):  # type: ignore[no-untyped-d
 # The loop for the width of the bits, chosen when compiled.
 
 
-def _round_run(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
+def _round_run(x, out, top, grid, passing):
     raise NotImplementedError("compiled code only")
 
 
 @overload(_round_run)
-def _choose_round(x, out, top, grid, passing):  # type: ignore[no-untyped-def]
+def _choose_round(x, out, top, grid, passing):
     if x.dtype == types.int32:
         return lambda x, out, top, grid, passing: _round4(x, out, top, grid, passing)
     return lambda x, out, top, grid, passing: _round8(x, out, top, grid, passing)
 
 
-def _mode_run(x, out, previous, top, grid, passing, mode, random, power):  # type: ignore[no-untyped-def]
+def _mode_run(x, out, previous, top, grid, passing, mode, random, power):
     raise NotImplementedError("compiled code only")
 
 
 @overload(_mode_run)
-def _choose_mode(x, out, previous, top, grid, passing, mode, random, power):  # type: ignore[no-untyped-def]
+def _choose_mode(x, out, previous, top, grid, passing, mode, random, power):
     if x.dtype == types.int32:
         return lambda x, out, previous, top, grid, passing, mode, random, power: _mode4(
             x, out, previous, top, grid, passing, mode, random, power
@@ -497,12 +497,12 @@ def _choose_mode(x, out, previous, top, grid, passing, mode, random, power):  # 
     )
 
 
-def _largest_of_run(x):  # type: ignore[no-untyped-def]
+def _largest_of_run(x):
     raise NotImplementedError("compiled code only")
 
 
 @overload(_largest_of_run)
-def _choose_largest(x):  # type: ignore[no-untyped-def]
+def _choose_largest(x):
     if x.dtype == types.int32:
         return lambda x: _largest4(x)
     return lambda x: _largest8(x)
@@ -514,14 +514,14 @@ ROWS, COLUMNS, TILE_ROWS, TILE_COLUMNS, DOWN, ACROSS, TILES, ARGUMENTS = range(8
 
 
 @njit(nogil=True, inline="always")
-def _share(w):  # type: ignore[no-untyped-def]
+def _share(w):
     """First and last tile of this thread."""
     number, count = _i8(thread_number()), _i8(thread_count())
     return w[TILES] * number // count, w[TILES] * (number + 1) // count
 
 
 @njit(nogil=True, inline="always")
-def _place(w, tile):  # type: ignore[no-untyped-def]
+def _place(w, tile):
     """Batch, tile row, tile column, first and last row, first column and width of a tile."""
     batch, rest = tile // (w[DOWN] * w[ACROSS]), tile % (w[DOWN] * w[ACROSS])
     down, across = rest // w[ACROSS], rest % w[ACROSS]
@@ -535,7 +535,7 @@ _ANY = 1 << 62  # the length given to arrays made from a bare address
 
 
 @njit(nogil=True)
-def _round_tiles(w, x, out, tops, grid):  # type: ignore[no-untyped-def]
+def _round_tiles(w, x, out, tops, grid):
     """Arguments: x and its batch and row stride, out and its strides, tops and their three strides, grid, passing."""
     first, last = _share(w)
     for tile in range(first, last):
@@ -547,7 +547,7 @@ def _round_tiles(w, x, out, tops, grid):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _mode_tiles(w, x, out, previous, tops, grid):  # type: ignore[no-untyped-def]
+def _mode_tiles(w, x, out, previous, tops, grid):
     """Arguments: as for _round_tiles, then mode, previous and its strides, seed, stream, and by how much an element's place in the logical
     order grows with batch, row and column."""
     first, last = _share(w)
@@ -584,7 +584,7 @@ def _mode_tiles(w, x, out, previous, tops, grid):  # type: ignore[no-untyped-def
 
 
 @njit(nogil=True)
-def _largest_of_tiles(w, x, out):  # type: ignore[no-untyped-def]
+def _largest_of_tiles(w, x, out):
     """Arguments: x and its batch and row stride, out (one number per tile, in order)."""
     first, last = _share(w)
     for tile in range(first, last):
@@ -597,21 +597,21 @@ def _largest_of_tiles(w, x, out):  # type: ignore[no-untyped-def]
 
 
 @cfunc(_task, cache=True)
-def _round_tiles4(pointer):  # type: ignore[no-untyped-def]
+def _round_tiles4(pointer):
     w = carray(pointer, (32,))
     tops, grid = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,))
     _round_tiles(w, carray(_pointer4(w[7]), (_ANY,)), carray(_pointer4(w[10]), (_ANY,)), tops, grid)
 
 
 @cfunc(_task, cache=True)
-def _round_tiles8(pointer):  # type: ignore[no-untyped-def]
+def _round_tiles8(pointer):
     w = carray(pointer, (32,))
     tops, grid = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,))
     _round_tiles(w, carray(_pointer8(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)), tops, grid)
 
 
 @cfunc(_task, cache=True)
-def _mode_tiles4(pointer):  # type: ignore[no-untyped-def]
+def _mode_tiles4(pointer):
     w = carray(pointer, (32,))
     tops, grid = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,))
     x, out, previous = carray(_pointer4(w[7]), (_ANY,)), carray(_pointer4(w[10]), (_ANY,)), carray(_pointer_float(w[20]), (_ANY,))
@@ -619,7 +619,7 @@ def _mode_tiles4(pointer):  # type: ignore[no-untyped-def]
 
 
 @cfunc(_task, cache=True)
-def _mode_tiles8(pointer):  # type: ignore[no-untyped-def]
+def _mode_tiles8(pointer):
     w = carray(pointer, (32,))
     tops, grid = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,))
     x, out, previous = carray(_pointer8(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)), carray(_pointer_double(w[20]), (_ANY,))
@@ -627,19 +627,19 @@ def _mode_tiles8(pointer):  # type: ignore[no-untyped-def]
 
 
 @cfunc(_task, cache=True)
-def _largest_tiles4(pointer):  # type: ignore[no-untyped-def]
+def _largest_tiles4(pointer):
     w = carray(pointer, (32,))
     _largest_of_tiles(w, carray(_pointer4(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)))
 
 
 @cfunc(_task, cache=True)
-def _largest_tiles8(pointer):  # type: ignore[no-untyped-def]
+def _largest_tiles8(pointer):
     w = carray(pointer, (32,))
     _largest_of_tiles(w, carray(_pointer8(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)))
 
 
 @njit(nogil=True)
-def _encode_tiles(w, x, codes, tops, grid, nan):  # type: ignore[no-untyped-def]
+def _encode_tiles(w, x, codes, tops, grid, nan):
     """Arguments: x and its strides, codes and their strides, tops and their strides, grid, half, wrap, where to note a NaN."""
     first, last = _share(w)
     y = np.empty(CHUNK, np.int32)
@@ -661,7 +661,7 @@ def _encode_tiles(w, x, codes, tops, grid, nan):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _decode_tiles(w, codes, out, tops, table, nan):  # type: ignore[no-untyped-def]
+def _decode_tiles(w, codes, out, tops, table, nan):
     """Arguments: codes and their strides, out and its strides, tops and their strides, table, where to note a code of no value."""
     first, last = _share(w)
     values, known = np.empty(table.size, np.float32), _i8(1 << 62)
@@ -695,35 +695,35 @@ def _decode_tiles(w, codes, out, tops, table, nan):  # type: ignore[no-untyped-d
 
 
 @cfunc(_task, cache=True)
-def _encode_bytes(pointer):  # type: ignore[no-untyped-def]
+def _encode_bytes(pointer):
     w = carray(pointer, (32,))
     tops, grid, nan = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,)), carray(_pointer8(w[20]), (1,))
     _encode_tiles(w, carray(_pointer4(w[7]), (_ANY,)), carray(_pointer_byte(w[10]), (_ANY,)), tops, grid, nan)
 
 
 @cfunc(_task, cache=True)
-def _encode_shorts(pointer):  # type: ignore[no-untyped-def]
+def _encode_shorts(pointer):
     w = carray(pointer, (32,))
     tops, grid, nan = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer8(w[17]), (_ANY,)), carray(_pointer8(w[20]), (1,))
     _encode_tiles(w, carray(_pointer4(w[7]), (_ANY,)), carray(_pointer_short(w[10]), (_ANY,)), tops, grid, nan)
 
 
 @cfunc(_task, cache=True)
-def _decode_bytes(pointer):  # type: ignore[no-untyped-def]
+def _decode_bytes(pointer):
     w = carray(pointer, (32,))
     tops, table, nan = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer_double(w[17]), (1 << 8,)), carray(_pointer8(w[18]), (1,))
     _decode_tiles(w, carray(_pointer_byte(w[7]), (_ANY,)), carray(_pointer_float(w[10]), (_ANY,)), tops, table, nan)
 
 
 @cfunc(_task, cache=True)
-def _decode_shorts(pointer):  # type: ignore[no-untyped-def]
+def _decode_shorts(pointer):
     w = carray(pointer, (32,))
     tops, table, nan = carray(_pointer8(w[13]), (_ANY,)), carray(_pointer_double(w[17]), (1 << 16,)), carray(_pointer8(w[18]), (1,))
     _decode_tiles(w, carray(_pointer_short(w[7]), (_ANY,)), carray(_pointer_float(w[10]), (_ANY,)), tops, table, nan)
 
 
 @njit(nogil=True, inline="always")
-def _top_of(largest, fraction_bits, bias, above, headroom, low, high):  # type: ignore[no-untyped-def]
+def _top_of(largest, fraction_bits, bias, above, headroom, low, high):
     """The top exponent for a largest magnitude with these bits; one more where its fraction is more than `above` steps of 2^-52."""
     if largest == 0:
         return min(max(_i8(0), low), high)
@@ -742,7 +742,7 @@ def _top_of(largest, fraction_bits, bias, above, headroom, low, high):  # type: 
 
 
 @njit(nogil=True)
-def _largest_of_line(x, largest, width):  # type: ignore[no-untyped-def]
+def _largest_of_line(x, largest, width):
     """The largest finite magnitude's bits of each `width` neighbours (the last may be short), where larger than before."""
     mask, infinity = (_i4(MAGNITUDE4), _i4(INFINITY4)) if x.itemsize == 4 else (_i8(MAGNITUDE8), _i8(INFINITY8))
     for k in range(-(-x.size // width)):
@@ -755,7 +755,7 @@ def _largest_of_line(x, largest, width):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _round_line4(x, out, tops, width, grid, passing):  # type: ignore[no-untyped-def]
+def _round_line4(x, out, tops, width, grid, passing):
     """Round each `width` neighbours of float32 bits with a scale of their own."""
     passing = _i4(passing)
     shift, delta1, delta2 = _i4(grid[TAIL_SHIFT] << 23), _i4(grid[DELTA1] << 23), _i4(grid[DELTA2] << 23)
@@ -778,26 +778,26 @@ def _round_line4(x, out, tops, width, grid, passing):  # type: ignore[no-untyped
 
 
 @njit(nogil=True)
-def _round_line8(x, out, tops, width, grid, passing):  # type: ignore[no-untyped-def]
+def _round_line8(x, out, tops, width, grid, passing):
     """The same for float64 bits."""
     for k in range(-(-x.size // width)):
         first, last = k * width, min((k + 1) * width, x.size)
         _round8(x[first:last], out[first:last], tops[k], grid, passing)
 
 
-def _round_line(x, out, tops, width, grid, passing):  # type: ignore[no-untyped-def]
+def _round_line(x, out, tops, width, grid, passing):
     raise NotImplementedError("compiled code only")
 
 
 @overload(_round_line)
-def _choose_line(x, out, tops, width, grid, passing):  # type: ignore[no-untyped-def]
+def _choose_line(x, out, tops, width, grid, passing):
     if x.dtype == types.int32:
         return lambda x, out, tops, width, grid, passing: _round_line4(x, out, tops, width, grid, passing)
     return lambda x, out, tops, width, grid, passing: _round_line8(x, out, tops, width, grid, passing)
 
 
 @njit(nogil=True)
-def _block_tiles(w, x, out, grid):  # type: ignore[no-untyped-def]
+def _block_tiles(w, x, out, grid):
     """Find the scale of each tile and round it while it is in the cache. The unit of work is a stretch of neighbouring tiles, so that memory is read in order.
 
     Arguments: x and its strides, out and its strides, tiles in a stretch, stretches, fraction bits, bias, above, headroom, lowest and highest top, grid, passing.
@@ -824,13 +824,13 @@ def _block_tiles(w, x, out, grid):  # type: ignore[no-untyped-def]
 
 
 @cfunc(_task, cache=True)
-def _block_tiles4(pointer):  # type: ignore[no-untyped-def]
+def _block_tiles4(pointer):
     w = carray(pointer, (32,))
     _block_tiles(w, carray(_pointer4(w[7]), (_ANY,)), carray(_pointer4(w[10]), (_ANY,)), carray(_pointer8(w[21]), (_ANY,)))
 
 
 @cfunc(_task, cache=True)
-def _block_tiles8(pointer):  # type: ignore[no-untyped-def]
+def _block_tiles8(pointer):
     w = carray(pointer, (32,))
     _block_tiles(w, carray(_pointer8(w[7]), (_ANY,)), carray(_pointer8(w[10]), (_ANY,)), carray(_pointer8(w[21]), (_ANY,)))
 
@@ -909,7 +909,7 @@ FEW_STEPS = 32
 
 
 @njit(nogil=True)
-def _look_up(x, out, steps, starts, values, copy_sign, passing):  # type: ignore[no-untyped-def]
+def _look_up(x, out, steps, starts, values, copy_sign, passing):
     """values[k] for each float32 bits of x, k the number of `steps` at or below it (of its magnitude where the sign is copied).
 
     starts: that number for the smallest float of each upper half of the bits, from which the search goes on.
@@ -940,7 +940,7 @@ def _look_up(x, out, steps, starts, values, copy_sign, passing):  # type: ignore
 
 
 @cfunc(_task, cache=True)
-def _look_up_task(pointer):  # type: ignore[no-untyped-def]
+def _look_up_task(pointer):
     w = carray(pointer, (32,))
     number, count = _i8(thread_number()), _i8(thread_count())
     first, last = w[0] * number // count, w[0] * (number + 1) // count
