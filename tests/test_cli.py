@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -212,7 +211,12 @@ def test_ctrl_c_keeps_what_was_measured(folder):
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TERM": "dumb"}
     )
-    time.sleep(9)
+    # The first tenth has been measured once a line says so.
+    seen = ""
+    while "measure 16/160" not in seen:
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

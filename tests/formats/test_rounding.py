@@ -53,7 +53,7 @@ def test_all_formats_at_hard_and_random_inputs(bits):
         low, high = format.top_range
         ordinary = int(rng.integers(-20, 21))
         # All formats at an ordinary scale; in turn also at the ends of the range, where values are subnormal or close to overflow.
-        for top in (ordinary, (low, high, low + 1 + number % 30)[number % 3]):
+        for top in (0, ordinary, (low, high, low + 1 + number % 30)[number % 3]):
             reference = Reference(format.profile, top)
             x = np.concatenate([hard_floats(reference, np.float32), random_floats(rng, 30, top)])
             check(format, top, x)
