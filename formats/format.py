@@ -22,8 +22,6 @@ from formats.profile import Profile
 from formats.rounding import Rounding
 from formats.scale import Granularity, Scale, ScalePolicy, group
 
-Top = int | NDArray[np.int64] | None
-
 
 @runtime_checkable
 class Format(Protocol):

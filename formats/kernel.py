@@ -510,7 +510,7 @@ def _choose_largest(x):
 
 # Every task works on an array seen as (batch, rows, columns) with neighbouring columns side by side in memory, cut
 # into tiles. Words: rows, columns, rows and columns of a tile, tiles down and across, all tiles, then as each task says.
-ROWS, COLUMNS, TILE_ROWS, TILE_COLUMNS, DOWN, ACROSS, TILES, ARGUMENTS = range(8)
+ROWS, COLUMNS, TILE_ROWS, TILE_COLUMNS, DOWN, ACROSS, TILES = range(7)
 
 
 @njit(nogil=True, inline="always")
