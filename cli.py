@@ -28,7 +28,7 @@ app.add_typer(bench, name="bench")
 INTERRUPTED = 130
 BAD_INPUT = 2
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="resnet18, package.module:function or file.py:function")]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="resnet18, resnet20, package.module:function or file.py:function")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace an existing output")]
 MinibatchesOption = Annotated[

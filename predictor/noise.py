@@ -1,21 +1,24 @@
 """Noise tables: what any tensor-scaled profile does to the tensors of one full-precision pass (predictor.md section 3).
 
 |Q(t) - t|^2 is a sum over binades of a number that depends only on the precision kept there, plus what saturates above and
-what is flushed below. One read of a tensor gives the table from which every profile's noise-to-signal ratio is a sum.
+what is flushed below. One read of a tensor gives the table from which every profile's noise-to-signal ratio (NSR) is a sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
+import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from formats import Format, Granularity, ProfileFormat
+from formats import Format, Granularity, ProfileFormat, ScalePolicy
 from predictor.dataflow import Point
 from predictor.gradient import Candidate, Gradients, formats_of
 
@@ -23,45 +26,54 @@ BINADES = 48
 """Binades below a tensor's largest magnitude that are told apart; all energy further down is in the last row."""
 PRECISIONS = 12
 """Precisions 0 (only the value above and zero) to 11 bits; a finer format makes no noise that matters here."""
+ELEMENTS_PER_THREAD = 1 << 16
+
+
+class Kind(StrEnum):
+    """Which tensor of a point: its activation in the forward pass or its error in the backward pass."""
+
+    A = "A"
+    E = "E"
 
 
 @njit(nogil=True, cache=True)
 def _fill(bits, top, noise, saturated, energy):  # type: ignore[no-untyped-def]
     """Add the elements with float32 bits `bits` to the tables of a tensor whose top exponent is `top`, unscaled by binade."""
-    binades, precisions = noise.shape
+    binades = noise.shape[0]
     for i in range(bits.size):
-        a = np.int64(bits[i] & 0x7FFFFFFF)
+        a = bits[i] & np.int32(0x7FFFFFFF)
         field = a >> 23
         if a == 0 or field == 255:
             continue
-        significand = a & 0x7FFFFF
+        # In units of the last of the 24 bits; `field` puts all of a binade on one unit.
+        significand = a & np.int32(0x7FFFFF)
         if field == 0:
-            field = np.int64(1)
+            field = np.int32(1)
             while significand < 0x800000:  # subnormal numbers, brought to 24 bits
-                significand <<= 1
+                significand = np.int32(significand << 1)
                 field -= 1
         else:
-            significand |= 0x800000
-        # In units of the last of the 24 bits; `field` puts all of a binade on one unit.
+            significand |= np.int32(0x800000)
         binade = top - (field - 127)
         value = np.float64(significand)
         if binade >= binades:
             energy[binades] += value * value * 4.0 ** (binades - binade)
             continue
         energy[binade] += value * value
-        # Precision 0: one binade below the smallest value all goes to that value, but for the tie, which goes to zero.
-        error = value if significand == 0x800000 else np.float64(0x1000000 - significand)
-        noise[binade, 0] += error * error
-        for p in range(1, precisions):
-            drop = 24 - p
-            multiple, rest, half = significand >> drop, significand & ((1 << drop) - 1), np.int64(1) << (drop - 1)
-            up = rest > half or (rest == half and multiple & 1)
-            error = np.float64((1 << drop) - rest if up else rest)
-            noise[binade, p] += error * error
-            if binade == 0:
-                if up and multiple + 1 == 1 << p:
-                    error = np.float64(rest)
-                saturated[p] += error * error
+        row = noise[binade]
+        # The distance to the nearest multiple of 2^(24-p); which one a tie takes does not matter for it. At precision 0 that
+        # is the value one binade up or zero. A constant length lets the compiler do it in vectors.
+        for p in range(12):
+            half = np.int32(1 << (23 - p))
+            error = np.float64(np.int32(((significand + half) & (2 * half - 1)) - half))
+            row[p] += error * error
+        if binade == 0:
+            for p in range(1, 12):
+                half = np.int32(1 << (23 - p))
+                rest = significand & (2 * half - 1)
+                if significand + half < 0x1000000:
+                    rest = np.int32(((significand + half) & (2 * half - 1)) - half)
+                saturated[p] += np.float64(rest) * np.float64(rest)
 
 
 @dataclass(frozen=True)
@@ -80,39 +92,78 @@ class NoiseTable:
 
     def nsr(self, format: ProfileFormat) -> float:
         """|Q(t) - t|^2 / |t|^2 of a tensor-scaled format; 0 for an empty or zero tensor."""
-        total = self.energy.sum()
-        if not total:
-            return 0.0
-        low, high = format.top_range
-        shift = min(max(self.top + format.scale.headroom, low), high) - self.top
-        # Binade d of the format is binade d - shift of the tensor.
-        kept = format.profile[shift : shift + BINADES]
-        rows = np.arange(len(kept))
-        precisions = np.array(kept, np.int64)
-        fine = precisions < PRECISIONS
-        found = self.noise[rows[fine], precisions[fine]].sum()
-        if kept and not shift and fine[0]:
-            found += self.saturated[precisions[0]] - self.noise[0, precisions[0]]
-        below = format.binades - shift
-        if 0 <= below < BINADES:
-            found += self.noise[below, 0]
-        return float((found + self.energy[max(below + 1, 0) :].sum()) / total)
+        return float(NoiseTables.of([self]).nsr(format)[0])
 
 
-def noise_table(x: Tensor) -> NoiseTable:
-    """The table of one float32 tensor under the current tensor scale without headroom."""
-    flat: NDArray[Any] = x.detach().float().contiguous().reshape(-1).numpy()
-    noise, saturated, energy = np.zeros((BINADES, PRECISIONS)), np.zeros(PRECISIONS), np.zeros(BINADES + 1)
+def noise_table(x: Tensor | NDArray[Any]) -> NoiseTable:
+    """The table of one tensor or array, read as float32, under the current tensor scale without headroom."""
+    tensor = torch.from_numpy(x) if isinstance(x, np.ndarray) else x.detach()
+    flat: NDArray[Any] = tensor.float().contiguous().reshape(-1).numpy()
     finite = np.abs(flat[np.isfinite(flat)]).max(initial=0.0)
     top = int(np.frexp(np.float64(finite))[1]) - 1 if finite else 0
-    if finite:
-        _fill(flat.view(np.int32), top, noise, saturated, energy)
+    parts = np.array_split(flat.view(np.int32), max(1, min(torch.get_num_threads(), flat.size // ELEMENTS_PER_THREAD)))
+
+    def fill(part: NDArray[np.int32]) -> tuple[NDArray[np.float64], ...]:
+        tables = np.zeros((BINADES, PRECISIONS)), np.zeros(PRECISIONS), np.zeros(BINADES + 1)
+        if finite:
+            _fill(part, top, *tables)
+        return tables
+
+    if len(parts) == 1:
+        filled = [fill(parts[0])]
+    else:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            filled = list(pool.map(fill, parts))
+    noise, saturated, energy = (np.sum([tables[i] for tables in filled], axis=0) for i in range(3))
     # From units of the last bit to 2^top, so that squares of tiny gradients do not underflow.
     scale = np.ldexp(1.0, -2 * (np.arange(BINADES + 1) + 23))
-    noise *= scale[:-1, None]
-    saturated *= scale[0]
-    energy *= scale
-    return NoiseTable(top, noise, saturated, energy)
+    return NoiseTable(top, noise * scale[:-1, None], saturated * scale[0], energy * scale)
+
+
+@dataclass(frozen=True)
+class NoiseTables:
+    """The tables of several tensors: top (n,), noise (n, binades, precisions), saturated (n, precisions), energy (n, binades + 1).
+
+    As in `NoiseTable`, but relative to each tensor's energy; all zero for a zero tensor.
+    """
+
+    top: NDArray[np.int64]
+    noise: NDArray[np.float64]
+    saturated: NDArray[np.float64]
+    energy: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, tables: Sequence[NoiseTable]) -> NoiseTables:
+        """Stack tables of single tensors."""
+        total = np.array([table.energy.sum() or 1.0 for table in tables])
+        return cls(
+            np.array([table.top for table in tables], np.int64),
+            np.array([table.noise for table in tables]).reshape(-1, BINADES, PRECISIONS) / total[:, None, None],
+            np.array([table.saturated for table in tables]).reshape(-1, PRECISIONS) / total[:, None],
+            np.array([table.energy for table in tables]).reshape(-1, BINADES + 1) / total[:, None],
+        )
+
+    def nsr(self, format: ProfileFormat) -> NDArray[np.float64]:
+        """|Q(t) - t|^2 / |t|^2 of a tensor-scaled format on each tensor: (n,)."""
+        low, high = format.top_range
+        shifts = np.clip(self.top + format.scale.headroom, low, high) - self.top
+        found = np.empty(len(shifts))
+        for shift in np.unique(shifts):
+            rows = shifts == shift
+            found[rows] = self._nsr(rows, format, int(shift))
+        return found
+
+    def _nsr(self, rows: NDArray[np.bool_], format: ProfileFormat, shift: int) -> NDArray[np.float64]:
+        """The same for those tensors whose scale is `shift` binades above their top."""
+        # Binade d of the format is binade d - shift of the tensor.
+        kept = np.array(format.profile[shift : shift + BINADES], np.int64)
+        found = self.noise[rows][:, np.arange(len(kept)), kept].sum(1)
+        if not shift:
+            found += self.saturated[rows, kept[0]] - self.noise[rows, 0, kept[0]]
+        below = format.binades - shift
+        if 0 <= below < BINADES:
+            found += self.noise[rows, below, 0]
+        return np.asarray(found + self.energy[rows, max(below + 1, 0) :].sum(1))
 
 
 def direct_nsr(format: Format, x: Tensor) -> float:
@@ -122,36 +173,76 @@ def direct_nsr(format: Format, x: Tensor) -> float:
     return (format.round(x.detach()).double() - wide).square().sum().item() / energy if energy else 0.0
 
 
-def _has_table(format: Format) -> bool:
-    return isinstance(format, ProfileFormat) and format.granularity is Granularity.TENSOR and max(format.profile) < PRECISIONS
+def has_table(format: Format) -> bool:
+    """Whether noise tables give a format's NSR: profiles with one scale for a tensor, found by the floor rule."""
+    return (
+        isinstance(format, ProfileFormat)
+        and format.granularity is Granularity.TENSOR
+        and format.scale.policy is ScalePolicy.FLOOR
+        and format.scale.exponent_field is None
+        and format.largest is None
+        and max(format.profile) < PRECISIONS
+    )
 
 
-def screen(gradients: Gradients, candidates: Sequence[Candidate]) -> NDArray[np.float64]:
-    """Noise-to-signal ratios of every candidate, summed over the points of one full-precision pass.
+@dataclass(frozen=True)
+class Noise:
+    """What a full-precision pass says about formats: tables of every tensor, and the NSR of those formats that have no tables.
 
-    Returns (candidates, 2) float64: the sum over activations, and over errors. Tensors that are rounded in two terms are left
-    out (their noise is the square of a small number), and so are points that are kept exact.
+    points, kinds: which tensor a row belongs to, in the order in which they were seen; tensors rounded in two terms (their noise is
+    the square of a small number) and points that are kept exact are left out. direct: by digest, (rows,).
     """
-    activations = [formats_of(entry)[0] for entry in candidates]
-    errors = [formats_of(entry)[1] for entry in candidates]
-    sums = np.zeros((len(candidates), 2))
 
-    def add(column: int, formats: list[Format], x: Tensor) -> None:
-        table = noise_table(x)
-        for row, format in enumerate(formats):
-            if _has_table(format):
-                assert isinstance(format, ProfileFormat)
-                sums[row, column] += table.nsr(format)
-            else:
-                sums[row, column] += direct_nsr(format, x)
+    points: tuple[Point, ...]
+    kinds: tuple[Kind, ...]
+    tables: NoiseTables
+    direct: dict[str, NDArray[np.float64]]
+
+    def rows(self, kind: Kind) -> NDArray[np.int64]:
+        """The rows of activations or of errors."""
+        return np.flatnonzero([entry is kind for entry in self.kinds])
+
+    def nsr(self, format: Format) -> NDArray[np.float64]:
+        """|Q(t) - t|^2 / |t|^2 on every tensor: (rows,). KeyError for a format that needs rounding and was not asked for."""
+        if has_table(format):
+            assert isinstance(format, ProfileFormat)
+            return self.tables.nsr(format)
+        return self.direct[format.digest]
+
+    def ratios(self, candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+        """The NSR of each candidate's own format on every tensor, activations and errors: (candidates, rows)."""
+        errors = self.rows(Kind.E)
+        found = np.empty((len(candidates), len(self.kinds)))
+        for row, entry in zip(found, candidates, strict=True):
+            for_activation, for_error = formats_of(entry)
+            row[:] = self.nsr(for_activation)
+            if for_error is not for_activation:
+                row[errors] = self.nsr(for_error)[errors]
+        return found
+
+
+def observe(gradients: Gradients, candidates: Iterable[Candidate] = ()) -> Noise:
+    """Record the noise of every tensor of one full-precision pass; candidates without tables are rounded there and then."""
+    direct = {f.digest: f for entry in candidates for f in formats_of(entry) if not has_table(f)}
+    points: list[Point] = []
+    kinds: list[Kind] = []
+    tables: list[NoiseTable] = []
+    ratios: list[list[float]] = []
+
+    def add(x: Tensor, point: Point, kind: Kind) -> None:
+        points.append(point)
+        kinds.append(kind)
+        tables.append(noise_table(x))
+        ratios.append([direct_nsr(format, x) for format in direct.values()])
 
     def activation(x: Tensor, point: Point) -> None:
         if not point.exact and not (gradients.two_terms and point.two_terms):
-            add(0, activations, x)
+            add(x, point, Kind.A)
 
     def error(e: Tensor, point: Point) -> None:
         if not point.exact and not (gradients.two_terms and point.last):
-            add(1, errors, e)
+            add(e, point, Kind.E)
 
     gradients.observe(activation, error)
-    return sums
+    by_format = np.array(ratios).reshape(len(points), len(direct)).T
+    return Noise(tuple(points), tuple(kinds), NoiseTables.of(tables), dict(zip(direct, by_format, strict=True)))

@@ -17,7 +17,7 @@ from formats import Family
 from formats.custom import ENDINGS
 from predictor.gradient import Candidate, Effect, Gradients, candidate, formats_of
 from predictor.measure import DEFAULT_EFFECTS, check_effects, check_minibatches, measurements
-from predictor.noise import screen
+from predictor.noise import Kind, observe
 from search.ranking import Angles, Ranking, tabulate
 from workloads.digest import digest, weights_digest
 from workloads.workload import Workload
@@ -198,7 +198,10 @@ def rank(
         # Named formats are screened too: they are measured as well, and tie the screen's scale to angles.
         with_table = [i for i, entry in enumerate(chosen) if i in set(screened) or _named(entry)]
         with Gradients(workload, batches[0], exact=exact, two_terms=two_terms) as gradients:
-            sums[with_table] = screen(gradients, [chosen[index] for index in with_table])
+            entries = [chosen[index] for index in with_table]
+            noise = observe(gradients, entries)
+            ratios = noise.ratios(entries)
+            sums[with_table] = np.stack([ratios[:, noise.rows(kind)].sum(1) for kind in (Kind.A, Kind.E)], axis=1)
         progress(Progress(Stage.SCREEN, 1, 1))
         measured = _select(chosen, _scores(sums, order))
     else:

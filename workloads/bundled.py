@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workloads import fashion_mnist
-from workloads.resnet import resnet18
+from workloads.resnet import resnet18, resnet20
 from workloads.workload import Workload
 
 FOLDER = Path(__file__).parent / "bundled"
@@ -66,4 +66,5 @@ def _fashion_mnist_classifier(name: str, network: Callable[[], nn.Module]) -> Wo
 
 BUNDLED: dict[str, Callable[[], Workload]] = {
     "resnet18": partial(_fashion_mnist_classifier, "resnet18", resnet18),
+    "resnet20": partial(_fashion_mnist_classifier, "resnet20", resnet20),
 }

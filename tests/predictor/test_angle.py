@@ -11,9 +11,7 @@ from torch import nn
 import formats
 from predictor import Pair, measure
 from predictor.angle import degrees, layer_sums
-from predictor.gradient import Gradients
 from predictor.measure import interval
-from predictor.noise import direct_nsr, noise_table, screen
 from workloads import Workload
 
 
@@ -154,32 +152,3 @@ def test_damaged_workloads_are_refused():
     for loss, message in cases:
         with pytest.raises(ValueError, match=message):
             measure(Workload("bad", model, [x], loss), ["FP134"], minibatches=1)
-
-
-def test_noise_tables_give_every_profile_its_noise():
-    torch.manual_seed(0)
-    wide = torch.randn(20_000) * torch.exp2(torch.randint(-40, 3, (20_000,)).float())
-    wide[:3] = torch.tensor([0.0, -0.0, 1e-42])
-    for x in (wide, torch.randn(5000) * 1e-30, torch.randn(300, 7).relu(), torch.randn(4000) * 1e-41):
-        table = noise_table(x)
-        for format in (*formats.catalogue(), formats.get("FP134/headroom1"), formats.get("INT8/headroom3")):
-            if format.granularity == "tensor":
-                assert table.nsr(format) == pytest.approx(direct_nsr(format, x), rel=1e-6), format.name
-    assert noise_table(torch.zeros(4)).nsr(formats.get("FP134")) == 0
-
-
-def test_the_screen_sums_over_points():
-    workload = small_workload(1)
-    candidates = [formats.get("FP134"), formats.get("BM43"), Pair(formats.get("INT8"), formats.get("FP152"))]
-    with Gradients(workload, workload.batches[0]) as gradients:
-        sums = screen(gradients, candidates)
-    model, (x, labels) = workload.model, workload.batches[0]
-    conv = model[0](x)
-    conv.retain_grad()
-    out = model[1:](conv)
-    F.cross_entropy(out, labels).backward()
-    for row, (a, e) in enumerate((("FP134",) * 2, ("BM43",) * 2, ("INT8", "FP152"))):
-        activation = sum(direct_nsr(formats.get(a), t) for t in (conv, out))
-        assert sums[row, 0] == pytest.approx(activation, rel=1e-5)
-        # The input needs no gradient and the last error is rounded in two terms.
-        assert sums[row, 1] == pytest.approx(direct_nsr(formats.get(e), conv.grad), rel=1e-5)
