@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from formats import Format, Granularity, ProfileFormat, ScalePolicy
+from predictor.angle import layer_sums
 from predictor.dataflow import Point
 from predictor.gradient import Candidate, Gradients, formats_of
 
@@ -167,10 +168,11 @@ class NoiseTables:
 
 
 def direct_nsr(format: Format, x: Tensor) -> float:
-    """|Q(x) - x|^2 / |x|^2 by rounding x; 0 for a zero tensor."""
-    wide = x.detach().double()
-    energy = wide.square().sum().item()
-    return (format.round(x.detach()).double() - wide).square().sum().item() / energy if energy else 0.0
+    """|Q(x) - x|^2 / |x|^2 over the finite elements, by rounding x; 0 for a zero tensor."""
+    _, noise, energy = layer_sums([format.round(x.detach())], [x])[0]
+    if not np.isfinite(energy):  # attention masks
+        return direct_nsr(format, torch.where(x.isfinite(), x, 0.0))
+    return float(noise / energy) if energy else 0.0
 
 
 def has_table(format: Format) -> bool:

@@ -51,6 +51,14 @@ def test_other_scale_rules_have_no_table(name):
     assert not has_table(formats.get(name))
 
 
+def test_infinities_are_left_out():
+    x = torch.randn(1000)
+    masked = torch.cat([x, torch.tensor([float("-inf")])])
+    for name in ("FP134", "BM43"):
+        assert direct_nsr(formats.get(name), masked) == pytest.approx(direct_nsr(formats.get(name), x), rel=1e-2)
+    assert noise_table(masked).nsr(formats.get("FP134")) == noise_table(x).nsr(formats.get("FP134"))
+
+
 def test_a_pass_records_what_rounding_would_do():
     workload = small_workload(1)
     candidates = [formats.get("FP134"), formats.get("BM43"), Pair(formats.get("INT8"), formats.get("FP152"))]
