@@ -15,7 +15,9 @@ import numpy as np
 from numba import carray, cfunc, njit, types
 
 import formats
-from formats import kernel, threads
+from formats import threads
+from formats.kernel.bits import pointer8
+from formats.kernel.nearest import round4
 from formats.threads import thread_count, thread_number
 from tests.formats.reference import UNIT, Reference
 
@@ -35,10 +37,10 @@ def _scan(first, last, top, grid):
         count = min(CHUNK, last - start) + before
         for i in range(count):
             x[i] = np.int32(start - before + i)
-        kernel._round4(x[:count], out[:count], top, grid, INFINITY)
+        round4(x[:count], out[:count], top, grid, INFINITY)
         for i in range(count):
             x[i] |= np.int32(-(1 << 31))
-        kernel._round4(x[:count], mirrored[:count], top, grid, INFINITY)
+        round4(x[:count], mirrored[:count], top, grid, INFINITY)
         for i in range(count):
             unlike += np.int32(out[i] | np.int32(-(1 << 31))) != mirrored[i]
         if start + count <= INFINITY:
@@ -56,7 +58,7 @@ def _scan(first, last, top, grid):
 def _scan_task(pointer):
     w = carray(pointer, (8,))
     number, count = np.int64(thread_number()), np.int64(thread_count())
-    results, grid = carray(kernel._pointer8(w[3]), (1 << 20,)), carray(kernel._pointer8(w[2]), (1 << 20,))
+    results, grid = carray(pointer8(w[3]), (1 << 20,)), carray(pointer8(w[2]), (1 << 20,))
     whole = w[0] // CHUNK
     first, last = whole * number // count * CHUNK, whole * (number + 1) // count * CHUNK
     falls, unlike, lost = _scan(first, last if number + 1 < count else w[0], w[1], grid)

@@ -1,0 +1,30 @@
+"""The loops that round: float32 and float64 of any bits, one loop for every profile.
+
+The definition that they follow is in formats.md, section 3; tests/formats/reference.py holds a slow one that shares
+nothing with these. `nearest` says how the fast ones work. The functions here take numpy arrays and run compiled tasks
+on several threads; nothing is compiled before it is first called.
+"""
+
+from formats.kernel.blocks import round_blocks
+from formats.kernel.codebook import look_up
+from formats.kernel.codes import decode_tiles, encode_tiles
+from formats.kernel.grid import describe
+from formats.kernel.largest import largest_flat, largest_of_tiles
+from formats.kernel.modes import Mode, round_tiles_in_mode
+from formats.kernel.task import FLAT_TILE
+from formats.kernel.tiles import round_flat, round_tiles
+
+__all__ = [
+    "FLAT_TILE",
+    "Mode",
+    "decode_tiles",
+    "describe",
+    "encode_tiles",
+    "largest_flat",
+    "largest_of_tiles",
+    "look_up",
+    "round_blocks",
+    "round_flat",
+    "round_tiles",
+    "round_tiles_in_mode",
+]

@@ -1,0 +1,242 @@
+"""Rounding in the modes other than to nearest: directed, stochastic and hysteresis."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from formats import threads
+from formats.arrays import address_of
+from formats.kernel.bits import (
+    INFINITY4,
+    INFINITY8,
+    MAGNITUDE4,
+    MAGNITUDE8,
+    SIGN4,
+    SIGN8,
+    as_bits,
+    as_double,
+    as_float,
+    i4,
+    i8,
+    pointer4,
+    pointer8,
+    pointer_double,
+    pointer_float,
+)
+from formats.kernel.exact import DOWN, HYSTERESIS, MODES, NEAREST_AWAY, STOCHASTIC, UP, exact
+from formats.kernel.grid import BINADES, CHANGES_LOOP, LOOP, SMALLEST, WORDS, WORDS_BINADES, change_bits, highest_bits, is_fast
+from formats.kernel.task import ANY, CHUNK, Task, layout, place, share, strides
+from formats.philox import fill, one
+from formats.rounding import Rounding
+
+
+@njit(nogil=True)
+def _powers(x, power, highest, grid, first):
+    """The bits of 2^23 times the local step of each element of float32 bits x."""
+    if grid[LOOP] == CHANGES_LOOP:
+        tail, shift, change1, delta1, change2, delta2 = change_bits(grid, first)
+        for i in range(x.size):
+            c = min(i4(x[i] & i4(MAGNITUDE4)), highest)
+            bits = i4(max(i4(c & i4(INFINITY4)), tail) + shift)
+            bits = i4(bits + (delta1 if c >= change1 else i4(0)))
+            power[i] = i4(bits + (delta2 if c >= change2 else i4(0)))
+        return
+    bottom = first - grid[BINADES]
+    for i in range(x.size):
+        c = min(i4(x[i] & i4(MAGNITUDE4)), highest)
+        field = max(i8(c >> i4(23)), bottom)
+        j = min(field - bottom, WORDS_BINADES - 1)
+        power[i] = i4((field + 24 - (grid[WORDS + j // 8] >> (4 * (j % 8)) & 15)) << 23)
+
+
+@njit(nogil=True, inline="always")
+def _directed4(u, highest, power, passing, mode, random, above):
+    """Float32 bits u rounded in a mode other than nearest; `power` as `_powers` finds it."""
+    a = i4(u & i4(MAGNITUDE4))
+    c = min(a, highest)
+    negative = u < i4(0)
+    field = i4(c >> i4(23))
+    significand = i4(i4(c & i4(0x7FFFFF)) | (i4(0x800000) if field > i4(0) else i4(0)))
+    drop = i4(i4(power >> i4(23)) - max(field, i4(1)))
+    kept = min(drop, i4(31))
+    multiple = i4(significand >> kept)
+    rest = i4(significand - i4(multiple << kept))
+    if mode == STOCHASTIC:
+        wide = np.uint32(rest)
+        chance = np.uint32(wide << np.uint32(max(i4(32) - drop, i4(0)) & i4(31)))
+        if drop > i4(32):
+            chance = np.uint32(wide >> np.uint32(min(i4(drop - i4(32)), i4(31))))
+        up = random < chance
+    elif mode == NEAREST_AWAY:
+        up = drop <= i4(24) and i4(rest << i4(1)) >= i4(i4(1) << kept)
+    elif mode == UP:
+        up = rest > i4(0) and not negative
+    elif mode == DOWN:
+        up = rest > i4(0) and negative
+    elif mode == HYSTERESIS:
+        up = rest > i4(0) and above != negative
+    else:
+        up = False
+    step = as_float(i4(power - i4(23 << 23)))
+    y = as_bits(np.float32(np.float32(i4(multiple + i4(up))) * step))
+    y = a if a > passing else y
+    return i4(y | i4(u & i4(SIGN4)))
+
+
+@njit(nogil=True)
+def _mode4(x, out, previous, top, grid, passing, mode, random, power):
+    """Round at most CHUNK float32 bits; random: a number for each; previous: float32, read by hysteresis alone."""
+    first = top + 127
+    if is_fast(grid, first) and first + grid[SMALLEST] >= 24:  # the steps themselves are normal numbers as well
+        highest = highest_bits(grid, first)
+        _powers(x, power, highest, grid, first)
+        if mode == HYSTERESIS:
+            for i in range(x.size):
+                above = previous[i] > as_float(x[i])
+                out[i] = _directed4(x[i], highest, power[i], i4(passing), HYSTERESIS, np.uint32(0), above)
+        elif mode == STOCHASTIC:
+            for i in range(x.size):
+                out[i] = _directed4(x[i], highest, power[i], i4(passing), STOCHASTIC, random[i], False)
+        else:
+            for i in range(x.size):
+                out[i] = _directed4(x[i], highest, power[i], i4(passing), mode, np.uint32(0), False)
+        return
+    for i in range(x.size):
+        a = i8(x[i] & i4(MAGNITUDE4))
+        above = mode == HYSTERESIS and previous[i] > as_float(x[i])
+        y = a if a > passing else exact(a, top, grid, 23, 127, mode, x[i] < 0, i8(random[i]), above)
+        out[i] = i4(y) | (x[i] & i4(SIGN4))
+
+
+@njit(nogil=True)
+def _mode8(x, out, previous, top, grid, passing, mode, random, power):
+    """The same for float64 bits."""
+    for i in range(x.size):
+        a = x[i] & i8(MAGNITUDE8)
+        above = mode == HYSTERESIS and previous[i] > as_double(x[i])
+        y = a if a > passing else exact(a, top, grid, 52, 1023, mode, x[i] < 0, i8(random[i]), above)
+        out[i] = y | (x[i] & i8(SIGN8))
+
+
+# The loop for the width of the bits, chosen when compiled.
+
+
+def _mode_run(x, out, previous, top, grid, passing, mode, random, power):
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_mode_run)
+def _choose_mode(x, out, previous, top, grid, passing, mode, random, power):
+    if x.dtype == types.int32:
+        return lambda x, out, previous, top, grid, passing, mode, random, power: _mode4(
+            x, out, previous, top, grid, passing, mode, random, power
+        )
+    return lambda x, out, previous, top, grid, passing, mode, random, power: _mode8(
+        x, out, previous, top, grid, passing, mode, random, power
+    )
+
+
+@njit(nogil=True)
+def _mode_tiles(w, x, out, previous, tops, grid):
+    """Arguments: as for _round_tiles, then mode, previous and its strides, seed, stream, and by how much an element's place in the logical
+    order grows with batch, row and column."""
+    first, last = share(w)
+    power, random = np.empty(CHUNK, np.int32), np.zeros(CHUNK + 4, np.uint32)
+    mode, seed, stream = w[19], w[23], w[24]
+    for tile in range(first, last):
+        batch, down, across, row, end, left, width = place(w, tile)
+        top = tops[batch * w[14] + down * w[15] + across * w[16]]
+        for r in range(row, end):
+            for column in range(left, left + width, CHUNK):
+                count = min(CHUNK, left + width - column)
+                skip = 0
+                if mode == STOCHASTIC:
+                    element = batch * w[25] + r * w[26] + column * w[27]
+                    if w[27] == 1:
+                        skip = element % 4
+                        fill(random[: (count + skip + 3) // 4 * 4], element // 4, seed, stream)
+                    else:
+                        for i in range(count):
+                            random[i] = one(element + i * w[27], seed, stream)
+                at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
+                before = batch * w[21] + r * w[22] + column
+                _mode_run(
+                    x[at : at + count],
+                    out[to : to + count],
+                    previous[before : before + count],
+                    top,
+                    grid,
+                    w[18],
+                    mode,
+                    random[skip : skip + count],
+                    power,
+                )
+
+
+@Task
+def _mode_tiles4(pointer):
+    w = carray(pointer, (32,))
+    tops, grid = carray(pointer8(w[13]), (ANY,)), carray(pointer8(w[17]), (ANY,))
+    x, out, previous = carray(pointer4(w[7]), (ANY,)), carray(pointer4(w[10]), (ANY,)), carray(pointer_float(w[20]), (ANY,))
+    _mode_tiles(w, x, out, previous, tops, grid)
+
+
+@Task
+def _mode_tiles8(pointer):
+    w = carray(pointer, (32,))
+    tops, grid = carray(pointer8(w[13]), (ANY,)), carray(pointer8(w[17]), (ANY,))
+    x, out, previous = carray(pointer8(w[7]), (ANY,)), carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[20]), (ANY,))
+    _mode_tiles(w, x, out, previous, tops, grid)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A rounding mode with what it needs.
+
+    previous: for hysteresis, of x's shape and dtype, unit stride along columns. seed, stream: for stochastic rounding, 64 bits each.
+    logical: by how much an element's place in the logical order grows with batch, row and column.
+    """
+
+    rounding: Rounding
+    previous: NDArray[Any] | None = None
+    seed: int = 0
+    stream: int = 0
+    logical: tuple[int, int, int] = (0, 0, 1)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+def round_tiles_in_mode(
+    x: NDArray[Any],
+    out: NDArray[Any],
+    tile: tuple[int, int],
+    tops: NDArray[np.int64],
+    grid: NDArray[np.int64],
+    keep_infinities: bool,
+    mode: Mode,
+) -> None:
+    """`round_tiles` in any mode."""
+    if not x.size:
+        return
+    wide = x.dtype == np.float64
+    passing = (INFINITY8 if wide else INFINITY4) - int(keep_infinities)
+    previous = x if mode.previous is None else mode.previous
+    threads.run(
+        _mode_tiles8 if wide else _mode_tiles4,
+        [
+            *layout(x, tile, tops.shape),
+            *(address_of(x), *strides(x)[:2]),
+            *(address_of(out), *strides(out)[:2]),
+            *(address_of(tops), *strides(tops)),
+            *(address_of(grid), passing),
+            *(MODES[mode.rounding], address_of(previous), *strides(previous)[:2]),
+            *(_signed(mode.seed), _signed(mode.stream), *mode.logical),
+        ],
+        x.size,
+    )
