@@ -11,6 +11,7 @@ from formats.arrays import address_of
 from formats.kernel.bits import (
     INFINITY4,
     MAGNITUDE4,
+    as_bits,
     as_float,
     i4,
     i8,
@@ -21,45 +22,94 @@ from formats.kernel.bits import (
     pointer_float,
     pointer_short,
 )
-from formats.kernel.grid import BINADES, CHANGE1, CHANGE2, CHANGES_LOOP, LOOP, PROFILE, TAIL, is_fast
+from formats.kernel.grid import BINADES, CHANGE1, CHANGE2, CHANGES_LOOP, LOOP, PROFILE, TAIL, TAIL_SHIFT, change_bits, highest_bits, is_fast
 from formats.kernel.nearest import round4
 from formats.kernel.task import ANY, CHUNK, Task, layout, place, share, strides
 
 
-@njit(nogil=True)
-def _index4(y, codes, top, grid, half, wrap):
-    """Codes of float32 bits y that are values of the format: magnitude index, plus `half` or taken from `wrap` where negative.
+@njit(nogil=True, inline="always")
+def _signed(index, u, half, wrap):
+    """The code of a magnitude index with the sign of u: plus `half`, or taken from `wrap` where that is not 0; zero has no sign."""
+    negative = u < i4(0) and index > i4(0)
+    if wrap:
+        return i4(wrap - index) if negative else index
+    return i4(index + half) if negative else index
 
-    Where steps are equal (the tail) the index is the number of steps; where precision is constant it grows with the bits themselves.
+
+@njit(nogil=True)
+def _run_codes(x, codes, highest, steps, bounds, half, wrap):
+    """Codes of float32 bits x in the loop of changes; returns the largest magnitude's bits, by which a NaN shows.
+
+    As in `nearest`, 2^23 steps are added to the magnitude: that number's bits then begin with those of the power added and end with the magnitude
+    as a multiple of the step. What lies below the binade counts a constant for each precision, and as much for each binade above.
     """
+    tail, bound1, bound2 = bounds
+    (shift0, shift1, shift2), (drop0, drop1, drop2), (below0, below1, below2) = steps
+    # Shifts that are seen to be below 32 keep to 32 bits.
+    drop0, drop1, drop2 = i4(drop0 & i4(31)), i4(drop1 & i4(31)), i4(drop2 & i4(31))
+    largest = i4(0)
+    for i in range(x.size):
+        u = x[i]
+        a = i4(u & i4(MAGNITUDE4))
+        largest = max(largest, a)
+        c = min(a, highest)
+        binade = max(i4(c & i4(INFINITY4)), tail)
+        shift = shift1 if c >= bound1 else shift0
+        drop = drop1 if c >= bound1 else drop0
+        below = below1 if c >= bound1 else below0
+        shift = shift2 if c >= bound2 else shift
+        drop = drop2 if c >= bound2 else drop
+        below = below2 if c >= bound2 else below
+        power = i4(binade + shift)
+        multiple = i4(as_bits(np.float32(as_float(c) + as_float(power))) - power)
+        index = i4(i4(multiple + i4(binade >> drop)) + below)
+        codes[i] = _signed(index, u, half, wrap)
+    return largest
+
+
+@njit(nogil=True, inline="always")
+def _steps_below(grid, first, d):
+    """For the run of binades of equal precision that begins at binade d: by how much to shift an exponent's bits right and what to add, to count the
+    values below the binade's first less its multiple of the step."""
+    p = grid[PROFILE + d]
+    start = grid[PROFILE + grid[BINADES] + d] - (i8(1) << (p - 1))
+    return i4(24 - p), i4(start - ((first - d) << (p - 1)))
+
+
+@njit(nogil=True)
+def _encode4(x, codes, top, grid, half, wrap, y):
+    """Codes of a run of float32 bits; False where one is NaN. y: memory for CHUNK numbers."""
     first = top + 127
     if not (is_fast(grid, first) and grid[LOOP] == CHANGES_LOOP):
-        _index_slowly(y, codes, top, grid, half, wrap)
-        return
-    tail, binades = grid[TAIL], grid[BINADES]
-    per_step = np.float32(2.0 ** float(binades - 1 - top))
-    bounds, shifts, starts = np.empty(3, np.int32), np.empty(3, np.int32), np.empty(3, np.int32)
-    # From the tail up: binades of the tail's precision, those above the lower change, those above the upper one.
-    for k, d in enumerate((tail - 1, grid[CHANGE2], grid[CHANGE1])):
-        bounds[k], shifts[k], starts[k] = i4(MAGNITUDE4), i4(0), i4(0)
-        if 0 <= d < tail:
-            p = grid[PROFILE + d]
-            bounds[k], shifts[k] = i4((first - d) << 23), i4(24 - p)
-            starts[k] = i4(grid[PROFILE + binades + d] - ((first - d) << (p - 1)))
-    b0, b1, b2 = bounds
-    s0, s1, s2 = shifts
-    c0, c1, c2 = starts
-    for i in range(y.size):
-        a = i4(y[i] & i4(MAGNITUDE4))
-        steps = i4(np.float32(as_float(a) * per_step)) if a < b0 else i4(0)
-        index = i4(i4(a >> s0) + c0) if a >= b0 else steps
-        index = i4(i4(a >> s1) + c1) if a >= b1 else index
-        index = i4(i4(a >> s2) + c2) if a >= b2 else index
-        negative = y[i] < i4(0) and index > i4(0)
-        if wrap:
-            codes[i] = i4(wrap - index) if negative else index
-        else:
-            codes[i] = i4(index + half) if negative else index
+        return _encode_slowly(x, codes, top, grid, half, wrap, y)
+    tail, shift0, change1, delta1, change2, delta2 = change_bits(grid, first)
+    # From the bottom up: the tail with what goes on in its precision, from the lower change on, from the upper one on.
+    drop0, below0 = i4(31), i4(0)
+    if grid[TAIL_SHIFT] < 24:
+        drop0 = i4(grid[TAIL_SHIFT])
+        below0 = i4(-((first - grid[TAIL]) << (23 - grid[TAIL_SHIFT])))
+    drop1, below1, drop2, below2 = i4(0), i4(0), i4(0), i4(0)
+    shift1 = shift0
+    if grid[CHANGE2] >= 0:
+        shift1 = i4(shift0 + delta2)
+        drop1, below1 = _steps_below(grid, first, grid[CHANGE2])
+    if grid[CHANGE1] >= 0:
+        drop2, below2 = _steps_below(grid, first, grid[CHANGE1])
+    steps = ((shift0, shift1, i4(shift1 + delta1)), (drop0, drop1, drop2), (below0, below1, below2))
+    largest = _run_codes(x, codes, highest_bits(grid, first), steps, (tail, change2, change1), i4(half), i4(wrap))
+    return largest <= i4(INFINITY4)
+
+
+@njit(nogil=True)
+def _encode_slowly(x, codes, top, grid, half, wrap, y):
+    for start in range(0, x.size, CHUNK):
+        count = min(CHUNK, x.size - start)
+        round4(x[start : start + count], y[:count], top, grid, INFINITY4)
+        for i in range(count):
+            if i4(y[i] & i4(MAGNITUDE4)) > i4(INFINITY4):
+                return False
+        _index_slowly(y[:count], codes[start : start + count], top, grid, half, wrap)
+    return True
 
 
 @njit(nogil=True)
@@ -79,9 +129,7 @@ def _index_slowly(y, codes, top, grid, half, wrap):
             d = top + 127 - field
             p = grid[PROFILE + d]
             index = (significand >> (24 - p)) - (i8(1) << (p - 1)) + grid[PROFILE + grid[BINADES] + d]
-        if y[i] < 0 and index:
-            index = wrap - index if wrap else index + half
-        codes[i] = index
+        codes[i] = _signed(i4(index), y[i], i4(half), i4(wrap))
 
 
 @njit(nogil=True)
@@ -93,17 +141,10 @@ def _encode_tiles(w, x, codes, tops, grid, nan):
         batch, down, across, row, end, left, width = place(w, tile)
         top = tops[batch * w[14] + down * w[15] + across * w[16]]
         for r in range(row, end):
-            for column in range(left, left + width, CHUNK):
-                count = min(CHUNK, left + width - column)
-                at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
-                round4(x[at : at + count], y[:count], top, grid, INFINITY4)
-                lost = i4(0)
-                for i in range(count):
-                    lost |= i4(i4(y[i] & i4(MAGNITUDE4)) > i4(INFINITY4))
-                if lost:
-                    nan[0] = 1
-                    return
-                _index4(y[:count], codes[to : to + count], top, grid, i4(w[18]), i4(w[19]))
+            at, to = batch * w[8] + r * w[9] + left, batch * w[11] + r * w[12] + left
+            if not _encode4(x[at : at + width], codes[to : to + width], top, grid, w[18], w[19], y):
+                nan[0] = 1
+                return
 
 
 @njit(nogil=True)
