@@ -56,3 +56,21 @@ def as_bits(typing_context: Any, value: Any) -> Any:
         return builder.bitcast(arguments[0], ir.IntType(32))
 
     return types.int32(types.float32), generate
+
+
+@intrinsic
+def largest_of_32(typing_context: Any, bits: Any, index: Any) -> Any:
+    """The largest magnitude's bits of the 32 float32 from an index of an array on, NaN and infinities included.
+
+    Said as one vector operation, since compilers unroll so short a loop into 32 single steps.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(32), 32)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        block = builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer())
+        magnitudes = builder.and_(builder.load(block, align=4), ir.Constant(vector, [MAGNITUDE4] * 32))
+        reduce = builder.module.declare_intrinsic("llvm.vector.reduce.smax.v32i32", (), ir.FunctionType(ir.IntType(32), [vector]))
+        return builder.call(reduce, [magnitudes])
+
+    return types.int32(bits, types.int64), generate

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from formats import threads
 from formats.arrays import address_of
-from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, pointer4, pointer8
+from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, largest_of_32, pointer4, pointer8
 from formats.kernel.grid import CHANGES_LOOP, DELTA1, DELTA2, LOOP, TAIL_SHIFT, change_bits, highest_bits, is_fast
 from formats.kernel.nearest import finish, round4, round8
 from formats.kernel.task import ACROSS, ANY, COLUMNS, DOWN, ROWS, TILE_COLUMNS, TILE_ROWS, TILES, Task, layout, strides
@@ -32,6 +32,9 @@ def _top_of(largest, fraction_bits, bias, above, headroom, low, high):
     return min(max(field - bias + i8(more) + headroom, low), high)
 
 
+BLOCK = 32
+"""The usual length of a block; loops of a length known when compiled have no ends to treat on their own."""
+
 # Indices below are unsigned, since numba lets a signed one count from the end, which costs a test in every step.
 
 
@@ -49,26 +52,53 @@ def _largest_of_line(x, largest, width):
 
 
 @njit(nogil=True)
-def _round_line4(x, out, tops, width, grid, passing):
-    """Round each `width` neighbours of float32 bits with a scale of their own."""
-    passing = i4(passing)
+def _largest_of_line4(x, largest, width):
+    """The same for float32 bits, with blocks of 32 as a case of their own."""
+    if width != BLOCK:
+        _largest_of_line(x, largest, width)
+        return
+    for k in range(x.size // BLOCK):
+        found = largest_of_32(x, k * BLOCK)
+        if found < i4(INFINITY4):
+            largest[k] = max(largest[k], i8(found))
+        else:
+            _largest_of_line(x[k * BLOCK : (k + 1) * BLOCK], largest[k : k + 1], BLOCK)
+    done = x.size // BLOCK
+    _largest_of_line(x[done * BLOCK :], largest[done:], BLOCK)
+
+
+@njit(nogil=True, inline="always")
+def _round_blocks4(x, out, tops, count, width, grid, passing):
     shift, delta1, delta2 = i4(grid[TAIL_SHIFT] << 23), i4(grid[DELTA1] << 23), i4(grid[DELTA2] << 23)
-    for k in range(-(-x.size // width)):
-        first, last = np.uint64(k * width), np.uint64(min((k + 1) * width, x.size))
+    for k in range(count):
+        first = np.uint64(k * width)
         field = tops[k] + 127
         if not (is_fast(grid, field) and grid[LOOP] == CHANGES_LOOP):
-            round4(x[first:last], out[first:last], tops[k], grid, passing)
+            round4(x[k * width : (k + 1) * width], out[k * width : (k + 1) * width], tops[k], grid, passing)
             continue
         highest = highest_bits(grid, field)
         tail, _, change1, _, change2, _ = change_bits(grid, field)
-        for i in range(first, last):
-            u = x[i]
+        for i in range(width):
+            u = x[first + np.uint64(i)]
             a = i4(u & i4(MAGNITUDE4))
             c = min(a, highest)
             power = i4(max(i4(c & i4(INFINITY4)), tail) + shift)
             power = i4(power + (delta1 if c >= change1 else i4(0)))
             power = i4(power + (delta2 if c >= change2 else i4(0)))
-            out[i] = finish(u, a, c, power, passing)
+            out[first + np.uint64(i)] = finish(u, a, c, power, passing)
+
+
+@njit(nogil=True)
+def _round_line4(x, out, tops, width, grid, passing):
+    """Round each `width` neighbours of float32 bits with a scale of their own."""
+    passing = i4(passing)
+    count = x.size // width
+    if width == BLOCK:
+        _round_blocks4(x, out, tops, count, BLOCK, grid, passing)
+    else:
+        _round_blocks4(x, out, tops, count, width, grid, passing)
+    if count * width < x.size:
+        round4(x[count * width :], out[count * width :], tops[count], grid, passing)
 
 
 @njit(nogil=True)
@@ -80,6 +110,17 @@ def _round_line8(x, out, tops, width, grid, passing):
 
 
 # The loop for the width of the bits, chosen when compiled.
+
+
+def _find_line(x, largest, width):
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_find_line)
+def _choose_find(x, largest, width):
+    if x.dtype == types.int32:
+        return lambda x, largest, width: _largest_of_line4(x, largest, width)
+    return lambda x, largest, width: _largest_of_line(x, largest, width)
 
 
 def _round_line(x, out, tops, width, grid, passing):
@@ -112,7 +153,7 @@ def _block_tiles(w, x, out, grid):
         width = min(tiles * w[TILE_COLUMNS], w[COLUMNS] - column)
         for r in range(row, end):
             at = batch * w[8] + r * w[9] + column
-            _largest_of_line(x[at : at + width], largest, w[TILE_COLUMNS])
+            _find_line(x[at : at + width], largest, w[TILE_COLUMNS])
         for k in range(tiles):
             largest[k] = _top_of(largest[k], w[15], w[16], w[17], w[18], w[19], w[20])
         for r in range(row, end):
