@@ -280,7 +280,11 @@ class ProfileFormat:
         if nearest and self.granularity is Granularity.TENSOR and x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
             # The common case, without what the others need.
             result = np.empty(shape, x.dtype) if out is None else out
-            one = int(self._check_top(top, ())) if top is not None else self._top_for(kernel.largest_flat(x))
+            one: int | tuple[int, int, int, int]
+            if top is not None:
+                one = int(self._check_top(top, ()))
+            else:
+                one = self._rule if x.size <= kernel.FOUND_AT_ONCE else self._top_for(kernel.largest_flat(x))
             kernel.round_flat(x, result, one, self._grid, keep_infinities)
             return result
         repeated = nearest and self.granularity is Granularity.TENSOR and 0 in x.strides and x.size > 1

@@ -9,16 +9,14 @@ a task runs in one thread.
 import ctypes
 import importlib.util
 import os
+import struct
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
-import numpy as np
 from numba import cfunc, types
-
-from formats.arrays import address_of
 
 MIN_ELEMENTS_PER_THREAD = 1 << 15
 
@@ -93,17 +91,16 @@ def available() -> int:
 
 def run(task: Any, words: list[int], elements: int) -> None:
     """Run `task` (a compiled function of a pointer to 64-bit words) on as many threads as `elements` are worth."""
-    arguments = np.array(words, np.int64)
-    address = address_of(arguments)
+    arguments = struct.pack(f"{len(words)}q", *words)
     start = _runtime()
     threads = elements // MIN_ELEMENTS_PER_THREAD
     if threads > 1:
         threads = min(threads, available())
     if start is None or threads <= 1 or _alone:
         # One thread outside any OpenMP region: number 0 of 1.
-        _callable(task)(address)
+        _callable(task)(arguments)
     else:
-        start(task.address, address, threads, 0)
+        start(task.address, arguments, threads, 0)
 
 
 @cache

@@ -8,14 +8,16 @@ on several threads; nothing is compiled before it is first called.
 from formats.kernel.blocks import round_blocks
 from formats.kernel.codebook import look_up
 from formats.kernel.codes import decode_tiles, encode_tiles
+from formats.kernel.flat import FOUND_AT_ONCE, round_flat
 from formats.kernel.grid import describe
 from formats.kernel.largest import largest_flat, largest_of_tiles
 from formats.kernel.modes import Mode, round_tiles_in_mode
 from formats.kernel.task import FLAT_TILE
-from formats.kernel.tiles import round_flat, round_tiles
+from formats.kernel.tiles import round_tiles
 
 __all__ = [
     "FLAT_TILE",
+    "FOUND_AT_ONCE",
     "Mode",
     "decode_tiles",
     "describe",

@@ -11,26 +11,10 @@ from formats import threads
 from formats.arrays import address_of
 from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, largest_of_32, pointer4, pointer8
 from formats.kernel.grid import CHANGES_LOOP, DELTA1, DELTA2, LOOP, TAIL_SHIFT, change_bits, highest_bits, is_fast
+from formats.kernel.largest import top_of
 from formats.kernel.nearest import finish, round4, round8
 from formats.kernel.task import ACROSS, ANY, COLUMNS, DOWN, ROWS, TILE_COLUMNS, TILE_ROWS, TILES, Task, layout, strides
 from formats.threads import thread_count, thread_number
-
-
-@njit(nogil=True, inline="always")
-def _top_of(largest, fraction_bits, bias, above, headroom, low, high):
-    """The top exponent for a largest magnitude with these bits; one more where its fraction is more than `above` steps of 2^-52."""
-    if largest == 0:
-        return min(max(i8(0), low), high)
-    field, fraction = largest >> fraction_bits, largest & ((i8(1) << fraction_bits) - 1)
-    if field == 0:
-        field = i8(1)
-        while not fraction >> fraction_bits:
-            fraction <<= 1
-            field -= 1
-        fraction -= i8(1) << fraction_bits
-    more = fraction << (52 - fraction_bits) > above
-    return min(max(field - bias + i8(more) + headroom, low), high)
-
 
 BLOCK = 32
 """The usual length of a block; loops of a length known when compiled have no ends to treat on their own."""
@@ -155,7 +139,7 @@ def _block_tiles(w, x, out, grid):
             at = batch * w[8] + r * w[9] + column
             _find_line(x[at : at + width], largest, w[TILE_COLUMNS])
         for k in range(tiles):
-            largest[k] = _top_of(largest[k], w[15], w[16], w[17], w[18], w[19], w[20])
+            largest[k] = top_of(largest[k], w[15], w[16], w[17], w[18], w[19], w[20])
         for r in range(row, end):
             at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
             _round_line(x[at : at + width], out[to : to + width], largest, w[TILE_COLUMNS], grid, w[22])

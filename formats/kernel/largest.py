@@ -38,15 +38,31 @@ def _largest8(x):
 # The loop for the width of the bits, chosen when compiled.
 
 
-def _largest_of_run(x):
+def largest_of_run(x):
     raise NotImplementedError("compiled code only")
 
 
-@overload(_largest_of_run)
+@overload(largest_of_run)
 def _choose_largest(x):
     if x.dtype == types.int32:
         return lambda x: _largest4(x)
     return lambda x: _largest8(x)
+
+
+@njit(nogil=True, inline="always")
+def top_of(largest, fraction_bits, bias, above, headroom, low, high):
+    """The top exponent for a largest magnitude with these bits; one more where its fraction is more than `above` steps of 2^-52."""
+    if largest == 0:
+        return min(max(i8(0), low), high)
+    field, fraction = largest >> fraction_bits, largest & ((i8(1) << fraction_bits) - 1)
+    if field == 0:
+        field = i8(1)
+        while not fraction >> fraction_bits:
+            fraction <<= 1
+            field -= 1
+        fraction -= i8(1) << fraction_bits
+    more = fraction << (52 - fraction_bits) > above
+    return min(max(field - bias + i8(more) + headroom, low), high)
 
 
 @njit(nogil=True)
@@ -58,7 +74,7 @@ def _largest_of_tiles(w, x, out):
         largest = i8(0)
         for r in range(row, end):
             at = batch * w[8] + r * w[9] + column
-            largest = max(largest, i8(_largest_of_run(x[at : at + width])))
+            largest = max(largest, i8(largest_of_run(x[at : at + width])))
         out[tile] = largest
 
 

@@ -12,7 +12,8 @@ up in memory, and the loops compile to vector instructions.
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 from formats.kernel.bits import INFINITY4, MAGNITUDE4, MAGNITUDE8, SIGN4, SIGN8, as_bits, as_float, i4, i8
 from formats.kernel.exact import NEAREST, exact
@@ -82,3 +83,17 @@ def round8(x, out, top, grid, passing):
         a = x[i] & i8(MAGNITUDE8)
         y = a if a > passing else exact(a, top, grid, 52, 1023, NEAREST, False, i8(0), False)
         out[i] = y | (x[i] & i8(SIGN8))
+
+
+# The loop for the width of the bits, chosen when compiled.
+
+
+def round_run(x, out, top, grid, passing):
+    raise NotImplementedError("compiled code only")
+
+
+@overload(round_run)
+def _choose_round(x, out, top, grid, passing):
+    if x.dtype == types.int32:
+        return lambda x, out, top, grid, passing: round4(x, out, top, grid, passing)
+    return lambda x, out, top, grid, passing: round8(x, out, top, grid, passing)

@@ -3,28 +3,14 @@
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
-from numba.extending import overload
+from numba import carray, njit
 from numpy.typing import NDArray
 
 from formats import threads
 from formats.arrays import address_of
 from formats.kernel.bits import INFINITY4, INFINITY8, pointer4, pointer8
-from formats.kernel.nearest import round4, round8
-from formats.kernel.task import ANY, Task, flat, layout, place, share, strides
-
-# The loop for the width of the bits, chosen when compiled.
-
-
-def _round_run(x, out, top, grid, passing):
-    raise NotImplementedError("compiled code only")
-
-
-@overload(_round_run)
-def _choose_round(x, out, top, grid, passing):
-    if x.dtype == types.int32:
-        return lambda x, out, top, grid, passing: round4(x, out, top, grid, passing)
-    return lambda x, out, top, grid, passing: round8(x, out, top, grid, passing)
+from formats.kernel.nearest import round_run
+from formats.kernel.task import ANY, Task, layout, place, share, strides
 
 
 @njit(nogil=True)
@@ -36,7 +22,7 @@ def _round_tiles(w, x, out, tops, grid):
         top = tops[batch * w[14] + down * w[15] + across * w[16]]
         for r in range(row, end):
             at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
-            _round_run(x[at : at + width], out[to : to + width], top, grid, w[18])
+            round_run(x[at : at + width], out[to : to + width], top, grid, w[18])
 
 
 @Task
@@ -80,14 +66,3 @@ def round_tiles(
         ],
         x.size,
     )
-
-
-def round_flat(x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool) -> None:
-    """`round_tiles` of C-contiguous arrays with one scale; quicker to call."""
-    if not x.size:
-        return
-    wide = x.itemsize == 8
-    tops = np.array(top, np.int64)
-    passing = (INFINITY8 if wide else INFINITY4) - int(keep_infinities)
-    words = [*flat(x), address_of(out), 0, 0, address_of(tops), 0, 0, 0, address_of(grid), passing]
-    threads.run(_round_tiles8 if wide else _round_tiles4, words, x.size)
