@@ -30,7 +30,7 @@ Subject = tuple[str, Callable[[], object], float, int]
 
 
 def _ours(format: ProfileFormat, x: torch.Tensor, out: torch.Tensor) -> list[Subject]:
-    """Everything the emulator does with an array."""
+    """Everything the emulator does with an array; into memory that is there already, as the copy does, except where it says otherwise."""
     name, array, result = format.name, x.numpy(), out.numpy()
     top = int(format.find_top(x))
     width = math.gcd(len(array), 4096)
@@ -40,6 +40,7 @@ def _ours(format: ProfileFormat, x: torch.Tensor, out: torch.Tensor) -> list[Sub
     codebook: Any
     block, tapered, codebook = get(f"{name}/block32"), get("T8.5x3@2"), get("NF4")
     encoded = format.encode(array, top=top).codes
+    codes = np.empty_like(encoded)
     return [
         (f"{name}, T known, torch", lambda: format.round(x, top=top, out=out), 8, 0),
         (f"{name}, T known, numpy", lambda: format.round(array, top=top, out=result), 8, 0),
@@ -48,7 +49,9 @@ def _ours(format: ProfileFormat, x: torch.Tensor, out: torch.Tensor) -> list[Sub
         (f"{name}, T from data, new result", lambda: format.round(x), 12, 0),
         (f"{name}, stochastic", lambda: format.round(array, top=top, rounding="stochastic", seed=1, out=result), 8, 0),
         (f"{name}, blocks of 32", lambda: block.round(rows, out=rows_out), 8, 0),
-        (f"{name}, encode (new result)", lambda: format.encode(array, top=top), 5, 0),
+        (f"{name}, encode, T known", lambda: format.encode(array, top=top, out=codes), 5, 0),
+        (f"{name}, encode, T from data", lambda: format.encode(array, out=codes), 9, 0),
+        (f"{name}, encode, T known, new result", lambda: format.encode(array, top=top), 5, 0),
         (f"{name}, decode", lambda: format.decode(encoded, top, out=result), 5, 0),
         ("NF4 (codebook), T known", lambda: codebook.round(array, top=top, out=result), 8, 0),
     ]

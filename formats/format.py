@@ -328,26 +328,48 @@ class ProfileFormat:
         seed: int | None = None,
         stream: int = 0,
         previous: Any = None,
+        out: NDArray[Any] | None = None,
     ) -> Codes:
         """The code of the value that every element of x rounds to, with the scale that was used.
 
         Arguments as for `round`. Codes are uint8, or uint16 above 8 bits: sign << (bits-1) | magnitude index, zero always 0; two's complement
-        integers for fixed point. Raises ValueError on NaN.
+        integers for fixed point. out: an array of that type and of x's shape to put them into; may share memory with x.
+
+        Raises ValueError on NaN, and then leaves `out` in part written; ValueError for an `out` that does not fit.
         """
         from formats import kernel
 
         array = to_float(x)
-        found = self.find_top(array) if top is None else self._check_top(top, group(self.scale, array.shape).groups)
+        flat = self.granularity is Granularity.TENSOR and array.flags.c_contiguous
+        if top is not None:
+            found = self._check_top(top, () if flat else group(self.scale, array.shape).groups)
+        else:
+            found = np.array(self._top_for(kernel.largest_flat(array)), np.int64) if flat else self.find_top(array)
         mode = check_mode(rounding, seed, stream, previous, array.shape)
         if mode.rounding is not Rounding.NEAREST or array.dtype != np.float32:
             # Values of the format are float32 numbers, which the encoding below leaves as they are.
             array = self.round_array(array, top=found, mode=mode).astype(np.float32, copy=False)
-        size = 1 << self.bits
-        tiled = tile(array, self.scale, dtype=np.uint8 if self.bits <= 8 else np.uint16)
-        wrap = size if self.two_complement else 0
-        if not kernel.encode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, wrap, size // 2):
+        stored = np.uint8 if self.bits <= 8 else np.uint16
+        if out is not None and (
+            not isinstance(out, np.ndarray) or out.shape != array.shape or out.dtype != stored or not out.flags.writeable
+        ):
+            given = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else repr(type(out))
+            raise ValueError(f"out is {given}; a writeable array of {np.dtype(stored)} and shape {array.shape} is needed")
+        target = None if clash(array, out) else out
+        half = 1 << (self.bits - 1)
+        wrap = 2 * half if self.two_complement else 0
+        if flat and (target is None or target.flags.c_contiguous):
+            codes = np.empty(array.shape, stored) if target is None else target
+            known = kernel.encode_flat(array, codes, found, self._grid, wrap, half)
+        else:
+            tiled = tile(array, self.scale, target, stored)
+            codes = tiled.result
+            known = kernel.encode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, wrap, half)
+        if not known:
             raise ValueError(f"x holds NaN, for which {self.name} has no code")
-        return Codes(tiled.result, found, self)
+        if out is not None and codes is not out:
+            out[...] = codes
+        return Codes(codes if out is None else out, found, self)
 
     def decode(self, codes: ArrayLike, top: Any = 0, *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """The float32 values of codes (unsigned integers of any shape) at top exponent `top`, as `encode` gave them.

@@ -7,7 +7,7 @@ on several threads; nothing is compiled before it is first called.
 
 from formats.kernel.blocks import round_blocks
 from formats.kernel.codebook import look_up
-from formats.kernel.codes import decode_tiles, encode_tiles
+from formats.kernel.codes import decode_tiles, encode_flat, encode_tiles
 from formats.kernel.flat import FOUND_AT_ONCE, round_flat
 from formats.kernel.grid import describe
 from formats.kernel.largest import largest_flat, largest_of_tiles
@@ -21,6 +21,7 @@ __all__ = [
     "Mode",
     "decode_tiles",
     "describe",
+    "encode_flat",
     "encode_tiles",
     "largest_flat",
     "largest_of_tiles",

@@ -24,7 +24,7 @@ from formats.kernel.bits import (
 )
 from formats.kernel.grid import BINADES, CHANGE1, CHANGE2, CHANGES_LOOP, LOOP, PROFILE, TAIL, TAIL_SHIFT, change_bits, highest_bits, is_fast
 from formats.kernel.nearest import round4
-from formats.kernel.task import ANY, CHUNK, Task, layout, place, share, strides
+from formats.kernel.task import ANY, CHUNK, Task, flat, layout, place, share, strides
 
 
 @njit(nogil=True, inline="always")
@@ -209,6 +209,14 @@ def _decode_shorts(pointer):
     _decode_tiles(w, carray(pointer_short(w[7]), (ANY,)), carray(pointer_float(w[10]), (ANY,)), tops, table, nan)
 
 
+def _encode(codes: NDArray[Any], place: list[int], grid: NDArray[np.int64], wrap: int, half: int) -> bool:
+    nan = np.zeros(1, np.int64)
+    if codes.size:
+        task = _encode_bytes if codes.itemsize == 1 else _encode_shorts
+        threads.run(task, [*place, address_of(grid), half, wrap, address_of(nan)], codes.size)
+    return not nan[0]
+
+
 def encode_tiles(
     x: NDArray[Any], codes: NDArray[Any], tile: tuple[int, int], tops: NDArray[np.int64], grid: NDArray[np.int64], wrap: int, half: int
 ) -> bool:
@@ -216,20 +224,13 @@ def encode_tiles(
 
     A negative value has code index + half, or wrap - index where wrap is not 0.
     """
-    nan = np.zeros(1, np.int64)
-    if x.size:
-        threads.run(
-            _encode_bytes if codes.itemsize == 1 else _encode_shorts,
-            [
-                *layout(x, tile, tops.shape),
-                *(address_of(x), *strides(x)[:2]),
-                *(address_of(codes), *strides(codes)[:2]),
-                *(address_of(tops), *strides(tops)),
-                *(address_of(grid), half, wrap, address_of(nan)),
-            ],
-            x.size,
-        )
-    return not nan[0]
+    place = [address_of(x), *strides(x)[:2], address_of(codes), *strides(codes)[:2], address_of(tops), *strides(tops)]
+    return _encode(codes, [*layout(x, tile, tops.shape), *place], grid, wrap, half)
+
+
+def encode_flat(x: NDArray[Any], codes: NDArray[Any], top: NDArray[np.int64], grid: NDArray[np.int64], wrap: int, half: int) -> bool:
+    """`encode_tiles` of C-contiguous arrays with one scale, `top` of shape (); quicker to call."""
+    return _encode(codes, [*flat(x), address_of(codes), 0, 0, address_of(top), 0, 0, 0], grid, wrap, half)
 
 
 def decode_tiles(

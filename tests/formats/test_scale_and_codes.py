@@ -83,6 +83,28 @@ def test_sixteen_bit_codes():
     assert (codes.decode() == format.round(np.float32([1.0, -0.3]), top=32)).all()
 
 
+@pytest.mark.parametrize("name", ["FP134", "INT8", "FP134/channel", "INT8/block4", "FP133/tile3x2", "INT16"])
+def test_codes_into_memory_that_is_there(name):
+    format = formats.get(name)
+    x = np.random.default_rng(2).standard_normal((5, 12)).astype(np.float32)
+    expected = format.encode(x)
+    stored = expected.codes.dtype
+    for top in (None, expected.top):
+        contiguous, strided, turned = np.empty((5, 12), stored), np.empty((5, 24), stored)[:, ::2], np.empty((12, 5), stored).T
+        for out in (contiguous, strided, turned):
+            made = format.encode(x, top=top, out=out)
+            assert made.codes is out
+            assert (out == expected.codes).all()
+        over = x.copy()
+        out = over.view(stored)[:, :12]  # the memory that is still to be read
+        assert (format.encode(over, top=top, out=out).codes == expected.codes).all()
+    readonly = np.empty((5, 12), stored)
+    readonly.flags.writeable = False
+    for wrong in (np.empty((5, 12), np.int32), np.empty((12, 5), stored), readonly, [0]):
+        with pytest.raises(ValueError, match=r"out is .* a writeable array of"):
+            format.encode(x, out=wrong)
+
+
 def test_what_is_refused():
     format = formats.get("FP134")
     with pytest.raises(ValueError, match="NaN"):
