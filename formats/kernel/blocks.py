@@ -53,6 +53,7 @@ def _largest_of_line4(x, largest, width):
 
 @njit(nogil=True, inline="always")
 def _round_blocks4(x, out, tops, count, width, grid, passing):
+    """Round `count` whole blocks of `width` neighbours."""
     shift, delta1, delta2 = i4(grid[TAIL_SHIFT] << 23), i4(grid[DELTA1] << 23), i4(grid[DELTA2] << 23)
     for k in range(count):
         first = np.uint64(k * width)

@@ -40,8 +40,12 @@ def _signed(index, u, half, wrap):
 def _run_codes(x, codes, highest, steps, bounds, half, wrap):
     """Codes of float32 bits x in the loop of changes; returns the largest magnitude's bits, by which a NaN shows.
 
-    As in `nearest`, 2^23 steps are added to the magnitude: that number's bits then begin with those of the power added and end with the magnitude
-    as a multiple of the step. What lies below the binade counts a constant for each precision, and as much for each binade above.
+    As in `nearest`, 2^23 steps are added to the magnitude. Less the bits of what was added, the bits of the sum are the rounded magnitude as a multiple of
+    the step. Its index is that and what lies below the binade: within one precision 2^(p-1) more for each binade, which is its exponent shifted, and
+    a constant. All of it grows steadily over the seams, so rounding up to the next binade comes out right.
+
+    steps: of the runs of equal precision from the bottom up, what takes an exponent to the power added, by how much to shift it right, the constant.
+    bounds: the exponent at which the tail ends, and where the second and third run begin.
     """
     tail, bound1, bound2 = bounds
     (shift0, shift1, shift2), (drop0, drop1, drop2), (below0, below1, below2) = steps
@@ -69,8 +73,7 @@ def _run_codes(x, codes, highest, steps, bounds, half, wrap):
 
 @njit(nogil=True, inline="always")
 def _steps_below(grid, first, d):
-    """For the run of binades of equal precision that begins at binade d: by how much to shift an exponent's bits right and what to add, to count the
-    values below the binade's first less its multiple of the step."""
+    """The shift and the constant of `_run_codes` for the run of equal precision whose lowest binade is d."""
     p = grid[PROFILE + d]
     start = grid[PROFILE + grid[BINADES] + d] - (i8(1) << (p - 1))
     return i4(24 - p), i4(start - ((first - d) << (p - 1)))
