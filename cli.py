@@ -366,6 +366,37 @@ def rank(
 
 
 @app.command()
+def cost(
+    names: Annotated[list[str], typer.Argument(help="FP134, INT8, T8.5x3@2, ...; ACTIVATION+ERROR is a pair", metavar="NAME...")],
+    verilog: Annotated[Path | None, typer.Option(help="folder for the Verilog of each lane")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say what formats cost in hardware: gates of one multiply-accumulate lane with an exact accumulator, in NAND2 equivalents.
+
+    Examples: formats cost INT8 FP134 FP143+FP152 · formats cost T8.5x3@2 --verilog rtl/ --json
+    """
+    import json
+    from dataclasses import asdict
+
+    from search.cost import cost as cost_of
+    from search.verilog import write
+
+    costs = [cost_of(name) for name in names]
+    if as_json:
+        typer.echo(json.dumps([{"name": name} | asdict(c) | {"total": c.total} for name, c in zip(names, costs, strict=True)]))
+    else:
+        from reports.tables import plain
+
+        columns = ("multiplier", "aligner", "accumulator", "decoder", "total")
+        rows = [[name, *(f"{getattr(c, column):.0f}" for column in columns)] for name, c in zip(names, costs, strict=True)]
+        _print(plain("NAND2 equivalents", [("format", "left"), *((column, "right") for column in columns)], rows))
+    if verilog is not None:
+        for name in names:
+            path = write(name, verilog)
+            typer.echo(f"wrote {path}", err=as_json)
+
+
+@app.command()
 def plot(
     result: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="a .png or .svg; default: beside the ranking")] = None,

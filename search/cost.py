@@ -1,0 +1,124 @@
+"""What a number format costs in hardware: gates of one multiply-accumulate lane, from the precision profile, without synthesis.
+
+Units: NAND2 equivalents (the area of a two-input NAND gate). The lane is that of search/lane.py, with an exact fixed-point accumulator; its hardware is
+what search/verilog.py writes. Every part is a sum of quantities times fitted coefficients. With p significand bits (bits of the code where both formats
+are INT), S the largest shift in binary places, s the bits of S, P = bits of the product of significands, W = bits of the largest product in products of
+smallest steps, r runs of equal precision above the gradual underflow:
+
+    multiplier    and * p_a p_b  +  adder * (p_a - 1)(p_b - 1)                an array of AND gates and full adders
+                  + sign * (p_a + p_b) where both are INT                     two inverted rows and a constant (Baugh, Wooley 1973)
+    aligner       mux * (P - 1) s  +  edge * S                                a logarithmic shifter: multiplexers, and gates where zeros come in
+                  + adder * min(s_a, s_b)                                     the sum of both shifts
+    accumulator   register * (W + CARRY_BITS + 1)  +  negate * W              adder, flip-flop and clear; from sign-magnitude to two's complement
+    decoder       shift * s_a  +  run * (r_a - 1) s_a, and so for b           index to significand and shift: an offset, and a choice between runs
+                  + absolute * bits of an INT beside another kind             from two's complement to sign-magnitude
+
+Two INT formats have no aligner, no decoder and no `negate`; their W has the sign. Left out: rounding a result back into a format, done once for thousands of
+products; the scale of a tensor or block; infinities and NaN; wires, timing and power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from predictor.gradient import Candidate, candidate, formats_of
+from search.lane import Lane, operand
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """NAND2 equivalents per quantity of the formula; the names are those of the module's description.
+
+    The defaults are fitted by `python benchmarks/cost.py fit benchmarks/cost.csv`, on lanes that Yosys 0.23 mapped to CMOS gates, weighed by transistors.
+    """
+
+    multiplier_and: float = 0.483
+    multiplier_adder: float = 10.368
+    multiplier_sign: float = 3.22
+    aligner_mux: float = 2.645
+    aligner_edge: float = 2.673
+    aligner_adder: float = 5.471
+    accumulator_register: float = 14.048
+    accumulator_negate: float = 4.887
+    decoder_shift: float = 2.923
+    decoder_run: float = 2.924
+    decoder_absolute: float = 4.591
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (np.isfinite(value) and value >= 0):
+                raise ValueError(f"coefficient {name} is {value!r}; finite numbers from 0 on are allowed")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """NAND2 equivalents of a lane's parts; the decoder is both of its decoders."""
+
+    multiplier: float
+    aligner: float
+    accumulator: float
+    decoder: float
+
+    @property
+    def total(self) -> float:
+        """The sum of the parts."""
+        return self.multiplier + self.aligner + self.accumulator + self.decoder
+
+
+def quantities(of: Lane) -> dict[str, int]:
+    """How often each coefficient counts in a lane, by its name in `Coefficients`, whose first word is the part."""
+    a, b = of.a, of.b
+    p, q = (a.bits, b.bits) if of.integer else (a.precision, b.precision)
+    decoded = () if of.integer else (a, b)
+    return {
+        "multiplier_and": p * q,
+        "multiplier_adder": (p - 1) * (q - 1),
+        "multiplier_sign": p + q if of.integer else 0,
+        "aligner_mux": (of.product_bits - 1) * of.shift.bit_length(),
+        "aligner_edge": of.shift,
+        "aligner_adder": min(a.shift_bits, b.shift_bits),
+        "accumulator_register": of.accumulator_bits,
+        "accumulator_negate": 0 if of.integer else of.aligned_bits,
+        "decoder_shift": sum(side.shift_bits for side in decoded),
+        "decoder_run": sum(max(len(side.runs) - 1, 0) * side.shift_bits for side in decoded),
+        "decoder_absolute": sum(side.bits for side in decoded if side.two_complement),
+    }
+
+
+def cost(of: str | Candidate, coefficients: Coefficients = Coefficients()) -> Cost:
+    """The cost of a lane that multiplies two numbers of a format, or one of each format of a pair ("FP143+FP152").
+
+    Formats of one profile and width cost the same, whatever their scale: BM43 as FP143. A wide or custom profile extrapolates from 6 to 8 bits.
+
+    Raises ValueError for names that are no format's, codebooks and other formats without a profile, and formats without sign or zero.
+
+    >>> cost("FP134").total < cost("FP143").total
+    True
+    """
+    a, b = formats_of(candidate(of))
+    return _weigh(quantities(Lane(operand(a), operand(b))), coefficients)
+
+
+def _weigh(counts: dict[str, int], coefficients: Coefficients) -> Cost:
+    parts = dict.fromkeys(("multiplier", "aligner", "accumulator", "decoder"), 0.0)
+    for name, count in counts.items():
+        parts[name.partition("_")[0]] += getattr(coefficients, name) * count
+    return Cost(**parts)
+
+
+def pareto(points: Iterable[tuple[float, float]]) -> list[int]:
+    """The indices of the points, such as (angle, cost), that no other is as good as in both numbers and better in one; smaller is better.
+
+    Ascending in the first number. Of equal points only the first is kept. Raises ValueError for NaN.
+    """
+    given = np.array(list(points), np.float64).reshape(-1, 2)
+    if np.isnan(given).any():
+        raise ValueError(f"point {int(np.isnan(given).any(1).argmax())} holds NaN; numbers are needed")
+    front: list[int] = []
+    for index in np.lexsort((given[:, 1], given[:, 0])).tolist():
+        if not front or given[index, 1] < given[front[-1], 1]:
+            front.append(index)
+    return front
