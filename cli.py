@@ -368,10 +368,13 @@ def rank(
 @app.command()
 def cost(
     names: Annotated[list[str], typer.Argument(help="FP134, INT8, T8.5x3@2, ...; ACTIVATION+ERROR is a pair", metavar="NAME...")],
+    accumulator: Annotated[
+        str, typer.Option(help="exact (fixed point, nothing is rounded) or float (10 significant bits, as FP169)")
+    ] = "exact",
     verilog: Annotated[Path | None, typer.Option(help="folder for the Verilog of each lane")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Say what formats cost in hardware: gates of one multiply-accumulate lane with an exact accumulator, in NAND2 equivalents.
+    """Say what formats cost in hardware: gates of one multiply-accumulate lane, in NAND2 equivalents.
 
     Examples: formats cost INT8 FP134 FP143+FP152 · formats cost T8.5x3@2 --verilog rtl/ --json
     """
@@ -379,9 +382,10 @@ def cost(
     from dataclasses import asdict
 
     from search.cost import cost as cost_of
+    from search.lane import Accumulator
     from search.verilog import write
 
-    costs = [cost_of(name) for name in names]
+    costs = [cost_of(name, accumulator) for name in names]
     if as_json:
         typer.echo(json.dumps([{"name": name} | asdict(c) | {"total": c.total} for name, c in zip(names, costs, strict=True)]))
     else:
@@ -389,10 +393,12 @@ def cost(
 
         columns = ("multiplier", "aligner", "accumulator", "decoder", "total")
         rows = [[name, *(f"{getattr(c, column):.0f}" for column in columns)] for name, c in zip(names, costs, strict=True)]
-        _print(plain("NAND2 equivalents", [("format", "left"), *((column, "right") for column in columns)], rows))
+        _print(
+            plain(f"NAND2 equivalents, {accumulator} accumulator", [("format", "left"), *((column, "right") for column in columns)], rows)
+        )
     if verilog is not None:
         for name in names:
-            path = write(name, verilog)
+            path = write(name, verilog, Accumulator(accumulator))
             typer.echo(f"wrote {path}", err=as_json)
 
 

@@ -1,12 +1,12 @@
 """What the hardware of formats costs, from synthesis, and how well search/cost.py says so: gates of multiply-accumulate lanes, and the fit.
 
-    python benchmarks/cost.py run benchmarks/cost.csv > benchmarks/cost.txt      # Yosys and Icarus Verilog on the PATH; 2 minutes
-    python benchmarks/cost.py fit benchmarks/cost.csv                            # from the counts alone
+    python benchmarks/cost.py run benchmarks/cost.csv > benchmarks/cost.txt      # Yosys and Icarus Verilog on the PATH; 5 minutes
+    python benchmarks/cost.py fit benchmarks/cost.csv >> benchmarks/cost.txt     # from the counts alone
 
 Every lane of search/verilog.py is simulated first (all codes through both decoders; random codes through the whole lane) and compared with the
 emulator's values in whole numbers. Yosys then maps it to CMOS gates, each part by itself, and the lane again flattened, where logic moves
 across the parts. A gate counts as its transistors in `stat -tech cmos` of Yosys (NAND2 4, XOR2 12, MUX2 12, flip-flop 16), divided by 4: NAND2 equivalents.
-The coefficients are fitted on every other format and pair; the rest are held out.
+The coefficients are fitted on every other format and pair, and the rest held out; the quantities that they weigh were chosen with all of them in view.
 """
 
 import re
@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ from scipy.stats import spearmanr
 import formats
 from formats import Format, ProfileFormat
 from search.cost import Coefficients, cost, quantities
-from search.lane import Lane, operand
+from search.lane import FLOAT_BITS, Accumulator, Lane, operand
 from search.verilog import lane
 
 TAPERED = {8: 7, 7: 5, 6: 5}
@@ -72,10 +73,17 @@ def whole(format: Format) -> dict[int, int]:
     return dict(zip(codes, map(int, values), strict=True))
 
 
-def simulate(a: Format, b: Format, text: str, folder: Path) -> int:
-    """Run a lane in Icarus Verilog on random codes, and all codes of each side against one of the other; the number of wrong sums."""
+def kept(total: int) -> int:
+    """A sum in FLOAT_BITS significant bits, to nearest, ties to even."""
+    drop = max(abs(total).bit_length() - FLOAT_BITS, 0)
+    return round(Fraction(total, 1 << drop)) << drop
+
+
+def simulate(a: Format, b: Format, accumulator: Accumulator, text: str, folder: Path) -> int:
+    """Run a lane in Icarus Verilog on all codes of each side against one of the other, then on random codes; the number of wrong sums."""
     known_a, known_b = whole(a), whole(b)
-    if operand(a).two_complement != operand(b).two_complement:
+    made = Lane(operand(a), operand(b), accumulator)
+    if not made.integer:
         for format, known in ((a, known_a), (b, known_b)):
             if operand(format).two_complement:
                 del known[1 << (operand(format).bits - 1)]
@@ -84,24 +92,36 @@ def simulate(a: Format, b: Format, text: str, folder: Path) -> int:
     pairs += zip(rng.choice(list(known_a), CODES).tolist(), rng.choice(list(known_b), CODES).tolist(), strict=True)
     clears = (rng.random(len(pairs)) < 0.02).tolist()
     clears[0] = True
-    bits_a, bits_b = operand(a).bits, operand(b).bits
+    if accumulator is Accumulator.FLOAT:
+        outputs = f"wire negative; wire [{made.position_bits - 1}:0] position; wire [{FLOAT_BITS - 1}:0] significand;"
+        ports, shown = (
+            ".negative(negative), .position(position), .significand(significand)",
+            '"%0d %0d %0d", negative, position, significand',
+        )
+    else:
+        outputs, ports, shown = f"wire signed [{made.register_bits - 1}:0] sum;", ".sum(sum)", '"%0d", sum'
     lines = "\n".join(
-        f'a = {x}; b = {y}; clear = {int(c)}; #1 clock = 1; #1 clock = 0; $display("%0d", sum);'
+        f"a = {x}; b = {y}; clear = {int(c)}; #1 clock = 1; #1 clock = 0; $display({shown});"
         for (x, y), c in zip(pairs, clears, strict=True)
     )
-    width = re.search(r"output reg signed (\[\d+:0\]) sum", text)
-    assert width is not None
     bench = (
-        f"module bench; reg clock = 0, clear = 1; reg [{bits_a - 1}:0] a; reg [{bits_b - 1}:0] b; wire signed {width[1]} sum;\n"
-        f"lane dut(.clock(clock), .clear(clear), .a(a), .b(b), .sum(sum));\ninitial begin\n{lines}\nend\nendmodule\n"
+        f"module bench; reg clock = 0, clear = 1; reg [{made.a.bits - 1}:0] a; reg [{made.b.bits - 1}:0] b; {outputs}\n"
+        f"lane dut(.clock(clock), .clear(clear), .a(a), .b(b), {ports});\ninitial begin\n{lines}\nend\nendmodule\n"
     )
     (folder / "bench.v").write_text(text + bench)
-    subprocess.run(["iverilog", "-Wall", "-o", "bench", "bench.v"], cwd=folder, check=True, capture_output=True)
-    printed = subprocess.run(["vvp", "-n", "bench"], cwd=folder, check=True, capture_output=True, text=True).stdout.split()
+    subprocess.run(["iverilog", "-o", "bench", "bench.v"], cwd=folder, check=True, capture_output=True)
+    printed = subprocess.run(["vvp", "-n", "bench"], cwd=folder, check=True, capture_output=True, text=True).stdout.splitlines()
     wrong, total = 0, 0
-    for (x, y), clear, found in zip(pairs, clears, printed, strict=True):
+    for (x, y), clear, line in zip(pairs, clears, printed, strict=True):
         total = (0 if clear else total) + known_a[x] * known_b[y]
-        wrong += int(found) != total
+        # Bits that are not known (x) are no number.
+        numbers = [int(number) if re.fullmatch(r"-?\d+", number) else None for number in line.split()]
+        if accumulator is Accumulator.FLOAT:
+            total = kept(total)
+            position = max(abs(total).bit_length() - 1, 0)
+            wrong += numbers != [int(total < 0), position, (abs(total) << (FLOAT_BITS - 1)) >> position]
+        else:
+            wrong += numbers != [total]
     return wrong
 
 
@@ -143,13 +163,14 @@ def prediction_of(table: pd.DataFrame, coefficients: Coefficients) -> pd.DataFra
 
     `flat` is the flattened lane as synthesized.
     """
-    wide = table.pivot_table(index=["a", "b", "group"], columns="part", values="nand2", sort=False).fillna(0.0).reset_index()
-    found = wide[["a", "b", "group"]].copy()
+    wide = table.pivot_table(index=["accumulator", "a", "b", "group"], columns="part", values="nand2", sort=False).fillna(0.0).reset_index()
+    found = wide[["accumulator", "a", "b", "group"]].copy()
+    found.columns = pd.Index(["kind", "a", "b", "group"])
     for part, columns in PARTS.items():
         found[part] = wide[columns].sum(axis=1)
     found["total"] = found[list(PARTS)].sum(axis=1)
     found["flat"] = wide["lane"]
-    costs = [cost(f"{a}+{b}", coefficients) for a, b in zip(wide["a"], wide["b"], strict=True)]
+    costs = [cost(f"{a}+{b}", kind, coefficients) for kind, a, b in zip(found["kind"], found["a"], found["b"], strict=True)]
     for part in (*PARTS, "total"):
         found[f"{part}_formula"] = [getattr(entry, part) for entry in costs]
     return found
@@ -159,9 +180,11 @@ def fit(table: pd.DataFrame) -> Coefficients:
     """The coefficients, by least squares without negative ones on the fitted lanes, part by part, to three decimal places."""
     found = prediction_of(table, Coefficients())
     chosen = found[found["group"] == FITTED]
-    counts = pd.DataFrame(
-        [quantities(Lane(operand(formats.get(a)), operand(formats.get(b)))) for a, b in zip(chosen["a"], chosen["b"], strict=True)]
-    )
+    made = [
+        Lane(operand(formats.get(a)), operand(formats.get(b)), Accumulator(kind))
+        for kind, a, b in zip(chosen["kind"], chosen["a"], chosen["b"], strict=True)
+    ]
+    counts = pd.DataFrame([quantities(entry) for entry in made])
     fitted: dict[str, float] = {}
     for part in PARTS:
         columns = [name for name in counts if str(name).startswith(part)]
@@ -173,67 +196,71 @@ def fit(table: pd.DataFrame) -> Coefficients:
 def report(table: pd.DataFrame) -> None:
     """Print the fit and how well it holds."""
     coefficients = fit(table)
-    found = prediction_of(table, coefficients)
-    shown = pd.DataFrame(
-        {"lane": [a if a == b else f"{a} x {b}" for a, b in zip(found["a"], found["b"], strict=True)], "group": found["group"]}
-    )
-    for part in (*PARTS, "total"):
-        shown[part] = [f"{x:.0f} ({y:.0f})" for x, y in zip(found[part], found[f"{part}_formula"], strict=True)]
-    shown["flattened"] = found["flat"].map("{:.0f}".format)
-    print("NAND2 equivalents as synthesized, and in brackets by the formula; flattened: the whole lane, optimized across its parts\n")
-    print(shown.to_string(index=False))
-    print("\nfitted coefficients (NAND2 equivalents)\n")
+    print("fitted coefficients (NAND2 equivalents)\n")
     for name, value in asdict(coefficients).items():
         print(f"{name:22} {value:7.3f}")
+    every = prediction_of(table, coefficients)
+    for kind in Accumulator:
+        print(f"\n\naccumulator: {kind}")
+        compare(every[every["kind"] == kind], table[(table["accumulator"] == kind) & (table["part"] == "lane")])
+
+
+def compare(found: pd.DataFrame, flat: pd.DataFrame) -> None:
+    """Print synthesis beside the formula for the lanes with one kind of accumulator. flat: the cells of the flattened lanes."""
+    shown = pd.DataFrame({"lane": [a if a == b else f"{a} x {b}" for a, b in zip(found["a"], found["b"], strict=True)]})
+    shown["group"] = found["group"].to_numpy()
+    for part in (*PARTS, "total"):
+        shown[part] = [f"{x:.0f} ({y:.0f})" for x, y in zip(found[part], found[f"{part}_formula"], strict=True)]
+    shown["flattened"] = [f"{x:.0f}" for x in found["flat"]]
+    print("NAND2 equivalents as synthesized, in brackets by the formula; flattened: the whole lane, optimized across its parts\n")
+    print(shown.to_string(index=False))
     print("\nformula against synthesis: lanes, Pearson, Spearman, root mean square error (NAND2), largest error relative to synthesis\n")
     groups = {FITTED: found["group"] == FITTED, HELD_OUT: found["group"] == HELD_OUT, "all": found["group"] != ""}
     for target in (*PARTS, "total", "flat"):
         formula = "total_formula" if target == "flat" else f"{target}_formula"
         for group, rows in groups.items():
             x, y = found[rows][target], found[rows][formula]
-            used = x > 0
-            worst = (abs(y - x)[used] / x[used]).max()
+            worst = (abs(y - x) / x)[x > 0].max()
             print(
                 f"{target:12} {group:9} {len(x):3}  {np.corrcoef(x, y)[0, 1]:.4f}  {spearmanr(x, y).statistic:.4f}  "
                 f"{np.sqrt(((y - x) ** 2).mean()):7.1f}  {100 * worst:5.1f}%"
             )
-    print(
-        "\nsum of the parts against the flattened lane, both as synthesized:",
-        f"{np.corrcoef(found['total'], found['flat'])[0, 1]:.4f} (Pearson), flattened / sum",
-    )
     ratio = found["flat"] / found["total"]
-    print(f"from {ratio.min():.3f} to {ratio.max():.3f}, mean {ratio.mean():.3f}")
-    light = table[table["part"] == "lane"].reset_index(drop=True)
-    other = light["nand2"] - (4 * (light["XOR"] + light["XNOR"]) - 8 * light["DFF_P"]) / 4
     print(
-        f"\nXOR of 8 instead of 12 transistors and flip-flops of 24 instead of 16: Spearman {spearmanr(light['nand2'], other).statistic:.4f} between "
-        "the flattened lanes of both weightings"
+        f"\nflattened lane / sum of the parts, both as synthesized: {ratio.min():.3f} to {ratio.max():.3f}, mean {ratio.mean():.3f}; "
+        f"Pearson {np.corrcoef(found['total'], found['flat'])[0, 1]:.4f}"
+    )
+    nand2 = flat["nand2"].to_numpy()
+    other = nand2 + (8 * flat["DFF_P"] - 4 * (flat["XOR"] + flat["XNOR"])).to_numpy() / 4
+    print(
+        f"XOR of 8 instead of 12 transistors, flip-flops of 24 instead of 16: Spearman {spearmanr(nand2, other).statistic:.4f} with the weights above"
     )
     for a, b in (("INT8", "FP134"), ("INT7", "FP133"), ("INT6", "FP132")):
-        i, j = (int(np.flatnonzero((light["a"] == name) & (light["b"] == name))[0]) for name in (a, b))
-        print(f"{a} / {b}, flattened: {light['nand2'][i] / light['nand2'][j]:.3f}; with the other weights {other[i] / other[j]:.3f}")
+        i, j = (int(np.flatnonzero((flat["a"] == name) & (flat["b"] == name))[0]) for name in (a, b))
+        print(f"{a} / {b}, flattened: {nand2[i] / nand2[j]:.3f}; with those other weights {other[i] / other[j]:.3f}")
 
 
 @app.command()
 def run(output: Annotated[Path, typer.Argument(help="CSV of gate counts to write")]) -> None:
-    """Simulate and synthesize every lane, write the counts, print the report."""
+    """Simulate and synthesize every lane, and write the counts."""
     rows = []
-    for a, b, group in lanes():
-        text = lane(a, b)
-        with tempfile.TemporaryDirectory() as folder:
-            if wrong := simulate(a, b, text, Path(folder)):
-                raise SystemExit(f"{a.name} x {b.name}: {wrong} sums differ from the emulator's")
-            for part, cells in synthesize(text, Path(folder)).items():
-                rows.append({"a": a.name, "b": b.name, "group": group, "part": part, "nand2": cells.pop("transistors") / 4, **cells})
+    for accumulator in Accumulator:
+        for a, b, group in lanes():
+            text = lane(a, b, accumulator)
+            with tempfile.TemporaryDirectory() as folder:
+                if wrong := simulate(a, b, accumulator, text, Path(folder)):
+                    raise SystemExit(f"{a.name} x {b.name}, {accumulator}: {wrong} sums differ from the emulator's")
+                same = {"accumulator": accumulator.value, "a": a.name, "b": b.name, "group": group}
+                for part, cells in synthesize(text, Path(folder)).items():
+                    rows.append(same | {"part": part, "nand2": cells.pop("transistors") / 4} | cells)
     pd.DataFrame(rows).convert_dtypes().to_csv(output, index=False)
     version = subprocess.run(["yosys", "-V"], check=True, capture_output=True, text=True).stdout.strip()
-    print(f"{len(lanes())} lanes simulated: every sum as the emulator says; {version}: {SYNTHESIS}\n")
-    report(pd.read_csv(output).fillna(0))
+    print(f"{len(Accumulator)} x {len(lanes())} lanes simulated: every sum as the emulator says; {version}: {SYNTHESIS}\n")
 
 
 @app.command("fit")
 def fit_counts(counts: Annotated[Path, typer.Argument(help="CSV of gate counts that `run` wrote")]) -> None:
-    """Print the report from the counts."""
+    """Fit the coefficients to the counts, and print them and how well they hold."""
     report(pd.read_csv(counts).fillna(0))
 
 

@@ -1,14 +1,20 @@
 """The multiply-accumulate lane that a pair of formats needs: widths, shifts and the parts of its decoders, from the profiles alone.
 
-A lane multiplies one code of activations by one of errors in every clock and adds the product to a register. Nothing is rounded: the register is a
-fixed-point number that holds every product exactly (U. Kulisch, "Computer Arithmetic and Validity", de Gruyter 2008), and CARRY_BITS more
-so that sums of 2^CARRY_BITS products cannot overflow. Scales (the T of a tensor, channel or block) are applied outside of the lane and cost
-nothing here; so do infinities and NaN of the standard formats, whose codes would need a test of their own.
+A lane multiplies one code of activations by one of errors in every clock and adds the product to a register, of one of two kinds:
+
+- exact: a fixed-point number that holds every product exactly (U. Kulisch, "Computer Arithmetic and Validity", de Gruyter 2008), and CARRY_BITS
+  more so that sums of 2^CARRY_BITS products cannot overflow. The default, since the angles that formats are ranked by have no error of accumulation either.
+- float: FLOAT_BITS significant bits, as the master format FP169 of Lee, Park, Jeon (ICLR 2022) has, rounded to nearest, ties to even, after every addition, with an
+  exponent for the range of the exact register, so that nothing overflows or underflows.
+
+Scales (the T of a tensor, channel or block) are applied outside of the lane and cost nothing here; so do infinities and NaN of the standard formats,
+whose codes would need a test of their own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import groupby
 
 from formats import Format, ProfileFormat, StandardFormat
@@ -16,6 +22,15 @@ from formats.profile import Profile
 
 CARRY_BITS = 12
 """2^12 = 4096 products of largest magnitude fit the accumulator."""
+FLOAT_BITS = 10
+"""Significant bits of a float accumulator, the leading one included."""
+
+
+class Accumulator(StrEnum):
+    """What a lane adds products up in."""
+
+    EXACT = "exact"
+    FLOAT = "float"
 
 
 @dataclass(frozen=True)
@@ -111,11 +126,12 @@ class Lane:
 
     a: Operand
     b: Operand
+    accumulator: Accumulator = Accumulator.EXACT
 
     @property
     def integer(self) -> bool:
-        """Whether both codes are integers in two's complement, which need neither decoder nor shifter."""
-        return self.a.two_complement and self.b.two_complement
+        """Whether codes are multiplied and added in two's complement, without decoders and shifter."""
+        return self.a.two_complement and self.b.two_complement and self.accumulator is Accumulator.EXACT
 
     @property
     def product_bits(self) -> int:
@@ -130,11 +146,21 @@ class Lane:
         return self.product_bits if self.integer else (self.a.largest * self.b.largest).bit_length()
 
     @property
-    def accumulator_bits(self) -> int:
-        """Bits of the register: the product, CARRY_BITS and a sign."""
-        return self.aligned_bits + CARRY_BITS + (0 if self.integer else 1)
-
-    @property
     def shift(self) -> int:
         """The largest shift of a product."""
         return self.a.shift + self.b.shift
+
+    @property
+    def register_bits(self) -> int:
+        """Bits of the exact register: the product, CARRY_BITS and a sign."""
+        return self.aligned_bits + CARRY_BITS + (0 if self.integer else 1)
+
+    @property
+    def position_bits(self) -> int:
+        """Bits of a float register's exponent, the position of the leading bit. Rounding up can reach one position more than the exact register has."""
+        return (self.aligned_bits + CARRY_BITS).bit_length()
+
+    @property
+    def sum_bits(self) -> int:
+        """Bits of significands that a float accumulator adds."""
+        return max(self.product_bits, FLOAT_BITS)

@@ -10,36 +10,36 @@ from pathlib import Path
 
 from formats import Format
 from predictor.gradient import Candidate, candidate, formats_of
-from search.lane import Lane, Operand, operand
+from search.lane import FLOAT_BITS, Accumulator, Lane, Operand, operand
 
 
-def lane(a: Format, b: Format, name: str = "lane") -> str:
+def lane(a: Format, b: Format, accumulator: Accumulator = Accumulator.EXACT, name: str = "lane") -> str:
     """The modules NAME_decode_a, NAME_decode_b, NAME_multiply, NAME_align, NAME_accumulate, and NAME, which joins them.
 
-    NAME has the inputs clock, clear, a and b (codes) and the output sum, a signed integer in products of the formats' smallest steps. At each
-    rising edge sum becomes a * b plus sum, or plus zero with clear. Two INT formats have no decoders and no aligner. Codes that stand for no
-    value do something; so do infinities and NaN.
+    NAME has the inputs clock, clear, a and b (codes). At each rising edge the register becomes a * b plus itself, or plus zero with clear. Its
+    unit is a product of the formats' smallest steps. Exact: the output sum, a signed integer. Float: the outputs negative, position (of the leading bit)
+    and significand (10 bits, the leading one included; 0 for zero), together significand * 2^(position - 9).
 
-    An INT format beside another kind does not have its lowest code, -2^(bits-1), which `encode` does not produce.
+    With the exact accumulator two INT formats have no decoders and no aligner, and where nothing is shifted there is no aligner.
+    Codes that stand for no value do something; so do infinities and NaN. Where an INT format is decoded, it does not have its lowest code, -2^(bits-1), which
+    `encode` does not produce.
 
     Raises ValueError as `operand` does.
     """
-    made = Lane(operand(a), operand(b))
+    made = Lane(operand(a), operand(b), accumulator)
     if made.integer:
         parts = [_multiply(made, name), _accumulate(made, name), _integer_lane(made, name)]
     else:
-        parts = [
-            _decode(made.a, f"{name}_decode_a"),
-            _decode(made.b, f"{name}_decode_b"),
-            _multiply(made, name),
-            *([_align(made, name)] if made.shift else []),
-            _accumulate(made, name),
-            _float_lane(made, name),
-        ]
+        parts = [_decode(made.a, f"{name}_decode_a"), _decode(made.b, f"{name}_decode_b"), _multiply(made, name)]
+        if accumulator is Accumulator.FLOAT:
+            parts += [_normalize(made, name), _accumulate_float(made, name)]
+        else:
+            parts += [*([_align(made, name)] if made.shift else []), _accumulate(made, name)]
+        parts.append(_decoded_lane(made, name))
     return "\n".join(parts)
 
 
-def write(of: str | Candidate, folder: Path) -> Path:
+def write(of: str | Candidate, folder: Path, accumulator: Accumulator = Accumulator.EXACT) -> Path:
     """Write lane_NAME.v, the lane of a format with itself or of a pair, into a folder that is made where it is missing; returns its path.
 
     NAME is the format's name with `_` for what no Verilog identifier holds: T8_5x3_2; both names for a pair. A file that is there is replaced.
@@ -47,7 +47,7 @@ def write(of: str | Candidate, folder: Path) -> Path:
     """
     given = candidate(of)
     name = "lane_" + re.sub(r"[^0-9A-Za-z]+", "_", given.name)
-    text = lane(*formats_of(given), name)
+    text = lane(*formats_of(given), accumulator, name)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.v"
     path.write_text(text)
@@ -114,8 +114,13 @@ def _multiply(of: Lane, name: str) -> str:
     return _module(f"{name}_multiply", ports, body)
 
 
+def _shifted(of: Lane) -> list[tuple[str, int]]:
+    """The operands that have a shift, and its bits."""
+    return [(side, bits) for side, bits in (("a", of.a.shift_bits), ("b", of.b.shift_bits)) if bits]
+
+
 def _align(of: Lane, name: str) -> str:
-    operands = [(side, bits) for side, bits in (("a", of.a.shift_bits), ("b", of.b.shift_bits)) if bits]
+    operands = _shifted(of)
     ports = [f"input {_bits(of.product_bits)} product", *(f"input {_bits(bits)} {side}" for side, bits in operands)]
     ports.append(f"output {_bits(of.aligned_bits)} aligned")
     body = [
@@ -126,7 +131,7 @@ def _align(of: Lane, name: str) -> str:
 
 
 def _accumulate(of: Lane, name: str) -> str:
-    width, given = of.accumulator_bits, of.aligned_bits
+    width, given = of.register_bits, of.aligned_bits
     ports = ["input clock", "input clear", *([] if of.integer else ["input negative"])]
     ports += [f"input {_bits(given)} aligned", f"output reg signed {_bits(width)} sum"]
     body = [f"wire {_bits(width)} old = sum & ~{{{width}{{clear}}}};"]
@@ -142,9 +147,113 @@ def _accumulate(of: Lane, name: str) -> str:
     return _module(f"{name}_accumulate", ports, body)
 
 
+def _leading(given: str, width: int) -> tuple[list[str], str, str]:
+    """Lines that shift a signal left until its highest bit is set; the names of the result and of the number of places."""
+    lines, empty = [], []
+    for stage in reversed(range((width - 1).bit_length())):
+        size = 1 << stage
+        lines += [
+            f"wire empty{stage} = {given}[{width - 1}:{width - size}] == {size}'d0;",
+            f"wire {_bits(width)} moved{stage} = empty{stage} ? {{{given}[{width - size - 1}:0], {size}'d0}} : {given};",
+        ]
+        given = f"moved{stage}"
+        empty.append(f"empty{stage}")
+    lines.append(f"wire {_bits(len(empty))} places = {{{', '.join(empty)}}};")
+    return lines, given, "places"
+
+
+def _shifted_right(given: str, width: int, distance: str, distance_bits: int) -> tuple[list[str], str, str]:
+    """Lines that shift a signal right; the names of the result and of a bit that says whether a one was lost."""
+    lines, losses = [], []
+    stages = min((width - 1).bit_length(), distance_bits)
+    for stage in range(stages):
+        size = 1 << stage
+        lines += [
+            f"wire lost{stage} = {distance}[{stage}] & ~({given}[{size - 1}:0] == {size}'d0);",
+            f"wire {_bits(width)} right{stage} = {distance}[{stage}] ? {{{size}'d0, {given}[{width - 1}:{size}]}} : {given};",
+        ]
+        given = f"right{stage}"
+        losses.append(f"lost{stage}")
+    if stages < distance_bits:
+        lines += [
+            f"wire far = ~({distance}[{distance_bits - 1}:{stages}] == {_number(0, distance_bits - stages)});",
+            f"wire lost_far = far & ~({given} == {width}'d0);",
+            f"wire {_bits(width)} right_far = {given} & ~{{{width}{{far}}}};",
+        ]
+        given = "right_far"
+        losses.append("lost_far")
+    lines.append(f"wire lost = {{{', '.join(losses)}}} != {len(losses)}'d0;")
+    return lines, given, "lost"
+
+
+def _normalize(of: Lane, name: str) -> str:
+    """The aligner of a float accumulator: the product with its leading bit on top, and the position of that bit; 0 and 0 for zero."""
+    width, positions = of.product_bits, of.position_bits
+    operands = _shifted(of)
+    ports = [f"input {_bits(width)} product", *(f"input {_bits(bits)} {side}" for side, bits in operands)]
+    ports += [f"output {_bits(of.sum_bits)} aligned", f"output {_bits(positions)} position"]
+    padding = of.sum_bits - width
+    end = f", {padding}'d0}}" if padding else "}"
+    shift = "".join(f" + {side}" for side, _ in operands)
+    if width == 1:
+        body = [
+            f"assign aligned = {{product{end};",
+            f"assign position = product ? {_number(0, positions)}{shift} : {_number(0, positions)};",
+        ]
+        return _module(f"{name}_align", ports, body)
+    lines, result, places = _leading("product", width)
+    body = [
+        *lines,
+        f"assign aligned = {{{result}{end};",
+        f"assign position = {result}[{width - 1}] ? {_number(width - 1, positions)}{shift} - {places} : {_number(0, positions)};",
+    ]
+    return _module(f"{name}_align", ports, body)
+
+
+def _accumulate_float(of: Lane, name: str) -> str:
+    width, positions, kept = of.sum_bits, of.position_bits, FLOAT_BITS
+    ports = ["input clock", "input clear", "input minus", f"input {_bits(width)} aligned", f"input {_bits(positions)} at"]
+    ports += ["output reg negative", f"output reg {_bits(positions)} position", f"output reg {_bits(kept)} significand"]
+    padding = f", {width - kept}'d0" if width > kept else ""
+    both, wide = positions + width, width + 4
+    shifts, shifted, lost = _shifted_right("given", width + 2, "distance", positions)
+    lines, result, places = _leading("total", wide)
+    rest = wide - kept
+    body = [
+        f"wire {_bits(both)} old = {{position, significand{padding}}} & ~{{{both}{{clear}}}};",
+        f"wire {_bits(both)} new = {{at, aligned}};",
+        # Both have their leading bit on top, so that position and significand compare as one number.
+        "wire swap = new >= old;",
+        f"wire {_bits(both)} larger = swap ? new : old;",
+        f"wire {_bits(both)} smaller = swap ? old : new;",
+        "wire sign = swap ? minus : negative;",
+        "wire differ = minus ^ negative & ~clear;",
+        f"wire {_bits(positions)} distance = larger[{both - 1}:{width}] - smaller[{both - 1}:{width}];",
+        # Two bits below the lowest, and a third that says whether anything was lost further down.
+        f"wire {_bits(width + 2)} given = {{smaller[{width - 1}:0], 2'd0}};",
+        *shifts,
+        f"wire {_bits(wide)} addend = {{1'd0, {shifted}, {lost}}} ^ {{{wide}{{differ}}}};",
+        f"wire {_bits(wide)} total = {{1'd0, larger[{width - 1}:0], 3'd0}} + addend + differ;",
+        *lines,
+        f"wire half = {result}[{rest - 1}];",
+        f"wire tie = {result}[{rest - 2}:0] == {rest - 1}'d0;",
+        f"wire {_bits(kept + 1)} rounded = {{1'd0, {result}[{wide - 1}:{rest}]}} + (half & ~(tie & ~{result}[{rest}]));",
+        f"wire some = {result}[{wide - 1}];",
+        f"wire {_bits(positions)} reached = larger[{both - 1}:{width}] + 1'd1 + rounded[{kept}] - {places};",
+        "always @(posedge clock) begin",
+        "  negative <= sign & some;",
+        f"  position <= reached & {{{positions}{{some}}}};",
+        f"  significand <= {{rounded[{kept}] ^ rounded[{kept - 1}], rounded[{kept - 2}:0]}};",
+        "end",
+    ]
+    return _module(f"{name}_accumulate", ports, body)
+
+
 def _ports(of: Lane) -> list[str]:
     ports = ["input clock", "input clear", f"input {_bits(of.a.bits)} a", f"input {_bits(of.b.bits)} b"]
-    return [*ports, f"output signed {_bits(of.accumulator_bits)} sum"]
+    if of.accumulator is Accumulator.FLOAT:
+        return [*ports, "output negative", f"output {_bits(of.position_bits)} position", f"output {_bits(FLOAT_BITS)} significand"]
+    return [*ports, f"output signed {_bits(of.register_bits)} sum"]
 
 
 def _integer_lane(of: Lane, name: str) -> str:
@@ -156,7 +265,7 @@ def _integer_lane(of: Lane, name: str) -> str:
     return _module(name, _ports(of), body)
 
 
-def _float_lane(of: Lane, name: str) -> str:
+def _decoded_lane(of: Lane, name: str) -> str:
     body = []
     for side, part in (("a", of.a), ("b", of.b)):
         body += [f"wire negative_{side};", f"wire {_bits(part.precision)} significand_{side};"]
@@ -167,15 +276,23 @@ def _float_lane(of: Lane, name: str) -> str:
         body.append(
             f"{name}_decode_{side} decode_{side}(.code({side}), .negative(negative_{side}), .significand(significand_{side}){shifted});"
         )
-    shifts = "".join(f", .{side}(shift_{side})" for side, part in (("a", of.a), ("b", of.b)) if part.shift_bits)
     body += [
         f"wire {_bits(of.product_bits)} product;",
         f"{name}_multiply multiply(.a(significand_a), .b(significand_b), .product(product));",
+        "wire minus = negative_a ^ negative_b;",
     ]
+    shifts = "".join(f", .{side}(shift_{side})" for side, _ in _shifted(of))
+    if of.accumulator is Accumulator.FLOAT:
+        body += [
+            f"wire {_bits(of.sum_bits)} aligned;",
+            f"wire {_bits(of.position_bits)} at;",
+            f"{name}_align align(.product(product){shifts}, .aligned(aligned), .position(at));",
+            f"{name}_accumulate accumulate(.clock(clock), .clear(clear), .minus(minus), .aligned(aligned), .at(at), "
+            ".negative(negative), .position(position), .significand(significand));",
+        ]
+        return _module(name, _ports(of), body)
     if of.shift:
         body += [f"wire {_bits(of.aligned_bits)} aligned;", f"{name}_align align(.product(product){shifts}, .aligned(aligned));"]
-    body.append(
-        f"{name}_accumulate accumulate(.clock(clock), .clear(clear), .negative(negative_a ^ negative_b), "
-        f".aligned({'aligned' if of.shift else 'product'}), .sum(sum));"
-    )
+    aligned = "aligned" if of.shift else "product"
+    body.append(f"{name}_accumulate accumulate(.clock(clock), .clear(clear), .negative(minus), .aligned({aligned}), .sum(sum));")
     return _module(name, _ports(of), body)
