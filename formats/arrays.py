@@ -147,3 +147,11 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: 
             image, image_out = image.swapaxes(1, 2), image_out.swapaxes(1, 2)
             return Tiled(image, image_out, result, grouping, grouping.tile[::-1], True, (rows * columns, 1, columns))
     return Tiled(image, image_out, result, grouping, grouping.tile, False, (rows * columns, columns, 1))
+
+
+def largest_of_groups(x: NDArray[Any], scale: Scale) -> NDArray[np.float64]:
+    """The largest finite magnitude of each group of a float32 or float64 array, of the group shape; 0 where there is none."""
+    from formats import kernel
+
+    tiled = tile(x, scale)
+    return tiled.per_group(kernel.largest_of_tiles(tiled.x, tiled.tile, tiled.tiles)).astype(np.float64)

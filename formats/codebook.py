@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Any, cast
@@ -20,12 +20,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from formats.arrays import clash, is_tensor, to_float
+from formats.arrays import clash, largest_of_groups, to_float
 from formats.codes import Codes
-from formats.mode import NEAREST, ModeChoice, check_mode
+from formats.emulated import Emulated, check_nearest, check_out, put
+from formats.mode import NEAREST, ModeChoice
 from formats.profile import FLOAT32_LARGEST_EXPONENT, FLOAT32_SMALLEST_EXPONENT
-from formats.rounding import Rounding
-from formats.scale import Granularity, Scale
+from formats.scale import Granularity, Scale, group
 
 
 class OutsideFamily(StrEnum):
@@ -33,23 +33,6 @@ class OutsideFamily(StrEnum):
 
     STANDARD = "standard"
     CODEBOOK = "codebook"
-
-
-def check_out(x: NDArray[Any], out: NDArray[Any] | None) -> None:
-    """ValueError unless `out` is None or a writeable array of x's shape and dtype."""
-    if out is None:
-        return
-    if not isinstance(out, np.ndarray) or out.shape != x.shape or out.dtype != x.dtype:
-        given = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else repr(type(out))
-        raise ValueError(f"out is {given}; an array of {x.dtype} and shape {x.shape} is needed")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only")
-
-
-def check_nearest(mode: ModeChoice, name: str) -> None:
-    """ValueError unless the mode is to nearest."""
-    if mode.rounding is not Rounding.NEAREST:
-        raise ValueError(f"rounding {mode.rounding.value}: {name} rounds to nearest only")
 
 
 def check_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[Any]:
@@ -74,17 +57,19 @@ def _lowest_bit(value: float) -> int:
 
 
 @dataclass(frozen=True)
-class CodebookFormat:
+class CodebookFormat(Emulated):
     """A format given by its values at T = 0, and the rule for its scale (formats.md section 1).
 
     values: strictly ascending float32 numbers; all values, or with `signed` the magnitudes, each of which has both signs.
-    bits: the width of a code, 1 to 16. scale: per tensor, with any headroom; others raise ValueError.
+    bits: the width of a code, 1 to 16. scale: per tensor, channel or block, with any headroom; the floor rule is the only policy.
     boundaries: between each value and the next, where rounding changes; None for the midpoints. On a boundary the even index is taken.
     only_zero_is_zero: what is not zero never rounds to zero (posits).
     two_complement: the code of a negative value is 2^bits less that of its magnitude (posits), not sign and magnitude.
     nan_code: the code of NaN, or None.
 
     A code is the index of the value (with `signed`: sign << (bits-1) | index of the magnitude, and zero always its positive code).
+    `round` goes to the nearest value times 2^top, `top` being a whole number, and a tie to the even index; what lies beyond the values
+    saturates. With `signed` magnitudes a negative value that rounds to zero gives -0.0, except with two's complement codes (posits).
     Equal by content: formats that round and encode alike are equal, whatever they are called.
     """
 
@@ -113,8 +98,8 @@ class CodebookFormat:
             raise ValueError(f"{self.bits!r} bits: 1 to 16 are allowed")
         if self.spare_codes < 0:
             raise ValueError(f"{len(values)} {'magnitudes' if self.signed else 'values'} do not fit {self.bits} bits")
-        if self.scale != Scale(headroom=self.scale.headroom):
-            raise ValueError(f"{self.scale}: codebook formats have one scale per tensor, by the floor rule; only headroom can be chosen")
+        if self.scale != Scale(self.scale.per, self.scale.block, self.scale.axis, self.scale.headroom):
+            raise ValueError(f"{self.scale}: codebook formats have scales by the floor rule, without an exponent field")
         if self.two_complement and not (self.signed and values[0] == 0):
             raise ValueError("two's complement codes need signed magnitudes that begin with zero")
         if self.only_zero_is_zero and not (self.signed and values[0] == 0):
@@ -137,7 +122,7 @@ class CodebookFormat:
 
     @property
     def granularity(self) -> Granularity:
-        """What shares one scale: the tensor."""
+        """What shares one scale: tensor, channel or block."""
         return self.scale.per
 
     @property
@@ -161,6 +146,12 @@ class CodebookFormat:
     def _largest_exponent(self) -> int:
         """floor(log2) of the largest magnitude."""
         return int(np.frexp(max(abs(self.values[0]), abs(self.values[-1])))[1]) - 1
+
+    def with_scale(self, scale: Scale) -> CodebookFormat:
+        """The same values with another rule for the scale; the name says which."""
+        from formats.names import scale_suffix
+
+        return replace(self, scale=scale, name=self.name.removesuffix(scale_suffix(self.scale)) + scale_suffix(scale))
 
     def max(self, top: int = 0) -> float:
         """The largest value times 2^top."""
@@ -200,87 +191,57 @@ class CodebookFormat:
         else:
             boundary, lost = np.array(self.boundaries), np.zeros(len(lower))
         stays_on_tie = np.arange(len(lower)) % 2 == 0
-        return np.where((lost > 0) | ((lost == 0) & stays_on_tie), np.nextafter(boundary, np.inf), boundary)
-
-    def _index(self, x: NDArray[Any], top: int) -> NDArray[np.intp]:
-        """Where in `values` each element goes; NaN goes to the last."""
-        with np.errstate(invalid="ignore"):
-            magnitude = np.abs(x) if self.signed else x
-        return np.searchsorted(self._float_steps(top, x.dtype), magnitude, side="right")
-
-    def _float_steps(self, top: int, dtype: Any) -> NDArray[Any]:
-        """The smallest float of a dtype that goes up, for each boundary."""
-        steps = np.ldexp(self._steps, top)
-        if dtype == np.float32:
-            # The smallest float32 at or above each: the search stays in float32.
-            near = steps.astype(np.float32)
-            steps = np.where(near < steps, np.nextafter(near, np.float32(np.inf)), near).astype(np.float32)
+        steps = np.where((lost > 0) | ((lost == 0) & stays_on_tie), np.nextafter(boundary, np.inf), boundary)
         if self.only_zero_is_zero:
-            steps[0] = np.finfo(dtype).smallest_subnormal
+            steps[0] = np.finfo(np.float64).smallest_subnormal
         return steps
 
+    def _index(self, relative: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Where in `values` each number at T = 0 goes; NaN goes to the last."""
+        with np.errstate(invalid="ignore"):
+            magnitude = np.abs(relative) if self.signed else relative
+        return np.searchsorted(self._steps, magnitude, side="right")
+
+    def _float_steps(self, top: int) -> NDArray[np.float32]:
+        """The smallest float32 that goes up, for each boundary at a top exponent."""
+        steps = np.ldexp(self._steps, top)
+        # The smallest float32 at or above each: the search stays in float32.
+        near = steps.astype(np.float32)
+        found = np.where(near < steps, np.nextafter(near, np.float32(np.inf)), near).astype(np.float32)
+        if self.only_zero_is_zero:
+            found[0] = np.finfo(np.float32).smallest_subnormal
+        return found
+
     def find_top(self, x: Any) -> NDArray[np.int64]:
-        """T = floor(log2 max|x|) - floor(log2 of the largest magnitude) + headroom over finite elements, an int64 array of shape ().
+        """T = floor(log2 max|x|) - floor(log2 of the largest magnitude) + headroom over finite elements: int64 of the group shape.
 
         0 where no finite element is nonzero; clamped to `top_range`.
         """
-        array = to_float(x)
-        finite = np.where(np.isfinite(array), array, 0)
-        largest = max(float(finite.max(initial=0)), -float(finite.min(initial=0)))
-        if not largest:
-            return np.array(0, np.int64)
-        top = int(np.frexp(largest)[1]) - 1 - self._largest_exponent + self.scale.headroom
-        low, high = self.top_range
-        return np.array(min(max(top, low), high), np.int64)
+        largest = largest_of_groups(to_float(x), self.scale)
+        top = np.frexp(largest)[1].astype(np.int64) - 1 - self._largest_exponent + self.scale.headroom
+        return np.asarray(np.where(largest > 0, np.clip(top, *self.top_range), 0))
 
-    def _top(self, x: NDArray[Any], top: Any) -> NDArray[np.int64]:
-        if top is None:
-            return self.find_top(x)
-        given = np.asarray(top)
+    def _top(self, shape: tuple[int, ...], top: Any) -> NDArray[np.int64]:
+        """A given top, of the group shape of an array of this shape."""
+        given, groups = np.asarray(top), group(self.scale, shape).groups
         if given.dtype.kind not in "iu":
-            raise TypeError(f"top is {top!r}; a whole number or None is needed")
-        if given.shape != ():
-            raise ValueError(f"top has shape {given.shape}; {self.name} has one scale per tensor, so it is a number")
+            raise TypeError(f"top is {top!r}; a whole number, an array of them or None is needed")
+        if given.shape not in ((), groups):
+            raise ValueError(f"top has shape {given.shape}; for this array in {self.name} it is a number or has shape {groups}")
         low, high = self.top_range
-        if not low <= given <= high:
-            raise ValueError(f"top {int(given)} is outside {low} to {high}, where all values of {self.name} are float32 numbers")
-        return given.astype(np.int64)
+        if given.size and not low <= given.min() <= given.max() <= high:
+            wrong = given.min() if given.min() < low else given.max()
+            raise ValueError(f"top {int(wrong)} is outside {low} to {high}, where all values of {self.name} are float32 numbers")
+        return np.array(np.broadcast_to(given.astype(np.int64), groups))
 
-    def round(
-        self,
-        x: Any,
-        /,
-        *,
-        top: Any = None,
-        rounding: Rounding | str = Rounding.NEAREST,
-        seed: int | None = None,
-        stream: int = 0,
-        previous: Any = None,
-        out: Any = None,
-        keep_infinities: bool = False,
-    ) -> Any:
-        """The nearest value of the codebook, times 2^top, to every element of x.
-
-        x: numpy array or CPU torch tensor, any shape and stride; float32, float64 (rounded once), float16 or bfloat16.
-        top: None (found from x, see `find_top`) or a whole number.
-        rounding: to nearest; other modes raise ValueError (they and their arguments are here as every format has them).
-        out: where to put the result, of its shape and dtype; may be x itself.
-        keep_infinities: infinities stay instead of saturating.
-
-        Returns float32, or float64 for float64 input, of the same kind and shape as x; for a tensor inside autograd, its own dtype, with
-        the straight-through gradient. NaN stays NaN; a tie goes to the even index; what lies beyond the values saturates. With `signed`
-        magnitudes a negative value that rounds to zero gives -0.0, except with two's complement codes (posits).
-
-        Raises TypeError for other dtypes and ValueError for a `top` outside `top_range` or an `out` that does not fit.
-        """
-        if is_tensor(x):
-            from formats.torch import round_tensor
-
-            mode = check_mode(rounding, seed, stream, previous, tuple(x.shape))
-            return round_tensor(cast(Any, self), x, top=top, mode=mode, out=out, keep_infinities=keep_infinities)
-        array = to_float(x)
-        mode = check_mode(rounding, seed, stream, previous, array.shape)
-        return self.round_array(array, top=top, mode=mode, out=out, keep_infinities=keep_infinities)
+    def _relative(self, x: NDArray[Any], tops: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Where in `values` each element goes, and the top exponent of each."""
+        each = group(self.scale, x.shape).per_element(tops, x.shape)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            relative = np.ldexp(x.astype(np.float64), -each)
+            # What became zero is still not zero; far from a boundary, and so not in need of more care.
+            relative = np.where((relative == 0) & (x != 0), np.copysign(np.finfo(np.float64).smallest_subnormal, x), relative)
+        return self._index(relative), each
 
     def round_array(
         self,
@@ -294,20 +255,19 @@ class CodebookFormat:
         """`round` of a float32 or float64 array. ValueError for a `mode` other than to nearest."""
         check_nearest(mode, self.name)
         check_out(x, out)
-        found = int(self._top(x, top))
-        if x.dtype == np.float32:
-            return self._round_float32(x, found, out, keep_infinities)
-        result = np.asarray(np.ldexp(self._values, found).astype(x.dtype)[self._index(x, found)])
+        found = self.find_top(x) if top is None else self._top(x.shape, top)
+        if x.dtype == np.float32 and self.granularity is Granularity.TENSOR:
+            return self._round_float32(x, int(found), out, keep_infinities)
+        index, each = self._relative(x, found)
+        result = np.ldexp(self._values[index], each).astype(x.dtype)
         if self.signed:
             result = np.copysign(result, x)
         passing = np.isnan(x) | np.isinf(x) if keep_infinities else np.isnan(x)
         result = np.where(passing, x, result)
         if self.two_complement:
-            result[result == 0] = 0
-        if out is None:
-            return result
-        out[...] = result
-        return out
+            with np.errstate(invalid="ignore"):  # signalling NaN
+                np.add(result, 0, out=result)  # -0 has no code
+        return put(result, out)
 
     def _round_float32(self, x: NDArray[Any], top: int, out: NDArray[Any] | None, keep_infinities: bool) -> NDArray[Any]:
         """The same compiled."""
@@ -316,41 +276,24 @@ class CodebookFormat:
         flat = np.ascontiguousarray(x)
         made = out if out is not None and out.flags.c_contiguous and not clash(flat, out) else np.empty(x.shape, np.float32)
         values = np.ldexp(self._values, top).astype(np.float32)
-        kernel.look_up(flat, made, self._float_steps(top, np.float32), values, self.signed, keep_infinities)
+        kernel.look_up(flat, made, self._float_steps(top), values, self.signed, keep_infinities)
         if self.two_complement:
             with np.errstate(invalid="ignore"):  # signalling NaN
                 np.add(made, 0, out=made)  # -0 has no code
-        if out is None or made is out:
-            return made
-        out[...] = made
-        return out
+        return made if made is out else put(made, out)
 
     # Codes.
 
-    def encode(
-        self,
-        x: Any,
-        /,
-        *,
-        top: Any = None,
-        rounding: Rounding | str = Rounding.NEAREST,
-        seed: int | None = None,
-        stream: int = 0,
-        previous: Any = None,
-    ) -> Codes:
-        """The code of the value that every element of x rounds to, with the `top` that was used.
-
-        Arguments as for `round`. Codes are uint8, or uint16 above 8 bits. Raises ValueError on NaN where there is no `nan_code`.
-        """
-        array = to_float(x)
-        check_nearest(check_mode(rounding, seed, stream, previous, array.shape), self.name)
-        found = self._top(array, top)
-        index = self._index(array, int(found))
+    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice) -> Codes:
+        """`encode` of a float32 or float64 array. ValueError for a `mode` other than to nearest, and for NaN where there is no `nan_code`."""
+        check_nearest(mode, self.name)
+        found = self.find_top(x) if top is None else self._top(x.shape, top)
+        index, _ = self._relative(x, found)
         codes = np.asarray(index)
         if self.signed:
-            negative = np.signbit(array) & (self._values[index] != 0)
+            negative = np.signbit(x) & (self._values[index] != 0)
             codes = np.where(negative, (1 << self.bits) - index if self.two_complement else index + (1 << (self.bits - 1)), index)
-        nan = np.isnan(array)
+        nan = np.isnan(x)
         if nan.any():
             if self.nan_code is None:
                 raise ValueError(f"x holds NaN, for which {self.name} has no code")
@@ -363,13 +306,14 @@ class CodebookFormat:
         Raises ValueError for a code that stands for no value.
         """
         given = check_codes(codes, self.bits, self.name)
-        found = int(self._top(np.zeros(0), 0 if top is None else top))
+        found = self._top(given.shape, 0 if top is None else top)
         unused = np.isnan(self._decoded[given])
         if self.nan_code is not None:
             unused &= given != self.nan_code
         if unused.any():
             raise ValueError(f"code {int(given[unused].flat[0]):#04x} stands for no value of {self.name}")
-        return np.ldexp(self._decoded[given], found).astype(np.float32)
+        each = group(self.scale, given.shape).per_element(found, given.shape)
+        return np.asarray(np.ldexp(self._decoded[given], each).astype(np.float32))
 
     @cached_property
     def _decoded(self) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,8 @@ def _from_table(path: Path, name: str, table: Any) -> Format:
     try:
         scale = Scale(**table.get("scale", {}))
         if "codebook" in table:
-            if "scale" in table:
-                raise ValueError("a codebook has a tensor scale")
-            return from_codebook(table["codebook"], table.get("signed", False), table.get("bits"), name)
+            values = from_codebook(table["codebook"], table.get("signed", False), table.get("bits"), name)
+            return replace(values, scale=scale)
         if "profile" in table:
             profile = table["profile"]
             if isinstance(profile, str):

@@ -143,7 +143,7 @@ def _check_operands(qa: Codes, qb: Codes) -> None:
             raise TypeError(f"{name} is of type {type(q).__name__}; the Codes that Format.encode returns are needed")
         if np.ndim(q.codes) != 2:
             raise ValueError(f"{name} has shape {np.shape(q.codes)}; a matrix is needed")
-        if np.ndim(q.top) and not _per_line(q, axis):
+        if q.format.granularity is not Granularity.TENSOR and not _per_line(q, axis):
             kept = "rows (channel@0)" if axis == 0 else "columns (channel@1)"
             raise ValueError(
                 f"{name} is encoded in {q.format.name}, whose scale may vary along k; allowed are one scale, or one for each of the {kept}"

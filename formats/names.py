@@ -25,9 +25,9 @@ def name_and_family(profile: Profile, bits: int, scale: Scale = Scale()) -> tupl
                 suffix = policy_suffix(scale)
                 return f"BM{e}{bits - 1 - e}{suffix}", Family.BLOCK_MINIFLOAT
     if profile == LOG4:
-        return "LOG4" + _scale_suffix(scale), Family.CUSTOM
+        return "LOG4" + scale_suffix(scale), Family.CUSTOM
     name, family = _grid_name(profile, bits)
-    return name + _scale_suffix(scale), family
+    return name + scale_suffix(scale), family
 
 
 def _grid_name(profile: Profile, bits: int) -> tuple[str, Family]:
@@ -44,7 +44,8 @@ def _grid_name(profile: Profile, bits: int) -> tuple[str, Family]:
     return f"profile:{bits}:{profiles.written(profile)}", Family.CUSTOM
 
 
-def _scale_suffix(scale: Scale) -> str:
+def scale_suffix(scale: Scale) -> str:
+    """How a name says which elements share a scale, and its policy and headroom, where they are not the default ones."""
     parts = []
     if scale.per is Granularity.CHANNEL:
         parts.append("channel" if scale.axis == 0 else f"channel@{scale.axis}")
@@ -68,8 +69,10 @@ def _block_minifloat_profile(e: int, m: int) -> Profile:
 def get(name: str | Format) -> Format:
     """The format of this name, in any spelling and case; a format is returned as it is.
 
-    Names: the standards of `formats.standards.standard` (E4M3, float8_e5m2, bf16, posit<8,2>, ...), MXFP4 and the other MX formats; INT8, FP134 (sign, exponent, fraction bits), T8.5x3@2, BM43 or BM<4,3>, profile:8:4x2,5x3,4x7,3,2,1; and any of
-    them with another scale: FP134/channel, FP134/block32, INT8/tile16x16, FP134/headroom1.
+    Names: the standards of `formats.standards.standard` (E4M3, float8_e5m2, bf16, posit<8,2>, ...), MXFP4 and the other MX formats, NVFP4;
+    INT8, FP134 (sign, exponent, fraction bits), T8.5x3@2, BM43 or BM<4,3>, profile:8:4x2,5x3,4x7,3,2,1; and any of them, and codebooks, with
+    another scale: FP134/channel, FP134/block32, INT8/tile16x16, FP134/headroom1, NF4/block64; INT8/real and INT8/real/channel have a scale
+    that is no power of two.
 
     Raises ValueError that suggests the nearest names.
 
@@ -87,17 +90,28 @@ def get(name: str | Format) -> Format:
 @lru_cache(maxsize=2048)
 def _parse(spelling: str, given: str) -> Format:
     from formats.catalogue import catalogue
+    from formats.codebook import CodebookFormat
     from formats.microscaling import microscaling
+    from formats.nvfp4 import NVFP4, NVFP4Format
+    from formats.real import IntegerFormat
     from formats.standards import STANDARDS, standard
 
     fixed = standard(spelling)
     if fixed is not None:
         return fixed
     grid, *suffixes = spelling.split("/")
-    found = {entry.name.lower(): entry for entry in microscaling()}.get(grid) or _parse_grid(grid, given)
+    found: ProfileFormat | IntegerFormat | NVFP4Format | CodebookFormat | None
+    if suffixes[:1] == ["real"] and (match := re.fullmatch(r"int(\d+)", grid)):
+        found, suffixes = IntegerFormat(int(match[1])), suffixes[1:]
+    elif grid == NVFP4.name.lower():
+        found = NVFP4
+    elif isinstance(codebook := standard(grid), CodebookFormat):
+        found = codebook
+    else:
+        found = {entry.name.lower(): entry for entry in microscaling()}.get(grid) or _parse_grid(grid, given)
     if found is None:
         entries = (*catalogue(), *microscaling())
-        known = {name.lower(): name for name in (*(entry.name for entry in entries), *STANDARDS)}
+        known = {name.lower(): name for name in (*(entry.name for entry in entries), *STANDARDS, NVFP4.name)}
         near = [known[match] for match in difflib.get_close_matches(grid, known, n=3, cutoff=0.5)]
         hint = f"did you mean {', '.join(near)}? " if near else ""
         raise ValueError(f"unknown format {given!r}; {hint}Names look like INT8, FP134, T8.5x3@2, BM43, E4M3, MXFP4, profile:8:5x7,4,3,2,1")

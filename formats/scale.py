@@ -100,6 +100,13 @@ class Grouping:
             return np.broadcast_to(values.reshape(1, -1, 1), self.tiles)
         return values.reshape(self.tiles)
 
+    def per_element(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """Values of the group shape as one per element of an array of this shape; of one group, the value, which broadcasts."""
+        if self.groups == ():
+            return values
+        rows = self.per_tile(values).repeat(self.tile[0], axis=1)[:, : self.shape[1]]
+        return rows.repeat(self.tile[1], axis=2)[:, :, : self.shape[2]].reshape(shape)
+
     def per_group(self, largest: NDArray[Any]) -> NDArray[Any]:
         """The largest of each group from the largest of each tile."""
         if not largest.size:

@@ -32,10 +32,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
-from formats.arrays import clash, dense_order, is_tensor, like, tile, to_float
-from formats.codebook import NF4, CodebookFormat, OutsideFamily, check_codes, check_out, code_type, posit
+from formats.arrays import clash, dense_order, like, tile
+from formats.codebook import NF4, CodebookFormat, OutsideFamily, check_codes, code_type, posit
 from formats.codes import Codes
-from formats.mode import NEAREST, ModeChoice, check_mode
+from formats.emulated import Emulated, check_out
+from formats.mode import NEAREST, ModeChoice
 from formats.profile import Profile
 from formats.rounding import Rounding
 from formats.scale import Granularity, Scale
@@ -64,7 +65,7 @@ class NanCodes(StrEnum):
 
 
 @dataclass(frozen=True)
-class StandardFormat:
+class StandardFormat(Emulated):
     """A precision profile at the constant top exponent `top`, with special values.
 
     profile: significant bits of each binade, top first. bits: the width of a code, 2 to 19.
@@ -75,7 +76,14 @@ class StandardFormat:
     even_code_ties: in binades of one significant bit a tie goes to the even code instead of up (P3109).
     overflow: saturate (infinities too), or "standard": infinity where there is one, else NaN, else saturate, as ml_dtypes does.
 
-    Codes are the standard's bit patterns. Equal by content: formats that round and encode alike are equal, whatever they are called.
+    `round` takes ties to the even multiple of the local step. Beyond the largest value `overflow` decides, with IEEE's meaning of beyond: what
+    would round above the largest value were there no end. Negative values that round to zero give -0.0 where the format has it, else +0.0.
+    Without a sign, negative values become 0, or NaN with overflow="standard"; E8M0, which has no zero either, makes zero and negative values
+    NaN, positive ones below 2^-127 that number, and those between 2^-127 and 2^-126 the latter, as ml_dtypes does. With
+    overflow="standard" rounding is to nearest only. `top` is None or the format's own. Codes are the standard's bit patterns: uint8, uint16
+    above 8 bits, uint32 above 16; NaN gets the quiet NaN of its sign.
+
+    Equal by content: formats that round and encode alike are equal, whatever they are called.
     Raises ValueError where the values are no float32 numbers or need more codes than there are.
     """
 
@@ -232,45 +240,6 @@ class StandardFormat:
         if given.shape != () or given != self.top:
             raise ValueError(f"top {top!r} was given; {self.name} has the constant top exponent {self.top}")
 
-    def round(
-        self,
-        x: Any,
-        /,
-        *,
-        top: Any = None,
-        rounding: Rounding | str = Rounding.NEAREST,
-        seed: int | None = None,
-        stream: int = 0,
-        previous: Any = None,
-        out: Any = None,
-        keep_infinities: bool = False,
-    ) -> Any:
-        """The value of the format that every element of x rounds to, by default the nearest (formats.md sections 3 and 5).
-
-        x: numpy array or CPU torch tensor, any shape and stride; float32, float64 (rounded once), float16 or bfloat16.
-        top: None or the format's own.
-        rounding, seed, stream, previous: as for `ProfileFormat.round`; with overflow="standard" to nearest only.
-        out: where to put the result, of its shape and dtype; may be x itself.
-        keep_infinities: infinities of x stay, whatever `overflow` says.
-
-        Returns float32, or float64 for float64 input, of the same kind and shape as x; for a tensor inside autograd, its own dtype, with
-        the straight-through gradient. NaN stays NaN, also where it has no code. Ties go to the even multiple of the local step. Beyond the
-        largest value `overflow` decides, with IEEE's meaning of beyond: what would round above the largest value were there no end.
-        Negative values that round to zero give -0.0 where the format has it, else +0.0. Without a sign, negative values become 0,
-        or NaN with overflow="standard"; E8M0, which has no zero either, makes zero and negative values NaN, positive ones below
-        2^-127 that number, and those between 2^-127 and 2^-126 the latter, as ml_dtypes does.
-
-        Raises TypeError for other dtypes and ValueError for another `top`, an `out` that does not fit, or a mode without what it needs.
-        """
-        if is_tensor(x):
-            from formats.torch import round_tensor
-
-            mode = check_mode(rounding, seed, stream, previous, tuple(x.shape))
-            return round_tensor(cast(Any, self), x, top=top, mode=mode, out=out, keep_infinities=keep_infinities)
-        array = to_float(x)
-        mode = check_mode(rounding, seed, stream, previous, array.shape)
-        return self.round_array(array, top=top, mode=mode, out=out, keep_infinities=keep_infinities)
-
     def round_array(
         self,
         x: NDArray[Any],
@@ -378,24 +347,9 @@ class StandardFormat:
 
     # Codes.
 
-    def encode(
-        self,
-        x: Any,
-        /,
-        *,
-        top: Any = None,
-        rounding: Rounding | str = Rounding.NEAREST,
-        seed: int | None = None,
-        stream: int = 0,
-        previous: Any = None,
-    ) -> Codes:
-        """The bit pattern of the value that every element of x rounds to.
-
-        Arguments as for `round`. Codes are uint8, uint16 above 8 bits, uint32 above 16. NaN gets the quiet NaN of its sign.
-        Raises ValueError on NaN where the format has no code for it.
-        """
-        array = to_float(x)
-        y = self.round_array(array, top=top, mode=check_mode(rounding, seed, stream, previous, array.shape))
+    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice) -> Codes:
+        """`encode` of a float32 or float64 array. ValueError on NaN where the format has no code for it."""
+        y = self.round_array(x, top=top, mode=mode)
         # Infinity is above all magnitudes: its index is their number, which is its code.
         nan, negative = np.isnan(y), np.signbit(y)
         relative = np.ldexp(np.where(nan, 0, np.abs(y)).astype(np.float64), -self.top)

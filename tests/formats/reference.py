@@ -6,6 +6,7 @@ Everything is a whole number of units of 2^-UNIT, so nothing is ever approximate
 
 import bisect
 import math
+from fractions import Fraction
 
 UNIT = 1100
 
@@ -19,6 +20,17 @@ def units(x: float) -> int:
 def binade(magnitude: int) -> int:
     """floor(log2) of a positive number of units, as an exponent of 2."""
     return magnitude.bit_length() - 1 - UNIT
+
+
+def to_float32(number: Fraction) -> float:
+    """A nonnegative fraction rounded once to float32, to nearest even; infinity beyond."""
+    if not number:
+        return 0.0
+    exponent = number.numerator.bit_length() - number.denominator.bit_length()
+    exponent -= number < Fraction(2) ** exponent
+    step = Fraction(2) ** max(exponent - 23, -149)
+    rounded = round(number / step) * step  # round() of a Fraction takes ties to even
+    return float(rounded) if rounded < 2**128 else math.inf
 
 
 class Reference:

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+import formats
 from formats.codebook import NF4, CodebookFormat, from_codebook, posit
 from formats.codes import Codes
 from formats.scale import Granularity, Scale
+
+
+def same_bits(a, b):
+    """Whether two arrays of floats are the same in value and in the sign of zero; NaN is NaN."""
+    return a.dtype == b.dtype and bool((np.isnan(a) & np.isnan(b) | (a == b) & (np.signbit(a) == np.signbit(b))).all())
 
 
 def nearest(values, boundaries, x):
@@ -211,7 +217,7 @@ def test_top_comes_from_the_data():
         NF4.round(x, top=high + 1)
     with pytest.raises(TypeError, match="whole number"):
         NF4.round(x, top=1.5)
-    with pytest.raises(ValueError, match="one scale per tensor"):
+    with pytest.raises(ValueError, match=r"it is a number or has shape \(\)"):
         NF4.round(x, top=np.array([1, 2]))
 
 
@@ -280,8 +286,9 @@ def test_errors_say_what_is_wrong():
             from_codebook(values, bits=bits)
     with pytest.raises(ValueError, match="negative"):
         from_codebook([-1, 1], signed=True)
-    with pytest.raises(ValueError, match="per tensor"):
-        CodebookFormat((0.0, 1.0), 1, scale=Scale(per=Granularity.CHANNEL))
+    for scale in (Scale(policy="ceil"), Scale(exponent_field=(0, 1))):
+        with pytest.raises(ValueError, match="by the floor rule"):
+            CodebookFormat((0.0, 1.0), 1, scale=scale)
     with pytest.raises(ValueError, match="boundaries"):
         CodebookFormat((0.0, 1.0), 1, boundaries=(2.0,))
     for bits, es in [(1, 0), (17, 2), (16, 4), (8, -1)]:
@@ -308,3 +315,52 @@ def test_errors_say_what_is_wrong():
 def test_no_torch_and_no_numba_are_loaded():
     code = "import sys, formats.codebook, formats.standards; sys.exit(any(name in sys.modules for name in ('torch', 'numba')))"
     assert run([sys.executable, "-c", code]).returncode == 0
+
+
+# Scales per channel and block: each group is what a tensor of its own would be.
+
+
+@pytest.mark.parametrize("name", ["NF4", "posit<8,2>", "posit<6,1>"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_blocks_and_channels_are_tensors_side_by_side(name, dtype):
+    rng = np.random.default_rng(0)
+    x = np.ldexp(rng.standard_normal((6, 150)), rng.integers(-30, 30, (6, 150))).astype(dtype)
+    x[0, :3], x[1, 64:128], x[2, 70] = [np.nan, np.inf, -np.inf], 0, np.finfo(dtype).smallest_subnormal
+    plain, blocks, channels = (formats.get(name + suffix) for suffix in ("", "/block64", "/channel"))
+    assert blocks.name == f"{name}/block64"
+    assert blocks.find_top(x).shape == (6, 3)
+    for row in range(6):
+        assert same_bits(channels.round(x)[row], plain.round(x[row]))
+        for start in (0, 64, 128):
+            part = x[row, start : start + 64]
+            assert same_bits(blocks.round(x)[row, start : start + 64], plain.round(part))
+            assert blocks.find_top(x)[row, start // 64] == plain.find_top(part)
+    numbers = np.where(np.isnan(x), 0, x)
+    for format in (blocks, channels):
+        codes = format.encode(numbers)
+        assert (codes.decode() == format.round(numbers)).all()
+        assert (format.encode(numbers, top=codes.top).codes == codes.codes).all()
+
+
+def test_a_block_of_nf4_by_hand():
+    x = np.zeros((2, 66), np.float32)
+    x[0, 0], x[0, 1], x[0, 64], x[0, 65] = 1.0, 0.35, 4.0, 1.4
+    q = formats.get("nf4/block64").encode(x)
+    assert q.top.tolist() == [[0, 2], [0, 0]]
+    assert q.codes[0, [0, 1, 2, 64, 65]].tolist() == [15, 11, 7, 15, 11]
+    assert q.decode()[0, 65] == np.float32(4 * 0.33791524171829224)
+
+
+def test_scales_of_a_codebook_by_name_and_by_hand():
+    table = from_codebook([0, 1, 2, 4], signed=True, name="table")
+    tiled = table.with_scale(Scale(per="block", block=(2, 2)))
+    assert tiled.name == "table/tile2x2"
+    assert tiled.with_scale(Scale(headroom=1)).name == "table/headroom1"
+    assert tiled.with_scale(Scale()) == table
+    assert tiled.digest != table.digest
+    with pytest.raises(ValueError, match=r"shape \(3,\); for this array in table/tile2x2 it is a number or has shape \(1, 2\)"):
+        tiled.round(np.ones((2, 4), np.float32), top=np.zeros(3, int))
+    with pytest.raises(ValueError, match="top 200 is outside"):
+        tiled.decode(np.zeros((2, 4), np.uint8), [[0, 200]])
+    # 1 at a top of -1 is the value 2 / 2, at a top of 1 the tie between 0 and 2, which goes to the even code.
+    assert tiled.round(np.ones((2, 4), np.float32), top=[[-1, 1]]).tolist() == [[1, 1, 0, 0]] * 2
