@@ -126,16 +126,11 @@ class ProfileFormat:
     def with_scale(self, scale: Scale) -> ProfileFormat:
         """The same grid with another rule for the scale."""
         from formats import names
-        from formats.microscaling import name_of
 
-        made = replace(self, scale=scale)
-        name = name_of(made, names.policy_suffix(scale)) if self.family is Family.MICROSCALING else None
-        if name is not None:
-            return replace(made, name=name)
         if self.largest is not None:
             raise ValueError(f"{self.name} has blocks of its own; only headroom and the scale policy can be changed")
         name, family = names.name_and_family(self.profile, self.bits, scale)
-        return replace(made, name=name, family=family)
+        return replace(self, scale=scale, name=name, family=family)
 
     def max(self, top: int = 0) -> float:
         """The largest value at top exponent `top`."""

@@ -3,12 +3,23 @@
 Source: Open Compute Project, "OCP Microscaling Formats (MX) Specification", version 1.0, sections 5 and 6.
 """
 
+from __future__ import annotations
+
+import hashlib
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
+from formats.arrays import largest_of_groups, to_float
+from formats.codebook import check_codes
+from formats.codes import Codes
 from formats.format import Family, ProfileFormat
-from formats.scale import Granularity, Scale, ScalePolicy
+from formats.rounding import Rounding
+from formats.scale import Granularity, Scale, ScalePolicy, group
 from formats.standards import StandardFormat, standard
 
 BLOCK = 32
@@ -21,6 +32,105 @@ ELEMENTS = {
 }
 LOWEST_SCALE, HIGHEST_SCALE = -127, 127
 """Of the E8M0 scale X = T - emax(element)."""
+NAN_SCALE = 0xFF
+"""The E8M0 code that makes every element of its block NaN, whatever its bits."""
+_BIAS = 127
+
+
+class MicroscalingFormat(ProfileFormat):
+    """An MX format: element codes, and a block scale X = T - emax(element) with the E8M0 code X + 127.
+
+    A NaN is kept by `round` as it is. `encode` does not raise on it: the block that holds it gets the NaN scale, so that all of the block
+    decodes to NaN, as OCP has it. In `top` that scale is `nan_top`, one above the largest.
+    Codes are those of the elements, -0 among them (MXINT8 has none): `encode` keeps the sign of what rounds to zero. NaN and infinities of
+    E4M3 and E5M2 elements are not modelled: an infinity saturates, and their codes stand for no value.
+
+    >>> import formats, numpy as np
+    >>> mx = formats.get("MXFP4")
+    >>> q = mx.encode(np.float32([1.0] * 32 + [5.9, np.nan]))
+    >>> mx.scale_codes(q.top).tolist(), q.decode()[:2].tolist(), q.decode()[32:].tolist()
+    ([125, 255], [1.0, 1.0], [nan, nan])
+    """
+
+    @property
+    def emax(self) -> int:
+        """The exponent of the largest element."""
+        assert self.scale.exponent_field is not None
+        return self.scale.exponent_field[1] - HIGHEST_SCALE
+
+    @property
+    def nan_top(self) -> int:
+        """What `top` is for a block whose scale is NaN."""
+        return NAN_SCALE - _BIAS + self.emax
+
+    @cached_property
+    def digest(self) -> str:
+        """A stable fingerprint of everything that decides how this format rounds and encodes."""
+        return hashlib.sha256(f"E8M0 {super().digest}".encode()).hexdigest()
+
+    def with_scale(self, scale: Scale) -> ProfileFormat:
+        """The same with another headroom or policy; with blocks of another shape it is an MX format no more."""
+        from formats.names import policy_suffix
+
+        usual = {"headroom": 0, "policy": ScalePolicy.FLOOR}
+        if replace(scale, **usual) == replace(self.scale, **usual):  # type: ignore[arg-type]
+            base = self.name.removesuffix(policy_suffix(self.scale))
+            return replace(self, scale=scale, name=base + policy_suffix(scale))
+        return ProfileFormat(self.profile, self.bits, name=self.name, largest=self.largest).with_scale(scale)
+
+    def scale_codes(self, top: ArrayLike) -> NDArray[np.uint8]:
+        """The E8M0 codes of top exponents, `nan_top` among them: uint8 of their shape. ValueError for those out of range."""
+        codes = np.asarray(top) - self.emax + _BIAS
+        if codes.size and not 0 <= codes.min() <= codes.max() <= NAN_SCALE:
+            raise ValueError(f"top {top!r}: {LOWEST_SCALE + self.emax} to {self.nan_top}, which stands for NaN, are allowed")
+        return codes.astype(np.uint8)
+
+    def tops(self, scale_codes: ArrayLike) -> NDArray[np.int64]:
+        """The top exponents, for `decode`, of E8M0 codes (whole numbers from 0 to 255): int64 of their shape."""
+        return check_codes(scale_codes, 8, "the block scale E8M0").astype(np.int64) - _BIAS + self.emax
+
+    def encode(
+        self,
+        x: Any,
+        /,
+        *,
+        top: Any = None,
+        rounding: Rounding | str = Rounding.NEAREST,
+        seed: int | None = None,
+        stream: int = 0,
+        previous: Any = None,
+    ) -> Codes:
+        """As every format's `encode`, except that NaN raises nothing: its block gets the NaN scale, and its element code 0."""
+        array = to_float(x)
+        nan = np.isnan(array)
+        if nan.any():
+            array = np.where(nan, array.dtype.type(0), array)
+        q = super().encode(array, top=top, rounding=rounding, seed=seed, stream=stream, previous=previous)
+        if not self.two_complement:
+            q.codes[np.signbit(array) & (q.codes == 0)] = 1 << (self.bits - 1)
+        if not nan.any():
+            return q
+        return Codes(q.codes, np.where(largest_of_groups(nan.astype(np.float32), self.scale) > 0, self.nan_top, q.top), self)
+
+    def decode(self, codes: ArrayLike, top: Any = 0, *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """As every profile format's `decode`; all elements of a block are NaN where its `top` is `nan_top`.
+
+        Scales of more than 127 - emax, at which the largest values are no float32 numbers, raise ValueError.
+        """
+        nan = np.asarray(top) == self.nan_top
+        if not nan.any():
+            return super().decode(codes, top, out=out)
+        values = super().decode(codes, np.where(nan, self.emax, top), out=out)
+        grouping = group(self.scale, values.shape)
+        values[grouping.per_element(np.broadcast_to(nan, grouping.groups), values.shape)] = np.nan
+        return values
+
+    @cached_property
+    def _decoded(self) -> NDArray[np.float64]:
+        values = super()._decoded.copy()
+        if not self.two_complement:
+            values[1 << (self.bits - 1)] = -0.0
+        return values
 
 
 def _scale(emax: int) -> Scale:
@@ -28,25 +138,13 @@ def _scale(emax: int) -> Scale:
 
 
 @cache
-def microscaling() -> tuple[ProfileFormat, ...]:
-    """The six MX formats. Codes are those of the elements; a block's scale is its top exponent less the element's largest one.
-
-    Not modelled: a block whose scale is NaN (0xFF), so `encode` raises ValueError on NaN; -0 encodes as zero.
-    """
+def microscaling() -> tuple[MicroscalingFormat, ...]:
+    """The six MX formats of OCP's version 1.0."""
     found = []
     for name, element in ELEMENTS.items():
         entry = standard(element)
         assert isinstance(entry, StandardFormat)
-        found.append(ProfileFormat(entry.profile, entry.bits, _scale(entry.top), name, Family.MICROSCALING, entry.largest))
+        found.append(MicroscalingFormat(entry.profile, entry.bits, _scale(entry.top), name, Family.MICROSCALING, entry.largest))
     # MXINT8's integers have an implied scale of 2^-6, so a largest magnitude of 127 / 64 lies in binade 0.
-    found.append(ProfileFormat(profiles.fixed(8), 8, _scale(0), "MXINT8", Family.MICROSCALING))
+    found.append(MicroscalingFormat(profiles.fixed(8), 8, _scale(0), "MXINT8", Family.MICROSCALING))
     return tuple(found)
-
-
-def name_of(format: ProfileFormat, suffix: str) -> str | None:
-    """The name of an MX format, with another policy or headroom perhaps; None where it is none."""
-    for entry in microscaling():
-        plain = replace(format.scale, headroom=0, policy=ScalePolicy.FLOOR)
-        if (format.profile, format.bits, format.largest, plain) == (entry.profile, entry.bits, entry.largest, entry.scale):
-            return entry.name + suffix
-    return None
