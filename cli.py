@@ -200,7 +200,9 @@ def vectors(
 
 @app.command()
 def verify(
-    library: Annotated[str, typer.Argument(help="ml_dtypes, torch, gfloat, qtorch, pychop, or a function as package.module:name")],
+    library: Annotated[
+        str, typer.Argument(help="ml_dtypes, torch, gfloat, qtorch, pychop, torchao, brevitas, or a function as package.module:name")
+    ],
     as_format: Annotated[str | None, typer.Option("--as", help="the format that a function claims to round to, such as E4M3")] = None,
     inputs: Annotated[int, typer.Option(help="most inputs in a category")] = 200_000,
     seed: Annotated[int, typer.Option(help="decides the random inputs")] = 0,
@@ -208,7 +210,7 @@ def verify(
 ) -> None:
     """Say which of another library's roundings are exact, and where the others go wrong. Exit code 1 if one is wrong.
 
-    Examples: formats verify ml_dtypes · formats verify mypackage.casts:to_fp8 --as E4M3
+    Examples: formats verify ml_dtypes · formats verify mypackage.casts:to_fp8 --as E4M3 · formats verify mypackage.mx:quantize --as MXFP4
     """
     import json
     from dataclasses import asdict

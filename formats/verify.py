@@ -9,6 +9,9 @@ What each library means, where its documentation leaves a choice:
   value (480 for exp=4, man=3) and its smallest (2^-9 there) are those of bias 2^(exp-1) - 1 with gradual underflow and without special values:
   `minifloat(exp, man, bias=2^(exp-1) - 1)`. So that is what it is compared with. NaN is documented as not handled; what becomes of it is shown.
   `fixed_point_quantize` is documented to take ties down, and takes them to even, with which it is compared.
+- torchao: `MXTensor.to_mx(...).dequantize(float32)` in its four modes of scale, which are the policies here; `NVFP4Tensor` with the tensor scale that
+  its own `per_tensor_amax_to_scale` gives. It keeps NVFP4's block scales at 2^-6 or above, and multiplies them before the element.
+- brevitas: `QuantIdentity` with its OCP quantizers, at a scale of 1; its MX quantizers with their own.
 - pychop: `Chop(exp_bits, sig_bits)` and FaultChop's named formats are IEEE 754's kind, where the highest exponent is infinity and NaN ("q43"
   has emax 7: E4M3IEEE, not OCP's E4M3); `p3109_quantize` is the draft.
 
@@ -32,11 +35,12 @@ from numpy.typing import NDArray
 
 from formats import profile as profiles
 from formats.codebook import CodebookFormat
-from formats.format import ProfileFormat
+from formats.format import Format, ProfileFormat
 from formats.names import get
 from formats.scale import Granularity
 from formats.standards import NanCodes, Overflow, StandardFormat, minifloat, standard
 from formats.vectors import INFINITY, SIGN
+from formats.verify_blocks import BlockReference, block_reference
 
 Inputs = NDArray[np.float32]
 Rounds = Callable[[Inputs], Any]
@@ -83,7 +87,7 @@ class Check:
 
 @dataclass(frozen=True)
 class _Reference:
-    """A format at a fixed scale."""
+    """A format at a fixed scale. (One with a scale per block: `BlockReference`.)"""
 
     format: StandardFormat | CodebookFormat | ProfileFormat
     top: int
@@ -133,7 +137,7 @@ class _Subject:
     """
 
     name: str
-    reference: _Reference
+    reference: _Reference | BlockReference
     function: Rounds
     defined: Callable[[Inputs], NDArray[np.bool_]] | None = None
     most: int | None = None
@@ -145,11 +149,14 @@ def verify(target: str, as_format: str | None = None, inputs: int = 200_000, see
     target: a library of `LIBRARIES`, or "package.module:function", a function that takes a float32 array of one dimension and returns one
     of the same shape; the current directory is searched for it too.
     as_format: the format that the function claims: any name that `formats.get` knows of a format with one scale, such as E4M3 (saturating),
-    E4M3/standard, E3M4 or FP134, which is taken at top exponent 0. Of a library, only roundings to this format are checked.
+    E4M3/standard, E3M4 or FP134, which is taken at top exponent 0; or with a scale for each run of elements, such as MXFP4, MXFP8-E4M3/rceil,
+    NVFP4 or INT8/block16. Of a library, only roundings to this format are checked.
     inputs: how many there are in a category at most. seed: of the random ones.
 
     Values are compared exactly, NaN equals NaN, and zeros of different sign differ in the category "signed zero" only. Categories of which
-    the library says that it does not define them are left out.
+    the library says that it does not define them are left out. Of a block format, inputs stand in blocks that begin with the largest value, so
+    that the scale is known, and the random ones are blocks of any scale; infinities, of which OCP says nothing, are left out, and in
+    a block with NaN only NaN counts, since whether the others become NaN too is a choice.
 
     Raises ValueError for an unknown library or one that is not installed, for a function that does not exist, raises, or returns
     another shape, and for formats that do not fit.
@@ -161,6 +168,14 @@ def verify(target: str, as_format: str | None = None, inputs: int = 200_000, see
 
 
 # Inputs.
+
+
+def _in_blocks(reference: BlockReference, count: int, rng: np.random.Generator) -> dict[Category, Inputs]:
+    """The inputs of every category but infinities, in blocks; somewhat more than `count` in each at most, for what makes the scale known."""
+    single = _inputs(_Reference(reference.element, reference.top), count, rng)
+    left_out = (Category.INFINITIES, Category.RANDOM)
+    found = {category: reference.arranged(x) for category, x in single.items() if category not in left_out}
+    return {**found, Category.RANDOM: reference.random(count, rng)}
 
 
 def _inputs(reference: _Reference, count: int, rng: np.random.Generator) -> dict[Category, Inputs]:
@@ -258,7 +273,9 @@ def _checks(subject: _Subject, count: int, seed: int) -> Iterator[Check]:
     most = count if subject.most is None else min(count, subject.most)
     # Casts to types without infinity, and midpoints beyond float32, overflow as they should.
     with np.errstate(all="ignore"):
-        for category, candidates in _inputs(subject.reference, most, np.random.default_rng(seed)).items():
+        rng, reference = np.random.default_rng(seed), subject.reference
+        inputs = _in_blocks(reference, most, rng) if isinstance(reference, BlockReference) else _inputs(reference, most, rng)
+        for category, candidates in inputs.items():
             x = candidates if subject.defined is None else candidates[subject.defined(candidates)]
             if x.size:
                 yield _compare(subject, category, x)
@@ -267,6 +284,8 @@ def _checks(subject: _Subject, count: int, seed: int) -> Iterator[Check]:
 def _compare(subject: _Subject, category: Category, x: Inputs) -> Check:
     got, expected = _apply(subject, category, x), subject.reference.round(x)
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    if category is Category.NAN and isinstance(subject.reference, BlockReference):
+        same |= ~np.isnan(x)
     if category is Category.SIGNED_ZERO:
         same &= (np.signbit(got) == np.signbit(expected)) | np.isnan(expected)
     wrong = np.flatnonzero(~same)
@@ -312,13 +331,18 @@ def _function(target: str, as_format: str | None) -> _Subject:
     return _Subject(target, _claimed(as_format), _find(target))
 
 
-def _claimed(name: str) -> _Reference:
+def _claimed(name: str) -> _Reference | BlockReference:
     format = get(name)
+    blocks = block_reference(format)
+    if blocks is not None:
+        return blocks
     if isinstance(format, StandardFormat):
         return _Reference(format, format.top)
-    if isinstance(format, CodebookFormat) or (isinstance(format, ProfileFormat) and format.granularity is Granularity.TENSOR):
+    if isinstance(format, CodebookFormat | ProfileFormat) and format.granularity is Granularity.TENSOR:
         return _Reference(format, 0)
-    raise ValueError(f"{name} has many scales; a function is compared with formats of one scale, such as E4M3 or FP134")
+    raise ValueError(
+        f"{name}: a function is compared with formats of one scale, such as E4M3 or FP134, or of runs, such as MXFP4 or INT8/block16"
+    )
 
 
 def _find(target: str) -> Rounds:
@@ -367,7 +391,7 @@ def _library(name: str, as_format: str | None) -> list[_Subject]:
     return chosen
 
 
-def _saturating(format: StandardFormat | CodebookFormat | ProfileFormat) -> str:
+def _saturating(format: Format) -> str:
     """What tells formats apart whatever they do at overflow."""
     return format.with_overflow(Overflow.SATURATE).digest if isinstance(format, StandardFormat) else format.digest
 
@@ -512,12 +536,73 @@ def _pychop(module: ModuleType) -> Iterator[_Subject]:
                 yield _Subject(subject, _standard(theirs.name, overflow), quantize)
 
 
+def _blocks(name: str) -> BlockReference:
+    found = block_reference(get(name))
+    assert found is not None
+    return found
+
+
+def _torchao(_: ModuleType) -> Iterator[_Subject]:
+    torch = importlib.import_module("torch")
+    mx = importlib.import_module("torchao.prototype.mx_formats.mx_tensor")
+    nv = importlib.import_module("torchao.prototype.mx_formats.nvfp4_tensor")
+    modes = importlib.import_module("torchao.prototype.mx_formats.config").ScaleCalculationMode
+    for theirs, name in (
+        (torch.float8_e4m3fn, "MXFP8-E4M3"),
+        (torch.float8_e5m2, "MXFP8-E5M2"),
+        ("fp6_e3m2", "MXFP6-E3M2"),
+        ("fp6_e2m3", "MXFP6-E2M3"),
+        (torch.float4_e2m1fn_x2, "MXFP4"),
+    ):
+        for mode in modes:
+            reference = _blocks(name if mode.value == "floor" else f"{name}/{mode.value}")
+
+            def microscaling(x: Inputs, theirs: Any = theirs, mode: Any = mode) -> Any:
+                blocks = torch.from_numpy(x).reshape(-1, 32)
+                return mx.MXTensor.to_mx(blocks, theirs, 32, mode).dequantize(torch.float32).reshape(-1).numpy()
+
+            yield _Subject(f"MXTensor.to_mx({str(theirs).removeprefix('torch.')}, {mode.name})", reference, microscaling)
+
+    def nvfp4(x: Inputs) -> Any:
+        blocks = torch.from_numpy(x).reshape(-1, 16)
+        scale = nv.per_tensor_amax_to_scale(blocks.abs().nan_to_num().max())
+        return nv.NVFP4Tensor.to_nvfp4(blocks, per_tensor_scale=scale).dequantize(torch.float32).reshape(-1).numpy()
+
+    yield _Subject("NVFP4Tensor.to_nvfp4", _blocks("NVFP4"), nvfp4)
+
+
+def _brevitas(_: ModuleType) -> Iterator[_Subject]:
+    torch, nn = importlib.import_module("torch"), importlib.import_module("brevitas.nn")
+    single, blocks = importlib.import_module("brevitas.quant.float_quant_ocp"), importlib.import_module("brevitas.quant.mx_quant_ocp")
+    constant = importlib.import_module("brevitas.inject.enum").ScalingImplType.CONST
+
+    def rounds(layer: Any, block: int) -> Rounds:
+        layer.eval()
+
+        def function(x: Inputs) -> Any:
+            with torch.no_grad():
+                result = layer(torch.from_numpy(x).reshape(-1, block))
+            return getattr(result, "value", result).reshape(-1).numpy()
+
+        return function
+
+    for theirs, name in (("Fp8e4m3OCPActPerTensorFloat", "E4M3"), ("Fp8e5m2OCPActPerTensorFloat", "E5M2")):
+        reference = _standard(name, Overflow.SATURATE)
+        # The scale is what they are given over the largest value.
+        layer = nn.QuantIdentity(getattr(single, theirs), scaling_impl_type=constant, scaling_init=reference.format.max(reference.top))
+        yield _Subject(theirs, reference, rounds(layer, 1))
+    for theirs, name in (("MXFloat8e4m3Act", "MXFP8-E4M3"), ("MXInt8Act", "MXINT8")):
+        yield _Subject(theirs, _blocks(name), rounds(nn.QuantIdentity(getattr(blocks, theirs), group_dim=-1), 32))
+
+
 _ADAPTERS: dict[str, Callable[[ModuleType], Iterator[_Subject]]] = {
     "ml_dtypes": _ml_dtypes,
     "torch": _torch,
     "gfloat": _gfloat,
     "qtorch": _qtorch,
     "pychop": _pychop,
+    "torchao": _torchao,
+    "brevitas": _brevitas,
 }
 LIBRARIES: tuple[str, ...] = tuple(_ADAPTERS)
 """Libraries whose roundings `verify` knows, whether or not they are installed."""

@@ -217,6 +217,98 @@ def test_each_fault_is_in_its_category():
     assert Category.VALUES in wrong("e3m4_flushing", "FP134")
 
 
+# Block formats. MXFP4 by hand, with ml_dtypes' elements, and with the faults that published emulations have.
+
+
+def mxfp4_scale(x):
+    exponent = np.frexp(np.abs(np.nan_to_num(x)).max(axis=1, keepdims=True))[1] - 3
+    return np.ldexp(1.0, np.clip(exponent, -127, 125))
+
+
+def e2m1(x):
+    # Its overflow saturates; NaN would become a zero.
+    return np.where(np.isnan(x), x, x.astype(ml_dtypes.float4_e2m1fn).astype(np.float64))
+
+
+def mxfp4(x):
+    blocks = x.astype(np.float64).reshape(-1, 32)
+    scale = mxfp4_scale(blocks)
+    return (e2m1(blocks / scale) * scale).reshape(-1)
+
+
+def mxfp4_whole_block_nan(x):
+    blocks = mxfp4(x).reshape(-1, 32)
+    return np.where(np.isnan(blocks).any(axis=1, keepdims=True), np.nan, blocks).reshape(-1)
+
+
+def mxfp4_ties_away(x):
+    # Half of the last place is added to the magnitude, and the rest cut off.
+    blocks = x.astype(np.float64).reshape(-1, 32)
+    scale = mxfp4_scale(blocks)
+    magnitude = np.abs(blocks) / scale
+    step = np.where(magnitude < 2, 0.5, np.where(magnitude < 4, 1, 2))
+    return np.copysign(np.minimum(np.floor(magnitude / step + 0.5) * step, 6) * scale, blocks).reshape(-1)
+
+
+def mxfp4_small_scales_lost(x):
+    blocks = x.astype(np.float64).reshape(-1, 32)
+    scale = np.maximum(mxfp4_scale(blocks), 2.0**-126)
+    return (e2m1(blocks / scale) * scale).reshape(-1)
+
+
+nvfp4, mx_rceil, int8_blocks = (formats.get(name).round for name in ("NVFP4", "MXFP8-E4M3/rceil", "INT8/block16"))
+
+
+@pytest.mark.parametrize(
+    ("function", "as_format"),
+    [
+        ("mxfp4", "MXFP4"),
+        ("mxfp4_whole_block_nan", "MXFP4"),
+        ("nvfp4", "NVFP4"),
+        ("mx_rceil", "MXFP8-E4M3/rceil"),
+        ("int8_blocks", "INT8/block16"),
+    ],
+)
+def test_a_correct_block_function_passes(function, as_format):
+    checks = own(function, as_format)
+    assert not found(checks)
+    assert {c.category for c in checks} >= {
+        Category.VALUES,
+        Category.TIES,
+        Category.NEIGHBOURS,
+        Category.OVERFLOW,
+        Category.NAN,
+        Category.RANDOM,
+    }
+    assert Category.INFINITIES not in {c.category for c in checks}
+    assert {c.format for c in checks} == {as_format}
+
+
+def test_faults_of_block_functions_are_in_their_categories():
+    away = wrong("mxfp4_ties_away", "MXFP4")
+    assert {Category.TIES} <= set(away) <= {Category.TIES, Category.RANDOM}
+    # Of the ties 0.25, 0.75, ... 5 of both signs, the four whose lower neighbour is even go the other way.
+    assert away[Category.TIES].mismatches == 8
+    assert set(wrong("mxfp4_small_scales_lost", "MXFP4")) == {Category.RANDOM}
+    # Another policy of scale: blocks with a maximum above 6 / 4 of a power of two.
+    assert Category.OVERFLOW in wrong("mxfp4", "MXFP4/rceil")
+    assert {Category.VALUES, Category.TIES} <= set(wrong("mxfp4", "MXFP6-E2M3"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchao_differs_only_at_the_smallest_scale():
+    pytest.importorskip("torchao")
+    checks = verify("torchao", inputs=2000)
+    assert {category for _, category in found(checks)} == {Category.RANDOM}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_brevitas_makes_infinities_nan():
+    pytest.importorskip("brevitas")
+    checks = verify("brevitas", inputs=2000)
+    assert {category for subject, category in found(checks) if subject.startswith("Fp8")} == {Category.INFINITIES}
+
+
 # Errors.
 
 
@@ -226,8 +318,8 @@ def test_each_fault_is_in_its_category():
         ("numpie", None, "unknown library 'numpie'; known are ml_dtypes, torch"),
         (f"{__name__}:int8", None, "as_format is needed"),
         (f"{__name__}:int8", "E9M9", "unknown format 'E9M9'"),
-        (f"{__name__}:int8", "MXFP4", "MXFP4 has many scales"),
-        (f"{__name__}:int8", "FP134/block32", "has many scales"),
+        (f"{__name__}:int8", "FP134/channel", "FP134/channel: a function is compared with formats of one scale"),
+        (f"{__name__}:int8", "BM43", "or of runs, such as MXFP4"),
         (f"{__name__}:int9", "INT8", "has no function int9"),
         (f"{__name__}:FIVE", "INT8", "has no function FIVE"),
         ("no_such_module_anywhere:f", "INT8", "No module named 'no_such_module_anywhere'"),
