@@ -71,6 +71,14 @@ class CodebookFormat(Emulated):
     `round` goes to the nearest value times 2^top, `top` being a whole number, and a tie to the even index; what lies beyond the values
     saturates. With `signed` magnitudes a negative value that rounds to zero gives -0.0, except with two's complement codes (posits).
     Equal by content: formats that round and encode alike are equal, whatever they are called.
+
+    Raises ValueError for values, boundaries, bits, scales and codes that do not fit together. Source: formats.md section 1.
+
+    >>> import formats, numpy as np
+    >>> thirds = formats.CodebookFormat((-1.0, 0.0, 0.375, 1.0), bits=2, name="thirds")
+    >>> q = thirds.encode(np.float32([0.2, -0.7, 5.0]), top=0)
+    >>> q.codes.tolist(), q.decode().tolist()
+    ([2, 0, 3], [0.375, -1.0, 1.0])
     """
 
     values: tuple[float, ...]
@@ -402,6 +410,10 @@ def posit(bits: int, es: int) -> CodebookFormat:
 
     `top` multiplies by 2^top, as for every codebook; `top=0` gives the posits themselves.
     Raises ValueError for bits outside 2 to 16 or values outside float32.
+
+    >>> import formats, numpy as np
+    >>> formats.posit(8, 2).round(np.float32([3.14159, 1e-30, 1e30]), top=0).tolist()
+    [3.25, 5.960464477539063e-08, 16777216.0]
     """
     if not 2 <= bits <= 16 or es < 0:
         raise ValueError(f"posit<{bits},{es}>: 2 to 16 bits and es >= 0 are allowed")

@@ -18,6 +18,13 @@ class Codes:
     """What `encode` returns.
 
     codes: uint8 (uint16 above 8 bits) of the input's shape. top: int64 of the group shape. format: what encoded them.
+
+    `decode` gives float32 of the shape of the codes. Source: formats.md section 3.
+
+    >>> import formats, numpy as np
+    >>> q = formats.get("FP134").encode(np.float32([1.0, -0.3]))
+    >>> q.codes, int(q.top), q.decode()
+    (array([112, 211], dtype=uint8), 0, array([ 1.       , -0.296875], dtype=float32))
     """
 
     codes: NDArray[Any]
@@ -44,6 +51,13 @@ def unpack(packed: NDArray[np.uint8], bits: int, shape: tuple[int, ...]) -> NDAr
     """The codes that `Codes.pack` packed: uint8 (uint16 above 8 bits) of this shape.
 
     Raises ValueError where the stream does not have the length that the shape needs.
+
+    packed: uint8, one-dimensional. bits: the width of a code. Source: the order of bits is described in `Codes.pack`.
+
+    >>> import formats, numpy as np
+    >>> q = formats.get("INT4").encode(np.float32([1.0, -0.3, 0.5]))
+    >>> formats.unpack(q.pack(), 4, (3,)).tolist() == q.codes.tolist()
+    True
     """
     count = math.prod(shape)
     needed = -(-count * bits // 8)

@@ -26,6 +26,16 @@ def load_formats(path: Path) -> list[Format]:
     (with `bias` for a constant scale); optional `bits` and `scale` (a table of per, block, axis, headroom, policy).
 
     Raises FileNotFoundError, and ValueError where the file cannot be read so or defines no format.
+
+    Source: the grids and scales of formats.md sections 1 and 2.
+
+    >>> import formats, tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "mine.toml")
+    ...     _ = file.write_text("[mine]\\nprofile = '5x7,4,3,2,1'\\n[table]\\ncodebook = [0, 1, 3]\\nsigned = true\\n")
+    ...     [(f.name, f.bits) for f in formats.load_formats(file)]
+    [('mine', 8), ('table', 3)]
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")

@@ -29,6 +29,18 @@ class Format(Protocol):
 
     name: what tables print. digest: a string that changes whenever the rounding does. round: an array or tensor in, one of the same
     shape and kind out.
+
+    Raises: `round` TypeError for dtypes it does not take. Source: formats.md section 3; every format of this package has this interface.
+
+    >>> class Signs:
+    ...     name, digest = "signs", "signs, version 1"
+    ...
+    ...     def round(self, x):
+    ...         return np.sign(x)
+    >>> import numpy as np
+    >>> import formats
+    >>> isinstance(Signs(), formats.Format), formats.get(Signs()).name
+    (True, 'signs')
     """
 
     @property
@@ -41,7 +53,14 @@ class Format(Protocol):
 
 
 class Family(StrEnum):
-    """The families of the catalogue, and what lies outside them."""
+    """The families of the catalogue, and what lies outside them.
+
+    Source: S. Lee, J. Park, D. Jeon, ICLR 2022 (the first four), and formats.md sections 1 and 4.
+
+    >>> import formats
+    >>> formats.get("T8.5x3@2").family
+    <Family.TAPERED: 'tapered'>
+    """
 
     INT = "INT"
     FP = "FP"
@@ -58,6 +77,18 @@ class ProfileFormat:
     largest: the largest magnitude as a multiple of the top binade's step, where that is not all ones; None where it is.
 
     Equal by content: two formats that round and encode alike are equal, whatever they are called.
+
+    `top` of `round`, `encode` and `decode` is the top exponent T of each group: a whole number or an integer array of the group shape.
+    Ties go to the even multiple of the local step, magnitudes beyond the largest saturate, a negative value that rounds to zero gives -0.0.
+    Raises ValueError for a profile without a float32 scale, for 1 bit or more than 16, and for more magnitudes than the bits hold.
+    Source: formats.md sections 1 to 3 (S. Lee, J. Park, D. Jeon, ICLR 2022).
+
+    >>> import formats, numpy as np
+    >>> tiny = formats.ProfileFormat((2, 2, 1), bits=4, name="tiny")
+    >>> tiny.magnitudes().tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0, 1.5]
+    >>> tiny.round(np.float32([1.2, -0.3, 9.0]), top=0)
+    array([ 1.  , -0.25,  1.5 ], dtype=float32)
     """
 
     profile: Profile

@@ -67,6 +67,12 @@ class NVFP4Scales:
     """The scales of an array in NVFP4.
 
     blocks: E4M3 codes (uint8) of the group shape, 0 to 0x7E; the sign bit is never set. tensor: a positive float32 number.
+    What they may be is checked where they are used: ValueError there. Source: see this module's docstring.
+
+    >>> import formats, numpy as np
+    >>> scales = formats.NVFP4Scales(np.uint8([0x38]), np.float32(0.5))
+    >>> formats.get("NVFP4").round(np.float32([1.2, 9.0]), top=scales)
+    array([1., 3.], dtype=float32)
     """
 
     blocks: NDArray[np.uint8]
@@ -85,11 +91,11 @@ class NVFP4Format(Emulated):
     has a code. NaN stays NaN in `round` and has no code; it counts in no scale. Codes are E2M1's: uint8, 0 to 15.
 
     >>> import formats, numpy as np
-    >>> q = formats.get("NVFP4").encode(np.float32([6.0, -0.5, 2.4, 0.1]))
+    >>> q = formats.get("NVFP4").encode(np.float32([5.25, -0.4375, 2.1, 0.1]))
     >>> q.codes.tolist(), q.top.blocks.tolist(), float(q.top.tensor)
-    ([7, 9, 4, 0], [126], 0.002232142956927419)
+    ([7, 9, 4, 0], [126], 0.001953125)
     >>> q.decode().tolist()
-    [6.0, -0.5, 2.0, 0.0]
+    [5.25, -0.4375, 1.75, 0.0]
     """
 
     scale: Scale = Scale(per=Granularity.BLOCK, block=BLOCK)

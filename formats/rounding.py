@@ -8,6 +8,16 @@ class Rounding(StrEnum):
 
     Names are those of IEEE 754-2019 (roundTiesToEven, roundTiesToAway, roundTowardZero, roundTowardPositive, roundTowardNegative), then
     stochastic (needs a seed) and hysteresis (needs the previous rounded values).
+
+    Raises ValueError where a format's `round` is asked for another name, or for a mode without what it needs.
+
+    >>> import formats, numpy as np
+    >>> x = np.float32([1.0, 0.4])
+    >>> for mode in (formats.Rounding.NEAREST, "up", "toward-zero"):
+    ...     print(formats.get("INT3").round(x, top=0, rounding=mode))
+    [1.  0.5]
+    [1.  0.5]
+    [1. 0.]
     """
 
     NEAREST = "nearest"

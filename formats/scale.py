@@ -13,7 +13,14 @@ LONGEST_BLOCK = (1 << 31) - 1
 
 
 class Granularity(StrEnum):
-    """What shares one scale."""
+    """What shares one scale.
+
+    Source: formats.md section 2. A name that is none of these raises ValueError in `Scale`.
+
+    >>> import formats
+    >>> formats.get("FP134/channel").granularity is formats.Granularity.CHANNEL
+    True
+    """
 
     TENSOR = "tensor"
     CHANNEL = "channel"
@@ -21,7 +28,17 @@ class Granularity(StrEnum):
 
 
 class ScalePolicy(StrEnum):
-    """How the largest magnitude of a group decides its scale (formats.md section 2)."""
+    """How the largest magnitude of a group decides its scale (formats.md section 2).
+
+    floor is OCP's; all are described in `Scale`. A name that is none of these raises ValueError there.
+
+    >>> import formats, numpy as np
+    >>> x = np.float32([1.99])
+    >>> {policy.value: int(formats.get(f"FP134/{policy}").find_top(x)) for policy in formats.ScalePolicy if policy != "floor"}
+    {'ceil': 1, 'even': 1, 'rceil': 1}
+    >>> int(formats.get("FP134").find_top(x))
+    0
+    """
 
     FLOOR = "floor"
     CEIL = "ceil"
@@ -41,6 +58,13 @@ class Scale:
     policy: floor (T = floor(log2 max)), ceil (ceil(log2 max)), even (floor after rounding the maximum to the precision of
         the top binade, half to even), rceil (the smallest T whose largest value reaches the maximum).
     exponent_field: (smallest, largest) T that a stored scale can hold, or None.
+
+    Raises ValueError for names, sizes and combinations that mean nothing. Source: formats.md section 2.
+
+    >>> import formats, numpy as np
+    >>> rows_of_two = formats.get("FP134").with_scale(formats.Scale(per="block", block=2))
+    >>> rows_of_two.name, rows_of_two.find_top(np.float32([[1, 2, 3, 4, 5]])).tolist()
+    ('FP134/block2', [[1, 2, 2]])
     """
 
     per: Granularity = Granularity.TENSOR

@@ -46,7 +46,16 @@ MOST_BITS = 19
 
 
 class Overflow(StrEnum):
-    """What becomes of a magnitude beyond the largest value."""
+    """What becomes of a magnitude beyond the largest value.
+
+    saturate: the largest value, of infinities too. standard: infinity where the format has one, else NaN where it has that, else saturate.
+    Source: formats.md section 5; ml_dtypes. Another name raises ValueError in `StandardFormat.with_overflow`.
+
+    >>> import formats, numpy as np
+    >>> x = np.float32([500, 470])
+    >>> formats.get("E4M3").round(x).tolist(), formats.get("E4M3/standard").round(x).tolist(), formats.get("E5M2/standard").round(x * 999).tolist()
+    ([448.0, 448.0], [nan, nan], [inf, inf])
+    """
 
     SATURATE = "saturate"
     STANDARD = "standard"
@@ -85,6 +94,13 @@ class StandardFormat(Emulated):
 
     Equal by content: formats that round and encode alike are equal, whatever they are called.
     Raises ValueError where the values are no float32 numbers or need more codes than there are.
+
+    >>> import formats, numpy as np
+    >>> e4m3 = formats.get("E4M3")
+    >>> e4m3.round(np.float32([0.3, -1000])).tolist()
+    [0.3125, -448.0]
+    >>> e4m3.encode(np.float32([0.3, np.nan])).codes, e4m3.decode([0x7E])
+    (array([ 42, 127], dtype=uint8), array([448.], dtype=float32))
     """
 
     profile: Profile
@@ -398,6 +414,13 @@ def minifloat(x: int, y: int, *, bias: int) -> StandardFormat:
 
     Gradual underflow, all codes finite values, minus zero; saturates. The E2M1 of OCP is minifloat(2, 1, bias=1).
     Raises ValueError for widths outside 2 to 16 bits and for a bias at which values are not float32 numbers.
+
+    x: 1 to 8. y: 0 or more. bias: any whole number at which all values are float32 numbers.
+    Source: formats.md section 5, the parametric form of OCP's and ml_dtypes' formats without special values.
+
+    >>> import formats
+    >>> formats.minifloat(2, 1, bias=1).magnitudes().tolist()
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
     """
     if not 1 <= x <= 8 or y < 0 or 1 + x + y > 16:
         raise ValueError(f"minifloat({x}, {y}): 1 to 8 exponent bits, and at most 16 bits with the sign, are allowed")

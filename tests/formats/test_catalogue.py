@@ -1,7 +1,5 @@
 """The catalogue against the rule of formats.md 4, generated a second time by another route, and all spellings of names."""
 
-import doctest
-import importlib
 import subprocess
 import sys
 from collections import Counter
@@ -204,11 +202,3 @@ def test_standards_are_found_by_name():
     assert formats.get("FP169").max() == 1023 * 2.0**23
     for name in formats.STANDARDS:
         assert formats.get(name).name == name
-
-
-@pytest.mark.parametrize(
-    "module", ["formats", "formats.catalogue", "formats.names", "formats.format", "formats.standards", "formats.codebook", "formats.torch"]
-)
-def test_examples_in_docstrings(module):
-    found = doctest.testmod(importlib.import_module(module))
-    assert found.failed == 0
