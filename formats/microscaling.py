@@ -1,6 +1,22 @@
 """OCP Microscaling formats: blocks of 32 elements that share a power-of-two scale.
 
 Source: Open Compute Project, "OCP Microscaling Formats (MX) Specification", version 1.0, sections 5 and 6.
+
+Where OCP leaves a choice, or the two emulations that are most used (Microsoft's microxcaling; torchao 0.18) do something else:
+
+- Scale: X = 2^(floor(log2 max) - emax), clamped to 2^-127 from below, as OCP and both. microxcaling takes the logarithm in floating point, which
+  in float32 is a whole number too high just below some powers of two (2^10 less one step); here, as in torchao, it is read off the bits.
+- Ties go to even, as OCP asks for and torchao does; microxcaling's default takes them away from zero (rounding="nearest-away" here, with which
+  its rule agrees). Its even mode adds a half in float32 and so takes the number just below a half up to 1: wrong by OCP, not followed.
+- Beyond the largest element: saturation, as both. (OCP: of the conversions, normal numbers shall saturate by default.)
+- float32 subnormals are numbers like others, also in blocks of scale 2^-127. microxcaling can flush those blocks to zero, and does not by
+  default; torchao divides such a block by 2^-126 and multiplies it by 2^-127, so that its values come out halved: not followed.
+- NaN: `encode` makes the whole block NaN by its scale, as OCP and both; `round` keeps NaN where it was, since a block of NaN is of no use
+  to someone who looks for the first one.
+- Infinities: OCP does not say what they become. In microxcaling and torchao they take the scale, and with it the block, to NaN or out of
+  range. Here, as in all formats, the finite elements decide the scale and infinities saturate; `keep_infinities` keeps them.
+- The sign of zero is kept, as by both. MXINT8 has no -0: `round` keeps the sign, its codes cannot.
+- MXINT8 is symmetric, -127 to 127, as OCP recommends and microxcaling does; -128 decodes.
 """
 
 from __future__ import annotations
