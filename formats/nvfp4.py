@@ -199,7 +199,7 @@ class NVFP4Format(Emulated):
             raise ValueError(f"x holds NaN, for which {self.name} has no code")
         found: Any = self.find_top(x) if top is None else top
         index = self._index(x, self._top(x.shape, found))
-        return Codes(index | np.signbit(x) * np.uint8(_SIGN), found, cast(Any, self))
+        return Codes(np.asarray(index | np.signbit(x) * np.uint8(_SIGN)), found, cast(Any, self))
 
     def decode(self, codes: ArrayLike, top: NVFP4Scales) -> NDArray[np.float32]:
         """The float32 values of codes (whole numbers of any shape) with their scales, as `encode` gave them.

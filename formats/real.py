@@ -143,7 +143,7 @@ class IntegerFormat(Emulated):
         scale = group(self.scale, x.shape).per_element(scales, x.shape).astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             whole = np.rint(np.minimum(np.abs(x.astype(np.float64)) / scale, self._largest))
-        return np.nan_to_num(whole, copy=False, nan=0.0), scale
+        return np.where(np.isnan(whole), 0, whole), scale
 
     def round_array(
         self,
@@ -171,7 +171,7 @@ class IntegerFormat(Emulated):
         scales = self._top(x, top)
         whole, _ = self._integers(x, scales)
         codes = np.copysign(whole, x).astype(np.int64) & ((1 << self.bits) - 1)
-        return Codes(codes.astype(code_type(self.bits)), cast(Any, scales), cast(Any, self))
+        return Codes(np.asarray(codes, code_type(self.bits)), cast(Any, scales), cast(Any, self))
 
     def decode(self, codes: ArrayLike, top: Any = 1.0) -> NDArray[np.float32]:
         """The float32 values of codes (whole numbers of any shape) at their scales, as `encode` gave them.

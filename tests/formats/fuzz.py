@@ -1,4 +1,4 @@
-"""Random calls of round, encode and decode, each compared with an exact reference that shares nothing with the kernel.
+"""Random calls of round, encode, decode, matmul and the path of other devices, each compared with an exact reference of its own.
 
 Run as `python -m tests.formats.fuzz --calls N --seed S [--seconds T]`; call number k of seed S is repeated by `--seed S --only k`.
 """
@@ -8,6 +8,7 @@ import bisect
 import sys
 import time
 import traceback
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
@@ -17,7 +18,10 @@ import torch
 
 import formats
 from formats import Granularity, Rounding, Scale, ScalePolicy
+from formats.device import round_anywhere
 from formats.standards import STANDARDS, NanCodes, Overflow, standard
+from tests.formats import test_matmul
+from tests.formats.reference import to_float32
 
 WITHOUT: set[str] = set()
 """Cases to leave out (--without), so that a fuzz gets past a known bug: struct-out, overlap-out, even-float64, posit, empty, fine-steps."""
@@ -145,13 +149,17 @@ def top_of(form, largest):
     return min(max(top, low), high)
 
 
-def tops_of(form, x, labels, groups):
-    """The scale rule by definition: an int64 array of the group shape."""
-    count = int(np.prod(groups, dtype=np.int64))
-    largest = np.zeros(count)
+def largest_of(x, labels, groups):
+    """The largest finite magnitude of each group, a flat array of float64."""
+    largest = np.zeros(int(np.prod(groups, dtype=np.int64)))
     finite = np.isfinite(x)
     np.maximum.at(largest, labels[finite], np.abs(x[finite].astype(np.float64)))
-    return np.array([top_of(form, value) for value in largest], np.int64).reshape(groups)
+    return largest
+
+
+def tops_of(form, x, labels, groups):
+    """The scale rule by definition: an int64 array of the group shape."""
+    return np.array([top_of(form, value) for value in largest_of(x, labels, groups)], np.int64).reshape(groups)
 
 
 def round_standard(form, x, keep):
@@ -162,8 +170,13 @@ def round_standard(form, x, keep):
     step = 2.0 ** (form.top - form.profile[0] + 1)
     for place, value in np.ndenumerate(wide):
         a = abs(value)
-        if np.isnan(value) or (keep and np.isinf(value)):
+        if not form.zero and value <= 0:
+            y = np.nan
+        elif np.isnan(value) or (keep and np.isinf(value)):
             y = value
+        elif not form.zero and value <= values[1]:
+            # Between the two smallest it goes up, as in ml_dtypes.
+            y = values[int(value > values[0])]
         else:
             i = bisect.bisect_left(values, a)
             if i < len(values) and values[i] == a:
@@ -175,6 +188,7 @@ def round_standard(form, x, keep):
                 d = form.top + 1 - np.frexp(middle)[1]
                 one_bit = d < len(form.profile) and form.profile[d] == 1 and not form.even_code_ties
                 tie_up = one_bit if i < len(values) and one_bit else (i - 1) % 2 == 1
+                tie_up |= not form.zero
                 y = high if a > middle or (a == middle and tie_up) else low
                 if y > values[-1]:
                     standard_value = np.inf if form.infinities else np.nan if form.nan is not NanCodes.NONE else values[-1]
@@ -186,8 +200,58 @@ def round_standard(form, x, keep):
     return result
 
 
-def round_codebook(form, x, top):
-    """A codebook's values of x, as float64, by Fractions."""
+def tops_of_codebook(form, x, labels, groups):
+    """The scale rule of a codebook by definition: an int64 array of the group shape."""
+    low, high = form.top_range
+    exponent = int(np.frexp(max(abs(form.values[0]), abs(form.values[-1])))[1])
+    tops = [int(np.frexp(value)[1]) - exponent + form.scale.headroom if value else 0 for value in largest_of(x, labels, groups)]
+    return np.clip(np.array(tops, np.int64), low, high).reshape(groups)
+
+
+def scales_of(x, labels, groups, most):
+    """Real scales by definition: the exact quotient as a float32 number, 1 for nothing, where all values are float32."""
+    high = np.float32(np.finfo(np.float32).max / most)
+    while np.isinf(to_float32(Fraction(float(high)) * most)):
+        high = np.nextafter(high, np.float32(0))
+    found = [to_float32(Fraction(float(value)) / most) if value else 1.0 for value in largest_of(x, labels, groups)]
+    return np.clip(found, 2.0**-149, float(high)).reshape(groups)
+
+
+def nearest_index(values, exact):
+    """The index of the nearest of ascending Fractions, a tie to the even one, the last beyond."""
+    above = bisect.bisect_left(values, exact)
+    if above == len(values) or values[above] == exact:
+        return min(above, len(values) - 1)
+    middle = (values[above - 1] + values[above]) / 2
+    return above - (exact < middle or (exact == middle and above % 2 == 1))
+
+
+E2M1 = [Fraction(value) for value in (0, 0.5, 1, 1.5, 2, 3, 4, 6)]
+E4M3 = [Fraction(float(value)) for value in standard("E4M3").magnitudes()]
+
+
+def nvfp4_scales(x, labels, groups):
+    """The tensor's scale, and the codes of the blocks' scales, by definition."""
+    tensor = float(scales_of(x, np.zeros(x.shape, np.int64), (), 2688))
+    codes = [nearest_index(E4M3, Fraction(float(value)) / 6 / Fraction(tensor)) for value in largest_of(x, labels, groups)]
+    return formats.NVFP4Scales(np.array(codes, np.uint8).reshape(groups), np.float32(tensor))
+
+
+def round_real(values, x, each):
+    """Values of x, as float64: the nearest of ascending Fractions times the scale (a Fraction) of each element, as a float32 number."""
+    result = np.empty(x.shape)
+    for place, value in np.ndenumerate(x.astype(np.float64)):
+        scale = each[place]
+        if np.isnan(value):
+            result[place] = value
+            continue
+        exact = Fraction(0) if not scale else values[-1] if np.isinf(value) else abs(Fraction(value)) / scale
+        result[place] = np.copysign(to_float32(values[nearest_index(values, exact)] * scale), value)
+    return result
+
+
+def round_codebook(form, x, each):
+    """A codebook's values of x, as float64, by Fractions; `each` is the top exponent of each element."""
     values = [Fraction(value) for value in form.values]
     means = [(a + b) / 2 for a, b in pairwise(values)]
     between = means if form.boundaries is None else [Fraction(b) for b in form.boundaries]
@@ -200,13 +264,13 @@ def round_codebook(form, x, top):
         if np.isinf(number):
             index = len(values) - 1 if number > 0 else 0
         else:
-            exact = Fraction(number) / Fraction(2) ** top
+            exact = Fraction(number) / Fraction(2) ** int(each[place])
             index = bisect.bisect_left(between, exact)
             if index < len(between) and between[index] == exact and index % 2 == 1:
                 index += 1
             if form.only_zero_is_zero and exact and index == 0:
                 index = 1
-        y = float(values[index] * Fraction(2) ** top)
+        y = float(values[index] * Fraction(2) ** int(each[place]))
         if form.signed:
             y = np.copysign(y, value)
         result[place] = y + 0.0 if form.two_complement else y
@@ -248,23 +312,38 @@ def some_scale(rng, rank):
 def some_format(rng, rank):
     """One of the catalogue, a random profile, a standard or a codebook."""
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.05:
+        made = formats.IntegerFormat(int(rng.integers(2, 17)))
+        return made.with_scale(replace(some_scale(rng, rank), headroom=0, policy="floor"))
+    elif kind < 0.08:
+        scale = Scale(per="block", block=int(rng.integers(1, 18)), axis=int(rng.integers(-rank, rank)) if rank else 0)
+        return formats.get(["NVFP4", "NVFP4/tile2x3"][rng.integers(2)]) if rng.random() < 0.6 else formats.NVFP4Format(scale)
+    elif kind < 0.4:
         made = formats.catalogue()[rng.integers(498)]
     elif kind < 0.75:
         made = formats.from_profile(some_profile(rng))
     elif kind < 0.87:
-        names = [name for name in STANDARDS if name not in ("E8M0", "NF4")] + P3109
+        names = [name for name in STANDARDS if name != "NF4"] + P3109
         made = standard(names[rng.integers(len(names))])
         return made.with_overflow("standard") if rng.random() < 0.3 else made
     elif kind < 0.92:
-        return standard(["NF4", "posit<8,2>", "posit<6,1>", "posit<5,0>", "posit<10,1>"][rng.integers(5)])
+        made = standard(["NF4", "posit<8,2>", "posit<6,1>", "posit<5,0>", "posit<10,1>"][rng.integers(5)])
+        return made.with_scale(replace(some_scale(rng, rank), policy="floor"))
     elif kind < 0.96:
         values = np.unique(rng.standard_normal(rng.integers(2, 20)).astype(np.float32))
-        return formats.from_codebook(np.unique(np.abs(values)) if rng.random() < 0.5 else values, signed=bool((values > 0).all()))
+        made = formats.from_codebook(np.unique(np.abs(values)) if rng.random() < 0.5 else values, signed=bool((values > 0).all()))
+        return made.with_scale(replace(some_scale(rng, rank), policy="floor"))
     else:
         names = ["MXFP4", "MXFP8-E4M3", "MXFP6-E2M3", "MXINT8", "MXFP8-E5M2", "MXFP4/rceil", "MXFP8-E4M3/even"]
         return formats.get(names[rng.integers(len(names))])
     return made if rng.random() < 0.3 else made.with_scale(some_scale(rng, rank))
+
+
+def magnitudes_at_one(form):
+    """The magnitudes of a format at T = 0, a scale of 1, or its constant exponent."""
+    if isinstance(form, formats.IntegerFormat):
+        return np.arange(1.0 * 2 ** (form.bits - 1))
+    return np.array(E2M1, float) if isinstance(form, formats.NVFP4Format) else form.magnitudes()
 
 
 def some_numbers(rng, shape, form, dtype):
@@ -277,7 +356,7 @@ def some_numbers(rng, shape, form, dtype):
     elif kind == 1:
         x = rng.standard_normal(size) * 2.0 ** rng.integers(-40, 40)
     else:
-        values = form.magnitudes()
+        values = magnitudes_at_one(form)
         grid = np.concatenate([values, (values[1:] + values[:-1]) / 2, values[-1:] * 1.01, values[-1:] * 3])
         x = rng.choice(grid, size)
         near = np.float64 if dtype == np.float64 else np.float32
@@ -387,9 +466,47 @@ def left_out(form, x):
     )
 
 
+def one_product(rng):
+    """A product of random codes, with the reference of the tests of matmul."""
+    m, n, k = (int(size) for size in rng.integers(1, (5, 5, 30)))
+    names = [str(rng.choice(test_matmul.NAMES)) for _ in range(2)]
+    suffixes = ["/channel" if rng.random() < 0.3 else "", "/channel@1" if rng.random() < 0.3 else ""]
+    qa, qb = (
+        test_matmul.random_codes(name + suffix, shape, rng) for name, suffix, shape in zip(names, suffixes, ((m, k), (k, n)), strict=True)
+    )
+    accumulator = test_matmul.ACCUMULATORS[rng.integers(len(test_matmul.ACCUMULATORS))]
+    test_matmul.check(qa, qb, accumulator)
+    return f"matmul {names} {m} {k} {n} {accumulator}"
+
+
+def one_call_elsewhere(rng):
+    """Rounding in torch operations, which is how tensors on other devices are rounded."""
+    form = formats.from_profile(some_profile(rng)) if rng.random() < 0.5 else formats.catalogue()[rng.integers(484)]
+    form = form.with_scale(Scale(headroom=int(rng.integers(3)), policy=list(ScalePolicy)[rng.integers(4)]))
+    shape = some_shape(rng)
+    x = some_numbers(rng, shape, form, [np.float32, np.float64][rng.integers(2)])
+    low, high = form.top_range
+    given = int(rng.integers(low, high + 1)) if rng.random() < 0.4 else None
+    used = int(tops_of(form, x, np.zeros(shape, np.int64), ())) if given is None else given
+    keep = bool(rng.random() < 0.2)
+    want, _ = round_profile(form.profile, form.largest, x, np.full(shape, used))
+    want = np.where(np.isinf(x), x.astype(np.float64), want) if keep else want
+    described = f"{form.name} {form.scale} shape {shape} {x.dtype} top {given}, elsewhere"
+    got = round_anywhere(form, torch.from_numpy(x), given, keep).numpy()
+    if got.dtype != x.dtype:
+        raise Wrong(f"{described}: dtype {got.dtype}")
+    compare(described, got, want)
+    return described
+
+
 def one_call(seed, number):
     """Call `number` of a seed; returns what was called, raises Wrong or whatever the call raised."""
     rng = np.random.default_rng((seed, number))
+    kind = rng.random()
+    if kind < 0.04:
+        return one_product(rng)
+    if kind < 0.12:
+        return one_call_elsewhere(rng)
     shape = some_shape(rng)
     form = some_format(rng, len(shape))
     dtype = [np.float32, np.float32, np.float64, np.float16][rng.integers(4)]
@@ -415,10 +532,35 @@ def one_call(seed, number):
         want = round_standard(form, plain, keep) if plain.size <= 600 else None
         top = None
     elif outside:
-        low, high = form.top_range
-        top = int(rng.integers(low, high + 1)) if rng.random() < 0.4 else None
-        used = int(form.find_top(given)) if top is None else top
-        want = round_codebook(form, plain, used) if plain.size <= 600 else None
+        labels, groups = labels_of(form.scale, shape)
+        top, choose, want = None, rng.random() < 0.4, None
+        if isinstance(form, formats.IntegerFormat):
+            most = 2 ** (form.bits - 1) - 1
+            scales = scales_of(plain, labels, groups, most)
+            agree = np.array_equal(form.find_top(given), scales)
+            if choose:
+                scales = top = np.exp2(rng.uniform(-140, 100, groups if rng.random() < 0.5 else ())).astype(np.float32)
+            values, exact = [Fraction(i) for i in range(most + 1)], [Fraction(float(s)) for s in np.broadcast_to(scales, groups).flat]
+        elif isinstance(form, formats.NVFP4Format):
+            scales, found = nvfp4_scales(plain, labels, groups), form.find_top(given)
+            agree = np.array_equal(found.blocks, scales.blocks) and found.tensor == scales.tensor
+            if choose:
+                blocks, tensor = rng.integers(0, 127, groups).astype(np.uint8), np.float32(np.exp2(rng.uniform(-149, 110)))
+                scales = top = formats.NVFP4Scales(np.asarray(blocks, np.uint8), max(tensor, np.float32(2**-149)))
+            values, exact = E2M1, [E4M3[code] * Fraction(float(scales.tensor)) for code in scales.blocks.flat]
+        else:
+            tops = tops_of_codebook(form, plain, labels, groups)
+            agree = np.array_equal(form.find_top(given), tops)
+            if choose:
+                low, high = form.top_range
+                tops = top = rng.integers(low, high + 1, groups if rng.random() < 0.5 else ())
+            values, exact = None, np.broadcast_to(tops, groups).ravel().tolist()
+        if not agree:
+            raise Wrong(f"{described}: find_top differs")
+        if plain.size <= 600:
+            each = np.empty(shape, object)
+            each[...] = np.array([*exact, None], object)[labels] if plain.size else each
+            want = round_codebook(form, plain, each) if values is None else round_real(values, plain, each)
     else:
         labels, groups = labels_of(form.scale, shape)
         top, kind = None, rng.integers(3)
@@ -467,7 +609,14 @@ def one_call(seed, number):
             out = some_out(rng, plain)
     torch.set_num_threads(int(rng.integers(1, 4)))
     encoded = None
-    if np.isnan(plain).any() and not outside:
+    mx = isinstance(form, formats.MicroscalingFormat)
+    if np.isnan(plain).any() and mx:
+        held = np.zeros(int(np.prod(groups, dtype=np.int64)), bool)
+        held[labels[np.isnan(plain)]] = True
+        nan = form.encode(given, top=top, **options).decode()
+        if not np.array_equal(np.isnan(nan), held[labels]):
+            raise Wrong(f"{described}: NaN of blocks")
+    elif np.isnan(plain).any() and not isinstance(form, formats.StandardFormat) and getattr(form, "nan_code", None) is None:
         try:
             form.encode(given, top=top, **options)
         except ValueError:
@@ -490,7 +639,7 @@ def one_call(seed, number):
         raise Wrong(f"{described}: the input changed")
     if encoded is not None and not np.isnan(got).any():
         if not outside:
-            negative = np.signbit(plain) & (index > 0)
+            negative = np.signbit(plain) & ((index > 0) | (mx and not form.two_complement))
             signed = (1 << form.bits) - index if form.two_complement else index + (1 << (form.bits - 1))
             codes = np.where(negative, signed, index)
             compare(f"{described}: encode", encoded.codes, codes.astype(np.float64))

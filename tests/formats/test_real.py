@@ -152,6 +152,14 @@ def test_codes_pack_and_tensors_round():
     assert (out == format.round(x)).all()
 
 
+def test_one_number_without_an_axis():
+    for x in (np.float32(-3), np.array(2.5), torch.tensor(1.0)):
+        q = formats.get("INT8/real").encode(x)
+        assert q.codes.shape == ()
+        assert abs(q.codes.view(np.int8)) == 127
+        assert q.decode() == formats.get("INT8/real").round(x)
+
+
 def test_names_and_values():
     format = formats.get("int8/REAL/block32@0")
     assert format.name == "INT8/real/block32@0"
