@@ -32,10 +32,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
-from formats.arrays import clash, dense_order, like, tile
 from formats.codebook import NF4, CodebookFormat, OutsideFamily, check_codes, code_type, posit
 from formats.codes import Codes
-from formats.emulated import Emulated, check_out
+from formats.emulated import Emulated, check_out, put
+from formats.format import ProfileFormat
 from formats.mode import NEAREST, ModeChoice
 from formats.profile import Profile
 from formats.rounding import Rounding
@@ -71,6 +71,13 @@ class NanCodes(StrEnum):
     IEEE = "IEEE"
     ONE = "one"
     MINUS_ZERO = "code of -0"
+
+
+class _Grid(ProfileFormat):
+    """A profile format that only rounds: it may have more magnitudes than there are codes of 16 bits (TF32)."""
+
+    def __post_init__(self) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -236,10 +243,9 @@ class StandardFormat(Emulated):
         return np.concatenate(parts)[: self._count]
 
     @cached_property
-    def _grid(self) -> NDArray[np.int64]:
-        from formats import kernel
-
-        return kernel.describe(self.profile, self.largest)
+    def _plain(self) -> ProfileFormat:
+        """The same magnitudes as a profile format, which saturates and keeps signs."""
+        return _Grid(self.profile, self.bits, name=self.name, largest=self.largest)
 
     # Rounding.
 
@@ -266,40 +272,15 @@ class StandardFormat(Emulated):
         keep_infinities: bool = False,
     ) -> NDArray[Any]:
         """`round` of a float32 or float64 array, in a mode that `check_mode` has made."""
-        from formats import kernel
-
         self._check_mode(mode)
         self._check_top(top)
+        if not self._corrected:
+            return self._plain.round_array(x, top=self.top, mode=mode, out=out, keep_infinities=keep_infinities)
         check_out(x, out)
-        shape = x.shape
-        nearest = mode.rounding is Rounding.NEAREST
-        repeated = nearest and 0 in x.strides and x.size > 1
-        if repeated:
-            # One of each repeated element is enough; the result is spread out again below.
-            x = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
-        if mode.rounding is Rounding.STOCHASTIC or (not nearest and dense_order(x) is None):
-            # Random numbers follow the logical order, so it has to be that of the memory; previous values have to lie as x does.
-            x = np.ascontiguousarray(x).reshape(shape)
-        if out is not None and (clash(x, out) or (self._corrected and np.may_share_memory(x, out))):
-            x = x.copy()  # the corrections read it after the kernel has written
-        tiled = tile(x, Scale(), None if repeated else out)
-        tops = tiled.tops(np.array(self.top, np.int64))
-        if nearest:
-            kernel.round_tiles(tiled.x, tiled.out, tiled.tile, tops, self._grid, keep_infinities)
-        else:
-            before = None
-            if mode.previous is not None:
-                before = tile(like(x, mode.previous), Scale()).x
-            made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream, tiled.logical)
-            kernel.round_tiles_in_mode(tiled.x, tiled.out, tiled.tile, tops, self._grid, keep_infinities, made)
-        if self._corrected:
-            self._correct(x, tiled.result, keep_infinities, nearest)
-        result = np.broadcast_to(tiled.result, shape)
-        if out is None:
-            return result.copy() if repeated else tiled.result
-        if result is not out and not np.shares_memory(result, out):
-            out[...] = result
-        return out
+        # Into memory of its own, since the corrections read x after it.
+        y = self._plain.round_array(x, top=self.top, mode=mode, keep_infinities=keep_infinities)
+        self._correct(x, y, keep_infinities, mode.rounding is Rounding.NEAREST)
+        return put(y, out)
 
     def _check_mode(self, mode: ModeChoice) -> None:
         if mode.rounding is not Rounding.NEAREST and self._beyond is not None:
