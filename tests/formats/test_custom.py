@@ -145,3 +145,10 @@ def test_quantize_module():
     assert torch.equal(y.grad, (y.abs() <= a.max(int(a.find_top(y)))).float())
     with pytest.raises(ValueError, match="allowed are straight-through, clipped"):
         Quantize(a, gradient="none")
+
+
+def test_a_codebook_with_a_scale_in_toml(tmp_path):
+    (tmp_path / "own.toml").write_text("[own]\ncodebook = [0, 1, 3]\nsigned = true\nscale = {per = 'block', block = 16}\n")
+    (own,) = formats.load_formats(tmp_path / "own.toml")
+    assert own == formats.from_codebook([0, 1, 3], signed=True).with_scale(formats.Scale(per="block", block=16))
+    assert own.name == "own"
