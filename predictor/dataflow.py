@@ -246,12 +246,15 @@ class DataFlow:
             else:
                 waiting += [following for following, _ in node.next_functions if following is not None]
 
+    def is_exact(self, layer: str) -> bool:
+        """Whether a layer stays in full precision, by itself or inside another."""
+        return any(layer == name or layer.startswith(f"{name}.") for name in self.exact)
+
     def _new_point(self, operation: str, output: Tensor) -> Point:
         layer = self._layers[-1] if self._layers else ""
         call = self._calls.get((layer, operation), 0)
         self._calls[layer, operation] = call + 1
-        exact = any(layer == name or layer.startswith(f"{name}.") for name in self.exact)
-        point = Point(len(self.points), layer, operation, call, tuple(output.shape), exact)
+        point = Point(len(self.points), layer, operation, call, tuple(output.shape), self.is_exact(layer))
         self.points.append(point)
         return point
 

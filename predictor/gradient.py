@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,16 +26,18 @@ NORMALIZATIONS = (
 
 
 class Effect(StrEnum):
-    """What is quantized when an angle is measured."""
+    """What is quantized when an angle is measured: errors, activations, both; weights, and all three."""
 
     E = "E"
     A = "A"
     AE = "AE"
+    W = "W"
+    WAE = "WAE"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One format for activations and another for errors."""
+    """One format for the forward pass (activations, and weights where they are quantized) and another for errors."""
 
     activation: Format
     error: Format
@@ -69,7 +71,7 @@ def formats_of(candidate: Candidate) -> tuple[Format, Format]:
     return (candidate.activation, candidate.error) if isinstance(candidate, Pair) else (candidate, candidate)
 
 
-def _round(format: Format, x: Tensor) -> Tensor:
+def round_in_dtype(format: Format, x: Tensor) -> Tensor:
     """Round without touching infinities (attention masks), in the dtype of x."""
     if isinstance(format, formats.ProfileFormat | formats.StandardFormat | formats.CodebookFormat):
         rounded: Tensor = format.round(x, keep_infinities=True)
@@ -83,15 +85,15 @@ def _round(format: Format, x: Tensor) -> Tensor:
 
 def _two_terms(format: Format, x: Tensor) -> Tensor:
     """Q(x) + Q(x - Q(x)), each with its own scale."""
-    first = _round(format, x)
-    return first + _round(format, torch.where(first.isinf(), 0.0, x - first))
+    first = round_in_dtype(format, x)
+    return first + round_in_dtype(format, torch.where(first.isinf(), 0.0, x - first))
 
 
 def activation_quantizer(format: Format, two_terms: bool = True) -> Quantizer:
     """Rounds activations; inputs of the network get two terms."""
 
     def quantize(x: Tensor, point: Point) -> Tensor:
-        return _two_terms(format, x) if two_terms and point.two_terms else _round(format, x)
+        return _two_terms(format, x) if two_terms and point.two_terms else round_in_dtype(format, x)
 
     return quantize
 
@@ -100,7 +102,7 @@ def error_quantizer(format: Format, two_terms: bool = True) -> Quantizer:
     """Rounds errors; those of the last points get two terms."""
 
     def quantize(e: Tensor, point: Point) -> Tensor:
-        return _two_terms(format, e) if two_terms and point.last else _round(format, e)
+        return _two_terms(format, e) if two_terms and point.last else round_in_dtype(format, e)
 
     return quantize
 
@@ -109,6 +111,11 @@ def _measured(model: nn.Module) -> dict[int, str]:
     """Names of the parameters that count, by identity: two or more dimensions, not of a normalization layer, tied ones once."""
     normal = {id(p) for module in model.modules() if isinstance(module, NORMALIZATIONS) for p in module.parameters(recurse=False)}
     return {id(p): name for name, p in model.named_parameters() if p.ndim >= 2 and p.requires_grad and id(p) not in normal}
+
+
+def layer_of(parameter: str) -> str:
+    """The layer that holds a parameter, by their names; "" for the network itself."""
+    return parameter.rpartition(".")[0]
 
 
 @contextmanager
@@ -128,6 +135,8 @@ class Gradients:
 
     layers: names of the parameters whose gradients are measured, in the order of their first use in the network.
     full: their full-precision gradients. flow: the points, after the full-precision forward pass.
+    loss: the full-precision loss, whose graph is kept for any number of backward passes.
+    weights: those of the measured parameters, by name, that may be rounded; those of layers kept exact are left out.
 
     Raises ValueError where the loss does not call the network, is not a finite scalar, or reaches no parameter.
     """
@@ -137,8 +146,10 @@ class Gradients:
         self.flow = DataFlow(workload.model, exact)
         self.layers: list[str] = []
         self.full: list[Tensor] = []
+        self.weights: dict[str, Tensor] = {}
         self._parameters: list[Tensor] = []
         self._loss: Tensor | None = None
+        self._own: list[tuple[Tensor, Tensor]] = []
         self._open: Any = None
 
     def __enter__(self) -> Gradients:
@@ -153,12 +164,17 @@ class Gradients:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._restore()  # a second time, should Ctrl-C have come in the middle of the first
         self._loss = None
         self.flow.__exit__()
         self._open.__exit__(None, None, None)
 
     def _start(self) -> None:
-        self._loss = self._forward(None)
+        self._loss = self.forward(None)
+        if not self._loss.isfinite():
+            raise ValueError(
+                f"the loss of workload {self.workload.name} is {self._loss.item()} in full precision; its weights or data are damaged"
+            )
         measured = _measured(self.flow.model)
         used = [p for p in self.flow.parameters if id(p) in measured]
         if not used:
@@ -169,12 +185,21 @@ class Gradients:
             raise ValueError(f"workload {self.workload.name}: the loss does not depend on any parameter of two or more dimensions")
         self._parameters = [p for p, _ in kept]
         self.layers = [measured[id(p)] for p, _ in kept]
+        named = zip(self.layers, self._parameters, strict=True)
+        self.weights = {name: p for name, p in named if not self.flow.is_exact(layer_of(name))}
         self.full = [g for _, g in kept]
         for name, g in zip(self.layers, self.full, strict=True):
             if not g.isfinite().all():
                 raise ValueError(f"workload {self.workload.name}: the full-precision gradient of {name} is not finite")
 
-    def _forward(self, activation: Quantizer | None) -> Tensor:
+    @property
+    def loss(self) -> Tensor:
+        """The full-precision loss; see the class."""
+        assert self._loss is not None  # set on entering
+        return self._loss
+
+    def forward(self, activation: Quantizer | None) -> Tensor:
+        """The loss of a forward pass with activations rounded by a quantizer, or in full precision; for `backward`."""
         self.flow.activation = activation
         self.flow.points = []
         with torch.enable_grad():
@@ -187,17 +212,40 @@ class Gradients:
             raise ValueError(f"the loss of workload {name} did not call the model that it was given")
         if not loss.requires_grad:
             raise ValueError(f"the loss of workload {name} does not depend on any parameter that requires a gradient")
-        if activation is None and not loss.isfinite():
-            raise ValueError(f"the loss of workload {name} is {loss.item()} in full precision; its weights or data are damaged")
         return loss
 
-    def _quantized(self, loss: Tensor, error: Quantizer | None, keep: bool) -> list[Tensor]:
+    def backward(self, loss: Tensor, error: Quantizer | None, keep: bool) -> list[Tensor]:
+        """The gradients of a loss, in the order of `layers`, with errors rounded by a quantizer, or in full precision.
+
+        keep: whether the graph serves another backward pass. A graph made while weights were rounded needs them rounded again.
+        """
         self.flow.error = error
         try:
             found = self.flow.gradients(loss, self._parameters, keep)
         finally:
             self.flow.error = None
         return [torch.zeros_like(g) if q is None else q for q, g in zip(found, self.full, strict=True)]
+
+    @contextmanager
+    def rounded_weights(self, format: Format, names: Iterable[str] | None = None) -> Iterator[None]:
+        """Inside, these of `weights`, by default all, hold their rounded values; gradients are taken with respect to those (straight-through).
+
+        The parameters' own storage is put aside and put back, so that not a bit of it changes, whatever happens inside.
+        """
+        chosen = [self.weights[name] for name in (self.weights if names is None else names)]
+        rounded = [round_in_dtype(format, p.detach()) for p in chosen]
+        try:
+            self._own = [(p, p.data) for p in chosen]
+            for p, values in zip(chosen, rounded, strict=True):
+                p.data = values
+            yield
+        finally:
+            self._restore()
+
+    def _restore(self) -> None:
+        for p, values in self._own:
+            p.data = values
+        self._own = []
 
     def observe(self, activation: Callable[[Tensor, Point], None], error: Callable[[Tensor, Point], None]) -> None:
         """Show every activation and error of a full-precision pass to two functions."""
@@ -209,23 +257,29 @@ class Gradients:
 
             return pass_on
 
-        loss = self._forward(see(activation))
-        self._quantized(loss, see(error), keep=False)
+        loss = self.forward(see(activation))
+        self.backward(loss, see(error), keep=False)
 
     def quantized(self, format: Candidate, effects: Sequence[Effect]) -> Iterator[tuple[Effect, list[Tensor]]]:
         """The quantized gradients, in the order of `layers`, for each effect.
 
-        Effect E uses the forward pass that all formats share; A and AE share one of their own.
+        Effect E uses the forward pass that all formats share; A and AE share one of their own. Weights are rounded as activations
+        are, and hold their own values whenever a gradient is handed out.
         """
         for_activation, for_error = formats_of(format)
+        activation = activation_quantizer(for_activation, self.two_terms)
         error = error_quantizer(for_error, self.two_terms)
         if Effect.E in effects:
-            assert self._loss is not None  # set on entering
-            self.flow.activation = None
-            yield Effect.E, self._quantized(self._loss, error, keep=True)
+            yield Effect.E, self.backward(self.loss, error, keep=True)
         if Effect.A in effects or Effect.AE in effects:
-            loss = self._forward(activation_quantizer(for_activation, self.two_terms))
+            loss = self.forward(activation)
             if Effect.A in effects:
-                yield Effect.A, self._quantized(loss, None, keep=Effect.AE in effects)
+                yield Effect.A, self.backward(loss, None, keep=Effect.AE in effects)
             if Effect.AE in effects:
-                yield Effect.AE, self._quantized(loss, error, keep=False)
+                yield Effect.AE, self.backward(loss, error, keep=False)
+            del loss
+        for effect, rounded in ((Effect.W, (None, None)), (Effect.WAE, (activation, error))):
+            if effect in effects:
+                with self.rounded_weights(for_activation):
+                    found = self.backward(self.forward(rounded[0]), rounded[1], keep=False)
+                yield effect, found

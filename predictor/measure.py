@@ -49,7 +49,7 @@ class Measurement:
 
 
 def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:
-    """Effects from their names, in the order E, A, AE; ValueError for others."""
+    """Effects from their names, in the order E, A, AE, W, WAE; ValueError for others."""
     wanted = {str(effect).upper() for effect in effects}
     for name in sorted(wanted - set(Effect)):
         raise ValueError(f"effect {name!r}: allowed are {', '.join(Effect)}")
@@ -112,7 +112,8 @@ def measure(
 ) -> pd.DataFrame:
     """Angles in degrees between quantized and full-precision weight gradients, never training.
 
-    candidates: formats, pairs, or their names. effects: of E, A, AE. minibatches: how many; by default 8, or all where there are fewer.
+    candidates: formats, pairs, or their names. effects: of E, A, AE, and, asked for by name, W
+    (weights rounded as activations are) and WAE. minibatches: how many; by default 8, or all where there are fewer.
     scopes: "all" (one angle over the whole network's gradient), "first" (the first layer's), or names of parameters; ["layers"] for each of them.
     exact: layers kept in full precision. two_terms: whether inputs and last errors are rounded in two terms.
 

@@ -176,14 +176,15 @@ def rank(
 ) -> Ranking:
     """Rank formats by the angle between quantized and full-precision weight gradients.
 
-    candidates: formats, pairs or names; by default the catalogue's 498. effects: of E, A and AE. by: the effect that orders the table, by default AE where
+    candidates: formats, pairs or names; by default the catalogue's 498. effects: of E, A and AE, and, only where every candidate is measured, W and WAE. by: the effect that orders the table, by default AE where
     it is measured. minibatches: how many common mini-batches; by default 4 (all with exhaustive), or all where there are fewer. exhaustive: measure every candidate, not only the best 40 of
     the screen, the named formats and the block minifloats. time_budget: seconds after which measuring stops with what it has.
 
     KeyboardInterrupt while measuring ends it in the same way. Raises ValueError for arguments out of range.
     """
     chosen, wanted = choose(candidates), check_effects(effects)
-    order = check_effects([by])[0] if by is not None else wanted[-1]
+    usual = Effect.AE if Effect.AE in wanted else wanted[-1]
+    order = check_effects([by])[0] if by is not None else usual
     if order not in wanted:
         raise ValueError(f"a ranking by {order} needs that effect among the measured ones, which are {', '.join(wanted)}")
     if time_budget is not None and time_budget <= 0:
@@ -194,6 +195,11 @@ def rank(
     sums = np.full((len(chosen), 2), np.nan)
     screened = [index for index, entry in enumerate(chosen) if not _always_measured(entry)]
     if not exhaustive and len(screened) > BEST_OF_SCREEN:
+        for effect in wanted:
+            if effect not in DEFAULT_EFFECTS:
+                raise ValueError(
+                    f"effect {effect} is measured, never predicted: rank exhaustively, or at most {BEST_OF_SCREEN} tapered formats"
+                )
         progress(Progress(Stage.SCREEN, 0, 1))
         # Named formats are screened too: they are measured as well, and tie the screen's scale to angles.
         with_table = [i for i, entry in enumerate(chosen) if i in set(screened) or _named(entry)]
@@ -219,7 +225,7 @@ def rank(
                     break
     except KeyboardInterrupt:
         complete = False
-    predicted = {effect: _predict(_scores(sums, effect), angles, effect) for effect in wanted}
+    predicted = {effect: _predict(_scores(sums, effect), angles, effect) for effect in wanted if effect in DEFAULT_EFFECTS}
     table = tabulate(chosen, wanted, order, angles, predicted)
     settings: dict[str, Any] = {
         "workload": workload.name,
