@@ -1,4 +1,4 @@
-"""Plots of rankings, in one style that colour-blind readers can tell apart."""
+"""Plots of rankings and attributions, in one style that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ ENDINGS = (".png", ".svg")
 STYLE = {8: ("#0072B2", "o"), 7: ("#E69F00", "s"), 6: ("#009E73", "^")}
 OTHER = ("#555555", "D")
 LABELLED = ("INT", "FP")
+KINDS = {
+    "W": ("#E69F00", "W, weights"),
+    "A": ("#0072B2", "A, activations"),
+    "E": ("#009E73", "E, errors"),
+    "G": ("#CC79A7", "G, weight gradients"),
+}
+LAYERS_SHOWN = 24
 PLOT_COLUMNS = ("name", "bits", "family", "angle_E", "angle_A", "source_E", "source_A")
 
 
@@ -96,6 +103,52 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=8, frameon=False)
     _labels(axes, shown[shown["family"].isin(LABELLED) | (shown.index == shown.index.min())])
+    return figure
+
+
+def _bars(axes: Any, rows: pd.DataFrame, names: list[str]) -> None:
+    """One bar a row, the first on top: the angle alone with its interval, which ends at the axis."""
+    places = range(len(rows))
+    angles = rows["angle_alone"]
+    below = (angles - rows["low_alone"]).clip(upper=angles)
+    half = [below.fillna(0), (rows["high_alone"] - angles).fillna(0)]
+    colours = [KINDS.get(kind, OTHER)[0] for kind in rows["kind"]]
+    axes.barh(places, angles, color=colours, height=0.7, xerr=half, error_kw={"linewidth": 0.8, "ecolor": "#333333", "capsize": 1.5})
+    axes.set_yticks(places, names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.grid(True, axis="x", linewidth=0.4, alpha=0.5)
+    axes.set_axisbelow(True)
+
+
+def attribution(table: pd.DataFrame, title: str) -> Figure:
+    """Which kinds of tensor and which layers cause the angle: bars of the angle alone, coloured by kind, the largest layers first.
+
+    Above, everything and the four kinds, with a mark at the angle that is left without each; below, the layers. `table` has the columns of
+    predictor.attribute.
+    """
+    kinds = table[table["layer"] == "all"]
+    layers = table[table["layer"] != "all"].sort_values("angle_alone", ascending=False, kind="stable").head(LAYERS_SHOWN)
+    height = 1.2 + 0.24 * (len(kinds) + max(len(layers), 1))
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(8, 1.2 + height), height_ratios=(len(kinds) + 1, max(len(layers), 1) + 1), layout="constrained"
+    )
+    _bars(above, kinds, [KINDS[kind][1] if kind in KINDS else "everything" for kind in kinds["kind"]])
+    # Nothing is left without everything: that row has no such angle.
+    above.plot(
+        kinds["angle_without"],
+        range(len(kinds)),
+        linestyle="none",
+        marker="D",
+        markersize=5,
+        color="black",
+        label="angle of everything else",
+    )
+    above.legend(fontsize=8, frameon=False, loc="lower right")
+    above.set_title(title)
+    _bars(below, layers, [f"{layer}   {kind}" for kind, layer in zip(layers["kind"], layers["layer"], strict=True)])
+    figure.supxlabel("angle, only this quantized (degrees, with 95% interval)", fontsize=10)
     return figure
 
 

@@ -10,13 +10,18 @@ from rich import box
 from rich.table import Table
 
 
-def _angle(row: Any, effect: str) -> str:
-    angle, low, high = row[f"angle_{effect}"], row[f"low_{effect}"], row[f"high_{effect}"]
+def _with_half(row: Any, column: str) -> str:
+    angle, low, high = row[f"angle_{column}"], row[f"low_{column}"], row[f"high_{column}"]
     if pd.isna(angle):
         return "-"
-    if row[f"source_{effect}"] == "predicted":
-        return f"~{angle:.3g}"
     return f"{angle:.3f}" if pd.isna(low) else f"{angle:.3f} ± {(high - low) / 2:.3f}"
+
+
+def _angle(row: Any, effect: str) -> str:
+    angle = row[f"angle_{effect}"]
+    if not pd.isna(angle) and row[f"source_{effect}"] == "predicted":
+        return f"~{angle:.3g}"
+    return _with_half(row, effect)
 
 
 def plain(title: str | None, headers: Iterable[tuple[str, str]], rows: Iterable[Iterable[str]]) -> Table:
@@ -50,6 +55,33 @@ def ranking(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
         for _, row in table.head(top).iterrows()
     ]
     return plain(title, headers, rows)
+
+
+def attribution(table: pd.DataFrame, top: int, title: str | None = None) -> tuple[Table, Table]:
+    """Two tables of predictor.attribute: everything and the kinds; the `top` layers with the largest shares."""
+
+    def rows(part: pd.DataFrame) -> list[list[str]]:
+        return [
+            [
+                row["kind"],
+                row["layer"],
+                *(_with_half(row, column) for column in ("alone", "without")),
+                "-" if pd.isna(row["share"]) else f"{100 * row['share']:.1f}%",
+                str(row["n"]),
+            ]
+            for _, row in part.iterrows()
+        ]
+
+    headers = [
+        ("kind", "left"),
+        ("layer", "left"),
+        ("alone (deg)", "right"),
+        ("without (deg)", "right"),
+        ("share", "right"),
+        ("mini-batches", "right"),
+    ]
+    layers = table[table["layer"] != "all"].sort_values("share", ascending=False, kind="stable").head(top)
+    return plain(title, headers, rows(table[table["layer"] == "all"])), plain("layers with the largest shares", headers, rows(layers))
 
 
 def measurement(table: pd.DataFrame) -> Table:
