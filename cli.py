@@ -35,7 +35,9 @@ MinibatchesOption = Annotated[
     int | None, typer.Option(help="mini-batches that all formats share; default: 8, or all where there are fewer")
 ]
 BatchSizeOption = Annotated[int | None, typer.Option(help="examples a mini-batch; default: the workload's")]
-EffectsOption = Annotated[str, typer.Option(help="comma-separated: E (errors), A (activations), AE (both)")]
+EffectsOption = Annotated[
+    str, typer.Option(help="comma-separated: E (errors), A (activations), AE (both); by request W (weights), WAE (all three)")
+]
 ExactOption = Annotated[list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")]
 TwoTermsOption = Annotated[bool, typer.Option("--two-terms/--one-term", help="round inputs and last errors in two terms")]
 BitsOption = Annotated[int | None, typer.Option(help="only formats of this width: 8, 7 or 6")]
@@ -291,6 +293,73 @@ def measure(
 
 
 @app.command()
+def attribute(
+    model: ModelOption,
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="a name, or ACTIVATION+ERROR: the first rounds W and A, the second E and G")
+    ],
+    minibatches: Annotated[int | None, typer.Option(help="mini-batches; default: 4, or all where there are fewer")] = None,
+    batch_size: BatchSizeOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")] = False,
+    exact: ExactOption = None,
+    two_terms: TwoTermsOption = True,
+    top: Annotated[int, typer.Option(help="layers to print")] = 20,
+    output: OutputOption = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="draw the kinds and the largest layers as .png or .svg")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Say what causes a format's angle: which tensors (W, A, E, G) and which layers, each alone and each left out.
+
+    Ctrl-C keeps the rows that were finished.
+
+    Examples: formats attribute -m resnet20 -f FP134 --plot why.png · formats attribute -m mine.py:net -f E4M3+E5M2 -o why.csv
+    """
+    from predictor.attribute import attribute as attribute_angle
+    from predictor.attribute import estimate
+    from reports import plots, results, tables
+    from search.rank import Progress, Stage
+    from workloads import load
+
+    if output is not None:
+        results.check_output(output, results.ENDINGS, force)
+    if plot is not None:
+        results.check_output(plot, plots.ENDINGS, force)
+    workload, kept = load(model), exact or ()
+    if dry_run:
+        work = estimate(workload, format, minibatches, batch_size=batch_size, exact=kept, two_terms=two_terms)
+        _print(
+            f"{model}: {work.points} points; {work.rows} rows, {work.gradients} quantized gradients on {work.minibatches} mini-batches; "
+            f"about {work.seconds / 60:.1f} minutes"
+        )
+        return
+    with _progress() as show:
+        found = attribute_angle(
+            workload,
+            format,
+            minibatches,
+            batch_size=batch_size,
+            exact=kept,
+            two_terms=two_terms,
+            progress=lambda done, total: show(Progress(Stage.MEASURE, done, total)),
+        )
+    settings: dict[Any, Any] = found.attrs
+    title = f"{model}: what causes the angle of {', '.join(settings['formats'])}"
+    for part in tables.attribution(found, top, title):
+        _print(part)
+    _print("mean ± 95% half-width over mini-batches; share: tan² of the angle alone, over all kinds or all layers")
+    if not settings["complete"]:
+        _print(f"ended early by an interrupt: {settings['gradients']} quantized gradients were computed; finished rows are kept")
+    if output is not None:
+        results.write(found, output, settings)
+        _print(f"wrote {output} and {results.sidecar_of(output)}")
+    if plot is not None:
+        plots.save(plots.attribution(found, title), plot)
+        _print(f"wrote {plot}")
+    if not settings["complete"]:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
 def rank(
     model: ModelOption,
     formats: Annotated[
@@ -302,6 +371,12 @@ def rank(
     bits: BitsOption = None,
     family: FamilyOption = None,
     max_binades: MaxBinadesOption = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep", help="rank every format with each of these: headroom=0,1,2, scale=floor,rceil or block=16,32 (may be repeated)"
+        ),
+    ] = None,
     effects: EffectsOption = "E,A,AE",
     by: Annotated[str | None, typer.Option(help="the effect that orders the table; default: AE")] = None,
     minibatches: Annotated[int | None, typer.Option(help="mini-batches that all formats share; default: 4, with --exhaustive all")] = None,
@@ -321,15 +396,20 @@ def rank(
     marked ~. Ctrl-C keeps what was measured.
 
     Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16
+    · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
     """
     from reports import results, tables
     from search.rank import choose, plan
     from search.rank import rank as rank_formats
+    from search.sweep import parse_axes
+    from search.sweep import sweep as sweep_scales
     from workloads import load
 
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
     chosen = choose(None if formats is None else _split(formats), bits, family, max_binades)
+    if sweep:
+        chosen = sweep_scales(chosen, parse_axes(sweep))
     wanted = _split(effects)
     workload = load(model)
     if dry_run:

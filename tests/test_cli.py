@@ -94,7 +94,7 @@ def test_verify(folder):
 
 
 def test_help_has_examples_and_start_is_quick(folder):
-    for command in ("list", "show", "vectors", "verify", "rank", "plot", "measure", "points"):
+    for command in ("list", "show", "vectors", "verify", "rank", "plot", "measure", "attribute", "points"):
         out = run(command, "--help", cwd=folder).stdout
         assert "Example" in out
         assert "--help" in out
@@ -158,6 +158,31 @@ def test_dry_run_measures_nothing(folder):
     assert not (folder / "never.csv").exists()
 
 
+def test_attribute_writes_and_draws(folder):
+    arguments = ("attribute", "-m", "mine.py:net", "-f", "E4M3+E5M2", "--minibatches", "2", "-o", "why.csv", "--plot", "why.png")
+    out = run(*arguments, "--dry-run", cwd=folder).stdout
+    assert re.search(r"mine.py:net: 3 points; 15 rows, 46 quantized gradients on 2 mini-batches; about 0\.\d minutes", out)
+    assert not (folder / "why.csv").exists()
+    out = run(*arguments, "--top", "2", cwd=folder).stdout
+    assert "what causes the angle of E4M3+E5M2" in out
+    assert re.search(r"WAEG +all +\d+\.\d{3} ± \d+\.\d{3} +- +- +2", out)
+    assert len(re.findall(r"%", out)) == 4 + 2 + 1
+    table = pd.read_csv(folder / "why.csv")
+    assert len(table) == 15
+    assert json.loads((folder / "why.csv.meta.json").read_text())["settings"]["formats"].keys() == {"E4M3+E5M2"}
+    assert image.imread(folder / "why.png").shape[1] == 1200
+
+
+def test_a_swept_ranking(folder):
+    arguments = ("rank", "-m", "mine.py:net", "-f", "FP134,BM43", "--minibatches", "1", "--effects", "AE,WAE", "-o", "r.csv")
+    run(*arguments, "--sweep", "headroom=0,1", "--sweep", "scale=floor,rceil", cwd=folder)
+    suffixes = ("", "/rceil", "/headroom1", "/rceil/headroom1")
+    table = pd.read_csv(folder / "r.csv")
+    assert set(table.name) == {name + suffix for name in ("FP134", "BM43") for suffix in suffixes}
+    assert {"angle_AE", "angle_WAE"} <= set(table.columns)
+    assert table.angle_AE.is_monotonic_increasing
+
+
 def test_bad_input_is_one_line_and_exit_code_two(folder):
     (folder / "there.csv").write_text("x\n")
     (folder / "file").write_text("")
@@ -181,6 +206,8 @@ def test_bad_input_is_one_line_and_exit_code_two(folder):
         (("plot", "none.csv"), "there is no result file none.csv"),
         (("plot", "there.csv"), "has no column 'name'"),
         (("measure", "-m", "mine.py:net", "-f", ","), "no format was given"),
+        (("attribute", "-m", "mine.py:net", "-f", "FP134", "--plot", "why.pdf"), "must end in .png, .svg"),
+        (("rank", "-m", "mine.py:net", "--sweep", "width=8"), "sweep 'width=8': an axis is headroom="),
     ]
     for arguments, message in cases:
         done = run(*arguments, cwd=folder, check=False)
@@ -225,6 +252,24 @@ def test_ctrl_c_keeps_what_was_measured(folder):
     assert len(table) == 4
     assert 0 < table.n_AE.sum() < 160
     assert not json.loads((folder / "r.csv.meta.json").read_text())["settings"]["complete"]
+
+
+def test_ctrl_c_keeps_the_rows_that_were_attributed(folder):
+    command = [FORMATS, "attribute", "-m", "mine.py:slow", "-f", "FP134", "--minibatches", "10", "-o", "why.csv"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seen = ""
+    while "measure 46/230" not in seen:  # the first mini-batch has been attributed
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "ended early by an interrupt" in out
+    table = pd.read_csv(folder / "why.csv")
+    assert len(table) == 15
+    assert table.n.max() < 10
+    assert not json.loads((folder / "why.csv.meta.json").read_text())["settings"]["complete"]
 
 
 def test_folders_of_the_same_names_in_the_way(folder):
