@@ -1,12 +1,14 @@
-"""Ranking many formats on one workload: screen all, measure the promising exactly, predict the rest."""
+"""Ranking many formats on one workload: screen all, measure a few that lie far apart, race the promising, predict the rest.
+
+The stages of predictor.md section 4. Everything that is measured is exact; what is predicted says so, with an interval.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +16,23 @@ from numpy.typing import NDArray
 
 import formats
 from formats import Family
-from formats.custom import ENDINGS
-from predictor.gradient import Candidate, Effect, Gradients, candidate, formats_of
-from predictor.measure import DEFAULT_EFFECTS, check_effects, check_minibatches, measurements
-from predictor.noise import Kind, observe
+from predictor.gradient import Candidate, Effect, Gradients
+from predictor.measure import DEFAULT_EFFECTS, check_effects, check_minibatches
+from predictor.noise import Noise, observe
+from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
+from search.candidates import choose
+from search.race import RUNGS, compare, most_units, rungs_until, settled
 from search.ranking import Angles, Ranking, tabulate
+from search.units import measured
 from workloads.digest import digest, weights_digest
 from workloads.workload import Workload
 
-BEST_OF_SCREEN = 40
-"""How many of the best by the screen are measured exactly, beside the named formats and the block minifloats."""
-DEFAULT_MINIBATCHES = 4
+FEW = 24
+"""So many candidates are all measured; more are raced."""
+ANCHORS = 28
+"""How many formats are measured before the race, for every effect: named ones, and others that stand for all."""
+ANCHOR_MINIBATCHES = 2
+MINIBATCHES_OF_FEW = 4
 NAMED = (Family.INT, Family.FP)
 
 
@@ -32,12 +40,14 @@ class Stage(StrEnum):
     """What a ranking is doing."""
 
     SCREEN = "screen"
+    ANCHORS = "anchors"
+    RACE = "race"
     MEASURE = "measure"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a ranking is: `done` of `total` units of a stage (mini-batches screened; formats times mini-batches measured)."""
+    """How far a stage is: `done` of `total` mini-batches screened, or formats times mini-batches measured. A race's total is the most it can take."""
 
     stage: Stage
     done: int
@@ -48,88 +58,121 @@ class Progress:
 class Plan:
     """What a ranking is going to do, for `--dry-run`.
 
-    points: on the network. measured, predicted: candidates by how their angle is found. gradients: quantized gradients to compute.
-    seconds: estimate, from one format measured on the first mini-batch.
+    points: on the network. candidates: how many, of which `measured` at most get an exact angle. minibatches: the most that a format is measured on.
+    gradients: quantized gradients to compute at most; exhaustive: how many a measurement of every candidate takes. seconds: estimate, from one
+    format measured on the first mini-batch.
     """
 
     points: int
     candidates: int
     measured: int
-    predicted: int
     minibatches: int
     gradients: int
+    exhaustive: int
     seconds: float
-
-
-def choose(
-    names: Iterable[str | Candidate] | None = None,
-    bits: int | None = None,
-    family: str | None = None,
-    max_binades: int | None = None,
-) -> list[Candidate]:
-    """Candidates by name, or those of the catalogue that a filter leaves; each once, by content."""
-    if names is None:
-        chosen: list[Candidate] = list(formats.catalogue(bits, family))
-    else:
-        chosen = [entry for name in names for entry in _by_name(name)]
-        if bits is not None or family is not None:
-            raise ValueError("candidates by name cannot be filtered by bits or family as well")
-    if max_binades is not None:
-        chosen = [
-            entry
-            for entry in chosen
-            if all(not isinstance(f, formats.ProfileFormat) or f.binades <= max_binades for f in formats_of(entry))
-        ]
-    unique = list({entry.digest: entry for entry in chosen}.values())
-    if not unique:
-        raise ValueError("no format is left to rank")
-    return unique
-
-
-def _by_name(name: str | Candidate) -> list[Candidate]:
-    """The candidate of this name, or all that a file defines."""
-    if isinstance(name, str) and name.endswith(ENDINGS):
-        return list(formats.load_formats(Path(name)))
-    return [candidate(name)]
-
-
-def _always_measured(entry: Candidate) -> bool:
-    """Named formats, block minifloats, and everything that is not of the catalogue's tapered kind."""
-    return not (isinstance(entry, formats.ProfileFormat) and entry.family is Family.TAPERED)
-
-
-def _select(candidates: Sequence[Candidate], scores: NDArray[np.float64]) -> list[int]:
-    """Indices to measure: all that must be, and the best by the screen."""
-    always = [index for index, entry in enumerate(candidates) if _always_measured(entry)]
-    best = np.argsort(scores, kind="stable")[:BEST_OF_SCREEN]
-    return sorted({*always, *(int(index) for index in best if np.isfinite(scores[index]))})
-
-
-def _scores(sums: NDArray[np.float64], effect: Effect) -> NDArray[np.float64]:
-    """The screen's prediction of tan^2(angle) up to a factor: activations, errors, or both."""
-    return np.asarray({Effect.A: sums[:, 0], Effect.E: sums[:, 1], Effect.AE: sums.sum(1)}[effect])
-
-
-def _predict(scores: NDArray[np.float64], angles: Angles, effect: Effect) -> NDArray[np.float64]:
-    """Angles from scores: tan^2(angle) as a power of the score, fitted to the formats that were measured."""
-    known = [
-        (np.log(scores[index]), 2 * np.log(np.tan(np.radians(np.mean(list(found.values()))))))
-        for index in range(len(scores))
-        if (found := angles.of(index, effect)) and np.isfinite(scores[index]) and scores[index] > 0
-        if 0 < np.mean(list(found.values())) < 89
-    ]
-    if not known:
-        return np.full(len(scores), np.nan)
-    x, y = np.array(known).T
-    slope = 1.0 if len(known) < 3 or np.ptp(x) == 0 else float(np.polyfit(x, y, 1)[0])
-    offset = float(np.median(y - slope * x))
-    with np.errstate(divide="ignore"):
-        logarithms = slope * np.log(scores) + offset
-    return np.degrees(np.arctan(np.exp(logarithms / 2)))
 
 
 def _quiet(_: Progress) -> None:
     return None
+
+
+class _Ended(Exception):
+    """The time budget is spent."""
+
+
+class _Run:
+    """The measuring part of a ranking: what has been measured so far, and how much time is left."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        candidates: Sequence[Candidate],
+        batches: Sequence[object],
+        effects: tuple[Effect, ...],
+        by: Effect,
+        time_budget: float | None,
+        progress: Callable[[Progress], None],
+        options: dict[str, Any],
+    ):
+        self.workload, self.candidates, self.batches = workload, candidates, batches
+        self.effects, self.by, self.progress, self.options = effects, by, progress, options
+        self.angles = Angles()
+        self.gradients = 0
+        self.left: dict[int, int] = {}
+        self.began = time.monotonic()
+        self.until = None if time_budget is None else self.began + time_budget
+
+    def measure(self, stage: Stage, units: Sequence[tuple[int, int]], effects: tuple[Effect, ...], before: int = 0, total: int = 0) -> None:
+        """Measure (mini-batch, candidate) pairs; `before` of `total` units of the stage are done already."""
+        done, total = before, total or len(units)
+        if units:
+            self.progress(Progress(stage, done, total))
+        for found in measured(self.workload, self.candidates, self.batches, effects, units=units, **self.options):
+            self.angles.add(found)
+            self.gradients += 1
+            if found.effect is effects[-1]:
+                done += 1
+                self.progress(Progress(stage, done, total))
+                if self.until is not None and time.monotonic() > self.until:
+                    raise _Ended
+
+    def observations(self, effect: Effect) -> list[Observation]:
+        """Every exact angle of an effect so far."""
+        return [
+            Observation(index, number, angle)
+            for index in range(len(self.candidates))
+            for number, angle in self.angles.of(index, effect).items()
+        ]
+
+    def fit(self, effect: Effect, noise: Noise, ratios: NDArray[np.float64]) -> Surrogate:
+        """The surrogate of an effect from all measured so far."""
+        return fit(effect, noise.kinds, ratios, self.observations(effect), len(self.batches))
+
+    def race(self, noise: Noise, ratios: NDArray[np.float64]) -> None:
+        """Measure promising candidates on growing sets of mini-batches; `left` says in which rung one was found to be behind."""
+        rungs = rungs_until(len(self.batches))
+        total, done, before = most_units(rungs), 0, 0
+        contenders: tuple[int, ...] = ()
+        for number, rung in enumerate(rungs):
+            new = range(before, rung.minibatches)
+            if not number:
+                contenders = self._enter(noise, ratios, rung.contenders, total)
+            else:
+                units = [(batch, index) for batch in new for index in contenders[: rung.contenders]]
+                self.measure(Stage.RACE, units, (self.by,), done, total)
+            contenders = contenders[: rung.contenders]
+            done += len(contenders) * len(new)
+            before = rung.minibatches
+            comparisons = len(rungs) * rungs[0].contenders
+            standing = compare(contenders, self.angles, self.by, range(before), comparisons)
+            self.left |= dict.fromkeys(standing.left, before)
+            contenders = tuple(index for index in standing.order if index not in self.left)
+            if settled(standing, self.angles, self.by, range(before), comparisons):
+                break
+        self.progress(Progress(Stage.RACE, total, total))
+
+    def _enter(self, noise: Noise, ratios: NDArray[np.float64], count: int, total: int) -> tuple[int, ...]:
+        """The most promising, measured on the first mini-batch: predict, measure who is new among the best, and predict again."""
+        done = 0
+        while True:
+            mean, _, _ = self.fit(self.by, noise, ratios).predict(ratios, range(len(ratios)))
+            best = [int(index) for index in np.argsort(mean, kind="stable")[:count]]
+            new = [index for index in best if 0 not in self.angles.of(index, self.by)]
+            if not new or done >= 2 * count:
+                return tuple(index for index in best if index not in new)
+            self.measure(Stage.RACE, [(0, index) for index in new], (self.by,), done, total)
+            done += len(new)
+
+
+def _is_named(entry: Candidate) -> bool:
+    return isinstance(entry, formats.ProfileFormat) and entry.family in NAMED
+
+
+def _anchors(candidates: Sequence[Candidate], ratios: NDArray[np.float64]) -> list[int]:
+    """What is measured before the race: the one with the least noise, named formats, and those that stand for the rest."""
+    least = int(np.argmin(np.nan_to_num(ratios.sum(1), nan=np.inf)))
+    named = [index for index, entry in enumerate(candidates) if _is_named(entry)]
+    return spread(places(ratios)[0], ANCHORS, [least, *named][:ANCHORS])
 
 
 def plan(
@@ -143,21 +186,42 @@ def plan(
 ) -> Plan:
     """What `rank` with these arguments would do, and about how long it would take."""
     chosen, wanted = choose(candidates), check_effects(effects)
-    batches = check_minibatches(workload, minibatches, batch_size, None if exhaustive else DEFAULT_MINIBATCHES)
-    screened = [entry for entry in chosen if not _always_measured(entry)]
-    measured = len(chosen) if exhaustive else len(chosen) - len(screened) + min(BEST_OF_SCREEN, len(screened))
+    all_measured = exhaustive or len(chosen) <= FEW
+    batches = check_minibatches(workload, minibatches, batch_size, _default(exhaustive, len(chosen)))
     began = time.monotonic()
     with Gradients(workload, batches[0]) as gradients:
         shared = time.monotonic() - began
         points = len(gradients.flow.points)
-        for _ in gradients.quantized(chosen[0], wanted):  # the first compiles what is not in the cache
-            pass
-        began = time.monotonic()
-        for _ in gradients.quantized(chosen[0], wanted):
-            pass
-        each = time.monotonic() - began
-    seconds = len(batches) * (shared + measured * each)
-    return Plan(points, len(chosen), measured, len(chosen) - measured, len(batches), measured * len(batches) * len(wanted), seconds)
+        seconds = []
+        # The first time compiles what is not in the cache.
+        for timed in (wanted, wanted, wanted[-1:]):
+            began = time.monotonic()
+            for _ in gradients.quantized(chosen[0], timed):
+                pass
+            seconds.append(time.monotonic() - began)
+    _, each, each_of_race = seconds
+    whole = len(chosen) * len(batches)
+    if all_measured:
+        return Plan(
+            points, len(chosen), len(chosen), len(batches), whole * len(wanted), whole * len(wanted), len(batches) * shared + whole * each
+        )
+    race, anchors = most_units(rungs_until(len(batches))), ANCHORS * min(ANCHOR_MINIBATCHES, len(batches))
+    return Plan(
+        points,
+        len(chosen),
+        min(ANCHORS + RUNGS[0].contenders, len(chosen)),
+        len(batches),
+        anchors * len(wanted) + race,
+        whole * len(wanted),
+        (len(batches) + 4) * shared + anchors * each + race * each_of_race,
+    )
+
+
+def _default(exhaustive: bool, candidates: int) -> int | None:
+    """Mini-batches where no number was given."""
+    if exhaustive:
+        return None
+    return MINIBATCHES_OF_FEW if candidates <= FEW else RUNGS[-1].minibatches
 
 
 def rank(
@@ -176,11 +240,13 @@ def rank(
 ) -> Ranking:
     """Rank formats by the angle between quantized and full-precision weight gradients.
 
-    candidates: formats, pairs or names; by default the catalogue's 498. effects: of E, A and AE, and, only where every candidate is measured, W and WAE. by: the effect that orders the table, by default AE where
-    it is measured. minibatches: how many common mini-batches; by default 4 (all with exhaustive), or all where there are fewer. exhaustive: measure every candidate, not only the best 40 of
-    the screen, the named formats and the block minifloats. time_budget: seconds after which measuring stops with what it has.
+    candidates: formats, pairs or names; by default the catalogue's 498. effects: of E, A and AE, and, only where every candidate is measured, W and
+    WAE. by: the effect that orders the table, by default AE where it is measured. minibatches: over how many common mini-batches angles are averaged; by default 16 (4 where there are at most 24 candidates; all with
+    exhaustive), or all where there are fewer. exhaustive: measure every candidate on all of them. time_budget: seconds after which measuring stops
+    with what it has.
 
-    KeyboardInterrupt while measuring ends it in the same way. Raises ValueError for arguments out of range.
+    An angle that was measured on all mini-batches is their mean, with its t-interval. Every other one is the surrogate's estimate of that mean, which agrees
+    with what was measured of it. KeyboardInterrupt while measuring ends it in the same way as the budget. Raises ValueError for arguments out of range.
     """
     chosen, wanted = choose(candidates), check_effects(effects)
     usual = Effect.AE if Effect.AE in wanted else wanted[-1]
@@ -189,44 +255,33 @@ def rank(
         raise ValueError(f"a ranking by {order} needs that effect among the measured ones, which are {', '.join(wanted)}")
     if time_budget is not None and time_budget <= 0:
         raise ValueError(f"time budget {time_budget} s: a positive number of seconds is needed")
-    batches = check_minibatches(workload, minibatches, batch_size, None if exhaustive else DEFAULT_MINIBATCHES)
-    began = time.monotonic()
-    angles, complete = Angles(), True
-    sums = np.full((len(chosen), 2), np.nan)
-    screened = [index for index, entry in enumerate(chosen) if not _always_measured(entry)]
-    if not exhaustive and len(screened) > BEST_OF_SCREEN:
-        for effect in wanted:
-            if effect not in DEFAULT_EFFECTS:
-                raise ValueError(
-                    f"effect {effect} is measured, never predicted: rank exhaustively, or at most {BEST_OF_SCREEN} tapered formats"
-                )
-        progress(Progress(Stage.SCREEN, 0, 1))
-        # Named formats are screened too: they are measured as well, and tie the screen's scale to angles.
-        with_table = [i for i, entry in enumerate(chosen) if i in set(screened) or _named(entry)]
-        with Gradients(workload, batches[0], exact=exact, two_terms=two_terms) as gradients:
-            entries = [chosen[index] for index in with_table]
-            noise = observe(gradients, entries)
-            ratios = noise.ratios(entries)
-            sums[with_table] = np.stack([ratios[:, noise.rows(kind)].sum(1) for kind in (Kind.A, Kind.E)], axis=1)
-        progress(Progress(Stage.SCREEN, 1, 1))
-        measured = _select(chosen, _scores(sums, order))
-    else:
-        measured = list(range(len(chosen)))
-    total, done = len(measured) * len(batches), 0
+    all_measured = exhaustive or len(chosen) <= FEW
+    for effect in wanted:
+        if effect not in KINDS and not all_measured:
+            raise ValueError(f"effect {effect} is measured, never predicted: rank exhaustively, or at most {FEW} formats")
+    batches = check_minibatches(workload, minibatches, batch_size, _default(exhaustive, len(chosen)))
+    options: dict[str, Any] = {"exact": exact, "two_terms": two_terms}
+    run = _Run(workload, chosen, batches, wanted, order, time_budget, progress, options)
+    noise, ratios, complete = None, np.empty((0, 0)), True
     try:
-        progress(Progress(Stage.MEASURE, 0, total))
-        for found in measurements(workload, [chosen[index] for index in measured], batches, wanted, exact=exact, two_terms=two_terms):
-            angles.add(replace(found, format=measured[found.format]))
-            if found.effect is wanted[-1]:
-                done += 1
-                progress(Progress(Stage.MEASURE, done, total))
-                if time_budget is not None and time.monotonic() - began > time_budget and done < total:
-                    complete = False
-                    break
-    except KeyboardInterrupt:
+        if all_measured:
+            run.measure(Stage.MEASURE, [(number, index) for number in range(len(batches)) for index in range(len(chosen))], wanted)
+        else:
+            progress(Progress(Stage.SCREEN, 0, 1))
+            with Gradients(workload, batches[0], exact=exact, two_terms=two_terms) as gradients:
+                noise = observe(gradients, chosen)
+            ratios = noise.ratios(chosen)
+            progress(Progress(Stage.SCREEN, 1, 1))
+            anchors, first = _anchors(chosen, ratios), range(min(ANCHOR_MINIBATCHES, len(batches)))
+            run.measure(Stage.ANCHORS, [(number, index) for number in first for index in anchors], wanted)
+            run.race(noise, ratios)
+    except (KeyboardInterrupt, _Ended):
         complete = False
-    predicted = {effect: _predict(_scores(sums, effect), angles, effect) for effect in wanted if effect in DEFAULT_EFFECTS}
-    table = tabulate(chosen, wanted, order, angles, predicted)
+    surrogates: dict[Effect, Surrogate] = {}
+    if noise is not None:
+        surrogates = {effect: run.fit(effect, noise, ratios) for effect in wanted if run.observations(effect)}
+    predicted = {effect: surrogate.predict(ratios, range(len(chosen))) for effect, surrogate in surrogates.items()}
+    table = tabulate(chosen, wanted, order, run.angles, predicted, len(batches))
     settings: dict[str, Any] = {
         "workload": workload.name,
         "weights": weights_digest(workload.model),
@@ -240,15 +295,14 @@ def rank(
         "exact": list(exact),
         "two_terms": two_terms,
         "candidates": len(chosen),
-        "measured": len(measured),
-        "measurements": done,
-        "failures": angles.failures,
+        "measured": len({index for index, effect in run.angles.by_minibatch if effect is order}),
+        "gradients": run.gradients,
+        "exhaustive_gradients": len(chosen) * len(batches) * len(wanted),
+        "left_the_race": {chosen[index].name: number for index, number in run.left.items()},
+        "surrogate": {effect.value: {"held_out": s.held_out, "widened": s.widened} for effect, s in surrogates.items()},
+        "failures": run.angles.failures,
         "complete": complete,
-        "seconds": time.monotonic() - began,
+        "seconds": time.monotonic() - run.began,
         "formats": {entry.name: entry.digest for entry in chosen},
     }
     return Ranking(table, order, complete, settings)
-
-
-def _named(entry: Candidate) -> bool:
-    return isinstance(entry, formats.ProfileFormat) and entry.family in NAMED

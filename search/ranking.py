@@ -102,28 +102,31 @@ def tabulate(
     effects: Sequence[Effect],
     by: Effect,
     angles: Angles,
-    predicted: dict[Effect, NDArray[np.float64]],
+    predicted: dict[Effect, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]],
+    minibatches: int,
 ) -> pd.DataFrame:
-    """The table of a ranking; `predicted` has an angle for every candidate, used where none was measured."""
+    """The table of a ranking over `minibatches` mini-batches.
+
+    predicted: angle, low and high of every candidate; used where a candidate was not measured on all mini-batches. Without it the mean
+    of what was measured stands, and nothing where there is none.
+    """
     rows = []
     for index, candidate in enumerate(candidates):
         row = describe(candidate)
         for effect in effects:
             values = np.array(list(angles.of(index, effect).values()))
-            if len(values):
+            if len(values) < minibatches and effect in predicted:
+                mean, low, high = (float(column[index]) for column in predicted[effect])
+            elif len(values):
                 mean, low, high = interval(values)
-                source = MEASURED
             else:
-                guess = predicted.get(effect)
-                mean = float("nan") if guess is None else float(guess[index])
-                low = high = float("nan")
-                source = PREDICTED
+                mean = low = high = float("nan")
             row |= {
                 f"angle_{effect}": mean,
                 f"low_{effect}": low,
                 f"high_{effect}": high,
                 f"n_{effect}": len(values),
-                f"source_{effect}": source,
+                f"source_{effect}": MEASURED if len(values) else PREDICTED,
             }
         row["seconds"] = angles.seconds.get(index, 0.0)
         rows.append(row)
