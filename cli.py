@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 bench = typer.Typer(help="Time the emulator and quantized gradients on this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
+cache = typer.Typer(help="Look at the store of exact measurements, or empty it.", no_args_is_help=True)
+app.add_typer(cache, name="cache")
 
 INTERRUPTED = 130
 BAD_INPUT = 2
@@ -542,6 +544,49 @@ def bench_gradient(
             run_bench(load(model), format, batch_size, repeats),
         )
     )
+
+
+@cache.command("info")
+def cache_info(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """Say where measurements are kept, how many there are, and on what they were made.
+
+    Examples: formats cache info · FORMATS_CACHE=/scratch/formats formats cache info --json
+    """
+    import json
+    from dataclasses import asdict
+
+    from reports.tables import plain
+    from search.store import Store
+
+    with Store.open() as store:
+        held = store.info()
+    if as_json:
+        typer.echo(json.dumps(asdict(held)))
+        return
+    _print(
+        f"{held.path}: {held.measurements} measurements of {held.formats} formats on {held.minibatches} mini-batches; "
+        f"{held.bytes / 1e6:.1f} MB; {held.set_aside} older or damaged files set aside"
+    )
+    if held.contexts:
+        headers = [("weights", "left"), ("torch", "left"), ("device", "left"), ("threads", "right"), ("measurements", "right")]
+        rows = [[c["weights"][:12], c["torch"], c["device"], str(c["threads"]), str(c["measurements"])] for c in held.contexts]
+        _print(plain("made on", headers, rows))
+
+
+@cache.command("clear")
+def cache_clear(
+    yes: Annotated[bool, typer.Option("--yes", help="do it")] = False,
+) -> None:
+    """Forget all measurements, and delete stores that were set aside.
+
+    Example: formats cache clear --yes
+    """
+    from search.store import Store, default_path
+
+    if not yes:
+        raise ValueError(f"all measurements in {default_path()} would be forgotten; say --yes")
+    with Store.open() as store:
+        _print(f"forgot {store.clear()} measurements in {store.path}")
 
 
 def run() -> None:

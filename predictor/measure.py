@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,15 @@ class Measurement:
         return np.asarray(self.sums[0 if scope == FIRST else self.layers.index(scope)])
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What is measured in one go: one candidate on one mini-batch, by their indices, and the effects, in the order E, A, AE."""
+
+    minibatch: int
+    format: int
+    effects: tuple[Effect, ...]
+
+
 def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:
     """Effects from their names, in the order E, A, AE, W, WAE; ValueError for others."""
     wanted = {str(effect).upper() for effect in effects}
@@ -68,6 +78,33 @@ def check_minibatches(workload: Workload, minibatches: int | None, batch_size: i
     return batches[: default if minibatches is None else minibatches]
 
 
+def measure_unit(gradients: Gradients, unit: Unit, format: Candidate) -> list[Measurement]:
+    """The measurements of one unit, one an effect, on the open gradients of its mini-batch; `format` is its candidate."""
+    layers, found, began = tuple(gradients.layers), [], time.monotonic()
+    for effect, quantized in gradients.quantized(format, unit.effects):
+        sums = layer_sums(quantized, gradients.full)
+        now = time.monotonic()
+        found.append(Measurement(unit.format, effect, unit.minibatch, layers, sums, now - began))
+        began = now
+    return found
+
+
+def measure_units(
+    workload: Workload,
+    candidates: Sequence[Candidate],
+    batches: Sequence[object],
+    units: Iterable[Unit],
+    *,
+    exact: Sequence[str] = (),
+    two_terms: bool = True,
+) -> Iterator[list[Measurement]]:
+    """Measure units in their order, unit by unit; neighbours of one mini-batch share its full-precision gradients."""
+    for number, of_batch in groupby(units, key=lambda unit: unit.minibatch):
+        with Gradients(workload, batches[number], exact=exact, two_terms=two_terms) as gradients:
+            for unit in of_batch:
+                yield measure_unit(gradients, unit, candidates[unit.format])
+
+
 def measurements(
     workload: Workload,
     candidates: Sequence[Candidate],
@@ -78,16 +115,9 @@ def measurements(
     two_terms: bool = True,
 ) -> Iterator[Measurement]:
     """Measure every candidate on every mini-batch, mini-batch by mini-batch, so that stopping early leaves common ones."""
-    for number, batch in enumerate(batches):
-        with Gradients(workload, batch, exact=exact, two_terms=two_terms) as gradients:
-            layers = tuple(gradients.layers)
-            for index, format in enumerate(candidates):
-                began = time.monotonic()
-                for effect, quantized in gradients.quantized(format, effects):
-                    sums = layer_sums(quantized, gradients.full)
-                    now = time.monotonic()
-                    yield Measurement(index, effect, number, layers, sums, now - began)
-                    began = now
+    units = (Unit(number, index, tuple(effects)) for number in range(len(batches)) for index in range(len(candidates)))
+    for found in measure_units(workload, candidates, batches, units, exact=exact, two_terms=two_terms):
+        yield from found
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:

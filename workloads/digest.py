@@ -1,6 +1,11 @@
 """Fingerprints of weights and data, so that a result file says what it was measured on."""
 
+import contextlib
 import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -16,7 +21,7 @@ def _update(hasher: Any, value: Any) -> None:
     elif isinstance(value, np.ndarray):
         hasher.update(f"{value.dtype}{value.shape}".encode())
         hasher.update(np.ascontiguousarray(value).tobytes())
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for key in value:
             hasher.update(repr(key).encode())
             _update(hasher, value[key])
@@ -24,12 +29,24 @@ def _update(hasher: Any, value: Any) -> None:
         hasher.update(f"{len(value)}".encode())
         for entry in value:
             _update(hasher, entry)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            hasher.update(field.name.encode())
+            _update(hasher, getattr(value, field.name))
     else:
-        hasher.update(repr(value).encode())
+        hasher.update(_content(value))
+
+
+def _content(value: Any) -> bytes:
+    """Of any other object: its pickle, since a repr may leave out most of what it holds."""
+    if not isinstance(value, bool | int | float | complex | str | bytes | NoneType):
+        with contextlib.suppress(Exception):  # whatever an object's own code raises
+            return pickle.dumps(value)
+    return repr(value).encode()
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of tensors, arrays, plain values, and tuples, lists and dicts of them."""
+    """SHA-256 of tensors, arrays, plain values, tuples, lists, dicts and dataclasses of them, and of other objects by their pickle."""
     hasher = hashlib.sha256()
     _update(hasher, value)
     return hasher.hexdigest()

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +20,7 @@ def load(name: str) -> Workload:
     hold such a function, TypeError where it returns something else.
     """
     if name in BUNDLED:
-        return BUNDLED[name]()
+        return replace(BUNDLED[name](), source=name)
     place, colon, function = name.rpartition(":")
     if not colon:
         near = difflib.get_close_matches(name, BUNDLED, n=1)
@@ -30,7 +31,9 @@ def load(name: str) -> Workload:
     workload = _function(place, function)()
     if not isinstance(workload, Workload):
         raise TypeError(f"{name} returned {type(workload).__name__}; a function that returns a workloads.Workload is needed")
-    return workload
+    # A file is named in full, so that it is found from another folder too.
+    source = f"{Path(place).resolve()}:{function}" if place.endswith(".py") else name
+    return replace(workload, source=source)
 
 
 def _function(place: str, name: str) -> Callable[[], object]:

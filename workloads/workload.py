@@ -23,6 +23,7 @@ class Workload:
     train, test: mini-batches for training and for evaluation. metric: `metric(model, batch)`, a number whose mean over
     `test` describes the network, such as accuracy.
     batch_size: what a ranking uses unless it is told otherwise, where `batches` is a function.
+    source: the name by which `workloads.load` makes it again, set there; worker processes make theirs by it.
 
     Raises TypeError where an argument is of the wrong kind, ValueError where there are no mini-batches.
     """
@@ -35,6 +36,7 @@ class Workload:
     test: Batches | None = field(default=None, kw_only=True)
     metric: Callable[[nn.Module, Batch], float] | None = field(default=None, kw_only=True)
     batch_size: int = field(default=64, kw_only=True)
+    source: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):

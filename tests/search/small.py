@@ -1,0 +1,67 @@
+"""A small network, and formats, at the top of a module, so that other processes can import them."""
+
+import os
+import signal
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from workloads import Workload
+
+
+def loss(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def slow_loss(model, batch):
+    time.sleep(0.01)
+    return loss(model, batch)
+
+
+def broken_loss(model, batch):
+    if batch[0].shape[0] == 16:
+        raise RuntimeError("no\nsuch batch")
+    return loss(model, batch)
+
+
+def net(seed=0, batches=4, loss=loss):
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(8 * 16, 10)),
+    )
+    images, labels = torch.randn(16 * batches, 1, 8, 8), torch.randint(0, 10, (16 * batches,))
+    return Workload("small", model, list(zip(images.split(16), labels.split(16), strict=True)), loss)
+
+
+def drawn():
+    """Other weights every time."""
+    torch.seed()
+    workload = net()
+    for parameter in workload.model.parameters():
+        nn.init.normal_(parameter, generator=torch.default_generator.manual_seed(torch.seed()))
+    return workload
+
+
+class Deadly:
+    """A format that ends the process that rounds to it."""
+
+    name, digest = "deadly", "deadly-1"
+
+    def round(self, x):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Refusing:
+    """A format that refuses what it gets, after some seconds."""
+
+    name, digest = "refusing", "refusing-1"
+
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+
+    def round(self, x):
+        time.sleep(self.seconds)
+        raise ValueError("refusing rounds nothing")

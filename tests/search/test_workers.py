@@ -1,0 +1,191 @@
+"""Worker processes: bits of one process, lost processes, errors, interrupts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from predictor.gradient import Effect, candidate
+from search.store import FILE, Store
+from search.units import measured
+from search.workers import Workers
+from tests.search.small import Deadly, Refusing, broken_loss, drawn, net, slow_loss
+from tests.search.test_units import bits
+from workloads import Workload, load
+
+CANDIDATES = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3", "FP134/block32")]
+E, A, AE = Effect
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def all_bits(one_thread):
+    workload = net()
+    return bits(measured(workload, CANDIDATES, workload.batches, Effect))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Workers(2, threads=1) as pool:
+        yield pool
+
+
+def pids(pool):
+    return {member.handle.process.pid for member in pool._members}
+
+
+def test_two_workers_measure_the_bits_of_one_process(pool, all_bits, tmp_path):
+    workload = net()
+    with Store.open(tmp_path / FILE) as store:
+        given = bits(measured(workload, CANDIDATES, workload.batches, Effect, executor=pool, store=store))
+        assert given == all_bits
+        began = pids(pool)
+        assert len(began) == 2
+        # What workers measured is found by a single process of as many threads.
+        assert bits(measured(workload, CANDIDATES, workload.batches, Effect, store=store)) == all_bits
+        assert store.info().measurements == len(all_bits)
+        assert [context["threads"] for context in store.info().contexts] == [1]
+    # Again, and other settings, in the same processes.
+    again = measured(workload, CANDIDATES, workload.batches, Effect, executor=pool, units=[(1, 2), (3, 0)])
+    assert bits(again) == {key: value for key, value in all_bits.items() if key[:2] in ((1, 2), (3, 0))}
+    for settings in ({"two_terms": False}, {"exact": ["0"]}):
+        here = bits(measured(workload, CANDIDATES[:2], workload.batches, [E, AE], **settings))
+        assert bits(measured(workload, CANDIDATES[:2], workload.batches, [E, AE], executor=pool, **settings)) == here
+        assert here != {key: value for key, value in all_bits.items() if key[1] < 2 and key[2] is not A}
+    assert pids(pool) == began
+
+
+def test_a_workload_by_name(pool, all_bits):
+    workload = load("tests.search.small:net")
+    assert bits(measured(workload, CANDIDATES, workload.batches, Effect, executor=pool)) == all_bits
+    # It draws its weights; workers take those of this process.
+    workload = load("tests.search.small:drawn")
+    here = bits(measured(workload, CANDIDATES[:2], workload.batches, Effect))
+    assert bits(measured(workload, CANDIDATES[:2], workload.batches, Effect, executor=pool)) == here
+    assert here[0, 0, E] != bits(measured(drawn(), CANDIDATES[:1], workload.batches[:1], [E]))[0, 0, E]
+    # A loss that cannot be pickled is no matter: they make their own.
+    workload = replace(load("tests.search.small:net"), loss=lambda m, b: 0)
+    assert bits(measured(workload, CANDIDATES, workload.batches, Effect, executor=pool)) == all_bits
+
+
+def test_channels_last(pool):
+    workload = net()
+    workload.model.to(memory_format=torch.channels_last)
+    batches = [(x.expand(-1, 1, -1, -1).to(memory_format=torch.channels_last), y) for x, y in workload.batches]
+    here = bits(measured(workload, CANDIDATES[:3], batches, Effect))
+    assert bits(measured(workload, CANDIDATES[:3], batches, Effect, executor=pool)) == here
+
+
+def test_a_killed_worker_changes_nothing(pool, all_bits):
+    workload = net(loss=slow_loss)
+    found = []
+    running = measured(workload, CANDIDATES, workload.batches, Effect, executor=pool)
+    for measurement in running:
+        found.append(measurement)
+        if len(found) in (3, 30):
+            os.kill(pool._members[0].handle.process.pid, signal.SIGKILL)
+    assert bits(found) == all_bits
+    assert 1 <= len(pool._members) <= 2
+
+
+def test_work_that_nobody_wants_any_more(pool, all_bits):
+    workload = net(loss=slow_loss)
+    for _ in range(3):
+        running = measured(workload, CANDIDATES, workload.batches, Effect, executor=pool)
+        next(running)
+        running.close()
+    # A refusal that comes when its work has been given up is nobody's.
+    running = measured(workload, [CANDIDATES[0], Refusing(0.5), Refusing(0.5)], workload.batches[:1], [E], executor=pool)
+    next(running)
+    running.close()
+    assert bits(measured(net(), CANDIDATES, workload.batches, Effect, executor=pool)) == all_bits
+
+
+def test_errors_are_one_line():
+    with Workers(2, threads=1) as pool:
+        workload = net()
+        with pytest.raises(ValueError) as caught:
+            list(measured(workload, [CANDIDATES[0], Refusing()], workload.batches, [E], executor=pool))
+        assert str(caught.value) == "refusing rounds nothing"
+        assert "small.py" in caught.value.__notes__[0]
+        assert pids(pool) == set()
+        with pytest.raises(ValueError, match=r"^measuring in another process failed: RuntimeError: no such batch\n"):
+            list(measured(net(loss=broken_loss), CANDIDATES, workload.batches, [E], executor=pool))
+        with pytest.raises(ValueError, match=r"^workload small cannot be sent to another process \(.*lambda.*\); give it as"):
+            list(measured(Workload("small", workload.model, [], lambda m, b: 0), CANDIDATES, workload.batches, [E], executor=pool))
+
+        class Local(Refusing):
+            pass
+
+        with pytest.raises(ValueError, match=r"^format refusing cannot be sent to another process"):
+            list(measured(workload, [Local()], workload.batches, [E], executor=pool))
+        unmade = replace(workload, source="tests.search.small:absent")
+        with pytest.raises(ValueError, match="has no function 'absent'"):
+            list(measured(unmade, CANDIDATES, workload.batches, [E], executor=pool))
+        with pytest.raises(ValueError, match=r"^3 worker processes ended while measuring deadly on mini-batch \d \(SIGKILL\)"):
+            list(measured(workload, [Deadly()], workload.batches, [A], executor=pool))
+    with pytest.raises(ValueError, match="0 workers"):
+        Workers(0)
+
+
+INTERRUPTED = """
+import sys
+import formats
+from predictor.gradient import Effect
+from search.units import measured
+from search.workers import Workers
+from tests.search.small import net, slow_loss
+
+if __name__ == "__main__":
+    workload = net(loss=slow_loss, batches=50)
+    with Workers(2, threads=1) as pool:
+        for found in measured(workload, formats.catalogue(8)[:100], workload.batches, Effect, executor=pool):
+            print(*(member.handle.process.pid for member in pool._members), flush=True)
+"""
+
+
+def gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_process_that_began_them(tmp_path, how):
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "."},
+        start_new_session=True,
+    )
+    line = process.stdout.readline()
+    while len(line.split()) < 2:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+    workers = list(map(int, line.split()))
+    if how is signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does: all of them get it
+    else:
+        process.kill()
+    began = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    while not all(map(gone, workers)):
+        assert time.monotonic() - began < 10
+        time.sleep(0.05)
+    if how is signal.SIGINT:
+        assert process.returncode == -signal.SIGINT
+        # One traceback, that of the script itself.
+        assert err.count("Traceback") == err.count("KeyboardInterrupt") == 1, err
