@@ -42,7 +42,7 @@ LOSSES = 3
 
 
 class WorkerError(ValueError):
-    """A work unit could not be measured in another process."""
+    """A work unit could not be measured in another process, or not be sent there."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Setup:
 
     @classmethod
     def of(cls, work: Work, dumps: Callable[[Any], bytes] = pickle.dumps) -> Setup:
-        """Of some work; ValueError where the workload has no source and cannot be pickled."""
+        """Of some work; WorkerError where the workload has no source and cannot be pickled."""
         workload = work.workload
         if workload.source is not None:
             content = dumps(workload.model.state_dict())
@@ -88,7 +88,7 @@ def _pickled(value: Any, what: str, remedy: str, dumps: Callable[[Any], bytes] =
     try:
         return dumps(value)
     except Exception as error:  # whatever an object's own code raises
-        raise ValueError(f"{what} cannot be sent to another process ({_line(error)}); {remedy}") from error
+        raise WorkerError(f"{what} cannot be sent to another process ({_line(error)}); {remedy}") from error
 
 
 def _line(error: BaseException) -> str:
@@ -235,13 +235,16 @@ class Pool(ABC):
     # Who gets what.
 
     def run(self, work: Work) -> Iterator[list[Measurement]]:
-        """The measurements of each unit as it finishes, in any order. Whatever ends this early but a caller that stops asking ends the processes."""
+        """The measurements of each unit as it finishes, in any order.
+
+        Where a caller stops asking or a unit fails, processes finish what they have and wait for the next work; an interrupt ends them.
+        """
         if not work.units:
             return
         try:
             yield from self._run(work)
-        except GeneratorExit:
-            raise  # what is in work finishes, and is thrown away
+        except (GeneratorExit, WorkerError):
+            raise
         except BaseException:
             self.close()
             raise
@@ -277,25 +280,32 @@ class Pool(ABC):
                     member.setup, member.batch, member.number = setup_key, key, unit.minibatch
                     member.given.append((run, unit))
             by_handle = {id(member.handle): member for member in self._members}
-            finished = []
+            finished, errors = [], []
+            # All replies are taken in before anything can end this.
             for handle, reply in self._wait([member.handle for member in self._members]):
                 member = by_handle[id(handle)]
                 if isinstance(reply, Lost):
                     self._members.remove(member)
-                    for again in self._of_lost(member, reply, run, losses, work):
-                        waiting[again.minibatch].appendleft(again)
+                    try:
+                        for again in self._of_lost(member, reply, run, losses, work):
+                            waiting[again.minibatch].appendleft(again)
+                    except WorkerError as error:
+                        errors.append(error)
                 elif isinstance(reply, str):
                     member.ready, self._lost_starting = True, 0
-                elif member.given.popleft()[0] is run:
+                else:
+                    of_run, _ = member.given.popleft()
                     if isinstance(reply, Failure):
-                        raise reply.error()
-                    finished.append(reply)
-                elif isinstance(reply, Failure):  # of work that nobody asks for any more; the process may lack what it failed to make
-                    self._members.remove(member)
-                    self._stop(member.handle)
-            # All replies are taken in before anyone who asks can stop asking.
+                        # It may lack what it failed to make.
+                        member.setup = member.batch = None
+                        if of_run is run:
+                            errors.append(reply.error())
+                    elif of_run is run:
+                        finished.append(reply)
             left -= len(finished)
             yield from finished
+            if errors:
+                raise errors[0]
 
     def _setup(self, work: Work) -> tuple[Any, object]:
         """What every process gets first, and an object that stands for it: that of the last work, where nothing has changed."""

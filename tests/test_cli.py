@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import image
+
+from predictor.gradient import Effect
+from search.store import Context, Store, Stored
 
 FORMATS = Path(sys.executable).with_name("formats")
 MINE = """
@@ -270,6 +274,30 @@ def test_ctrl_c_keeps_the_rows_that_were_attributed(folder):
     assert len(table) == 15
     assert table.n.max() < 10
     assert not json.loads((folder / "why.csv.meta.json").read_text())["settings"]["complete"]
+
+
+def test_cache(folder, monkeypatch):
+    monkeypatch.setenv("FORMATS_CACHE", str(folder / "cache"))
+    path = folder / "cache" / "measurements.sqlite"
+    context = Context("w" * 64, "n", "l", "p", "torch 2", "cpu", "contiguous", 3)
+    with Store.open() as store:
+        store.put(context, "batch", [(name, Effect.E, Stored(("a",), np.ones((1, 3)), 1.0)) for name in ("f", "g")])
+    info = json.loads(run("cache", "info", "--json", cwd=folder).stdout)
+    assert (info["path"], info["measurements"], info["formats"], info["minibatches"]) == (str(path), 2, 2, 1)
+    assert (info["contexts"][0]["threads"], info["contexts"][0]["measurements"]) == (3, 2)
+    text = run("cache", "info", cwd=folder).stdout
+    assert "2 measurements of 2 formats on 1 mini-batches" in text
+    assert re.search(r"w{12} +torch 2 +cpu +3 +2", text)
+    refused = run("cache", "clear", cwd=folder, check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "say --yes" in refused.stderr
+    assert "forgot 2 measurements" in run("cache", "clear", "--yes", cwd=folder).stdout
+    assert json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"] == 0
+    path.write_text("damaged" * 1000)
+    done = run("cache", "info", cwd=folder)
+    assert "0 measurements" in done.stdout
+    assert "1 older or damaged files set aside" in done.stdout
+    assert done.stderr.startswith("warning: the store ")
 
 
 def test_folders_of_the_same_names_in_the_way(folder):

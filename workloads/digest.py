@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import pickle
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from types import NoneType
 from typing import Any
 
@@ -29,24 +28,24 @@ def _update(hasher: Any, value: Any) -> None:
         hasher.update(f"{len(value)}".encode())
         for entry in value:
             _update(hasher, entry)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            hasher.update(field.name.encode())
-            _update(hasher, getattr(value, field.name))
+    elif isinstance(value, bool | int | float | complex | str | bytes | NoneType):
+        hasher.update(repr(value).encode())
+    elif getattr(value, "__dict__", None):
+        hasher.update(type(value).__qualname__.encode())
+        _update(hasher, vars(value))
     else:
-        hasher.update(_content(value))
+        hasher.update(_pickled(value))
 
 
-def _content(value: Any) -> bytes:
-    """Of any other object: its pickle, since a repr may leave out most of what it holds."""
-    if not isinstance(value, bool | int | float | complex | str | bytes | NoneType):
-        with contextlib.suppress(Exception):  # whatever an object's own code raises
-            return pickle.dumps(value)
+def _pickled(value: Any) -> bytes:
+    """An object's pickle, since a repr may leave out most of what it holds; its repr where it has none."""
+    with contextlib.suppress(Exception):  # whatever an object's own code raises
+        return pickle.dumps(value)
     return repr(value).encode()
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of tensors, arrays, plain values, tuples, lists, dicts and dataclasses of them, and of other objects by their pickle."""
+    """SHA-256 of tensors, arrays, plain values, and tuples, lists, mappings and objects with attributes of them; of others by their pickle."""
     hasher = hashlib.sha256()
     _update(hasher, value)
     return hasher.hexdigest()

@@ -45,6 +45,13 @@ def drawn():
     return workload
 
 
+def half():
+    """Another network, whose weights have the names and shapes of `net`'s, and another type."""
+    workload = net()
+    workload.model.half()
+    return workload
+
+
 class Deadly:
     """A format that ends the process that rounds to it."""
 

@@ -108,29 +108,31 @@ def test_work_that_nobody_wants_any_more(pool, all_bits):
     assert bits(measured(net(), CANDIDATES, workload.batches, Effect, executor=pool)) == all_bits
 
 
-def test_errors_are_one_line():
-    with Workers(2, threads=1) as pool:
-        workload = net()
-        with pytest.raises(ValueError) as caught:
-            list(measured(workload, [CANDIDATES[0], Refusing()], workload.batches, [E], executor=pool))
-        assert str(caught.value) == "refusing rounds nothing"
-        assert "small.py" in caught.value.__notes__[0]
-        assert pids(pool) == set()
-        with pytest.raises(ValueError, match=r"^measuring in another process failed: RuntimeError: no such batch\n"):
-            list(measured(net(loss=broken_loss), CANDIDATES, workload.batches, [E], executor=pool))
-        with pytest.raises(ValueError, match=r"^workload small cannot be sent to another process \(.*lambda.*\); give it as"):
-            list(measured(Workload("small", workload.model, [], lambda m, b: 0), CANDIDATES, workload.batches, [E], executor=pool))
+def test_errors_are_one_line(pool, all_bits):
+    workload = net()
 
-        class Local(Refusing):
-            pass
+    def errors(match, workload, candidates, effects=(E,), **rest):
+        with pytest.raises(ValueError, match=match) as caught:
+            list(measured(workload, candidates, net().batches, effects, executor=pool, **rest))
+        assert "\n" not in str(caught.value)
+        return caught.value
 
-        with pytest.raises(ValueError, match=r"^format refusing cannot be sent to another process"):
-            list(measured(workload, [Local()], workload.batches, [E], executor=pool))
-        unmade = replace(workload, source="tests.search.small:absent")
-        with pytest.raises(ValueError, match="has no function 'absent'"):
-            list(measured(unmade, CANDIDATES, workload.batches, [E], executor=pool))
-        with pytest.raises(ValueError, match=r"^3 worker processes ended while measuring deadly on mini-batch \d \(SIGKILL\)"):
-            list(measured(workload, [Deadly()], workload.batches, [A], executor=pool))
+    began = pids(pool)
+    error = errors("refusing rounds nothing", workload, [CANDIDATES[0], Refusing()])
+    assert "small.py" in error.__notes__[0]
+    errors("^measuring in another process failed: RuntimeError: no such batch", net(loss=broken_loss), CANDIDATES)
+    unsent = Workload("small", workload.model, [], lambda m, b: 0)
+    errors(r"^workload small cannot be sent to another process \(.*lambda.*\); give it as", unsent, CANDIDATES)
+    errors("has no function 'absent'", replace(workload, source="tests.search.small:absent"), CANDIDATES)
+    errors("has other weights in another process", replace(net(), source="tests.search.small:half"), CANDIDATES)
+
+    class Local(Refusing):
+        pass
+
+    errors("^format refusing cannot be sent to another process", workload, [Local()])
+    assert bits(measured(workload, CANDIDATES, workload.batches, Effect, executor=pool)) == all_bits
+    assert pids(pool) == began
+    errors(r"^3 worker processes ended while measuring deadly on mini-batch 2 \(SIGKILL\)", workload, [Deadly()], [A], units=[(2, 0)])
     with pytest.raises(ValueError, match="0 workers"):
         Workers(0)
 

@@ -2,6 +2,9 @@
 
 import gzip
 import struct
+from collections import UserDict
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,7 +109,12 @@ def test_a_file_and_a_module_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.path", list(__import__("sys").path))
     assert load(f"{tmp_path}/own_net.py:net").name == "mine"
     monkeypatch.chdir(tmp_path)
-    assert load("own_net:net").name == "mine"
+    assert load("own_net:net").source == "own_net:net"
+    source = load("own_net.py:net").source
+    assert source == f"{tmp_path}/own_net.py:net"
+    monkeypatch.chdir("/")
+    assert load(source).name == "mine"
+    monkeypatch.chdir(tmp_path)
     for name, error, message in (
         ("own_net:other", TypeError, "returned int"),
         ("own_net:absent", ValueError, "has no function 'absent'; it defines net, other"),
@@ -151,6 +159,11 @@ def test_weights_of_another_network_are_refused(tmp_path):
         load_weights(resnet20(), tmp_path / "none.safetensors")
 
 
+@dataclass
+class Held:
+    x: torch.Tensor
+
+
 def test_digests():
     x = torch.arange(6.0).reshape(2, 3)
     assert digest((x, {"a": 1})) == digest((x.clone(), {"a": 1}))
@@ -159,6 +172,14 @@ def test_digests():
     assert digest(x.t()) == digest(x.t().contiguous())
     assert digest([x, x]) != digest([x])
     assert digest(np.arange(3)) != digest(np.arange(3.0))
+    # Objects whose repr leaves out most of what they hold.
+    big = torch.zeros(100_000)
+    other = big.clone()
+    other[50_000] = 1
+    assert repr(big) == repr(other)
+    for holder in (SimpleNamespace, UserDict, Held):
+        assert digest(holder(x=big)) == digest(holder(x=big.clone()))
+        assert digest(holder(x=big)) != digest(holder(x=other))
     a = nn.Linear(2, 2)
     before = weights_digest(a)
     with torch.no_grad():
