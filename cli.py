@@ -381,10 +381,17 @@ def rank(
     ] = None,
     effects: EffectsOption = "E,A,AE",
     by: Annotated[str | None, typer.Option(help="the effect that orders the table; default: AE")] = None,
-    minibatches: Annotated[int | None, typer.Option(help="mini-batches that all formats share; default: 4, with --exhaustive all")] = None,
+    minibatches: Annotated[
+        int | None,
+        typer.Option(help="mini-batches that angles are averaged over; default: 16, 4 for at most 24 formats, with --exhaustive all"),
+    ] = None,
     batch_size: BatchSizeOption = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="measure every format, not only the promising ones")] = False,
     time_budget: Annotated[float | None, typer.Option(help="seconds after which measuring stops with what it has")] = None,
+    cost: Annotated[bool, typer.Option("--cost", help="add the gates of a multiply-accumulate lane to the table")] = False,
+    workers: Annotated[int | None, typer.Option(help="measure in this many processes, which share the cores")] = None,
+    cluster: Annotated[str | None, typer.Option(help="measure on a Ray cluster: auto, or its address as HOST:PORT")] = None,
+    store: Annotated[bool, typer.Option("--store/--no-store", help="find and keep exact measurements in the user's cache")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")] = False,
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
@@ -394,15 +401,21 @@ def rank(
 ) -> None:
     """Rank formats by how little they turn a pretrained network's weight gradient.
 
-    Every format is screened; the 40 best, all named formats and all block minifloats are measured exactly; the rest are predicted and
-    marked ~. Ctrl-C keeps what was measured.
+    The noise of every format is read from one full-precision pass; a few that stand for all are measured, the promising ones race on more and more
+    mini-batches, and the rest are predicted (marked ~) with intervals that held-out formats have confirmed. Every exact measurement is kept, so that Ctrl-C,
+    a larger budget or one more format cost nothing twice.
 
     Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16
     · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
     """
+    from contextlib import ExitStack
+
     from reports import results, tables
-    from search.rank import choose, plan
+    from search.candidates import choose
+    from search.executors import executor_of
+    from search.rank import plan
     from search.rank import rank as rank_formats
+    from search.store import Store
     from search.sweep import parse_axes
     from search.sweep import sweep as sweep_scales
     from workloads import load
@@ -417,11 +430,14 @@ def rank(
     if dry_run:
         planned = plan(workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive)
         _print(
-            f"{model}: {planned.points} points; {planned.candidates} formats, {planned.measured} to measure on {planned.minibatches} mini-batches "
-            f"({planned.gradients} quantized gradients), {planned.predicted} to predict; about {planned.seconds / 60:.1f} minutes"
+            f"{model}: {planned.points} points; {planned.candidates} formats, at most {planned.measured} measured on at most {planned.minibatches} mini-batches: "
+            f"{planned.gradients} quantized gradients (exhaustive: {planned.exhaustive}), about {planned.seconds / 60:.1f} minutes"
         )
         return
-    with _progress() as show:
+    with ExitStack() as stack:
+        executor = stack.enter_context(executor_of(workers, cluster))
+        kept = stack.enter_context(Store.open()) if store else None
+        show = stack.enter_context(_progress())
         found = rank_formats(
             workload,
             chosen,
@@ -433,15 +449,20 @@ def rank(
             time_budget=time_budget,
             exact=exact or (),
             two_terms=two_terms,
+            with_cost=cost,
+            store=kept,
+            executor=executor,
             progress=show,
         )
     s = found.settings
-    title = f"{model}: {s['candidates']} formats by the angle of {found.by}; {s['measured']} measured on {s['minibatches']} mini-batches"
+    title = f"{model}: {s['candidates']} formats by the angle of {found.by} over {s['minibatches']} mini-batches; {s['measured']} measured"
     _print(tables.ranking(found.table, top, title))
-    _print("angles: mean ± 95% half-width over mini-batches; ~ predicted; equal ranks are ties")
+    _print("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
+    _print(f"{s['gradients']} gradients were needed, {s['exhaustive_gradients']} would measure all; {s['seconds']:.0f} s")
     if not found.complete:
         reason = "the time budget" if time_budget is not None and s["seconds"] >= time_budget else "an interrupt"
-        _print(f"ended early by {reason}: {s['measurements']} of {s['measured'] * s['minibatches']} measurements were made and are kept")
+        again = "; the same command goes on from there" if store else ""
+        _print(f"ended early by {reason}: {s['gradients']} measurements were made and are kept{again}")
     if output is not None:
         results.write(found.table, output, found.settings)
         _print(f"wrote {output} and {results.sidecar_of(output)}")

@@ -6,10 +6,12 @@ what is flushed below. One read of a tensor gives the table from which every pro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ BINADES = 48
 PRECISIONS = 12
 """Precisions 0 (only the value above and zero) to 11 bits; a finer format makes no noise that matters here."""
 ELEMENTS_PER_THREAD = 1 << 16
+TABLES = ("top", "noise", "saturated", "energy")
 
 
 class Kind(StrEnum):
@@ -222,10 +225,35 @@ class Noise:
                 row[errors] = self.nsr(for_error)[errors]
         return found
 
+    def to_bytes(self) -> bytes:
+        """Everything, for a store; `from_bytes` reads it again."""
+        facts = {"points": [asdict(point) for point in self.points], "kinds": self.kinds, "direct": list(self.direct)}
+        arrays = {name: getattr(self.tables, name) for name in TABLES}
+        file = BytesIO()
+        ratios = np.array(list(self.direct.values())).reshape(len(self.direct), len(self.points))
+        np.savez_compressed(file, facts=np.array(json.dumps(facts)), ratios=ratios, **arrays)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Noise:
+        """What `to_bytes` gave."""
+        with np.load(BytesIO(content)) as arrays:
+            facts = json.loads(str(arrays["facts"]))
+            points = tuple(Point(**{**fields, "shape": tuple(fields["shape"])}) for fields in facts["points"])
+            tables = NoiseTables(*(arrays[name] for name in TABLES))
+            return cls(
+                points, tuple(Kind(kind) for kind in facts["kinds"]), tables, dict(zip(facts["direct"], arrays["ratios"], strict=True))
+            )
+
+
+def needs_rounding(candidates: Iterable[Candidate]) -> dict[str, Format]:
+    """The formats among candidates that have no tables, by digest."""
+    return {f.digest: f for entry in candidates for f in formats_of(entry) if not has_table(f)}
+
 
 def observe(gradients: Gradients, candidates: Iterable[Candidate] = ()) -> Noise:
     """Record the noise of every tensor of one full-precision pass; candidates without tables are rounded there and then."""
-    direct = {f.digest: f for entry in candidates for f in formats_of(entry) if not has_table(f)}
+    direct = needs_rounding(candidates)
     points: list[Point] = []
     kinds: list[Kind] = []
     tables: list[NoiseTable] = []

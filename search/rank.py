@@ -18,12 +18,14 @@ import formats
 from formats import Family
 from predictor.gradient import Candidate, Effect, Gradients
 from predictor.measure import DEFAULT_EFFECTS, check_effects, check_minibatches
-from predictor.noise import Noise, observe
+from predictor.noise import Noise, needs_rounding, observe
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
 from search.candidates import choose
+from search.cost import cost
 from search.race import RUNGS, compare, most_units, rungs_until, settled
 from search.ranking import Angles, Ranking, tabulate
-from search.units import measured
+from search.store import Store, batch_digest, context_of
+from search.units import Executor, measured
 from workloads.digest import digest, weights_digest
 from workloads.workload import Workload
 
@@ -93,9 +95,12 @@ class _Run:
         time_budget: float | None,
         progress: Callable[[Progress], None],
         options: dict[str, Any],
+        store: Store | None,
+        executor: Executor | None,
     ):
         self.workload, self.candidates, self.batches = workload, candidates, batches
         self.effects, self.by, self.progress, self.options = effects, by, progress, options
+        self.store, self.executor = store, executor
         self.angles = Angles()
         self.gradients = 0
         self.left: dict[int, int] = {}
@@ -103,11 +108,14 @@ class _Run:
         self.until = None if time_budget is None else self.began + time_budget
 
     def measure(self, stage: Stage, units: Sequence[tuple[int, int]], effects: tuple[Effect, ...], before: int = 0, total: int = 0) -> None:
-        """Measure (mini-batch, candidate) pairs; `before` of `total` units of the stage are done already."""
-        done, total = before, total or len(units)
+        """Measure (mini-batch, candidate) pairs that are not yet; `before` of `total` units of the stage are done already."""
+        new = [(number, index) for number, index in units if any(number not in self.angles.of(index, effect) for effect in effects)]
+        done, total = before + len(units) - len(new), total or len(units)
         if units:
             self.progress(Progress(stage, done, total))
-        for found in measured(self.workload, self.candidates, self.batches, effects, units=units, **self.options):
+        for found in measured(
+            self.workload, self.candidates, self.batches, effects, units=new, store=self.store, executor=self.executor, **self.options
+        ):
             self.angles.add(found)
             self.gradients += 1
             if found.effect is effects[-1]:
@@ -115,6 +123,22 @@ class _Run:
                 self.progress(Progress(stage, done, total))
                 if self.until is not None and time.monotonic() > self.until:
                     raise _Ended
+
+    def screen(self) -> Noise:
+        """The noise of all candidates on the first mini-batch, from the store where it is there."""
+        self.progress(Progress(Stage.SCREEN, 0, 1))
+        context, batch = context_of(self.workload, **self.options), batch_digest(self.batches[0])
+        what = f"noise {digest(sorted(needs_rounding(self.candidates)))}"
+        kept = None if self.store is None else self.store.get_record(context, batch, what)
+        if kept is not None:
+            noise = Noise.from_bytes(kept)
+        else:
+            with Gradients(self.workload, self.batches[0], **self.options) as gradients:
+                noise = observe(gradients, self.candidates)
+            if self.store is not None:
+                self.store.put_record(context, batch, what, noise.to_bytes())
+        self.progress(Progress(Stage.SCREEN, 1, 1))
+        return noise
 
     def observations(self, effect: Effect) -> list[Observation]:
         """Every exact angle of an effect so far."""
@@ -224,6 +248,14 @@ def _default(exhaustive: bool, candidates: int) -> int | None:
     return MINIBATCHES_OF_FEW if candidates <= FEW else RUNGS[-1].minibatches
 
 
+def gates_of(entry: Candidate) -> float:
+    """NAND2 equivalents of a multiply-accumulate lane; not a number where a format has no profile to build one from."""
+    try:
+        return cost(entry).total
+    except ValueError:
+        return float("nan")
+
+
 def rank(
     workload: Workload,
     candidates: Sequence[str | Candidate] | None = None,
@@ -236,6 +268,9 @@ def rank(
     time_budget: float | None = None,
     exact: Sequence[str] = (),
     two_terms: bool = True,
+    with_cost: bool = False,
+    store: Store | None = None,
+    executor: Executor | None = None,
     progress: Callable[[Progress], None] = _quiet,
 ) -> Ranking:
     """Rank formats by the angle between quantized and full-precision weight gradients.
@@ -243,7 +278,7 @@ def rank(
     candidates: formats, pairs or names; by default the catalogue's 498. effects: of E, A and AE, and, only where every candidate is measured, W and
     WAE. by: the effect that orders the table, by default AE where it is measured. minibatches: over how many common mini-batches angles are averaged; by default 16 (4 where there are at most 24 candidates; all with
     exhaustive), or all where there are fewer. exhaustive: measure every candidate on all of them. time_budget: seconds after which measuring stops
-    with what it has.
+    with what it has. with_cost: add the column `gates` (search/cost.py). store: where exact measurements are found and kept. executor: what measures, by default this process.
 
     An angle that was measured on all mini-batches is their mean, with its t-interval. Every other one is the surrogate's estimate of that mean, which agrees
     with what was measured of it. KeyboardInterrupt while measuring ends it in the same way as the budget. Raises ValueError for arguments out of range.
@@ -261,17 +296,14 @@ def rank(
             raise ValueError(f"effect {effect} is measured, never predicted: rank exhaustively, or at most {FEW} formats")
     batches = check_minibatches(workload, minibatches, batch_size, _default(exhaustive, len(chosen)))
     options: dict[str, Any] = {"exact": exact, "two_terms": two_terms}
-    run = _Run(workload, chosen, batches, wanted, order, time_budget, progress, options)
+    run = _Run(workload, chosen, batches, wanted, order, time_budget, progress, options, store, executor)
     noise, ratios, complete = None, np.empty((0, 0)), True
     try:
         if all_measured:
             run.measure(Stage.MEASURE, [(number, index) for number in range(len(batches)) for index in range(len(chosen))], wanted)
         else:
-            progress(Progress(Stage.SCREEN, 0, 1))
-            with Gradients(workload, batches[0], exact=exact, two_terms=two_terms) as gradients:
-                noise = observe(gradients, chosen)
+            noise = run.screen()
             ratios = noise.ratios(chosen)
-            progress(Progress(Stage.SCREEN, 1, 1))
             anchors, first = _anchors(chosen, ratios), range(min(ANCHOR_MINIBATCHES, len(batches)))
             run.measure(Stage.ANCHORS, [(number, index) for number in first for index in anchors], wanted)
             run.race(noise, ratios)
@@ -282,6 +314,9 @@ def rank(
         surrogates = {effect: run.fit(effect, noise, ratios) for effect in wanted if run.observations(effect)}
     predicted = {effect: surrogate.predict(ratios, range(len(chosen))) for effect, surrogate in surrogates.items()}
     table = tabulate(chosen, wanted, order, run.angles, predicted, len(batches))
+    if with_cost:
+        by_name = {entry.name: gates_of(entry) for entry in chosen}
+        table["gates"] = table["name"].map(by_name)
     settings: dict[str, Any] = {
         "workload": workload.name,
         "weights": weights_digest(workload.model),

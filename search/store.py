@@ -50,6 +50,8 @@ TABLES = {
     "measurements": """CREATE TABLE measurements (context INTEGER NOT NULL, batch INTEGER NOT NULL, format INTEGER NOT NULL, effect TEXT NOT NULL,
     layers INTEGER NOT NULL, sums BLOB NOT NULL, seconds REAL NOT NULL, checksum INTEGER NOT NULL,
     PRIMARY KEY (context, batch, format, effect)) WITHOUT ROWID""",
+    "records": """CREATE TABLE records (context INTEGER NOT NULL, batch INTEGER NOT NULL, what TEXT NOT NULL, content BLOB NOT NULL,
+    checksum INTEGER NOT NULL, PRIMARY KEY (context, batch, what))""",
 }
 
 
@@ -104,8 +106,8 @@ def _source_digest() -> str:
     """SHA-256 of the files that decide the bits of a measurement: a release that changes them measures again."""
     hasher = hashlib.sha256()
     for package, names in (
-        (formats, ("*.py",)),
-        (predictor, ("angle.py", "dataflow.py", "decompositions.py", "gradient.py", "operations.py")),
+        (formats, ("**/*.py",)),
+        (predictor, ("angle.py", "dataflow.py", "decompositions.py", "gradient.py", "noise.py", "operations.py")),
         (workloads, ("*.py",)),
     ):
         folder = Path(str(package.__file__)).parent
@@ -316,8 +318,7 @@ class Store:
 
     def _put(self, file: sqlite3.Connection, context: Context, batch: str, entries: list[tuple[str, Effect, Stored]]) -> None:
         with _transaction(file):
-            file.execute("INSERT OR IGNORE INTO contexts (digest, fields) VALUES (?, ?)", (context.digest, json.dumps(asdict(context))))
-            (number,) = file.execute("SELECT id FROM contexts WHERE digest = ?", (context.digest,)).fetchone()
+            number = self._context(file, context)
             for format, effect, stored in entries:
                 layers = json.dumps(stored.layers)
                 sums = np.ascontiguousarray(stored.sums, np.float64).tobytes()
@@ -328,6 +329,44 @@ class Store:
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (number, ids[0], ids[1], effect.value, ids[2], sums, stored.seconds, checksum),
                 )
+
+    def get_record(self, context: Context, batch: str, what: str) -> bytes | None:
+        """What else was kept of one mini-batch under this name, such as its noise; None where nothing was."""
+
+        def read(file: sqlite3.Connection) -> bytes | None:
+            row = file.execute(
+                "SELECT content, checksum FROM records WHERE context = (SELECT id FROM contexts WHERE digest = ?) "
+                "AND batch = (SELECT id FROM names WHERE text = ?) AND what = ?",
+                (context.digest, batch, what),
+            ).fetchone()
+            if row is None:
+                return None
+            if row[1] != zlib.crc32(row[0]):
+                raise sqlite3.DatabaseError("a record is not what was written")
+            return bytes(row[0])
+
+        return self._guarded(read, None)
+
+    def put_record(self, context: Context, batch: str, what: str, content: bytes) -> None:
+        """Keep something of one mini-batch under a name; what is there already stays."""
+
+        def write(file: sqlite3.Connection) -> None:
+            with _transaction(file):
+                number = self._context(file, context)
+                file.execute(
+                    "INSERT OR IGNORE INTO records (context, batch, what, content, checksum) VALUES (?, ?, ?, ?, ?)",
+                    (number, self._name(file, batch), what, content, zlib.crc32(content)),
+                )
+
+        if self._writable:
+            self._guarded(write, None)
+
+    @staticmethod
+    def _context(file: sqlite3.Connection, context: Context) -> int:
+        """The number that stands for a context in rows."""
+        file.execute("INSERT OR IGNORE INTO contexts (digest, fields) VALUES (?, ?)", (context.digest, json.dumps(asdict(context))))
+        (number,) = file.execute("SELECT id FROM contexts WHERE digest = ?", (context.digest,)).fetchone()
+        return int(number)
 
     @staticmethod
     def _name(file: sqlite3.Connection, text: str) -> int:
