@@ -44,6 +44,12 @@ ExactOption = Annotated[list[str] | None, typer.Option("--exact", help="keep thi
 TwoTermsOption = Annotated[bool, typer.Option("--two-terms/--one-term", help="round inputs and last errors in two terms")]
 BitsOption = Annotated[int | None, typer.Option(help="only formats of this width: 8, 7 or 6")]
 FamilyOption = Annotated[str | None, typer.Option(help="only this family: INT, FP, tapered or BM")]
+WidthOption = Annotated[int, typer.Option("--bits", help="width of the formats that are searched: 2 to 8")]
+ShapeOption = Annotated[str, typer.Option(help="how precision may go from the top down: any, unimodal or non-increasing")]
+MaxPrecisionsOption = Annotated[int | None, typer.Option(help="synthesize at most this many different precisions in a format")]
+MaxRunsOption = Annotated[int | None, typer.Option(help="synthesize at most this many runs of equal precision in a format")]
+HeadroomOption = Annotated[str, typer.Option(help="comma-separated: binades that may be left free above the largest magnitude")]
+PassesOption = Annotated[int, typer.Option("--noise-passes", help="mini-batches whose tensors the synthesis sees")]
 MaxBinadesOption = Annotated[int | None, typer.Option(help="only formats of at most this many binades")]
 
 
@@ -58,6 +64,14 @@ def _split(text: str) -> list[str]:
         else:
             parts.append(piece.strip())
     return [part for part in parts if part]
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers between commas."""
+    try:
+        return tuple(int(part) for part in _split(text))
+    except ValueError:
+        raise ValueError(f"{option} {text!r}: whole numbers between commas are needed") from None
 
 
 @contextmanager
@@ -505,6 +519,153 @@ def cost(
         for name in names:
             path = write(name, verilog, Accumulator(accumulator))
             typer.echo(f"wrote {path}", err=as_json)
+
+
+@app.command()
+def search(
+    model: ModelOption,
+    bits: WidthOption = 8,
+    effects: EffectsOption = "E,A,AE",
+    max_binades: MaxBinadesOption = None,
+    shape: ShapeOption = "any",
+    max_precisions: MaxPrecisionsOption = None,
+    max_runs: MaxRunsOption = None,
+    headroom: HeadroomOption = "0,1",
+    best: Annotated[int, typer.Option(help="formats to synthesize for each effect, and pairs for AE")] = 3,
+    noise_passes: PassesOption = 1,
+    minibatches: MinibatchesOption = None,
+    batch_size: BatchSizeOption = None,
+    exact: ExactOption = None,
+    two_terms: TwoTermsOption = True,
+    average_bits: Annotated[
+        float | None, typer.Option(help="a format for each layer instead, of at most so many bits on average; nothing is measured")
+    ] = None,
+    widths: Annotated[str, typer.Option(help="with --average-bits: the widths that a layer may have")] = "4,5,6,7,8",
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Find the best formats for a network among all precision profiles, and measure them beside the best known ones.
+
+    The names that it prints can be used wherever a format's name can. With --average-bits, the last of --effects decides.
+
+    Examples: formats search --model resnet18 · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
+    """
+    from reports import results, tables
+    from search.search import search as search_formats
+    from search.search import search_layers
+    from search.synthesize import Constraints
+    from workloads import load
+
+    if output is not None:
+        results.check_output(output, results.ENDINGS, force)
+    wanted = _split(effects)
+    constraints = Constraints(max_binades, shape, max_precisions, max_runs, _numbers("--headroom", headroom))
+    workload = load(model)
+    if average_bits is not None:
+        with _progress() as show:
+            table, settings = search_layers(
+                workload,
+                average_bits,
+                widths=_numbers("--widths", widths),
+                effect=wanted[-1] if wanted else "",
+                constraints=constraints,
+                passes=noise_passes,
+                batch_size=batch_size,
+                exact=exact or (),
+                two_terms=two_terms,
+                progress=show,
+            )
+        average = (table["bits"] * table["elements"]).sum() / table["elements"].sum()
+        _print(
+            tables.layers(
+                table, f"{model}: a format for each layer by {settings['effect']}, {average:.3f} bits on average; predicted, not measured"
+            )
+        )
+    else:
+        with _progress() as show:
+            found = search_formats(
+                workload,
+                bits,
+                effects=wanted,
+                constraints=constraints,
+                best=best,
+                passes=noise_passes,
+                minibatches=minibatches,
+                batch_size=batch_size,
+                exact=exact or (),
+                two_terms=two_terms,
+                progress=show,
+            )
+        table, settings = found.table, found.settings
+        title = f"{model}: {bits}-bit formats by the angle of {found.by} in degrees, on {settings['minibatches']} mini-batches"
+        _print(tables.search(table, settings["reference"], title))
+        _print(
+            "less: the paired difference over mini-batches, mean ± 95% half-width; equal ranks are ties; headroom, scores and intervals: --output"
+        )
+        if not settings["held_out"]:
+            _print("there were too few mini-batches: the formats were made for some of those that they are measured on")
+        if not found.complete:
+            _print(f"ended early by an interrupt: {settings['measurements']} measurements were made and are kept")
+    if output is not None:
+        results.write(table, output, settings)
+        _print(f"wrote {output} and {results.sidecar_of(output)}")
+    if average_bits is None and not found.complete:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def fit(
+    file: Annotated[Path, typer.Argument(help="an .npz, .npy or .safetensors file; each array in it is a tensor")],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--formats", "-f", help="comma-separated names, or files (.py, .toml) that define formats, instead of the catalogue of --bits"
+        ),
+    ] = None,
+    bits: WidthOption = 8,
+    max_binades: MaxBinadesOption = None,
+    shape: ShapeOption = "any",
+    max_precisions: MaxPrecisionsOption = None,
+    max_runs: MaxRunsOption = None,
+    headroom: HeadroomOption = "0,1",
+    top: Annotated[int, typer.Option(help="rows of the table to print")] = 20,
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Rank formats by the noise that they add to dumped tensors, beside the best profile for these tensors. No model is needed.
+
+    Noise is the noise-to-signal ratio |Q(t) - t|^2 / |t|^2; formats are ordered by its mean over tensors.
+
+    Examples: formats fit tensors.npz · formats fit gradients.safetensors --bits 6 --top 5
+    """
+    from reports import results, tables
+    from search.fit import fit as fit_formats
+    from search.fit import read_tensors
+    from search.synthesize import Constraints
+
+    if output is not None:
+        results.check_output(output, results.ENDINGS, force)
+    constraints = Constraints(max_binades, shape, max_precisions, max_runs, _numbers("--headroom", headroom))
+    names = None if formats is None else _split(formats)
+    found = fit_formats(read_tensors(file), names, bits, constraints)
+    best = found.table[found.table["role"] == "synthesized"].iloc[0]
+    _print(tables.fit(found.table.head(top), f"{file}: {len(found.table)} formats on {found.tensors} tensors"))
+    _print(f"the best {bits}-bit profile for these tensors: {best['name']} (mean NSR {best['nsr_mean']:.4g}, rank {best['rank']})")
+    if found.zero:
+        _print(f"left out, nothing but zeros: {', '.join(found.zero)}")
+    if found.ignored:
+        _print(f"NaN and infinite elements, read as zero: {found.ignored}")
+    if output is not None:
+        settings = {
+            "file": str(file),
+            "formats": names,
+            "bits": bits,
+            "tensors": found.tensors,
+            "zero": found.zero,
+            "ignored": found.ignored,
+        }
+        results.write(found.table, output, settings)
+        _print(f"wrote {output} and {results.sidecar_of(output)}")
 
 
 @app.command()

@@ -84,6 +84,58 @@ def attribution(table: pd.DataFrame, top: int, title: str | None = None) -> tupl
     return plain(title, headers, rows(table[table["layer"] == "all"])), plain("layers with the largest shares", headers, rows(layers))
 
 
+def search(table: pd.DataFrame, reference: str, title: str | None = None) -> Table:
+    """Synthesized and known formats: rank, format, for each effect the angle and its paired difference from the reference's in degrees, role."""
+    effects = [column.removeprefix("angle_") for column in table.columns if column.startswith("angle_")]
+    headers = [("rank", "right"), ("format", "left")]
+    for effect in effects:
+        headers += [(effect, "right"), (f"less {reference}", "right")]
+    rows = []
+    for _, row in table.iterrows():
+        cells = [str(row["rank"]), str(row["name"])]
+        for effect in effects:
+            angle, difference, high = (row[f"{column}_{effect}"] for column in ("angle", "difference", "difference_high"))
+            half = "" if pd.isna(high) else f" ± {high - difference:.3f}"
+            cells += ["-", "-"] if pd.isna(angle) else [f"{angle:.3f}", f"{difference:+.3f}{half}" if row["name"] != reference else ""]
+        rows.append([*cells, str(row["role"])])
+    return plain(title, [*headers, ("role", "left")], rows)
+
+
+def layers(table: pd.DataFrame, title: str | None = None) -> Table:
+    """A format for each layer: layer, format, elements, score."""
+    headers = [("layer", "left"), ("format", "left"), ("bits", "right"), ("elements", "right"), ("score", "right")]
+    columns = zip(table["layer"], table["name"], table["bits"], table["elements"], table["score"], strict=True)
+    return plain(
+        title, headers, [[layer or "(network)", name, str(bits), str(n), f"{score:.3g}"] for layer, name, bits, n, score in columns]
+    )
+
+
+def fit(table: pd.DataFrame, title: str | None = None) -> Table:
+    """Formats ranked on tensors: rank, role, format, bits, mean and worst noise-to-signal ratio, and the tensor of the worst."""
+    headers = [
+        ("rank", "right"),
+        ("format", "left"),
+        ("bits", "right"),
+        ("mean NSR", "right"),
+        ("worst NSR", "right"),
+        ("worst", "left"),
+        ("", "left"),
+    ]
+    rows = [
+        [
+            str(row["rank"]),
+            str(row["name"]),
+            "-" if pd.isna(row["bits"]) else str(row["bits"]),
+            f"{row['nsr_mean']:.4g}",
+            f"{row['nsr_worst']:.4g}",
+            str(row["worst"]),
+            "synthesized" if row["role"] == "synthesized" else "",
+        ]
+        for _, row in table.iterrows()
+    ]
+    return plain(title, headers, rows)
+
+
 def measurement(table: pd.DataFrame) -> Table:
     """Rows of predictor.measure: format, effect, scope, angle with its 95% half-width, mini-batches, failures."""
     rows = []

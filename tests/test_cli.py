@@ -98,7 +98,8 @@ def test_verify(folder):
 
 
 def test_help_has_examples_and_start_is_quick(folder):
-    for command in ("list", "show", "vectors", "verify", "rank", "plot", "measure", "attribute", "points"):
+    names = ("list", "show", "vectors", "verify", "rank", "plot", "measure", "attribute", "points", "search", "fit", "cost")
+    for command in names:
         out = run(command, "--help", cwd=folder).stdout
         assert "Example" in out
         assert "--help" in out
@@ -187,6 +188,42 @@ def test_a_swept_ranking(folder):
     assert table.angle_AE.is_monotonic_increasing
 
 
+def test_search_measures_what_it_finds(folder):
+    out = run("search", "-m", "mine.py:net", "--minibatches", "2", "--effects", "A", "--best", "1", "-o", "s.csv", cwd=folder).stdout
+    assert re.search(r"rank +format +A +less FP134 +role", out)
+    assert re.search(r"FP134 +\d+\.\d{3} +reference", out)
+    table = pd.read_csv(folder / "s.csv")
+    found = table[table.role.str.contains("synthesized A")].iloc[0]
+    assert found.n_A == 2
+    assert f" {found['name']} " in out
+    facts = json.loads(run("show", found["name"], "--json", cwd=folder).stdout)
+    assert facts["name"] == found["name"]
+    settings = json.loads((folder / "s.csv.meta.json").read_text())["settings"]
+    assert (settings["reference"], settings["held_out"], settings["constraints"]["headrooms"]) == ("FP134", True, [0, 1])
+
+
+def test_search_for_layers(folder):
+    out = run("search", "-m", "mine.py:net", "--effects", "A", "--average-bits", "6", "--widths", "5,7", "-o", "l.json", cwd=folder).stdout
+    assert "bits on average; predicted, not measured" in " ".join(out.split())
+    table = pd.read_json(folder / "l.json")
+    assert set(table.bits) <= {5, 7}
+    assert (table.bits * table.elements).sum() <= 6 * table.elements.sum()
+
+
+def test_fit(folder):
+    rng = np.random.default_rng(0)
+    np.savez(folder / "t.npz", a=rng.normal(size=(50, 40)).astype(np.float32), b=rng.normal(size=3000) ** 3, z=np.zeros(3))
+    out = run("fit", "t.npz", "--top", "3", "--max-runs", "2", "-o", "f.csv", cwd=folder).stdout
+    assert re.search(r"rank +format +bits +mean NSR +worst NSR +worst", out)
+    table = pd.read_csv(folder / "f.csv")
+    best = table[table.role == "synthesized"].iloc[0]
+    assert f"the best 8-bit profile for these tensors: {best['name']} (mean NSR {best.nsr_mean:.4g}, rank {best['rank']})" in out
+    assert "left out, nothing but zeros: z" in out
+    assert len(table) >= len(re.findall(r"^ +\d+ ", out, re.M)) == 3
+    out = run("fit", "t.npz", "-f", "FP134,profile:8:5x7,4,3,2,1,INT8", cwd=folder).stdout
+    assert "3 formats on 2 tensors" in out  # FP134 is that profile
+
+
 def test_bad_input_is_one_line_and_exit_code_two(folder):
     (folder / "there.csv").write_text("x\n")
     (folder / "file").write_text("")
@@ -212,6 +249,9 @@ def test_bad_input_is_one_line_and_exit_code_two(folder):
         (("measure", "-m", "mine.py:net", "-f", ","), "no format was given"),
         (("attribute", "-m", "mine.py:net", "-f", "FP134", "--plot", "why.pdf"), "must end in .png, .svg"),
         (("rank", "-m", "mine.py:net", "--sweep", "width=8"), "sweep 'width=8': an axis is headroom="),
+        (("search", "-m", "mine.py:net", "--headroom", "a"), "--headroom 'a': whole numbers"),
+        (("search", "-m", "mine.py:net", "--average-bits", "3"), "an average of 3.0 bits: the narrowest allowed format has 4"),
+        (("fit", "there.csv"), "tensors are read from .npz, .npy, .safetensors"),
     ]
     for arguments, message in cases:
         done = run(*arguments, cwd=folder, check=False)
