@@ -42,6 +42,9 @@ EffectsOption = Annotated[
 ]
 ExactOption = Annotated[list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")]
 TwoTermsOption = Annotated[bool, typer.Option("--two-terms/--one-term", help="round inputs and last errors in two terms")]
+WorkersOption = Annotated[int | None, typer.Option(help="measure in this many processes, which share the cores")]
+ClusterOption = Annotated[str | None, typer.Option(help="measure on a Ray cluster: auto, or its address as HOST:PORT")]
+StoreOption = Annotated[bool, typer.Option("--store/--no-store", help="find and keep exact measurements in the user's cache")]
 BitsOption = Annotated[int | None, typer.Option(help="only formats of this width: 8, 7 or 6")]
 FamilyOption = Annotated[str | None, typer.Option(help="only this family: INT, FP, tapered or BM")]
 WidthOption = Annotated[int, typer.Option("--bits", help="width of the formats that are searched: 2 to 8")]
@@ -403,9 +406,9 @@ def rank(
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="measure every format, not only the promising ones")] = False,
     time_budget: Annotated[float | None, typer.Option(help="seconds after which measuring stops with what it has")] = None,
     cost: Annotated[bool, typer.Option("--cost", help="add the gates of a multiply-accumulate lane to the table")] = False,
-    workers: Annotated[int | None, typer.Option(help="measure in this many processes, which share the cores")] = None,
-    cluster: Annotated[str | None, typer.Option(help="measure on a Ray cluster: auto, or its address as HOST:PORT")] = None,
-    store: Annotated[bool, typer.Option("--store/--no-store", help="find and keep exact measurements in the user's cache")] = True,
+    workers: WorkersOption = None,
+    cluster: ClusterOption = None,
+    store: StoreOption = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")] = False,
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
@@ -541,18 +544,30 @@ def search(
         float | None, typer.Option(help="a format for each layer instead, of at most so many bits on average; nothing is measured")
     ] = None,
     widths: Annotated[str, typer.Option(help="with --average-bits: the widths that a layer may have")] = "4,5,6,7,8",
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="add the gates of each format's lane, and which formats no other beats in both angle and gates")
+    ] = False,
+    workers: WorkersOption = None,
+    cluster: ClusterOption = None,
+    store: StoreOption = True,
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> None:
     """Find the best formats for a network among all precision profiles, and measure them beside the best known ones.
 
+    How much each tensor counts comes from a few known formats that are measured first.
+
     The names that it prints can be used wherever a format's name can. With --average-bits, the last of --effects decides.
 
     Examples: formats search --model resnet18 · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
     """
+    from contextlib import ExitStack
+
     from reports import results, tables
+    from search.executors import executor_of
     from search.search import search as search_formats
     from search.search import search_layers
+    from search.store import Store
     from search.synthesize import Constraints
     from workloads import load
 
@@ -561,8 +576,12 @@ def search(
     wanted = _split(effects)
     constraints = Constraints(max_binades, shape, max_precisions, max_runs, _numbers("--headroom", headroom))
     workload = load(model)
+    stack = ExitStack()
     if average_bits is not None:
-        with _progress() as show:
+        with stack:
+            executor = stack.enter_context(executor_of(workers, cluster))
+            kept = stack.enter_context(Store.open()) if store else None
+            show = stack.enter_context(_progress())
             table, settings = search_layers(
                 workload,
                 average_bits,
@@ -573,6 +592,8 @@ def search(
                 batch_size=batch_size,
                 exact=exact or (),
                 two_terms=two_terms,
+                store=kept,
+                executor=executor,
                 progress=show,
             )
         average = (table["bits"] * table["elements"]).sum() / table["elements"].sum()
@@ -582,7 +603,10 @@ def search(
             )
         )
     else:
-        with _progress() as show:
+        with stack:
+            executor = stack.enter_context(executor_of(workers, cluster))
+            kept = stack.enter_context(Store.open()) if store else None
+            show = stack.enter_context(_progress())
             found = search_formats(
                 workload,
                 bits,
@@ -594,6 +618,9 @@ def search(
                 batch_size=batch_size,
                 exact=exact or (),
                 two_terms=two_terms,
+                with_cost=pareto,
+                store=kept,
+                executor=executor,
                 progress=show,
             )
         table, settings = found.table, found.settings
@@ -605,7 +632,7 @@ def search(
         if not settings["held_out"]:
             _print("there were too few mini-batches: the formats were made for some of those that they are measured on")
         if not found.complete:
-            _print(f"ended early by an interrupt: {settings['measurements']} measurements were made and are kept")
+            _print(f"ended early by an interrupt: {settings['gradients']} measurements were made and are kept")
     if output is not None:
         results.write(table, output, settings)
         _print(f"wrote {output} and {results.sidecar_of(output)}")

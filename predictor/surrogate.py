@@ -226,8 +226,9 @@ def fit(effect: Effect, kinds: Sequence[Kind], ratios: Array, observed: Sequence
     points, centre, basis = places(ratios[:, rows])
     formats, batches, angles = (np.array(column) for column in zip(*observed, strict=True))
     distinct = np.unique(formats)
+    means = np.array([angles[formats == f].mean() for f in distinct])
     weights = np.zeros(ratios.shape[1])
-    weights[rows] = fit_weights(ratios[distinct][:, rows], np.array([angles[formats == f].mean() for f in distinct]))
+    weights[rows] = fit_weights(ratios[distinct][:, rows], means)
     logarithms = _logarithm(ratios @ weights)
     middle = float(logarithms.mean())
     scores = logarithms[formats] - middle
@@ -236,18 +237,26 @@ def fit(effect: Effect, kinds: Sequence[Kind], ratios: Array, observed: Sequence
     distance = cdist(points[formats], points[formats])
     variances = _fit_variances(z, scores, distance, same_format, same_batch)
     alike = np.exp(-0.5 * (distance / variances.length) ** 2)
-    covariance = _covariance(variances, scores, alike, same_format, same_batch) + 1e-9 * np.eye(len(z))
-    factor = cho_factor(covariance, lower=True)
+
+    def covariance_at(scores: Array) -> Array:
+        return _covariance(variances, scores, alike, same_format, same_batch) + 1e-9 * np.eye(len(z))
+
+    factor = cho_factor(covariance_at(scores), lower=True)
     level = float(z.mean())
     solved = cho_solve(factor, z - level)
-    # Each format held out with all its measurements.
-    inverse = cho_solve(factor, np.eye(len(z)))
     errors = []
-    for f in distinct:
-        mine = np.flatnonzero(formats == f)
-        spread = np.linalg.inv(inverse[np.ix_(mine, mine)])
-        errors.append((spread @ solved[mine]).mean() / math.sqrt(spread.mean()))
-    deviations = np.abs(errors)
+    for place, f in enumerate(distinct):
+        # The format is held out of everything: the weights are those of the others.
+        mine, others = np.flatnonzero(formats == f), np.flatnonzero(formats != f)
+        if not len(others):
+            break
+        without = fit_weights(np.delete(ratios[distinct][:, rows], place, axis=0), np.delete(means, place))
+        covariance = covariance_at(_logarithm(ratios[formats][:, rows] @ without) - middle)
+        across = covariance[np.ix_(mine, others)]
+        gain = cho_solve(cho_factor(covariance[np.ix_(others, others)], lower=True), across.T).T
+        missed = (z[mine] - z[others].mean() - gain @ (z[others] - z[others].mean())).mean()
+        errors.append(missed / math.sqrt(max((covariance[np.ix_(mine, mine)] - gain @ across.T).mean(), 1e-12)))
+    deviations = np.abs(errors) if errors else np.zeros(1)
     limit = stats.norm.ppf((1 + CONFIDENCE) / 2)
     widened = max(1.0, float(np.quantile(deviations, CONFIDENCE)) / limit)
     held_out = float(np.mean(deviations <= widened * limit))

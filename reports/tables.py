@@ -42,6 +42,7 @@ def ranking(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
         ("format", "left"),
         ("bits", "right"),
         *((f"angle {e} (deg)", "right") for e in effects),
+        *([("gates", "right")] if "gates" in table.columns else []),
         ("profile", "left"),
     ]
     rows = [
@@ -50,6 +51,7 @@ def ranking(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
             str(row["name"]),
             "-" if pd.isna(row["bits"]) else str(row["bits"]),
             *(_angle(row, effect) for effect in effects),
+            *([f"{row['gates']:.0f}"] if "gates" in table.columns else []),
             str(row["profile"]),
         ]
         for _, row in table.head(top).iterrows()
@@ -85,7 +87,8 @@ def attribution(table: pd.DataFrame, top: int, title: str | None = None) -> tupl
 
 
 def search(table: pd.DataFrame, reference: str, title: str | None = None) -> Table:
-    """Synthesized and known formats: rank, format, for each effect the angle and its paired difference from the reference's in degrees, role."""
+    """Synthesized and known formats: rank, format, for each effect the angle and its paired difference from the reference's in degrees, role;
+    gates, with * on the front of angle and gates, where there are any."""
     effects = [column.removeprefix("angle_") for column in table.columns if column.startswith("angle_")]
     headers = [("rank", "right"), ("format", "left")]
     for effect in effects:
@@ -97,8 +100,11 @@ def search(table: pd.DataFrame, reference: str, title: str | None = None) -> Tab
             angle, difference, high = (row[f"{column}_{effect}"] for column in ("angle", "difference", "difference_high"))
             half = "" if pd.isna(high) else f" ± {high - difference:.3f}"
             cells += ["-", "-"] if pd.isna(angle) else [f"{angle:.3f}", f"{difference:+.3f}{half}" if row["name"] != reference else ""]
+        if "gates" in table.columns:
+            cells.append("-" if pd.isna(row["gates"]) else f"{row['gates']:.0f}{'*' if row['front'] else ' '}")
         rows.append([*cells, str(row["role"])])
-    return plain(title, [*headers, ("role", "left")], rows)
+    gates = [("gates", "right")] if "gates" in table.columns else []
+    return plain(title, [*headers, *gates, ("role", "left")], rows)
 
 
 def layers(table: pd.DataFrame, title: str | None = None) -> Table:

@@ -126,6 +126,14 @@ def _weigh(counts: dict[str, int], coefficients: Coefficients) -> Cost:
     return Cost(**parts)
 
 
+def gates_of(of: str | Candidate) -> float:
+    """The total of `cost`; not a number where a format has no profile to build a lane from."""
+    try:
+        return cost(of).total
+    except ValueError:
+        return float("nan")
+
+
 def pareto(points: Iterable[tuple[float, float]]) -> list[int]:
     """The indices of the points, such as (angle, cost), that no other is as good as in both numbers and better in one; smaller is better.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from formats import ProfileFormat
 from predictor.gradient import Candidate, Pair
 from predictor.noise import NoiseTables, direct_nsr, has_table, noise_table
-from search.rank import choose
+from search.candidates import choose
 from search.ranking import describe
 from search.synthesize import Constraints, ScoreTable, synthesize
 

@@ -21,7 +21,7 @@ from predictor.measure import DEFAULT_EFFECTS, check_effects, check_minibatches
 from predictor.noise import Noise, needs_rounding, observe
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
 from search.candidates import choose
-from search.cost import cost
+from search.cost import gates_of
 from search.race import RUNGS, compare, most_units, rungs_until, settled
 from search.ranking import Angles, Ranking, tabulate
 from search.store import Store, batch_digest, context_of
@@ -246,14 +246,6 @@ def _default(exhaustive: bool, candidates: int) -> int | None:
     if exhaustive:
         return None
     return MINIBATCHES_OF_FEW if candidates <= FEW else RUNGS[-1].minibatches
-
-
-def gates_of(entry: Candidate) -> float:
-    """NAND2 equivalents of a multiply-accumulate lane; not a number where a format has no profile to build one from."""
-    try:
-        return cost(entry).total
-    except ValueError:
-        return float("nan")
 
 
 def rank(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,16 @@ import formats
 from formats import Granularity
 from formats.catalogue import WIDTHS
 from predictor.gradient import Candidate, Effect, Gradients
-from predictor.measure import DEFAULT_EFFECTS, DEFAULT_MINIBATCHES, check_effects, check_minibatches, interval, measurements
+from predictor.measure import DEFAULT_EFFECTS, DEFAULT_MINIBATCHES, Measurement, check_effects, check_minibatches, interval
 from predictor.noise import Kind, Noise, observe
+from predictor.surrogate import Observation, fit, places, spread
+from search.cost import gates_of, pareto
 from search.layers import check_widths, format_per_layer
 from search.rank import Progress, Stage
 from search.ranking import Angles, Ranking, tabulate
+from search.store import Store
 from search.synthesize import Constraints, ScoreTable, check_bits, synthesize, synthesize_pairs
+from search.units import Executor, measured
 from workloads.digest import digest, weights_digest
 from workloads.workload import Workload
 
@@ -29,34 +33,71 @@ REFERENCE = "FP134"
 """What 8-bit formats are compared with; at other widths that is the best of fixed point and the minifloats."""
 
 
-def row_weights(noise: Noise, effect: Effect) -> NDArray[np.float64]:
-    """How much each row of a noise pass counts for an effect, (rows,): the rows that it quantizes count alike."""
-    weights = np.zeros(len(noise.kinds))
-    for kind in Kind:
-        if kind.value in effect.value:
-            weights[noise.rows(kind)] = 1.0
-    return weights
+ANCHORS = 20
+"""How many known formats of the width are measured to find out how much each tensor counts."""
 
 
-def _quiet(_: Progress) -> None:
-    return None
+@dataclass(frozen=True)
+class Means:
+    """How search measures: the workload, which layers stay exact, one or two terms, where measurements are kept and made, and who hears of progress."""
+
+    workload: Workload
+    exact: Sequence[str] = ()
+    two_terms: bool = True
+    store: Store | None = None
+    executor: Executor | None = None
+    progress: Callable[[Progress], None] = lambda _: None
+
+    def measure(
+        self,
+        stage: Stage,
+        candidates: Sequence[Candidate],
+        batches: Sequence[object],
+        effects: tuple[Effect, ...],
+        units: Sequence[tuple[int, int]],
+    ) -> Iterator[Measurement]:
+        """Exact measurements of (mini-batch, candidate) units."""
+        self.progress(Progress(stage, 0, len(units)))
+        found = measured(
+            self.workload,
+            candidates,
+            batches,
+            effects,
+            units=units,
+            exact=self.exact,
+            two_terms=self.two_terms,
+            store=self.store,
+            executor=self.executor,
+        )
+        done = 0
+        for measurement in found:
+            yield measurement
+            if measurement.effect is effects[-1]:
+                done += 1
+                self.progress(Progress(stage, done, len(units)))
 
 
-def _observe(
-    workload: Workload,
-    batches: Sequence[object],
-    candidates: Sequence[Candidate],
-    exact: Sequence[str],
-    two_terms: bool,
-    progress: Callable[[Progress], None],
-) -> list[Noise]:
+def row_weights(
+    means: Means, noise: Sequence[Noise], batches: Sequence[object], known: Sequence[Candidate], effects: tuple[Effect, ...]
+) -> dict[Effect, NDArray[np.float64]]:
+    """How much each tensor counts for each effect, (rows,): the weights of a surrogate fitted to known formats on the same mini-batches."""
+    ratios = np.mean([each.ratios(known) for each in noise], axis=0)
+    anchors = spread(places(ratios)[0], ANCHORS, [int(np.argmin(ratios.sum(1)))])
+    units = [(number, index) for number in range(len(batches)) for index in anchors]
+    observed: dict[Effect, list[Observation]] = {effect: [] for effect in effects}
+    for found in means.measure(Stage.ANCHORS, known, batches, effects, units):
+        observed[found.effect].append(Observation(found.format, found.minibatch, found.angle()))
+    return {effect: fit(effect, noise[0].kinds, ratios, seen, len(batches)).weights for effect, seen in observed.items()}
+
+
+def _observe(means: Means, batches: Sequence[object], candidates: Sequence[Candidate]) -> list[Noise]:
     """The noise of one full-precision pass for each mini-batch."""
     passes = []
-    progress(Progress(Stage.SCREEN, 0, len(batches)))
+    means.progress(Progress(Stage.SCREEN, 0, len(batches)))
     for done, batch in enumerate(batches, start=1):
-        with Gradients(workload, batch, exact=exact, two_terms=two_terms) as gradients:
+        with Gradients(means.workload, batch, exact=means.exact, two_terms=means.two_terms) as gradients:
             passes.append(observe(gradients, candidates))
-        progress(Progress(Stage.SCREEN, done, len(batches)))
+        means.progress(Progress(Stage.SCREEN, done, len(batches)))
     return passes
 
 
@@ -148,7 +189,10 @@ def search(
     batch_size: int | None = None,
     exact: Sequence[str] = (),
     two_terms: bool = True,
-    progress: Callable[[Progress], None] = _quiet,
+    with_cost: bool = False,
+    store: Store | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
 ) -> Ranking:
     """Synthesize formats for a network and measure them exactly beside known ones, all on common mini-batches.
 
@@ -169,31 +213,30 @@ def search(
     if best < 1:
         raise ValueError(f"the best {best} formats: at least 1 is needed")
     wanted = check_effects(effects)
-    measured = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
+    batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     everything = workload.minibatches(batch_size)
     _check_passes(passes, len(everything))
-    start = min(len(measured), len(everything) - passes)
+    start = min(len(batches), len(everything) - passes)
+    seen = everything[start : start + passes]
+    means = Means(workload, exact, two_terms, store, executor, progress)
     began = time.monotonic()
 
     known = _known(bits)
-    noise = _observe(workload, everything[start : start + passes], known, exact, two_terms, progress)
-    weights = {effect: [row_weights(each, effect) for each in noise] for effect in wanted}
+    noise = _observe(means, seen, known)
     _check_rows(workload, noise, wanted)
+    weights = {effect: [row] * len(noise) for effect, row in row_weights(means, noise, seen, known, wanted).items()}
     chosen, roles = _candidates(noise, weights, known, bits, constraints, best)
     candidates, angles = list(chosen.values()), Angles()
-    complete, done, total = True, 0, len(candidates) * len(measured)
+    complete = True
+    units = [(number, index) for number in range(len(batches)) for index in range(len(candidates))]
     try:
-        progress(Progress(Stage.MEASURE, 0, total))
-        for measurement in measurements(workload, candidates, measured, wanted, exact=exact, two_terms=two_terms):
+        for measurement in means.measure(Stage.MEASURE, candidates, batches, wanted, units):
             angles.add(measurement)
-            if measurement.effect is wanted[-1]:
-                done += 1
-                progress(Progress(Stage.MEASURE, done, total))
     except KeyboardInterrupt:
         complete = False
 
     by = wanted[-1]
-    table = tabulate(candidates, wanted, by, angles, {})
+    table = tabulate(candidates, wanted, by, angles, {}, len(batches))
     added = pd.DataFrame({"name": [entry.name for entry in candidates], "role": [roles[entry.digest] for entry in candidates]})
     for effect in wanted:
         added[f"score_{effect}"] = _scores(noise, weights[effect], candidates)
@@ -203,27 +246,39 @@ def search(
     settings: dict[str, Any] = {
         "workload": workload.name,
         "weights": weights_digest(workload.model),
-        "data": digest([*measured, *everything[start : start + passes]]),
+        "data": digest([*batches, *seen]),
         "bits": bits,
         "effects": [effect.value for effect in wanted],
         "by": by.value,
         "constraints": asdict(constraints),
         "best": best,
         "passes": passes,
-        "held_out": start >= len(measured),
+        "held_out": start >= len(batches),
         "reference": candidates[0].name,
-        "minibatches": len(measured),
+        "minibatches": len(batches),
         "batch_size": batch_size if batch_size is not None or not callable(workload.batches) else workload.batch_size,
         "exact": list(exact),
         "two_terms": two_terms,
         "candidates": len(candidates),
-        "measurements": done,
+        "gradients": sum(len(numbers) for numbers in angles.by_minibatch.values()),
         "failures": angles.failures,
         "complete": complete,
         "seconds": time.monotonic() - began,
         "formats": {entry.name: entry.digest for entry in candidates},
     }
-    return Ranking(table.merge(added, on="name", how="left"), by, complete, settings)
+    table = table.merge(added, on="name", how="left")
+    if with_cost:
+        table = with_gates(table, candidates, by)
+    return Ranking(table, by, complete, settings)
+
+
+def with_gates(table: pd.DataFrame, candidates: Sequence[Candidate], by: Effect) -> pd.DataFrame:
+    """The table with columns gates (NAND2 equivalents of a lane, search/cost.py) and front: no other row has both a smaller angle and fewer gates."""
+    table = table.assign(gates=table["name"].map({entry.name: gates_of(entry) for entry in candidates}))
+    angles = table[f"angle_{by}"]
+    known = table.index[table["gates"].notna() & angles.notna()]
+    front = known[pareto(zip(angles[known], table.loc[known, "gates"], strict=True))]
+    return table.assign(front=table.index.isin(front))
 
 
 def search_layers(
@@ -237,7 +292,9 @@ def search_layers(
     batch_size: int | None = None,
     exact: Sequence[str] = (),
     two_terms: bool = True,
-    progress: Callable[[Progress], None] = _quiet,
+    store: Store | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A format for each layer under an average number of bits: the table of `format_per_layer`, and the settings. Nothing is measured.
 
@@ -247,8 +304,12 @@ def search_layers(
     allowed = check_widths(average_bits, widths)
     batches = workload.minibatches(batch_size)
     _check_passes(passes, len(batches))
-    noise = _observe(workload, batches[:passes], (), exact, two_terms, progress)
-    table = format_per_layer(noise, [row_weights(each, of) for each in noise], average_bits, allowed, constraints)
+    means = Means(workload, exact, two_terms, store, executor, progress)
+    known = _known(max(allowed))
+    noise = _observe(means, batches[:passes], known)
+    _check_rows(workload, noise, [of])
+    weights = row_weights(means, noise, batches[:passes], known, (of,))[of]
+    table = format_per_layer(noise, [weights] * len(noise), average_bits, allowed, constraints)
     settings: dict[str, Any] = {
         "workload": workload.name,
         "weights": weights_digest(workload.model),

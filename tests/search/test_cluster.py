@@ -14,6 +14,7 @@ SCRIPT = """
 import json, time
 import ray, torch
 from ray.cluster_utils import Cluster as Nodes
+from predictor.measure import DEFAULT_EFFECTS
 from predictor.gradient import Effect, candidate
 from search.cluster import Cluster
 from search.units import measured
@@ -22,7 +23,7 @@ from tests.search.small import Refusing, net, slow_loss
 torch.set_num_threads(1)
 candidates = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3")]
 workload = net(batches=12)
-here = {(m.minibatch, m.format, m.effect): m.sums.tobytes() for m in measured(workload, candidates, workload.batches, Effect)}
+here = {(m.minibatch, m.format, m.effect): m.sums.tobytes() for m in measured(workload, candidates, workload.batches, DEFAULT_EFFECTS)}
 nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
 first, second = nodes.add_node(num_cpus=1), nodes.add_node(num_cpus=1)
 nodes.wait_for_nodes()
@@ -30,7 +31,7 @@ scaled = net(batches=12, loss=lambda model, batch: slow_loss(model, batch))
 with Cluster(nodes.address) as cluster:
     said = {"processes": cluster.count}
     found, killed = {}, False
-    for m in measured(scaled, candidates, workload.batches, Effect, executor=cluster):
+    for m in measured(scaled, candidates, workload.batches, DEFAULT_EFFECTS, executor=cluster):
         found[m.minibatch, m.format, m.effect] = m.sums.tobytes()
         if not killed and sum(member.handle.began for member in cluster._members) == 2:
             nodes.remove_node(second, allow_graceful=False)

@@ -40,7 +40,7 @@ def test_the_table(found):
         tensor_scaled = table[(table.granularity == "tensor") & table.role.str.contains("reference|catalogue|synthesized")]
         assert tensor_scaled[f"score_{effect}"].idxmin() in set(table[table.role.str.contains(f"synthesized.*{effect}")].index)
     assert table.role.str.contains("pair AE").sum() == 2
-    assert {entry.stage for entry in seen} == {Stage.SCREEN, Stage.MEASURE}
+    assert {entry.stage for entry in seen} == {Stage.SCREEN, Stage.ANCHORS, Stage.MEASURE}
     assert (seen[-1].done, seen[-1].total) == (len(table) * 3,) * 2
     assert result.settings["held_out"]
     assert result.settings["formats"]["FP134"] == formats.get("FP134").digest

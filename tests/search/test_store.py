@@ -19,7 +19,7 @@ from search.store import FILE, Context, Store, Stored, batch_digest, context_of,
 from tests.search.small import net
 
 CONTEXT = Context("w", "n", "l", "p", "t", "d", "m", 1)
-E, A, AE = Effect
+E, A, AE = Effect.E, Effect.A, Effect.AE
 
 
 def stored(value, layers=("a", "b")):
@@ -72,7 +72,7 @@ context = Context("w", "n", "l", "p", "t", "d", "m", 1)
 sys.stdin.readline()  # both begin together
 with Store.open(Path(sys.argv[1])) as store:
     for number in range(int(sys.argv[2]), int(sys.argv[3])):
-        store.put(context, f"batch{number % 5}", [(f"format{number}", e, Stored(("a",), np.full((1, 3), number), 1.0)) for e in Effect])
+        store.put(context, f"batch{number % 5}", [(f"format{number}", e, Stored(("a",), np.full((1, 3), number), 1.0)) for e in list(Effect)[:3]])
 """
 
 
@@ -92,7 +92,7 @@ def test_two_processes_at_once(path):
         assert store.info().measurements == 500 * 3
         for number in range(500):
             found = store.get(CONTEXT, f"batch{number % 5}", [f"format{number}"], Effect)
-            assert {key: entry.sums[0, 2] for key, entry in found.items()} == {(f"format{number}", effect): number for effect in Effect}
+            assert {key: entry.sums[0, 2] for key, entry in found.items()} == {(f"format{number}", effect): number for effect in (E, A, AE)}
     with sqlite3.connect(path) as file:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     file.close()

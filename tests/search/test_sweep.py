@@ -6,7 +6,7 @@ import formats
 from formats import Scale
 from predictor import Pair
 from search import rank
-from search.rank import choose
+from search.candidates import choose
 from search.sweep import Axis, parse_axes, sweep
 from tests.predictor.test_angle import small_workload
 

@@ -9,13 +9,13 @@ import pytest
 
 import formats
 from predictor.gradient import Effect, Pair, candidate
-from predictor.measure import measurements
+from predictor.measure import DEFAULT_EFFECTS, measurements
 from search.store import FILE, Store
 from search.units import InProcess, measured
 from tests.search.small import loss, net
 
 CANDIDATES = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152")]
-E, A, AE = Effect
+E, A, AE = Effect.E, Effect.A, Effect.AE
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -34,7 +34,7 @@ def workload():
 
 @pytest.fixture(scope="module")
 def all_bits(one_thread, workload):
-    return bits(measurements(workload, CANDIDATES, workload.batches, Effect))
+    return bits(measurements(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS))
 
 
 class Counting(InProcess):
@@ -50,7 +50,7 @@ class Counting(InProcess):
 
 def test_without_a_store(workload, all_bits):
     assert len(all_bits) == 4 * 4 * 3
-    assert bits(measured(workload, CANDIDATES, workload.batches, Effect)) == all_bits
+    assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS)) == all_bits
     units = [(2, 1), (0, 3), (2, 0), (2, 1)]
     some = bits(measured(workload, CANDIDATES, workload.batches, [AE, E], units=units))
     assert some == {key: value for key, value in all_bits.items() if key[:2] in units and key[2] is not A}
@@ -75,9 +75,9 @@ def test_only_what_is_missing_is_measured(workload, all_bits, tmp_path):
         }
         executor.units.clear()
         for network in (workload, net()):  # made again, it is the same
-            assert bits(measured(network, CANDIDATES, network.batches, Effect, **arguments)) == all_bits
+            assert bits(measured(network, CANDIDATES, network.batches, DEFAULT_EFFECTS, **arguments)) == all_bits
         executor.units.clear()
-        assert bits(measured(net(), CANDIDATES, net().batches, Effect, **arguments)) == all_bits
+        assert bits(measured(net(), CANDIDATES, net().batches, DEFAULT_EFFECTS, **arguments)) == all_bits
         assert executor.units == []
         assert store.info().measurements == len(all_bits)
         # Other settings share nothing.
@@ -107,25 +107,25 @@ def test_every_unit_is_kept_when_it_finishes(workload, all_bits, tmp_path):
     executor = Counting()
     with Store.open(tmp_path / FILE) as store:
         with pytest.raises(KeyboardInterrupt):
-            list(measured(broken, CANDIDATES, broken.batches, Effect, store=store))
+            list(measured(broken, CANDIDATES, broken.batches, DEFAULT_EFFECTS, store=store))
         # A mini-batch takes 1 + 4 passes: the ninth is of the third format of the second.
         assert store.info().measurements == (4 + 2) * 3
-        assert bits(measured(broken, CANDIDATES, broken.batches, Effect, store=store, executor=executor)) == all_bits
+        assert bits(measured(broken, CANDIDATES, broken.batches, DEFAULT_EFFECTS, store=store, executor=executor)) == all_bits
         assert len(executor.units) == 16 - 6
 
 
 def test_a_store_that_cannot_be_written_changes_nothing(workload, all_bits, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with Store.open(tmp_path / "file" / FILE) as store:
-        assert bits(measured(workload, CANDIDATES, workload.batches, Effect, store=store)) == all_bits
+        assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, store=store)) == all_bits
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_pairs_have_their_own_place(workload, tmp_path):
     pair = Pair(formats.get("FP134"), formats.get("INT8"))
     with Store.open(tmp_path / FILE) as store:
-        one = bits(measured(workload, [pair], workload.batches[:1], Effect, store=store))
-        other = bits(measured(workload, [CANDIDATES[0]], workload.batches[:1], Effect, store=store))
+        one = bits(measured(workload, [pair], workload.batches[:1], DEFAULT_EFFECTS, store=store))
+        other = bits(measured(workload, [CANDIDATES[0]], workload.batches[:1], DEFAULT_EFFECTS, store=store))
     assert one[0, 0, E] != other[0, 0, E]
     assert one[0, 0, A] == other[0, 0, A]
 
@@ -135,7 +135,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 import formats
-from predictor.gradient import Effect
+from predictor.measure import DEFAULT_EFFECTS
 from search.store import Store
 from search.units import measured
 from tests.search.small import net, slow_loss
@@ -154,7 +154,7 @@ def measure():
             log.writelines(f"{batch} {format} {effect}\\n" for format, effect, _ in entries)
     Store.put = logged
     with Store.open(folder / "measurements.sqlite") as store:
-        return {(m.minibatch, m.format, m.effect): m.sums.tobytes() for m in measured(workload, candidates, workload.batches, Effect, store=store)}
+        return {(m.minibatch, m.format, m.effect): m.sums.tobytes() for m in measured(workload, candidates, workload.batches, DEFAULT_EFFECTS, store=store)}
 
 (folder / "log").touch()
 random.seed(0)
@@ -172,7 +172,7 @@ for _ in range(4):
     print((folder / "log").read_text().count("\\n"))
 resumed = measure()
 whole = net(loss=slow_loss)
-fresh = {(m.minibatch, m.format, m.effect): m.sums.tobytes() for m in measured(whole, candidates, whole.batches, Effect)}
+fresh = {(m.minibatch, m.format, m.effect): m.sums.tobytes() for m in measured(whole, candidates, whole.batches, DEFAULT_EFFECTS)}
 assert resumed == fresh
 print(len(fresh))
 """

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from predictor.gradient import Effect, candidate
+from predictor.measure import DEFAULT_EFFECTS
 from search.store import FILE, Store
 from search.units import measured
 from search.workers import Workers
@@ -19,7 +20,7 @@ from tests.search.test_units import bits
 from workloads import Workload, load
 
 CANDIDATES = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3", "FP134/block32")]
-E, A, AE = Effect
+E, A, AE = Effect.E, Effect.A, Effect.AE
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def all_bits(one_thread):
     workload = net()
-    return bits(measured(workload, CANDIDATES, workload.batches, Effect))
+    return bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS))
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +45,16 @@ def pids(pool):
 def test_two_workers_measure_the_bits_of_one_process(pool, all_bits, tmp_path):
     workload = net()
     with Store.open(tmp_path / FILE) as store:
-        given = bits(measured(workload, CANDIDATES, workload.batches, Effect, executor=pool, store=store))
+        given = bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool, store=store))
         assert given == all_bits
         began = pids(pool)
         assert len(began) == 2
         # What workers measured is found by a single process of as many threads.
-        assert bits(measured(workload, CANDIDATES, workload.batches, Effect, store=store)) == all_bits
+        assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, store=store)) == all_bits
         assert store.info().measurements == len(all_bits)
         assert [context["threads"] for context in store.info().contexts] == [1]
     # Again, and other settings, in the same processes.
-    again = measured(workload, CANDIDATES, workload.batches, Effect, executor=pool, units=[(1, 2), (3, 0)])
+    again = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool, units=[(1, 2), (3, 0)])
     assert bits(again) == {key: value for key, value in all_bits.items() if key[:2] in ((1, 2), (3, 0))}
     for settings in ({"two_terms": False}, {"exact": ["0"]}):
         here = bits(measured(workload, CANDIDATES[:2], workload.batches, [E, AE], **settings))
@@ -64,29 +65,29 @@ def test_two_workers_measure_the_bits_of_one_process(pool, all_bits, tmp_path):
 
 def test_a_workload_by_name(pool, all_bits):
     workload = load("tests.search.small:net")
-    assert bits(measured(workload, CANDIDATES, workload.batches, Effect, executor=pool)) == all_bits
+    assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
     # It draws its weights; workers take those of this process.
     workload = load("tests.search.small:drawn")
-    here = bits(measured(workload, CANDIDATES[:2], workload.batches, Effect))
-    assert bits(measured(workload, CANDIDATES[:2], workload.batches, Effect, executor=pool)) == here
+    here = bits(measured(workload, CANDIDATES[:2], workload.batches, DEFAULT_EFFECTS))
+    assert bits(measured(workload, CANDIDATES[:2], workload.batches, DEFAULT_EFFECTS, executor=pool)) == here
     assert here[0, 0, E] != bits(measured(drawn(), CANDIDATES[:1], workload.batches[:1], [E]))[0, 0, E]
     # A loss that cannot be pickled is no matter: they make their own.
     workload = replace(load("tests.search.small:net"), loss=lambda m, b: 0)
-    assert bits(measured(workload, CANDIDATES, workload.batches, Effect, executor=pool)) == all_bits
+    assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
 
 
 def test_channels_last(pool):
     workload = net()
     workload.model.to(memory_format=torch.channels_last)
     batches = [(x.expand(-1, 1, -1, -1).to(memory_format=torch.channels_last), y) for x, y in workload.batches]
-    here = bits(measured(workload, CANDIDATES[:3], batches, Effect))
-    assert bits(measured(workload, CANDIDATES[:3], batches, Effect, executor=pool)) == here
+    here = bits(measured(workload, CANDIDATES[:3], batches, DEFAULT_EFFECTS))
+    assert bits(measured(workload, CANDIDATES[:3], batches, DEFAULT_EFFECTS, executor=pool)) == here
 
 
 def test_a_killed_worker_changes_nothing(pool, all_bits):
     workload = net(loss=slow_loss)
     found = []
-    running = measured(workload, CANDIDATES, workload.batches, Effect, executor=pool)
+    running = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)
     for measurement in running:
         found.append(measurement)
         if len(found) in (3, 30):
@@ -98,14 +99,14 @@ def test_a_killed_worker_changes_nothing(pool, all_bits):
 def test_work_that_nobody_wants_any_more(pool, all_bits):
     workload = net(loss=slow_loss)
     for _ in range(3):
-        running = measured(workload, CANDIDATES, workload.batches, Effect, executor=pool)
+        running = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)
         next(running)
         running.close()
     # A refusal that comes when its work has been given up is nobody's.
     running = measured(workload, [CANDIDATES[0], Refusing(0.5), Refusing(0.5)], workload.batches[:1], [E], executor=pool)
     next(running)
     running.close()
-    assert bits(measured(net(), CANDIDATES, workload.batches, Effect, executor=pool)) == all_bits
+    assert bits(measured(net(), CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
 
 
 def test_errors_are_one_line(pool, all_bits):
@@ -130,7 +131,7 @@ def test_errors_are_one_line(pool, all_bits):
         pass
 
     errors("^format refusing cannot be sent to another process", workload, [Local()])
-    assert bits(measured(workload, CANDIDATES, workload.batches, Effect, executor=pool)) == all_bits
+    assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
     assert pids(pool) == began
     errors(r"^3 worker processes ended while measuring deadly on mini-batch 2 \(SIGKILL\)", workload, [Deadly()], [A], units=[(2, 0)])
     with pytest.raises(ValueError, match="0 workers"):
@@ -140,7 +141,7 @@ def test_errors_are_one_line(pool, all_bits):
 INTERRUPTED = """
 import sys
 import formats
-from predictor.gradient import Effect
+from predictor.measure import DEFAULT_EFFECTS
 from search.units import measured
 from search.workers import Workers
 from tests.search.small import net, slow_loss
@@ -148,7 +149,7 @@ from tests.search.small import net, slow_loss
 if __name__ == "__main__":
     workload = net(loss=slow_loss, batches=50)
     with Workers(2, threads=1) as pool:
-        for found in measured(workload, formats.catalogue(8)[:100], workload.batches, Effect, executor=pool):
+        for found in measured(workload, formats.catalogue(8)[:100], workload.batches, DEFAULT_EFFECTS, executor=pool):
             print(*(member.handle.process.pid for member in pool._members), flush=True)
 """
 
