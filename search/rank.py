@@ -23,7 +23,7 @@ from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spre
 from search.candidates import choose
 from search.cost import gates_of
 from search.race import RUNGS, compare, most_units, rungs_until, settled
-from search.ranking import Angles, Ranking, tabulate
+from search.ranking import Angles, Ranking, regret, tabulate
 from search.store import Store, batch_digest, context_of
 from search.units import Executor, measured
 from workloads.digest import digest, weights_digest
@@ -325,6 +325,7 @@ def rank(
         "measured": len({index for index, effect in run.angles.by_minibatch if effect is order}),
         "gradients": run.gradients,
         "exhaustive_gradients": len(chosen) * len(batches) * len(wanted),
+        "regret_at_most": regret(chosen, table, run.angles, order),
         "left_the_race": {chosen[index].name: number for index, number in run.left.items()},
         "surrogate": {effect.value: {"held_out": s.held_out, "widened": s.widened} for effect, s in surrogates.items()},
         "failures": run.angles.failures,

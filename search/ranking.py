@@ -137,3 +137,21 @@ def tabulate(
     table = table.loc[order]
     table.insert(0, "rank", places(list(order), angles, by))
     return table.reset_index(drop=True)
+
+
+def regret(candidates: Sequence[Candidate], table: pd.DataFrame, angles: Angles, by: Effect) -> float:
+    """By how many degrees at most another candidate is better than the first of the table, each bound at 97.5% confidence; 0 where none is.
+
+    From paired differences where both were measured on the same mini-batches at least twice, else from the other's own lower bound.
+    """
+    indices = {candidate.name: index for index, candidate in enumerate(candidates)}
+    winner = angles.of(indices[table["name"].iloc[0]], by)
+    bounds = [0.0]
+    for name, low in zip(table["name"].iloc[1:], table[f"low_{by}"].iloc[1:], strict=True):
+        other = angles.of(indices[name], by)
+        common = sorted(winner.keys() & other.keys())
+        if len(other) == len(winner) == len(common) >= 2:
+            bounds.append(interval(np.array([winner[number] - other[number] for number in common]))[2])
+        else:
+            bounds.append(float(table[f"angle_{by}"].iloc[0] - low))
+    return max(bound for bound in bounds if not np.isnan(bound))
