@@ -1,4 +1,4 @@
-"""The indicator: the angle between a quantized and the full-precision weight gradient (predictor.md section 2).
+"""The indicator: the angle between a quantized and the full-precision weight gradient (docs/prediction.md section 2).
 
 Source: Lee, Park, Jeon, ICLR 2022, section 2.2. With d = g_q - g the angle follows from <d,g>, |d|^2 and |g|^2, which add up
 over layers; small angles survive, as they do not through acos.

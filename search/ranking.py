@@ -42,7 +42,7 @@ class Angles:
 class Ranking:
     """A finished or interrupted ranking.
 
-    table: one row per candidate, best first; the columns of predictor.md section 4. by: the effect that orders it.
+    table: one row per candidate, best first; the columns of docs/prediction.md section 4. by: the effect that orders it.
     complete: False where Ctrl-C or the time budget ended the measurements early. settings: all that reproduces it.
     """
 

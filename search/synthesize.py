@@ -1,4 +1,4 @@
-"""The best formats of a width for given tensors, out of all precision profiles there are (predictor.md sections 3 and 5).
+"""The best formats of a width for given tensors, out of all precision profiles there are (docs/prediction.md sections 3 and 5).
 
 Rounding noise is a sum over binades of numbers that depend only on the precision kept there. Weighted and added over tensors it is one table,
 in which a profile's score is a sum of one entry for each of its binades, and the best profile is a knapsack: a binade that keeps p

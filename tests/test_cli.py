@@ -159,8 +159,21 @@ def test_rank_writes_and_plot_draws(folder, ending):
 
 def test_dry_run_measures_nothing(folder):
     out = run("rank", "--model", "mine.py:net", "--dry-run", "--minibatches", "3", "-o", "never.csv", cwd=folder).stdout
-    assert re.search(r"3 points; 498 formats, 68 to measure on 3 mini-batches \(612 quantized gradients\), 430 to predict; about", out)
+    expected = r"3 points; 498 formats, at most 60 measured on at most 3 mini-batches: 236 quantized gradients \(exhaustive: 4482\), about"
+    assert re.search(expected, out)
     assert not (folder / "never.csv").exists()
+
+
+def test_a_second_ranking_measures_nothing(folder):
+    arguments = ("rank", "-m", "mine.py:net", "--minibatches", "2", "--cost")
+    first = run(*arguments, "-o", "first.csv", cwd=folder).stdout
+    assert re.search(r"BM25|FP134|T8", first)
+    assert "degrees (97.5% confidence for each)" in first
+    before = json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"]
+    run(*arguments, "-o", "second.csv", cwd=folder)
+    assert json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"] == before > 150
+    assert (folder / "first.csv").read_text() == (folder / "second.csv").read_text()
+    assert pd.read_csv(folder / "first.csv").gates.between(100, 10_000).all()
 
 
 def test_attribute_writes_and_draws(folder):
