@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,6 +113,18 @@ def _progress() -> Iterator[Any]:
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+@contextmanager
+def _measuring(workers: int | None, cluster: str | None, store: bool) -> Iterator[dict[str, Any]]:
+    """What measures, where measurements are kept, and the progress bar: arguments that ranking and searching share."""
+    from search.executors import executor_of
+    from search.store import Store
+
+    with ExitStack() as stack:
+        executor = stack.enter_context(executor_of(workers, cluster))
+        kept = stack.enter_context(Store.open()) if store else None
+        yield {"executor": executor, "store": kept, "progress": stack.enter_context(_progress())}
 
 
 def _print(value: object) -> None:
@@ -425,14 +437,10 @@ def rank(
     Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16
     · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
     """
-    from contextlib import ExitStack
-
     from reports import results, tables
     from search.candidates import choose
-    from search.executors import executor_of
     from search.rank import plan
     from search.rank import rank as rank_formats
-    from search.store import Store
     from search.sweep import parse_axes
     from search.sweep import sweep as sweep_scales
     from workloads import load
@@ -451,10 +459,7 @@ def rank(
             f"{planned.gradients} quantized gradients (exhaustive: {planned.exhaustive}), about {planned.seconds / 60:.1f} minutes"
         )
         return
-    with ExitStack() as stack:
-        executor = stack.enter_context(executor_of(workers, cluster))
-        kept = stack.enter_context(Store.open()) if store else None
-        show = stack.enter_context(_progress())
+    with _measuring(workers, cluster, store) as measuring:
         found = rank_formats(
             workload,
             chosen,
@@ -467,9 +472,7 @@ def rank(
             exact=exact or (),
             two_terms=two_terms,
             with_cost=cost,
-            store=kept,
-            executor=executor,
-            progress=show,
+            **measuring,
         )
     s = found.settings
     title = f"{model}: {s['candidates']} formats by the angle of {found.by} over {s['minibatches']} mini-batches; {s['measured']} measured"
@@ -563,13 +566,9 @@ def search(
 
     Examples: formats search --model resnet18 · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
     """
-    from contextlib import ExitStack
-
     from reports import results, tables
-    from search.executors import executor_of
     from search.search import search as search_formats
     from search.search import search_layers
-    from search.store import Store
     from search.synthesize import Constraints
     from workloads import load
 
@@ -578,12 +577,8 @@ def search(
     wanted = _split(effects)
     constraints = Constraints(max_binades, shape, max_precisions, max_runs, _numbers("--headroom", headroom))
     workload = load(model)
-    stack = ExitStack()
     if average_bits is not None:
-        with stack:
-            executor = stack.enter_context(executor_of(workers, cluster))
-            kept = stack.enter_context(Store.open()) if store else None
-            show = stack.enter_context(_progress())
+        with _measuring(workers, cluster, store) as measuring:
             table, settings = search_layers(
                 workload,
                 average_bits,
@@ -594,9 +589,7 @@ def search(
                 batch_size=batch_size,
                 exact=exact or (),
                 two_terms=two_terms,
-                store=kept,
-                executor=executor,
-                progress=show,
+                **measuring,
             )
         average = (table["bits"] * table["elements"]).sum() / table["elements"].sum()
         _print(
@@ -605,10 +598,7 @@ def search(
             )
         )
     else:
-        with stack:
-            executor = stack.enter_context(executor_of(workers, cluster))
-            kept = stack.enter_context(Store.open()) if store else None
-            show = stack.enter_context(_progress())
+        with _measuring(workers, cluster, store) as measuring:
             found = search_formats(
                 workload,
                 bits,
@@ -621,9 +611,7 @@ def search(
                 exact=exact or (),
                 two_terms=two_terms,
                 with_cost=pareto,
-                store=kept,
-                executor=executor,
-                progress=show,
+                **measuring,
             )
         table, settings = found.table, found.settings
         title = f"{model}: {bits}-bit formats by the angle of {found.by} in degrees, on {settings['minibatches']} mini-batches"
