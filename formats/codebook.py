@@ -1,6 +1,6 @@
 """Formats given by their values: tables, NF4 and posits.
 
-Definition: formats.md sections 1 and 5. NF4: T. Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", NeurIPS 2023, appendix E.
+Definition: docs/formats.md sections 1 and 5. NF4: T. Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", NeurIPS 2023, appendix E.
 Posits: Posit Working Group, "Standard for Posit Arithmetic (2022)", sections 3 and 4, with es left free.
 
 How rounding works. Between two neighbouring values lies a boundary; all that matters about it is the smallest float that goes to the
@@ -9,23 +9,21 @@ upper value. Those floats are found once, exactly, and then rounding is one bina
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats.arrays import clash, largest_of_groups, to_float
-from formats.codes import Codes
-from formats.emulated import Emulated, check_nearest, check_out, put
+from formats.codes import Codes, check_codes, code_type
+from formats.emulated import Emulated, check_nearest, check_out, put, with_specials
 from formats.mode import NEAREST, ModeChoice
 from formats.profile import FLOAT32_LARGEST_EXPONENT, FLOAT32_SMALLEST_EXPONENT
-from formats.scale import Granularity, Scale, group
+from formats.scale import Granularity, Scale, check_top, group
 
 
 class OutsideFamily(StrEnum):
@@ -33,21 +31,6 @@ class OutsideFamily(StrEnum):
 
     STANDARD = "standard"
     CODEBOOK = "codebook"
-
-
-def check_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[Any]:
-    """codes as an array of whole numbers of `bits` bits; TypeError or ValueError where they are not."""
-    given = np.asarray(codes)
-    if given.dtype.kind not in "iu":
-        raise TypeError(f"codes of {given.dtype} were given; whole numbers are needed")
-    if given.size and (given.min() < 0 or given.max() >= 1 << bits):
-        raise ValueError(f"codes from {given.min()} to {given.max()} were given; {name} has 0 to {(1 << bits) - 1}")
-    return given
-
-
-def code_type(bits: int) -> type[np.unsignedinteger[Any]]:
-    """The unsigned type that holds codes of so many bits."""
-    return np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
 
 
 def _lowest_bit(value: float) -> int:
@@ -58,7 +41,7 @@ def _lowest_bit(value: float) -> int:
 
 @dataclass(frozen=True)
 class CodebookFormat(Emulated):
-    """A format given by its values at T = 0, and the rule for its scale (formats.md section 1).
+    """A format given by its values at T = 0, and the rule for its scale (docs/formats.md section 1).
 
     values: strictly ascending float32 numbers; all values, or with `signed` the magnitudes, each of which has both signs.
     bits: the width of a code, 1 to 16. scale: per tensor, channel or block, with any headroom; the floor rule is the only policy.
@@ -72,7 +55,7 @@ class CodebookFormat(Emulated):
     saturates. With `signed` magnitudes a negative value that rounds to zero gives -0.0, except with two's complement codes (posits).
     Equal by content: formats that round and encode alike are equal, whatever they are called.
 
-    Raises ValueError for values, boundaries, bits, scales and codes that do not fit together. Source: formats.md section 1.
+    Raises ValueError for values, boundaries, bits, scales and codes that do not fit together. Source: docs/formats.md section 1.
 
     >>> import formats, numpy as np
     >>> thirds = formats.CodebookFormat((-1.0, 0.0, 0.375, 1.0), bits=2, name="thirds")
@@ -129,20 +112,9 @@ class CodebookFormat(Emulated):
         return OutsideFamily.CODEBOOK
 
     @property
-    def granularity(self) -> Granularity:
-        """What shares one scale: tensor, channel or block."""
-        return self.scale.per
-
-    @property
     def spare_codes(self) -> int:
         """Codes (with `signed`: of each sign) that stand for no value; those of minus zero and NaN are not counted."""
         return (1 << (self.bits - int(self.signed))) - len(self.values)
-
-    @cached_property
-    def digest(self) -> str:
-        """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        content = {key: value for key, value in asdict(self).items() if key != "name"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def top_range(self) -> tuple[int, int]:
@@ -231,16 +203,7 @@ class CodebookFormat(Emulated):
 
     def _top(self, shape: tuple[int, ...], top: Any) -> NDArray[np.int64]:
         """A given top, of the group shape of an array of this shape."""
-        given, groups = np.asarray(top), group(self.scale, shape).groups
-        if given.dtype.kind not in "iu":
-            raise TypeError(f"top is {top!r}; a whole number, an array of them or None is needed")
-        if given.shape not in ((), groups):
-            raise ValueError(f"top has shape {given.shape}; for this array in {self.name} it is a number or has shape {groups}")
-        low, high = self.top_range
-        if given.size and not low <= given.min() <= given.max() <= high:
-            wrong = given.min() if given.min() < low else given.max()
-            raise ValueError(f"top {int(wrong)} is outside {low} to {high}, where all values of {self.name} are float32 numbers")
-        return np.array(np.broadcast_to(given.astype(np.int64), groups))
+        return check_top(top, group(self.scale, shape).groups, self.top_range, self.name)
 
     def _relative(self, x: NDArray[Any], tops: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """Where in `values` each element goes, and the top exponent of each."""
@@ -262,7 +225,7 @@ class CodebookFormat(Emulated):
     ) -> NDArray[Any]:
         """`round` of a float32 or float64 array. ValueError for a `mode` other than to nearest."""
         check_nearest(mode, self.name)
-        check_out(x, out)
+        check_out(out, x.shape, x.dtype)
         found = self.find_top(x) if top is None else self._top(x.shape, top)
         if x.dtype == np.float32 and self.granularity is Granularity.TENSOR:
             return self._round_float32(x, int(found), out, keep_infinities)
@@ -270,8 +233,7 @@ class CodebookFormat(Emulated):
         result = np.ldexp(self._values[index], each).astype(x.dtype)
         if self.signed:
             result = np.copysign(result, x)
-        passing = np.isnan(x) | np.isinf(x) if keep_infinities else np.isnan(x)
-        result = np.where(passing, x, result)
+        result = with_specials(x, result, keep_infinities)
         if self.two_complement:
             with np.errstate(invalid="ignore"):  # signalling NaN
                 np.add(result, 0, out=result)  # -0 has no code
@@ -292,7 +254,7 @@ class CodebookFormat(Emulated):
 
     # Codes.
 
-    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice) -> Codes:
+    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
         """`encode` of a float32 or float64 array. ValueError for a `mode` other than to nearest, and for NaN where there is no `nan_code`."""
         check_nearest(mode, self.name)
         found = self.find_top(x) if top is None else self._top(x.shape, top)
@@ -306,7 +268,7 @@ class CodebookFormat(Emulated):
             if self.nan_code is None:
                 raise ValueError(f"x holds NaN, for which {self.name} has no code")
             codes = np.where(nan, self.nan_code, codes)
-        return Codes(codes.astype(code_type(self.bits)), found, cast(Any, self))
+        return Codes(put(codes.astype(code_type(self.bits)), out), found, self)
 
     def decode(self, codes: ArrayLike, top: Any = 0) -> NDArray[np.float32]:
         """The float32 values of codes (whole numbers of any shape) times 2^top; NaN for `nan_code`.
@@ -406,7 +368,7 @@ def posit(bits: int, es: int) -> CodebookFormat:
     compared with the posit of one bit more whose code is that of u followed by a 1; at a tie the even code is taken. So between regimes,
     and where exponent bits are cut off, the boundary is not the arithmetic mean: posit<6,1> has 64 and 256 with 128 between them, not 160.
     What is not zero never rounds to zero, and nothing rounds to NaR: magnitudes beyond the largest saturate, infinities too
-    (formats.md section 3; the standard itself would make infinities NaR). NaN encodes as NaR, code 2^(bits-1). Codes are two's complement.
+    (docs/formats.md section 1; the standard itself would make infinities NaR). NaN encodes as NaR, code 2^(bits-1). Codes are two's complement.
 
     `top` multiplies by 2^top, as for every codebook; `top=0` gives the posits themselves.
     Raises ValueError for bits outside 2 to 16 or values outside float32.

@@ -7,19 +7,35 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
-    from formats.format import ProfileFormat
+    from formats.emulated import Emulated
+
+
+def check_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[Any]:
+    """codes as an array of whole numbers of `bits` bits; TypeError or ValueError where they are not."""
+    given = np.asarray(codes)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"codes of {given.dtype} were given; whole numbers are needed")
+    if given.size and (given.min() < 0 or given.max() >= 1 << bits):
+        raise ValueError(f"codes from {given.min()} to {given.max()} were given; {name} has 0 to {(1 << bits) - 1}")
+    return given
+
+
+def code_type(bits: int) -> type[np.unsignedinteger[Any]]:
+    """The unsigned type that holds codes of so many bits."""
+    return np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
 
 
 @dataclass(frozen=True, eq=False)
 class Codes:
     """What `encode` returns.
 
-    codes: uint8 (uint16 above 8 bits) of the input's shape. top: int64 of the group shape. format: what encoded them.
+    codes: unsigned integers of the input's shape, as wide as the format needs. top: the scale, as the format's `find_top` gives it: int64 top
+        exponents of the group shape, float32 scales, or NVFP4Scales. format: what encoded them.
 
-    `decode` gives float32 of the shape of the codes. Source: formats.md section 3.
+    `decode` gives float32 of the shape of the codes. Source: docs/formats.md section 3.
 
     >>> import formats, numpy as np
     >>> q = formats.get("FP134").encode(np.float32([1.0, -0.3]))
@@ -28,8 +44,8 @@ class Codes:
     """
 
     codes: NDArray[Any]
-    top: NDArray[np.int64]
-    format: ProfileFormat
+    top: Any
+    format: Emulated
 
     def decode(self) -> NDArray[np.float32]:
         """The float32 values that the codes stand for; equal to `round` of the input as numbers."""
@@ -65,5 +81,5 @@ def unpack(packed: NDArray[np.uint8], bits: int, shape: tuple[int, ...]) -> NDAr
     if stream.dtype != np.uint8 or stream.shape != (needed,):
         raise ValueError(f"{stream.dtype} of shape {stream.shape} was given; {count} codes of {bits} bits are {needed} uint8")
     single = np.unpackbits(stream, count=count * bits, bitorder="little").reshape(count, bits)
-    weights: NDArray[Any] = (1 << np.arange(bits)).astype(np.uint8 if bits <= 8 else np.uint16)
+    weights: NDArray[Any] = (1 << np.arange(bits)).astype(code_type(bits))
     return (single @ weights).reshape(shape)

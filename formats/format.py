@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -15,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
-from formats.arrays import Tiled, clash, dense_order, is_tensor, like, tile, to_float
-from formats.codes import Codes
-from formats.mode import NEAREST, ModeChoice, check_mode
+from formats.arrays import Tiled, clash, dense_order, like, tile, to_float
+from formats.codes import Codes, check_codes, code_type
+from formats.emulated import Emulated, check_out, fingerprint, put
+from formats.mode import NEAREST, ModeChoice
 from formats.profile import Profile
 from formats.rounding import Rounding
-from formats.scale import Granularity, Scale, ScalePolicy, group
+from formats.scale import Granularity, Scale, ScalePolicy, check_top, group
 
 
 @runtime_checkable
@@ -30,7 +29,7 @@ class Format(Protocol):
     name: what tables print. digest: a string that changes whenever the rounding does. round: an array or tensor in, one of the same
     shape and kind out.
 
-    Raises: `round` TypeError for dtypes it does not take. Source: formats.md section 3; every format of this package has this interface.
+    Raises: `round` TypeError for dtypes it does not take. Source: docs/formats.md section 3; every format of this package has this interface.
 
     >>> class Signs:
     ...     name, digest = "signs", "signs, version 1"
@@ -55,7 +54,7 @@ class Format(Protocol):
 class Family(StrEnum):
     """The families of the catalogue, and what lies outside them.
 
-    Source: S. Lee, J. Park, D. Jeon, ICLR 2022 (the first four), and formats.md sections 1 and 4.
+    Source: S. Lee, J. Park, D. Jeon, ICLR 2022 (the first four), and docs/formats.md sections 1 and 4.
 
     >>> import formats
     >>> formats.get("T8.5x3@2").family
@@ -71,7 +70,7 @@ class Family(StrEnum):
 
 
 @dataclass(frozen=True)
-class ProfileFormat:
+class ProfileFormat(Emulated):
     """A sign-magnitude format given by its precision profile, and the rule for its scale.
 
     largest: the largest magnitude as a multiple of the top binade's step, where that is not all ones; None where it is.
@@ -80,8 +79,9 @@ class ProfileFormat:
 
     `top` of `round`, `encode` and `decode` is the top exponent T of each group: a whole number or an integer array of the group shape.
     Ties go to the even multiple of the local step, magnitudes beyond the largest saturate, a negative value that rounds to zero gives -0.0.
+    Codes are uint8, or uint16 above 8 bits: sign << (bits-1) | magnitude index, zero always 0; two's complement integers for fixed point.
     Raises ValueError for a profile without a float32 scale, for 1 bit or more than 16, and for more magnitudes than the bits hold.
-    Source: formats.md sections 1 to 3 (S. Lee, J. Park, D. Jeon, ICLR 2022).
+    Source: docs/formats.md sections 1 to 3 (S. Lee, J. Park, D. Jeon, ICLR 2022).
 
     >>> import formats, numpy as np
     >>> tiny = formats.ProfileFormat((2, 2, 1), bits=4, name="tiny")
@@ -126,11 +126,6 @@ class ProfileFormat:
         return len(self.profile)
 
     @property
-    def granularity(self) -> Granularity:
-        """What shares one scale: tensor, channel or block."""
-        return self.scale.per
-
-    @property
     def spare_codes(self) -> int:
         """Codes of each sign that stand for no value; that of minus zero is not counted."""
         return (1 << (self.bits - 1)) - profiles.magnitude_count(self.profile) + self._dropped
@@ -143,8 +138,7 @@ class ProfileFormat:
     @cached_property
     def digest(self) -> str:
         """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        content = json.dumps([self.profile, self.bits, self.largest, asdict(self.scale)], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+        return fingerprint([self.profile, self.bits, self.largest, asdict(self.scale)])
 
     @cached_property
     def top_range(self) -> tuple[int, int]:
@@ -230,56 +224,9 @@ class ProfileFormat:
         low, high = self.top_range
         if type(top) is int and groups == () and low <= top <= high:
             return np.array(top, np.int64)
-        given = np.asarray(top)
-        if given.dtype.kind not in "iu":
-            raise TypeError(f"top is {top!r}; a whole number, an array of them or None is needed")
-        if given.shape not in ((), groups):
-            raise ValueError(f"top has shape {given.shape}; for this array it is a number or has shape {groups}")
-        if given.size and (given.min() < low or given.max() > high):
-            raise ValueError(
-                f"top {int(given.min() if given.min() < low else given.max())} is outside {low} to {high}, "
-                f"where all values of {self.name} are float32 numbers"
-            )
-        return np.array(np.broadcast_to(given.astype(np.int64), groups))
+        return check_top(top, groups, (low, high), self.name)
 
     # Rounding and codes.
-
-    def round(
-        self,
-        x: Any,
-        /,
-        *,
-        top: Any = None,
-        rounding: Rounding | str = Rounding.NEAREST,
-        seed: int | None = None,
-        stream: int = 0,
-        previous: Any = None,
-        out: Any = None,
-        keep_infinities: bool = False,
-    ) -> Any:
-        """The value of the format that every element of x rounds to, by default the nearest (formats.md section 3).
-
-        x: numpy array or CPU torch tensor, any shape and stride; float32, float64 (rounded once), float16 or bfloat16.
-        top: None (found from x by the scale rule), a whole number, or an array of the group shape.
-        rounding: a mode of `Rounding`. seed, stream: whole numbers below 2^64 that decide stochastic rounding (which needs a seed), with an
-            element's place in row-major order and nothing else. previous: the rounded values of last time, of x's shape, for hysteresis.
-        out: where to put the result, of its shape and dtype; may be x itself.
-        keep_infinities: infinities stay instead of saturating (for attention masks).
-
-        Returns float32, or float64 for float64 input, of the same kind and shape as x; for a tensor inside autograd, its own dtype, with
-        the straight-through gradient. NaN stays NaN; ties go to the even multiple of the local step, magnitudes beyond the
-        largest saturate; a negative value that rounds to zero gives -0.0.
-
-        Raises TypeError for other dtypes and ValueError for a `top` outside `top_range` or an `out` that does not fit.
-        """
-        if is_tensor(x):
-            from formats.torch import round_tensor
-
-            mode = check_mode(rounding, seed, stream, previous, tuple(x.shape))
-            return round_tensor(self, x, top=top, mode=mode, out=out, keep_infinities=keep_infinities)
-        array = to_float(x)
-        mode = check_mode(rounding, seed, stream, previous, array.shape)
-        return self.round_array(array, top=top, mode=mode, out=out, keep_infinities=keep_infinities)
 
     def round_array(
         self,
@@ -293,11 +240,7 @@ class ProfileFormat:
         """`round` of a float32 or float64 array, in a mode that `check_mode` has made."""
         from formats import kernel
 
-        if out is not None and (not isinstance(out, np.ndarray) or out.shape != x.shape or out.dtype != x.dtype):
-            given = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else repr(type(out))
-            raise ValueError(f"out is {given}; an array of {x.dtype} and shape {x.shape} is needed")
-        if out is not None and not out.flags.writeable:
-            raise ValueError("out is read-only")
+        check_out(out, x.shape, x.dtype)
         if out is not None and clash(x, out):
             out[...] = self.round_array(x, top=top, mode=mode, keep_infinities=keep_infinities)
             return out
@@ -344,58 +287,31 @@ class ProfileFormat:
             out[...] = result
         return out
 
-    def encode(
-        self,
-        x: Any,
-        /,
-        *,
-        top: Any = None,
-        rounding: Rounding | str = Rounding.NEAREST,
-        seed: int | None = None,
-        stream: int = 0,
-        previous: Any = None,
-        out: NDArray[Any] | None = None,
-    ) -> Codes:
-        """The code of the value that every element of x rounds to, with the scale that was used.
-
-        Arguments as for `round`. Codes are uint8, or uint16 above 8 bits: sign << (bits-1) | magnitude index, zero always 0; two's complement
-        integers for fixed point. out: an array of that type and of x's shape to put them into; may share memory with x.
-
-        Raises ValueError on NaN, and then leaves `out` in part written; ValueError for an `out` that does not fit.
-        """
+    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
+        """`encode` of a float32 or float64 array. On NaN it raises ValueError, and then leaves `out` in part written."""
         from formats import kernel
 
-        array = to_float(x)
-        flat = self.granularity is Granularity.TENSOR and array.flags.c_contiguous
+        flat = self.granularity is Granularity.TENSOR and x.flags.c_contiguous
         if top is not None:
-            found = self._check_top(top, () if flat else group(self.scale, array.shape).groups)
+            found = self._check_top(top, () if flat else group(self.scale, x.shape).groups)
         else:
-            found = np.array(self._top_for(kernel.largest_flat(array)), np.int64) if flat else self.find_top(array)
-        mode = check_mode(rounding, seed, stream, previous, array.shape)
-        if mode.rounding is not Rounding.NEAREST or array.dtype != np.float32:
+            found = np.array(self._top_for(kernel.largest_flat(x)), np.int64) if flat else self.find_top(x)
+        if mode.rounding is not Rounding.NEAREST or x.dtype != np.float32:
             # Values of the format are float32 numbers, which the encoding below leaves as they are.
-            array = self.round_array(array, top=found, mode=mode).astype(np.float32, copy=False)
-        stored = np.uint8 if self.bits <= 8 else np.uint16
-        if out is not None and (
-            not isinstance(out, np.ndarray) or out.shape != array.shape or out.dtype != stored or not out.flags.writeable
-        ):
-            given = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else repr(type(out))
-            raise ValueError(f"out is {given}; a writeable array of {np.dtype(stored)} and shape {array.shape} is needed")
-        target = None if clash(array, out) else out
+            x = self.round_array(x, top=found, mode=mode).astype(np.float32, copy=False)
+        target, stored = None if clash(x, out) else out, code_type(self.bits)
         half = 1 << (self.bits - 1)
         wrap = 2 * half if self.two_complement else 0
         if flat and (target is None or target.flags.c_contiguous):
-            codes = np.empty(array.shape, stored) if target is None else target
-            known = kernel.encode_flat(array, codes, found, self._grid, wrap, half)
+            codes = np.empty(x.shape, stored) if target is None else target
+            known = kernel.encode_flat(x, codes, found, self._grid, wrap, half)
         else:
-            tiled = tile(array, self.scale, target, stored)
+            tiled = tile(x, self.scale, target, stored)
             codes = tiled.result
             known = kernel.encode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, wrap, half)
         if not known:
             raise ValueError(f"x holds NaN, for which {self.name} has no code")
-        if out is not None and codes is not out:
-            out[...] = codes
-        return Codes(codes if out is None else out, found, self)
+        return Codes(codes if codes is out else put(codes, out), found, self)
 
     def decode(self, codes: ArrayLike, top: Any = 0, *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """The float32 values of codes (unsigned integers of any shape) at top exponent `top`, as `encode` gave them.
@@ -405,22 +321,17 @@ class ProfileFormat:
         from formats import kernel
 
         given = np.asarray(codes)
-        if given.dtype.kind not in "iu":
-            raise TypeError(f"codes of {given.dtype} were given; whole numbers are needed")
+        stored = code_type(self.bits)
+        if given.dtype != stored:
+            check_codes(given, self.bits, self.name)
         tops = self._check_top(top, group(self.scale, given.shape).groups)
-        stored = np.uint8 if self.bits <= 8 else np.uint16
-        if given.dtype != stored and given.size and (given.min() < 0 or given.max() >= 1 << self.bits):
-            raise ValueError(f"codes from {given.min()} to {given.max()} were given; {self.name} has 0 to {(1 << self.bits) - 1}")
-        if out is not None and (out.shape != given.shape or out.dtype != np.float32 or not out.flags.writeable):
-            raise ValueError(f"out is {out.dtype} of shape {out.shape}; a writeable float32 array of shape {given.shape} is needed")
+        check_out(out, given.shape, np.float32)
         contiguous = np.array(given, stored, order="C", copy=None if out is None or not clash(given, out) else True)
         tiled = tile(contiguous, self.scale, out, np.float32)
         if not kernel.decode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(tops), self._decoded):
             unused = int(given[np.isnan(tiled.result)].flat[0])
             raise ValueError(f"code {unused:#04x} stands for no value of {self.name}")
-        if out is not None and tiled.result is not out:
-            out[...] = tiled.result
-        return tiled.result if out is None else out
+        return tiled.result if tiled.result is out else put(tiled.result, out)
 
     @cached_property
     def _decoded(self) -> NDArray[np.float64]:

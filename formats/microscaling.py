@@ -30,11 +30,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
-from formats.arrays import largest_of_groups, to_float
-from formats.codebook import check_codes
-from formats.codes import Codes
+from formats.arrays import largest_of_groups
+from formats.codes import Codes, check_codes
 from formats.format import Family, ProfileFormat
-from formats.rounding import Rounding
+from formats.mode import ModeChoice
 from formats.scale import Granularity, Scale, ScalePolicy, group
 from formats.standards import StandardFormat, standard
 
@@ -105,25 +104,16 @@ class MicroscalingFormat(ProfileFormat):
         """The top exponents, for `decode`, of E8M0 codes (whole numbers from 0 to 255): int64 of their shape."""
         return check_codes(scale_codes, 8, "the block scale E8M0").astype(np.int64) - _BIAS + self.emax
 
-    def encode(
-        self,
-        x: Any,
-        /,
-        *,
-        top: Any = None,
-        rounding: Rounding | str = Rounding.NEAREST,
-        seed: int | None = None,
-        stream: int = 0,
-        previous: Any = None,
-    ) -> Codes:
-        """As every format's `encode`, except that NaN raises nothing: its block gets the NaN scale, and its element code 0."""
-        array = to_float(x)
-        nan = np.isnan(array)
+    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
+        """As every profile format's, except that NaN raises nothing: its block gets the NaN scale, and its element code 0."""
+        nan = np.isnan(x)
         if nan.any():
-            array = np.where(nan, array.dtype.type(0), array)
-        q = super().encode(array, top=top, rounding=rounding, seed=seed, stream=stream, previous=previous)
+            x = np.where(nan, x.dtype.type(0), x)
+        # Found before encoding, which may write over x.
+        negative = np.signbit(x)
+        q = super().encode_array(x, top=top, mode=mode, out=out)
         if not self.two_complement:
-            q.codes[np.signbit(array) & (q.codes == 0)] = 1 << (self.bits - 1)
+            q.codes[negative & (q.codes == 0)] = 1 << (self.bits - 1)
         if not nan.any():
             return q
         return Codes(q.codes, np.where(largest_of_groups(nan.astype(np.float32), self.scale) > 0, self.nan_top, q.top), self)

@@ -1,6 +1,6 @@
 """NVFP4: E2M1 elements in blocks of 16 with an E4M3 scale each, and one float32 scale for the tensor.
 
-Definition: formats.md section 5. Sources: NVIDIA, "Pretraining Large Language Models with NVFP4", arXiv:2509.25149, section 2 and the
+Definition: docs/formats.md section 5. Sources: NVIDIA, "Pretraining Large Language Models with NVFP4", arXiv:2509.25149, section 2 and the
 appendix on quantization; NVIDIA's technical blog, "Introducing NVFP4 for Efficient and Accurate Low-Precision Inference", 2025.
 
 With m the largest finite magnitude of the tensor and m_b that of a block:
@@ -22,19 +22,17 @@ compared with it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats.arrays import largest_of_groups, to_float
-from formats.codebook import OutsideFamily, check_codes
-from formats.codes import Codes
-from formats.emulated import Emulated, check_nearest, check_out, put
+from formats.codebook import OutsideFamily
+from formats.codes import Codes, check_codes
+from formats.emulated import Emulated, check_nearest, check_out, fingerprint, put, with_specials
 from formats.mode import NEAREST, ModeChoice
 from formats.real import SMALLEST_SCALE, largest_scale, scales_for
 from formats.scale import Granularity, Scale, group
@@ -122,11 +120,6 @@ class NVFP4Format(Emulated):
         return OutsideFamily.STANDARD
 
     @property
-    def granularity(self) -> Granularity:
-        """Block."""
-        return self.scale.per
-
-    @property
     def spare_codes(self) -> int:
         """0: every code of an element stands for a value."""
         return 0
@@ -134,8 +127,7 @@ class NVFP4Format(Emulated):
     @cached_property
     def digest(self) -> str:
         """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        content = json.dumps(["NVFP4", asdict(self.scale)], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+        return fingerprint(["NVFP4", asdict(self.scale)])
 
     def with_scale(self, scale: Scale) -> NVFP4Format:
         """The same with other blocks."""
@@ -184,22 +176,21 @@ class NVFP4Format(Emulated):
     ) -> NDArray[Any]:
         """`round` of a float32 or float64 array. ValueError for a `mode` other than to nearest."""
         check_nearest(mode, self.name)
-        check_out(x, out)
+        check_out(out, x.shape, x.dtype)
         with np.errstate(invalid="ignore"):  # signalling NaN
             scale = self._top(x.shape, self.find_top(x) if top is None else top)
             # The exact product, then the one rounding that makes it a float32; a float64 result holds that number.
             values = np.copysign((_ELEMENTS[self._index(x, scale)] * scale).astype(np.float32), x).astype(x.dtype)
-            passing = np.isnan(x) | np.isinf(x) if keep_infinities else np.isnan(x)
-            return put(np.where(passing, x, values), out)
+            return put(with_specials(x, values, keep_infinities), out)
 
-    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice) -> Codes:
+    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
         """`encode` of a float32 or float64 array. ValueError for NaN and for a `mode` other than to nearest."""
         check_nearest(mode, self.name)
         if np.isnan(x).any():
             raise ValueError(f"x holds NaN, for which {self.name} has no code")
-        found: Any = self.find_top(x) if top is None else top
+        found = self.find_top(x) if top is None else top
         index = self._index(x, self._top(x.shape, found))
-        return Codes(np.asarray(index | np.signbit(x) * np.uint8(_SIGN)), found, cast(Any, self))
+        return Codes(put(np.asarray(index | np.signbit(x) * np.uint8(_SIGN)), out), found, self)
 
     def decode(self, codes: ArrayLike, top: NVFP4Scales) -> NDArray[np.float32]:
         """The float32 values of codes (whole numbers of any shape) with their scales, as `encode` gave them.

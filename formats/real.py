@@ -1,6 +1,6 @@
 """Integers times a scale that is any float32 number, not a power of two: INT8/real and its like.
 
-Definition: formats.md section 2. s = max|x| / largest integer over the finite elements of the group that shares it, the exact quotient
+Definition: docs/formats.md section 2. s = max|x| / largest integer over the finite elements of the group that shares it, the exact quotient
 rounded to float32 once, to nearest even; a value is integer * s, the product of the two rounded to float32. An element becomes the integer
 nearest to the exact quotient x / s, ties to even. So the values of one code at two scales are not multiples of one another, and
 `round(round(x))` may differ from `round(x)` by a rounding of the scale.
@@ -12,22 +12,19 @@ moves the quotient by more than half a step from m; so it is never rounded to m,
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats.arrays import largest_of_groups, to_float
-from formats.codebook import check_codes, code_type
-from formats.codes import Codes
-from formats.emulated import Emulated, check_nearest, check_out, put
+from formats.codes import Codes, check_codes, code_type
+from formats.emulated import Emulated, check_nearest, check_out, fingerprint, put, with_specials
 from formats.format import Family
 from formats.mode import NEAREST, ModeChoice
-from formats.scale import Granularity, Scale, group
+from formats.scale import Scale, group
 
 SMALLEST_SCALE = np.float32(2**-149)
 
@@ -61,7 +58,7 @@ class IntegerFormat(Emulated):
     `top` of `round`, `encode` and `decode` is the scale itself: a positive float32 number or an array of them, of the group shape.
     Rounds to nearest only. Magnitudes beyond the largest value saturate, infinities too; a negative value that rounds to zero gives -0.0
     in `round` and code 0. Codes are the integers' bits: uint8, or uint16 above 8 bits. NaN has no code.
-    Source: formats.md section 2, as integer quantization is usually done (max|x| / 127).
+    Source: docs/formats.md section 2, as integer quantization is usually done (max|x| / 127).
 
     >>> import formats, numpy as np
     >>> int8 = formats.get("INT8/real")
@@ -90,11 +87,6 @@ class IntegerFormat(Emulated):
         return Family.INT
 
     @property
-    def granularity(self) -> Granularity:
-        """What shares one scale: tensor, channel or block."""
-        return self.scale.per
-
-    @property
     def spare_codes(self) -> int:
         """0: every integer has a code, and every code stands for one."""
         return 0
@@ -102,8 +94,7 @@ class IntegerFormat(Emulated):
     @cached_property
     def digest(self) -> str:
         """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        content = json.dumps(["real", self.bits, asdict(self.scale)], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+        return fingerprint(["real", self.bits, asdict(self.scale)])
 
     @property
     def _largest(self) -> int:
@@ -156,14 +147,13 @@ class IntegerFormat(Emulated):
     ) -> NDArray[Any]:
         """`round` of a float32 or float64 array. ValueError for a `mode` other than to nearest."""
         check_nearest(mode, self.name)
-        check_out(x, out)
+        check_out(out, x.shape, x.dtype)
         whole, scale = self._integers(x, self._top(x, top))
         # The exact product, then the one rounding that makes it a float32; a float64 result holds that number.
         values = np.copysign((whole * scale).astype(np.float32), x).astype(x.dtype)
-        passing = np.isnan(x) | np.isinf(x) if keep_infinities else np.isnan(x)
-        return put(np.where(passing, x, values), out)
+        return put(with_specials(x, values, keep_infinities), out)
 
-    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice) -> Codes:
+    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
         """`encode` of a float32 or float64 array. ValueError for NaN and for a `mode` other than to nearest."""
         check_nearest(mode, self.name)
         if np.isnan(x).any():
@@ -171,7 +161,7 @@ class IntegerFormat(Emulated):
         scales = self._top(x, top)
         whole, _ = self._integers(x, scales)
         codes = np.copysign(whole, x).astype(np.int64) & ((1 << self.bits) - 1)
-        return Codes(np.asarray(codes, code_type(self.bits)), cast(Any, scales), cast(Any, self))
+        return Codes(put(np.asarray(codes, code_type(self.bits)), out), scales, self)
 
     def decode(self, codes: ArrayLike, top: Any = 1.0) -> NDArray[np.float32]:
         """The float32 values of codes (whole numbers of any shape) at their scales, as `encode` gave them.

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 MOST_HEADROOM = 255
 LONGEST_BLOCK = (1 << 31) - 1
@@ -15,7 +15,7 @@ LONGEST_BLOCK = (1 << 31) - 1
 class Granularity(StrEnum):
     """What shares one scale.
 
-    Source: formats.md section 2. A name that is none of these raises ValueError in `Scale`.
+    Source: docs/formats.md section 2. A name that is none of these raises ValueError in `Scale`.
 
     >>> import formats
     >>> formats.get("FP134/channel").granularity is formats.Granularity.CHANNEL
@@ -28,7 +28,7 @@ class Granularity(StrEnum):
 
 
 class ScalePolicy(StrEnum):
-    """How the largest magnitude of a group decides its scale (formats.md section 2).
+    """How the largest magnitude of a group decides its scale (docs/formats.md section 2).
 
     floor is OCP's; all are described in `Scale`. A name that is none of these raises ValueError there.
 
@@ -51,15 +51,15 @@ class Scale:
     """The rule that picks the top exponent T from data: T = floor(log2(max |x|)) + headroom over each group.
 
     per: tensor, channel (each index of `axis`) or block.
-    block: a number B (runs of B along `axis`), or a pair (a two-dimensional tile, whose place section 2 of the format
-        definition fixes: (N, C, H, W) is tiled over (C, H*W), other ranks over their last two axes, rank 1 in runs of the second number).
+    block: a number B (runs of B along `axis`), or a pair (a two-dimensional tile: (N, C, H, W) is tiled over (C, H*W), other ranks over
+        their last two axes, rank 1 in runs of the second number).
     axis: for channel and one-dimensional blocks; default the first for channels, the last for blocks.
     headroom: binades left free above the maximum, >= 0.
     policy: floor (T = floor(log2 max)), ceil (ceil(log2 max)), even (floor after rounding the maximum to the precision of
         the top binade, half to even), rceil (the smallest T whose largest value reaches the maximum).
     exponent_field: (smallest, largest) T that a stored scale can hold, or None.
 
-    Raises ValueError for names, sizes and combinations that mean nothing. Source: formats.md section 2.
+    Raises ValueError for names, sizes and combinations that mean nothing. Source: docs/formats.md section 2.
 
     >>> import formats, numpy as np
     >>> rows_of_two = formats.get("FP134").with_scale(formats.Scale(per="block", block=2))
@@ -179,3 +179,17 @@ def _runs(shape: tuple[int, ...], axis: int, length: int) -> Grouping:
     if inner == 1:
         return Grouping((1, outer, shape[axis]), (1, length), groups)
     return Grouping((outer, shape[axis], inner), (length, 1), groups)
+
+
+def check_top(top: ArrayLike, groups: tuple[int, ...], allowed: tuple[int, int], name: str) -> NDArray[np.int64]:
+    """Given top exponents as a new array of the group shape; TypeError or ValueError where they are not whole, do not fit or are out of range."""
+    given = np.asarray(top)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"top is {top!r}; a whole number, an array of them or None is needed")
+    if given.shape not in ((), groups):
+        raise ValueError(f"top has shape {given.shape}; for this array in {name} it is a number or has shape {groups}")
+    low, high = allowed
+    if given.size and not low <= given.min() <= given.max() <= high:
+        wrong = given.min() if given.min() < low else given.max()
+        raise ValueError(f"top {int(wrong)} is outside {low} to {high}, where all values of {name} are float32 numbers")
+    return np.array(np.broadcast_to(given.astype(np.int64), groups))

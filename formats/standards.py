@@ -1,6 +1,6 @@
 """Standard formats outside the 498: a precision profile at a constant top exponent, and rules for special values.
 
-Definition: formats.md section 5. Sources: OCP 8-bit Floating Point Specification (E4M3, E5M2), OCP Microscaling Formats v1.0 (E3M2, E2M3,
+Definition: docs/formats.md section 5. Sources: OCP 8-bit Floating Point Specification (E4M3, E5M2), OCP Microscaling Formats v1.0 (E3M2, E2M3,
 E2M1, E8M0), IEEE 754-2019 (float16), the types of ml_dtypes 0.6 for the others, IEEE P3109 as gfloat 0.5.2 has it. FP169 is the
 master format of Lee, Park, Jeon, ICLR 2022.
 
@@ -20,26 +20,24 @@ Where peers differ, and what is done here:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
-from formats.codebook import NF4, CodebookFormat, OutsideFamily, check_codes, code_type, posit
-from formats.codes import Codes
+from formats.codebook import NF4, CodebookFormat, OutsideFamily, posit
+from formats.codes import Codes, check_codes, code_type
 from formats.emulated import Emulated, check_out, put
 from formats.format import ProfileFormat
 from formats.mode import NEAREST, ModeChoice
 from formats.profile import Profile
 from formats.rounding import Rounding
-from formats.scale import Granularity, Scale
+from formats.scale import Scale
 
 MOST_BITS = 19
 """The width of the widest standard, TF32."""
@@ -49,7 +47,7 @@ class Overflow(StrEnum):
     """What becomes of a magnitude beyond the largest value.
 
     saturate: the largest value, of infinities too. standard: infinity where the format has one, else NaN where it has that, else saturate.
-    Source: formats.md section 5; ml_dtypes. Another name raises ValueError in `StandardFormat.with_overflow`.
+    Source: docs/formats.md section 5; ml_dtypes. Another name raises ValueError in `StandardFormat.with_overflow`.
 
     >>> import formats, numpy as np
     >>> x = np.float32([500, 470])
@@ -160,11 +158,6 @@ class StandardFormat(Emulated):
         return len(self.profile)
 
     @property
-    def granularity(self) -> Granularity:
-        """Tensor: one constant top exponent for all."""
-        return Granularity.TENSOR
-
-    @property
     def scale(self) -> Scale:
         """Per tensor; the top exponent is constant, so nothing is picked from data."""
         return Scale()
@@ -178,12 +171,6 @@ class StandardFormat(Emulated):
     def top_range(self) -> tuple[int, int]:
         """Smallest and largest top exponent: both the constant one."""
         return self.top, self.top
-
-    @cached_property
-    def digest(self) -> str:
-        """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        content = {key: value for key, value in asdict(self).items() if key != "name"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def with_overflow(self, overflow: Overflow | str) -> StandardFormat:
         """The same format with another rule for overflow; the name of one that does not saturate ends in "/standard"."""
@@ -236,11 +223,7 @@ class StandardFormat(Emulated):
     @cached_property
     def _magnitudes(self) -> NDArray[np.float64]:
         """All magnitudes at T = 0."""
-        parts = [np.zeros(1)] if self.zero else []
-        for d in reversed(range(self.binades)):
-            p = self.profile[d]
-            parts.append(np.ldexp(np.arange(1 << (p - 1), 1 << p, dtype=np.float64), 1 - p - d))
-        return np.concatenate(parts)[: self._count]
+        return self._plain.magnitudes()[0 if self.zero else 1 :]
 
     @cached_property
     def _plain(self) -> ProfileFormat:
@@ -276,7 +259,7 @@ class StandardFormat(Emulated):
         self._check_top(top)
         if not self._corrected:
             return self._plain.round_array(x, top=self.top, mode=mode, out=out, keep_infinities=keep_infinities)
-        check_out(x, out)
+        check_out(out, x.shape, x.dtype)
         # Into memory of its own, since the corrections read x after it.
         y = self._plain.round_array(x, top=self.top, mode=mode, keep_infinities=keep_infinities)
         self._correct(x, y, keep_infinities, mode.rounding is Rounding.NEAREST)
@@ -344,7 +327,7 @@ class StandardFormat(Emulated):
 
     # Codes.
 
-    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice) -> Codes:
+    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
         """`encode` of a float32 or float64 array. ValueError on NaN where the format has no code for it."""
         y = self.round_array(x, top=top, mode=mode)
         # Infinity is above all magnitudes: its index is their number, which is its code.
@@ -359,7 +342,7 @@ class StandardFormat(Emulated):
                 negative &= ~nan
         if self.signed:
             codes = codes + negative * self._half
-        return Codes(codes.astype(code_type(self.bits)), np.array(self.top, np.int64), cast(Any, self))
+        return Codes(put(codes.astype(code_type(self.bits)), out), np.array(self.top, np.int64), self)
 
     def decode(self, codes: ArrayLike, top: Any = None) -> NDArray[np.float32]:
         """The float32 values of bit patterns (whole numbers of any shape), infinities and NaN among them.
@@ -397,7 +380,7 @@ def minifloat(x: int, y: int, *, bias: int) -> StandardFormat:
     Raises ValueError for widths outside 2 to 16 bits and for a bias at which values are not float32 numbers.
 
     x: 1 to 8. y: 0 or more. bias: any whole number at which all values are float32 numbers.
-    Source: formats.md section 5, the parametric form of OCP's and ml_dtypes' formats without special values.
+    Source: docs/formats.md section 5, the parametric form of OCP's and ml_dtypes' formats without special values.
 
     >>> import formats
     >>> formats.minifloat(2, 1, bias=1).magnitudes().tolist()
@@ -491,7 +474,7 @@ STANDARDS: tuple[str, ...] = tuple(_fixed())
 minifloat(x,y,bias=b), posit<n,es> and P3109:k.p.{signed,unsigned}.{finite,extended} are names as well.
 """
 
-_ALIASES = {
+ALIASES = {
     "E4M3": "E4M3FN float8_e4m3fn fp8_e4m3 ocp_e4m3",
     "E5M2": "float8_e5m2 fp8_e5m2 ocp_e5m2",
     "E4M3FNUZ": "float8_e4m3fnuz",
@@ -534,7 +517,7 @@ def standard(name: str) -> StandardFormat | CodebookFormat | None:
 @lru_cache(maxsize=256)
 def _parse(spelling: str) -> StandardFormat | CodebookFormat | None:
     for canonical, entry in _fixed().items():
-        if spelling in (canonical.lower(), *_ALIASES.get(canonical, "").lower().split()):
+        if spelling in (canonical.lower(), *ALIASES.get(canonical, "").lower().split()):
             return entry
     if match := re.fullmatch(r"minifloat\((\d+),(\d+),bias=(-?\d+)\)", spelling):
         return minifloat(int(match[1]), int(match[2]), bias=int(match[3]))

@@ -13,7 +13,8 @@ from formats.arrays import is_tensor, to_float
 from formats.mode import NEAREST, ModeChoice
 
 if TYPE_CHECKING:
-    from formats.format import Format, ProfileFormat
+    from formats.emulated import Emulated
+    from formats.format import Format
 
 
 class Gradient(StrEnum):
@@ -24,7 +25,7 @@ class Gradient(StrEnum):
 
 
 def round_tensor(
-    format: ProfileFormat,
+    format: Emulated,
     x: Tensor,
     *,
     top: Any,
@@ -54,7 +55,7 @@ def round_tensor(
     return out
 
 
-def _elsewhere(format: ProfileFormat, x: Tensor, top: Any, mode: ModeChoice, keep_infinities: bool) -> Tensor:
+def _elsewhere(format: Emulated, x: Tensor, top: Any, mode: ModeChoice, keep_infinities: bool) -> Tensor:
     """Rounding on another device."""
     from formats.device import round_anywhere
     from formats.format import ProfileFormat

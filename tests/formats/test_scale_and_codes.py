@@ -160,3 +160,31 @@ def test_properties():
     assert f.min_positive() == 2.0**-10
     assert formats.get("profile:4:1x7").spare_codes == 0
     assert formats.get("profile:8:5,4").spare_codes == 128 - 25
+
+
+@pytest.mark.parametrize(
+    "name", ["E4M3", "E5M2/standard", "E8M0", "TF32", "NF4", "NF4/block4", "posit<8,2>", "INT8/real", "INT4/real/channel", "NVFP4", "MXFP4"]
+)
+def test_codes_of_the_other_kinds_into_memory_that_is_there(name):
+    format = formats.get(name)
+    x = np.abs(np.random.default_rng(3).standard_normal((4, 32))).astype(np.float32) + np.float32(0.1)
+    expected = format.encode(x).codes
+    strided = np.empty((4, 64), expected.dtype)[:, ::2]
+    over = x.copy()
+    for given, out in ((x, np.empty_like(expected)), (x, strided), (over, over.view(expected.dtype)[:, :32])):
+        q = format.encode(given, out=out)
+        assert q.codes is out
+        assert (out == expected).all()
+    with pytest.raises(ValueError, match=r"out is .* a writeable array of"):
+        format.encode(x, out=np.empty((32, 4), expected.dtype))
+
+
+def test_minus_zero_and_nan_of_a_block_into_the_memory_of_the_input():
+    mx = formats.get("MXFP4")
+    x = np.float32([[-0.0, 1.0, -3.0] + [0.0] * 29, [np.nan, -0.0] + [2.0] * 30])
+    expected = mx.encode(x)
+    over = x.copy()
+    q = mx.encode(over, out=over.view(np.uint8)[:, :32])
+    assert (q.codes == expected.codes).all()
+    assert (q.top == expected.top).all()
+    assert q.codes[0, 0] == 8
