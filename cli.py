@@ -142,71 +142,77 @@ def list_formats(
     bits: BitsOption = None,
     family: FamilyOption = None,
     max_binades: MaxBinadesOption = None,
+    standards: Annotated[bool, typer.Option("--standards", help="the standards outside the 498 instead")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """List the 498 formats of the catalogue.
+    """List the 498 formats of the catalogue, or the standards outside it.
 
-    Examples: formats list --bits 8 --family FP · formats list --json
+    Examples: formats list --bits 8 --family FP · formats list --json · formats list --standards
     """
     import json
 
     import formats
     from formats.profile import written
 
-    chosen = [f for f in formats.catalogue(bits, family) if max_binades is None or f.binades <= max_binades]
+    if standards and (bits, family, max_binades) != (None, None, None):
+        raise ValueError("--standards lists all standards; --bits, --family and --max-binades choose among the 498")
+    if standards:
+        from formats.describe import standards as described
+
+        keys = ["name", "bits", "scale", "profile", "largest", "smallest_positive", "special_values", "also"]
+        rows = [{key: row[key] for key in keys} | {"special_values": ", ".join(row["special_values"])} for row in described()]
+    else:
+        keys = ["name", "bits", "family", "granularity", "binades", "profile"]
+        chosen = [f for f in formats.catalogue(bits, family) if max_binades is None or f.binades <= max_binades]
+        rows = [{key: getattr(f, key) for key in keys} for f in chosen]
     if as_json:
-        rows = [
-            {"name": f.name, "bits": f.bits, "family": f.family, "granularity": f.granularity, "binades": f.binades, "profile": f.profile}
-            for f in chosen
-        ]
         typer.echo(json.dumps(rows))
         return
     from reports.tables import plain
 
-    headers = [
-        ("format", "left"),
-        ("bits", "right"),
-        ("family", "left"),
-        ("granularity", "left"),
-        ("binades", "right"),
-        ("profile", "left"),
-    ]
-    lines = [[f.name, str(f.bits), f.family, f.granularity, str(f.binades), written(f.profile)] for f in chosen]
-    _print(plain(None, headers, lines))
-    _print(f"{len(chosen)} formats")
+    headers = [("format", "left"), *((key.replace("_", " "), "right" if key in ("bits", "binades") else "left") for key in keys[1:])]
+    _print(plain(None, headers, [[written(v) if isinstance(v, tuple) else _text(v) for v in row.values()] for row in rows]))
+    if standards:
+        _print("and posit<n,es>, minifloat(x,y,bias=b), P3109:k.p.{signed,unsigned}.{finite,extended}, INTn/real, LOG4")
+    _print(f"{len(rows)} {'standards' if standards else 'formats'}")
+
+
+def _text(value: object) -> str:
+    """A fact in a table."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {entry}" for key, entry in value.items()) or "none"
+    return "-" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="FP134, INT8, T8.5x3@2, BM43, profile:8:4x2,5x3,4x7,3,2,1, ...")],
-    top: Annotated[int, typer.Option(help="top exponent T at which values are shown")] = 0,
+    name: Annotated[str, typer.Argument(help="FP134, INT8, T8.5x3@2, BM43, E4M3, MXFP4, NVFP4, NF4, profile:8:4x2,5x3,4x7,3,2,1, ...")],
+    top: Annotated[int | None, typer.Option(help="top exponent T at which values are shown; default: the standard's, else 0")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Show a format: profile, range, values and codes.
+    """Show a format: profile, range, special values, and the values with their codes.
 
-    Examples: formats show FP134 · formats show T8.5x3@2 --top 3 --json
+    Examples: formats show FP134 · formats show T8.5x3@2 --top 3 --json · formats show MXFP4
     """
     import json
 
     import formats
-    from formats.describe import describe, rows_of_values
+    from formats.describe import describe
 
-    format = formats.get(name)
-    assert isinstance(format, formats.ProfileFormat)
-    facts, values = describe(format, top), rows_of_values(format, top)
+    facts = describe(formats.get(name), top)
+    values = facts.pop("values")
     if as_json:
-        typer.echo(json.dumps(facts | {"values": [{"code": code, "value": value} for code, _, value in values]}))
+        listed = values and [{"code": code, "value": value} for code, value in values]
+        typer.echo(json.dumps(facts | {"values": listed}))
         return
     from reports.tables import plain
 
-    _print(plain(format.name, [("", "left"), ("", "left")], [[key.replace("_", " "), str(value)] for key, value in facts.items()]))
-    _print(
-        plain(
-            f"positive values at T = {top}",
-            [("code", "left"), ("bits", "left"), ("value", "right")],
-            [[f"0x{c:02X}", b, f"{v:.9g}"] for c, b, v in values],
-        )
-    )
+    _print(plain(facts["name"], [("", "left"), ("", "left")], [[key.replace("_", " "), _text(value)] for key, value in facts.items()]))
+    if values is None:
+        _print(f"{facts['number_of_values']} values, too many to list")
+        return
+    rows = [[f"0x{code:02X}", f"{code:0{facts['bits']}b}", f"{value:.9g}"] for code, value in values]
+    _print(plain("values", [("code", "left"), ("bits", "left"), ("value", "right")], rows))
 
 
 @app.command()

@@ -67,6 +67,7 @@ def test_list(folder):
     rows = json.loads(run("list", "--bits", "7", "--family", "bm", "--json", cwd=folder).stdout)
     assert [row["name"] for row in rows] == ["BM06", "BM24", "BM33", "BM42", "BM51"]
     assert "4 formats" in run("list", "--bits", "8", "--family", "FP", cwd=folder).stdout
+    assert re.search(r"E4M3 +8 +constant +4x15,3,2,1 +448 +0\.001953125 +NaN, -0 +E4M3FN", run("list", "--standards", cwd=folder).stdout)
 
 
 def test_show(folder):
@@ -78,6 +79,8 @@ def test_show(folder):
     text = run("show", "INT8", cwd=folder).stdout
     assert "7,6,5,4,3,2,1" in text
     assert re.search(r"0x7F +01111111 +1\.984375", text)
+    assert re.search(r"special values +NaN 0x7F, 0xFF; -0 0x80\n", re.sub(r" +\n", "\n", run("show", "E4M3", cwd=folder).stdout))
+    assert "65279 values, too many to list" in run("show", "bfloat16", cwd=folder).stdout
 
 
 def test_vectors(folder):
@@ -257,6 +260,8 @@ def test_bad_input_is_one_line_and_exit_code_two(folder):
         (("rank", "-m", "mine.py:net", "--effects", "E,Q"), "effect 'Q': allowed are E, A, AE"),
         (("rank", "-m", "mine.py:net", "--bits", "5"), "5 bits: the catalogue has 8, 7, 6"),
         (("list", "--family", "posit"), "the catalogue has INT, FP, tapered, BM"),
+        (("list", "--standards", "--bits", "8"), "--standards lists all standards"),
+        (("show", "NVFP4", "--top", "1"), "the values of NVFP4 are shown at top exponent 2 only"),
         (("plot", "none.csv"), "there is no result file none.csv"),
         (("plot", "there.csv"), "has no column 'name'"),
         (("measure", "-m", "mine.py:net", "-f", ","), "no format was given"),
