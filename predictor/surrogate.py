@@ -66,9 +66,9 @@ class Variances(NamedTuple):
     length: float
 
 
-TYPICAL = Variances(0.2, 0.01, 0.15, 0.02, 0.08, 0.03, 1.5)
+TYPICAL = Variances(0.2, 0.01, 0.2, 0.03, 0.12, 0.03, 2.0)
 """Where the fit starts and what it is drawn to when there are few data; of the size seen on the bundled ResNet-20."""
-DRAW = 0.7
+DRAW = 0.5
 """Standard deviation, in logarithms, of the variances around the typical ones."""
 
 

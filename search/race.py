@@ -27,7 +27,7 @@ class Rung(NamedTuple):
     contenders: int
 
 
-RUNGS = (Rung(1, 32), Rung(2, 20), Rung(4, 16), Rung(8, 12), Rung(16, 10))
+RUNGS = (Rung(1, 28), Rung(2, 18), Rung(4, 14), Rung(8, 11), Rung(16, 10))
 """Twice the mini-batches for fewer formats, about 200 measurements in all. The last mini-batches are spent on what can still be among the first ten."""
 PLACES = 10
 """How many leading places a race settles."""

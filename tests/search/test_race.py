@@ -65,8 +65,8 @@ def test_a_race_is_settled_by_one_clear_winner():
     ("minibatches", "expected"),
     [
         (16, list(RUNGS)),
-        (1, [Rung(1, 32)]),
-        (3, [Rung(1, 32), Rung(2, 20), Rung(3, 16)]),
+        (1, [Rung(1, 28)]),
+        (3, [Rung(1, 28), Rung(2, 18), Rung(3, 14)]),
         (8, list(RUNGS[:4])),
         (100, [*RUNGS, Rung(32, 10), Rung(64, 10), Rung(100, 10)]),
     ],
@@ -76,4 +76,4 @@ def test_rungs_end_with_the_minibatches_asked_for(minibatches, expected):
 
 
 def test_units_of_a_whole_race():
-    assert most_units(rungs_until(16)) == 32 + 20 + 2 * 16 + 4 * 12 + 8 * 10
+    assert most_units(rungs_until(16)) == 28 + 18 + 2 * 14 + 4 * 11 + 8 * 10
