@@ -141,11 +141,11 @@ class _Run:
         return noise
 
     def observations(self, effect: Effect) -> list[Observation]:
-        """Every exact angle of an effect so far."""
+        """Every exact angle of an effect so far; in one order, whatever came first from the store or other processes, since sums depend on it."""
         return [
             Observation(index, number, angle)
             for index in range(len(self.candidates))
-            for number, angle in self.angles.of(index, effect).items()
+            for number, angle in sorted(self.angles.of(index, effect).items())
         ]
 
     def fit(self, effect: Effect, noise: Noise, ratios: NDArray[np.float64]) -> Surrogate:

@@ -114,7 +114,8 @@ def tabulate(
     for index, candidate in enumerate(candidates):
         row = describe(candidate)
         for effect in effects:
-            values = np.array(list(angles.of(index, effect).values()))
+            # In one order, since the last bit of a mean depends on it.
+            values = np.array([angle for _, angle in sorted(angles.of(index, effect).items())])
             if len(values) < minibatches and effect in predicted:
                 mean, low, high = (float(column[index]) for column in predicted[effect])
             elif len(values):

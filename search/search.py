@@ -87,7 +87,8 @@ def row_weights(
     observed: dict[Effect, list[Observation]] = {effect: [] for effect in effects}
     for found in means.measure(Stage.ANCHORS, known, batches, effects, units):
         observed[found.effect].append(Observation(found.format, found.minibatch, found.angle()))
-    return {effect: fit(effect, noise[0].kinds, ratios, seen, len(batches)).weights for effect, seen in observed.items()}
+    # Sorted: they come in any order from the store and other processes, and sums depend on it.
+    return {effect: fit(effect, noise[0].kinds, ratios, sorted(seen), len(batches)).weights for effect, seen in observed.items()}
 
 
 def _observe(means: Means, batches: Sequence[object], candidates: Sequence[Candidate]) -> list[Noise]:

@@ -12,6 +12,7 @@ from search import rank
 from search.candidates import choose
 from search.rank import Stage, plan
 from search.ranking import Angles, places
+from search.units import InProcess
 from tests.predictor.test_angle import small_workload
 
 COLUMNS = ["rank", "name", "bits", "family", "granularity", "profile", "binades"]
@@ -92,6 +93,20 @@ def test_measured_angles_are_those_of_measure(workload, whole):
 def test_the_same_again(workload, whole):
     again = rank(workload, minibatches=2).table
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), whole[0].table.drop(columns="seconds"))
+
+
+class LastFirst(InProcess):
+    """Finishes the last unit first, as other processes may."""
+
+    def run(self, work):
+        return reversed(list(super().run(work)))
+
+
+def test_the_same_in_whatever_order_units_finish(workload):
+    candidates = choose(bits=8)[:40]
+    for chosen in (candidates, candidates[:10]):
+        first, second = (rank(workload, chosen, minibatches=4, executor=executor).table for executor in (InProcess(), LastFirst()))
+        pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"), check_exact=True)
 
 
 def test_exhaustive_and_chosen(workload):
