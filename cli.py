@@ -44,6 +44,7 @@ ExactOption = Annotated[list[str] | None, typer.Option("--exact", help="keep thi
 TwoTermsOption = Annotated[bool, typer.Option("--two-terms/--one-term", help="round inputs and last errors in two terms")]
 WorkersOption = Annotated[int | None, typer.Option(help="measure in this many processes, which share the cores")]
 ClusterOption = Annotated[str | None, typer.Option(help="measure on a Ray cluster: auto, or its address as HOST:PORT")]
+DeviceOption = Annotated[str, typer.Option(help="where the network runs: cpu, cuda (the first GPU), cuda:1, ...")]
 StoreOption = Annotated[bool, typer.Option("--store/--no-store", help="find and keep exact measurements in the user's cache")]
 BitsOption = Annotated[int | None, typer.Option(help="only formats of this width: 8, 7 or 6")]
 FamilyOption = Annotated[str | None, typer.Option(help="only this family: INT, FP, tapered or BM")]
@@ -116,13 +117,13 @@ def _progress() -> Iterator[Any]:
 
 
 @contextmanager
-def _measuring(workers: int | None, cluster: str | None, store: bool) -> Iterator[dict[str, Any]]:
+def _measuring(workers: int | None, cluster: str | None, store: bool, device: str) -> Iterator[dict[str, Any]]:
     """What measures, where measurements are kept, and the progress bar: arguments that ranking and searching share."""
     from search.executors import executor_of
     from search.store import Store
 
     with ExitStack() as stack:
-        executor = stack.enter_context(executor_of(workers, cluster))
+        executor = stack.enter_context(executor_of(workers, cluster, device))
         kept = stack.enter_context(Store.open()) if store else None
         yield {"executor": executor, "store": kept, "progress": stack.enter_context(_progress())}
 
@@ -306,6 +307,7 @@ def measure(
     scope: Annotated[str, typer.Option(help="all, first, layers, or a parameter's name")] = "all",
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
+    device: DeviceOption = "cpu",
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -314,14 +316,16 @@ def measure(
     Examples: formats measure -m resnet18 -f FP134,FP143 · formats measure -m mine.py:net -f FP143+FP152 --scope layers
     """
     from predictor import measure as measure_angles
+    from predictor.device import on_device
     from reports import results, tables
     from workloads import load
 
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
     names = _split(formats)
+    workload = on_device(load(model), device)
     found = measure_angles(
-        load(model), names, _split(effects), minibatches, batch_size=batch_size, scopes=[scope], exact=exact or (), two_terms=two_terms
+        workload, names, _split(effects), minibatches, batch_size=batch_size, scopes=[scope], exact=exact or (), two_terms=two_terms
     )
     _print(tables.measurement(found))
     if output is not None:
@@ -426,6 +430,7 @@ def rank(
     cost: Annotated[bool, typer.Option("--cost", help="add the gates of a multiply-accumulate lane to the table")] = False,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
+    device: DeviceOption = "cpu",
     store: StoreOption = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")] = False,
     exact: ExactOption = None,
@@ -443,6 +448,7 @@ def rank(
     Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16
     · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
     """
+    from predictor.device import on_device
     from reports import results, tables
     from search.candidates import choose
     from search.rank import plan
@@ -457,7 +463,7 @@ def rank(
     if sweep:
         chosen = sweep_scales(chosen, parse_axes(sweep))
     wanted = _split(effects)
-    workload = load(model)
+    workload = on_device(load(model), device)
     if dry_run:
         planned = plan(workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive)
         _print(
@@ -465,7 +471,7 @@ def rank(
             f"{planned.gradients} quantized gradients (exhaustive: {planned.exhaustive}), about {planned.seconds / 60:.1f} minutes"
         )
         return
-    with _measuring(workers, cluster, store) as measuring:
+    with _measuring(workers, cluster, store, device) as measuring:
         found = rank_formats(
             workload,
             chosen,
@@ -560,6 +566,7 @@ def search(
     ] = False,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
+    device: DeviceOption = "cpu",
     store: StoreOption = True,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -572,6 +579,7 @@ def search(
 
     Examples: formats search --model resnet18 · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
     """
+    from predictor.device import on_device
     from reports import results, tables
     from search.search import search as search_formats
     from search.search import search_layers
@@ -584,7 +592,7 @@ def search(
     constraints = Constraints(max_binades, shape, max_precisions, max_runs, _numbers("--headroom", headroom))
     workload = load(model)
     if average_bits is not None:
-        with _measuring(workers, cluster, store) as measuring:
+        with _measuring(workers, cluster, store, device) as measuring:
             table, settings = search_layers(
                 workload,
                 average_bits,
@@ -604,7 +612,7 @@ def search(
             )
         )
     else:
-        with _measuring(workers, cluster, store) as measuring:
+        with _measuring(workers, cluster, store, device) as measuring:
             found = search_formats(
                 workload,
                 bits,

@@ -56,13 +56,17 @@ def round_tensor(
 
 
 def _elsewhere(format: Emulated, x: Tensor, top: Any, mode: ModeChoice, keep_infinities: bool) -> Tensor:
-    """Rounding on another device."""
+    """Rounding on another device: there where it can be, else of a copy on the CPU."""
     from formats.device import round_anywhere
     from formats.format import ProfileFormat
+    from formats.scale import Granularity
 
-    if not isinstance(format, ProfileFormat) or (mode is not NEAREST and mode.rounding.value != "nearest"):
-        raise ValueError(f"{format.name}, rounding {mode.rounding.value}: on {x.device} only profile formats can be rounded, to nearest")
-    return round_anywhere(format, x, top, keep_infinities)
+    if mode is not NEAREST and mode.rounding.value != "nearest":
+        raise ValueError(f"{format.name}, rounding {mode.rounding.value}: tensors on {x.device} can only be rounded to nearest")
+    if isinstance(format, ProfileFormat) and format.granularity is Granularity.TENSOR:
+        return round_anywhere(format, x, top, keep_infinities)
+    array = format.round_array(to_float(x.cpu()), top=_top(top), mode=mode, keep_infinities=keep_infinities)
+    return torch.from_numpy(array).to(x.device)
 
 
 def _top(top: Any) -> Any:

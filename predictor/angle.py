@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
@@ -36,13 +37,25 @@ def _flat(x: Tensor) -> NDArray[Any]:
 
 
 def layer_sums(quantized: Sequence[Tensor], full: Sequence[Tensor]) -> NDArray[np.float64]:
-    """<d,g>, |d|^2 and |g|^2 of each pair of tensors of equal shape: (layers, 3) float64."""
+    """<d,g>, |d|^2 and |g|^2 of each pair of tensors of equal shape, on any device: (layers, 3) float64."""
+    if any(g.device.type != "cpu" for g in full):
+        return _sums_elsewhere(quantized, full)
     rows = []
     for q, g in zip(quantized, full, strict=True):
         # Both in the memory order of g, so that elements meet their own.
         order = sorted(range(g.ndim), key=g.stride, reverse=True)
         rows.append(_sums(q.detach().permute(order).contiguous().reshape(-1).numpy(), _flat(g)))
     return np.array(rows, np.float64).reshape(-1, 3)
+
+
+def _sums_elsewhere(quantized: Sequence[Tensor], full: Sequence[Tensor]) -> NDArray[np.float64]:
+    """The same on another device, where only the sums leave it."""
+    rows = []
+    for q, g in zip(quantized, full, strict=True):
+        wide = g.detach().double()
+        d = q.detach().double() - wide
+        rows.append(torch.stack([(d * wide).sum(), (d * d).sum(), (wide * wide).sum()]))
+    return torch.stack(rows).cpu().numpy()
 
 
 def failed(sums: NDArray[np.float64]) -> bool:

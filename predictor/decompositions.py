@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
     """A mask to be added: False (or, for a float mask, its own values) as -inf."""
     if mask.dtype is torch.bool:
-        return torch.zeros(mask.shape, dtype=like.dtype).masked_fill(mask.logical_not(), -math.inf)
+        return torch.zeros(mask.shape, dtype=like.dtype, device=mask.device).masked_fill(mask.logical_not(), -math.inf)
     return mask
 
 
@@ -42,7 +42,7 @@ def _thirds(bias: Tensor | None) -> Sequence[Tensor | None]:
 
 def _causal(query: Tensor, key: Tensor) -> Tensor:
     shape = query.shape[-2], key.shape[-2]
-    return _additive(torch.ones(shape, dtype=torch.bool).tril(), query)
+    return _additive(torch.ones(shape, dtype=torch.bool, device=query.device).tril(), query)
 
 
 def scaled_dot_product_attention(
@@ -136,7 +136,7 @@ def multi_head_attention_forward(
     if static_v is not None:
         v = static_v.reshape(batch, num_heads, -1, head)
     if add_zero_attn:
-        zero = torch.zeros(batch, num_heads, 1, head, dtype=k.dtype)
+        zero = torch.zeros(batch, num_heads, 1, head, dtype=k.dtype, device=k.device)
         k, v = torch.cat([k, zero], 2), torch.cat([v, zero], 2)
         added += 1
     mask = None

@@ -102,7 +102,7 @@ class NoiseTable:
 def noise_table(x: Tensor | NDArray[Any]) -> NoiseTable:
     """The table of one tensor or array, read as float32, under the current tensor scale without headroom."""
     tensor = torch.from_numpy(x) if isinstance(x, np.ndarray) else x.detach()
-    flat: NDArray[Any] = tensor.float().contiguous().reshape(-1).numpy()
+    flat: NDArray[Any] = tensor.float().cpu().contiguous().reshape(-1).numpy()
     finite = np.abs(flat[np.isfinite(flat)]).max(initial=0.0)
     top = int(np.frexp(np.float64(finite))[1]) - 1 if finite else 0
     parts = np.array_split(flat.view(np.int32), max(1, min(torch.get_num_threads(), flat.size // ELEMENTS_PER_THREAD)))

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 import formats
 from formats import Family
+from predictor.device import device_of
 from predictor.gradient import Candidate, Effect, Gradients
-from predictor.measure import DEFAULT_EFFECTS, check_effects, check_minibatches
+from predictor.measure import DEFAULT_EFFECTS, Unit, check_effects, check_minibatches, measure_unit
 from predictor.noise import Noise, needs_rounding, observe
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
 from search.candidates import choose
@@ -220,8 +221,7 @@ def plan(
         # The first time compiles what is not in the cache.
         for timed in (wanted, wanted, wanted[-1:]):
             began = time.monotonic()
-            for _ in gradients.quantized(chosen[0], timed):
-                pass
+            measure_unit(gradients, Unit(0, 0, timed), chosen[0])
             seconds.append(time.monotonic() - began)
     _, each, each_of_race = seconds
     whole = len(chosen) * len(batches)
@@ -312,6 +312,7 @@ def rank(
     settings: dict[str, Any] = {
         "workload": workload.name,
         "weights": weights_digest(workload.model),
+        "device": str(device_of(workload)),
         "data": digest(list(batches)),
         "effects": [effect.value for effect in wanted],
         "by": order.value,

@@ -34,8 +34,8 @@ class Angles:
         self.failures += int(measurement.failed())
 
     def of(self, candidate: int, effect: Effect) -> dict[int, float]:
-        """Mini-batch to angle; empty where nothing was measured."""
-        return self.by_minibatch.get((candidate, effect), {})
+        """Mini-batch to angle, in the order of mini-batches, so that sums over them do not depend on which came in first; empty where nothing was measured."""
+        return dict(sorted(self.by_minibatch.get((candidate, effect), {}).items()))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import formats
 from formats import Granularity
 from formats.catalogue import WIDTHS
+from predictor.device import device_of
 from predictor.gradient import Candidate, Effect, Gradients
 from predictor.measure import DEFAULT_EFFECTS, DEFAULT_MINIBATCHES, Measurement, check_effects, check_minibatches, interval
 from predictor.noise import Kind, Noise, observe
@@ -247,6 +248,7 @@ def search(
     settings: dict[str, Any] = {
         "workload": workload.name,
         "weights": weights_digest(workload.model),
+        "device": str(device_of(workload)),
         "data": digest([*batches, *seen]),
         "bits": bits,
         "effects": [effect.value for effect in wanted],
@@ -314,6 +316,7 @@ def search_layers(
     settings: dict[str, Any] = {
         "workload": workload.name,
         "weights": weights_digest(workload.model),
+        "device": str(device_of(workload)),
         "data": digest(list(batches[:passes])),
         "effect": of.value,
         "average_bits": average_bits,

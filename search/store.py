@@ -29,6 +29,7 @@ import formats
 import predictor
 import workloads
 from predictor.dataflow import tensors_in, unwrapped
+from predictor.device import device_of
 from predictor.gradient import Effect
 from search.fingerprint import code_digest
 from workloads.digest import digest, weights_digest
@@ -79,19 +80,18 @@ class Context:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def context_of(
-    workload: Workload, *, exact: Sequence[str] = (), two_terms: bool = True, device: str = "cpu", threads: int | None = None
-) -> Context:
+def context_of(workload: Workload, *, exact: Sequence[str] = (), two_terms: bool = True, threads: int | None = None) -> Context:
     """The context of measurements of a workload in this installation. threads: of one work unit, by default torch's in this process."""
     model = unwrapped(workload.model)
-    kind = f"{device} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}" if device == "cpu" else device
+    device = device_of(workload)
+    kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return Context(
         weights=weights_digest(model),
         network=code_digest(model, [*model.parameters(), *model.state_dict(keep_vars=True).values()]),
         loss=code_digest(workload.loss),
         points=json.dumps([sorted(exact), two_terms, _source_digest()]),
         torch=f"{torch.__version__}, numba {numba.__version__}, float32 products {torch.get_float32_matmul_precision()}",
-        device=kind,
+        device=f"{device.type} {kind}",
         memory_format=_memory_format(model),
         threads=torch.get_num_threads() if threads is None else threads,
     )
@@ -107,7 +107,7 @@ def _source_digest() -> str:
     hasher = hashlib.sha256()
     for package, names in (
         (formats, ("**/*.py",)),
-        (predictor, ("angle.py", "dataflow.py", "decompositions.py", "gradient.py", "noise.py", "operations.py")),
+        (predictor, ("angle.py", "dataflow.py", "decompositions.py", "device.py", "gradient.py", "noise.py", "operations.py")),
         (workloads, ("*.py",)),
     ):
         folder = Path(str(package.__file__)).parent

@@ -179,6 +179,25 @@ def test_a_second_ranking_measures_nothing(folder):
     assert pd.read_csv(folder / "first.csv").gates.between(100, 10_000).all()
 
 
+def test_rank_with_workers_is_the_table_of_one_process(folder, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    tables = []
+    for name, rest in (("one.json", ()), ("two.json", ("--workers", "2"))):
+        run("rank", "-m", "mine.py:net", "--bits", "6", "--minibatches", "3", "--no-store", "-o", name, *rest, cwd=folder)
+        columns = json.loads((folder / name).read_text())
+        tables.append([{key: value for key, value in row.items() if key != "seconds"} for row in columns])
+    assert len(tables[0]) > 24  # raced, and most of them predicted
+    assert tables[0] == tables[1]
+
+
+def test_rank_on_a_cluster_without_ray(folder, monkeypatch):
+    (folder / "ray.py").write_text("raise ImportError('no Ray here')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    done = run("rank", "-m", "mine.py:net", "--cluster", "auto", cwd=folder, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: a cluster needs Ray, which is not installed: pip install 'numeric-formats[cluster]'\n"
+
+
 def test_attribute_writes_and_draws(folder):
     arguments = ("attribute", "-m", "mine.py:net", "-f", "E4M3+E5M2", "--minibatches", "2", "-o", "why.csv", "--plot", "why.png")
     out = run(*arguments, "--dry-run", cwd=folder).stdout
@@ -269,6 +288,11 @@ def test_bad_input_is_one_line_and_exit_code_two(folder):
         (("rank", "-m", "mine.py:net", "--sweep", "width=8"), "sweep 'width=8': an axis is headroom="),
         (("search", "-m", "mine.py:net", "--headroom", "a"), "--headroom 'a': whole numbers"),
         (("search", "-m", "mine.py:net", "--average-bits", "3"), "an average of 3.0 bits: the narrowest allowed format has 4"),
+        (("rank", "-m", "mine.py:net", "--device", "cuda:99"), "device 'cuda:99': torch "),
+        (("measure", "-m", "mine.py:net", "-f", "FP134", "--device", "gpu"), "device 'gpu': torch "),
+        (("search", "-m", "mine.py:net", "--device", "gpu"), "device 'gpu': torch "),
+        (("rank", "-m", "mine.py:net", "--workers", "0"), "0 workers: at least 1"),
+        (("rank", "-m", "mine.py:net", "--workers", "2", "--cluster", "auto"), "give one of the two"),
         (("fit", "there.csv"), "tensors are read from .npz, .npy, .safetensors"),
     ]
     for arguments, message in cases:

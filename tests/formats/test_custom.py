@@ -8,7 +8,8 @@ import torch
 
 import formats
 from formats.device import find_top, round_anywhere
-from formats.torch import Quantize, round_tensor
+from formats.mode import NEAREST
+from formats.torch import Quantize, _elsewhere, round_tensor
 from search.rank import choose
 from tests.formats.reference import Reference
 from tests.formats.test_rounding import hard_floats, random_floats
@@ -116,9 +117,19 @@ def test_devices_without_a_path_say_so():
     x = torch.zeros(3, device="meta")
     with pytest.raises(ValueError, match="only tensor scales"):
         round_anywhere(formats.get("BM43"), x)
-    with pytest.raises(ValueError, match="only profile formats"):
+    with pytest.raises(ValueError, match="FP134, rounding up: tensors on meta can only be rounded to nearest"):
         formats.get("FP134").round(x, rounding="up")
     assert formats.get("FP134").round(x, top=0).device.type == "meta"
+
+
+@pytest.mark.parametrize("name", ["FP134", "BM43", "FP134/block32", "E4M3", "NF4"])
+def test_what_has_no_path_on_a_device_is_rounded_on_the_cpu(name):
+    format = formats.get(name)
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 50)).astype(np.float32))
+    x[0, 0] = torch.inf
+    # No other device is needed: on the CPU the path of other devices runs as well.
+    assert torch.equal(_elsewhere(format, x, None, NEAREST, True), format.round(x, keep_infinities=True))
+    assert not _elsewhere(format, x.requires_grad_(), None, NEAREST, False).requires_grad
 
 
 def test_clipped_gradient():
