@@ -579,7 +579,6 @@ def search(
 
     Examples: formats search --model resnet18 · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
     """
-    from predictor.device import on_device
     from reports import results, tables
     from search.search import search as search_formats
     from search.search import search_layers

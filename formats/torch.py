@@ -63,6 +63,7 @@ def _elsewhere(format: Emulated, x: Tensor, top: Any, mode: ModeChoice, keep_inf
 
     if mode is not NEAREST and mode.rounding.value != "nearest":
         raise ValueError(f"{format.name}, rounding {mode.rounding.value}: tensors on {x.device} can only be rounded to nearest")
+    x = x.detach()
     if isinstance(format, ProfileFormat) and format.granularity is Granularity.TENSOR:
         return round_anywhere(format, x, top, keep_infinities)
     array = format.round_array(to_float(x.cpu()), top=_top(top), mode=mode, keep_infinities=keep_infinities)
