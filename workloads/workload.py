@@ -17,7 +17,7 @@ Batches = Sequence[Batch] | Callable[[int], Sequence[Batch]]
 class Workload:
     """A pretrained network with what is needed to compute its weight gradients.
 
-    name: what reports print. model: any torch.nn.Module, on the CPU, float32, with its weights loaded.
+    name: what reports print. model: any torch.nn.Module, on the CPU (predictor/device.py moves it), float32, with its weights loaded.
     batches: mini-batches of training data, or a function from a batch size to them.
     loss: `loss(model, batch)` calls the model once and returns a scalar tensor; only what happens inside the model is quantized.
     train, test: mini-batches for training and for evaluation. metric: `metric(model, batch)`, a number whose mean over
