@@ -129,5 +129,5 @@ def fit(
     found = pd.DataFrame(rows).sort_values("nsr_mean", kind="stable").reset_index(drop=True)
     for column in ("bits", "binades"):
         found[column] = found[column].astype("Int64")
-    found.insert(0, "rank", found["nsr_mean"].rank(method="min").astype(int))
+    found.insert(0, "rank", found["nsr_mean"].rank(method="min", na_option="bottom").astype(int))
     return Fit(found, len(used), tuple(name for name in tensors if name not in used), ignored)

@@ -56,6 +56,20 @@ def test_chosen_formats_and_constraints(tensors):
     assert table.nsr_mean["E4M3"] == pytest.approx(np.mean([direct_nsr(formats.get("E4M3"), x) for x in tensors.values()]))
 
 
+class Losing:
+    """A format that makes no number of any."""
+
+    name, digest = "losing", "losing-1"
+
+    def round(self, x):
+        return x * float("nan")
+
+
+def test_a_format_that_loses_everything_is_last(tensors):
+    table = fit(tensors, [Losing(), "INT8"]).table
+    assert (table.name.iloc[-1], table["rank"].iloc[-1]) == ("losing", 3)
+
+
 def test_what_is_not_a_number_is_ignored(tensors):
     damaged = {name: value.clone() for name, value in tensors.items()}
     damaged["a"][0, 0], damaged["a"][0, 1] = float("nan"), float("inf")
