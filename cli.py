@@ -62,7 +62,7 @@ def _split(text: str) -> list[str]:
     parts: list[str] = []
     for piece in text.split(","):
         last = parts[-1] if parts else ""
-        inside = last.lower().startswith("profile:") and piece[:1].isdigit()
+        inside = last.lower().rpartition("+")[2].startswith("profile:") and piece[:1].isdigit()
         if inside or ("<" in last and ">" not in last):
             parts[-1] += "," + piece
         else:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib import image
 
+from cli import _split
 from predictor.gradient import Effect
 from search.store import Context, Store, Stored
 
@@ -392,3 +393,9 @@ def test_folders_of_the_same_names_in_the_way(folder):
         [sys.executable, "-c", "from predictor import measure"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
     assert f"needs its own package 'formats', but {folder}/formats is found first: rename that folder" in done.stderr
+
+
+def test_pairs_of_written_out_profiles_are_told_from_lists():
+    profile = "profile:8:4x2,5x3,4x7,3,2,1"
+    for names in ([f"FP134+{profile}", "INT8"], [f"{profile}+{profile}", f"FP143+{profile}"], [f"{profile}+INT8", profile]):
+        assert _split(",".join(names)) == names
