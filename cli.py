@@ -40,6 +40,7 @@ BatchSizeOption = Annotated[int | None, typer.Option(help="examples a mini-batch
 EffectsOption = Annotated[
     str, typer.Option(help="comma-separated: E (errors), A (activations), AE (both); by request W (weights), WAE (all three)")
 ]
+FittedOption = Annotated[str, typer.Option("--effects", help="comma-separated: E (errors), A (activations), AE (both)")]
 ExactOption = Annotated[list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")]
 TwoTermsOption = Annotated[bool, typer.Option("--two-terms/--one-term", help="round inputs and last errors in two terms")]
 WorkersOption = Annotated[int | None, typer.Option(help="measure in this many processes, which share the cores")]
@@ -545,7 +546,7 @@ def cost(
 def search(
     model: ModelOption,
     bits: WidthOption = 8,
-    effects: EffectsOption = "E,A,AE",
+    effects: FittedOption = "E,A,AE",
     max_binades: MaxBinadesOption = None,
     shape: ShapeOption = "any",
     max_precisions: MaxPrecisionsOption = None,

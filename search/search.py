@@ -19,7 +19,7 @@ from predictor.device import device_of
 from predictor.gradient import Candidate, Effect, Gradients
 from predictor.measure import DEFAULT_EFFECTS, DEFAULT_MINIBATCHES, Measurement, check_effects, check_minibatches, interval
 from predictor.noise import Kind, Noise, observe
-from predictor.surrogate import Observation, fit, places, spread
+from predictor.surrogate import KINDS, Observation, fit, places, spread
 from search.cost import gates_of, pareto
 from search.layers import check_widths, format_per_layer
 from search.rank import Progress, Stage
@@ -101,6 +101,15 @@ def _observe(means: Means, batches: Sequence[object], candidates: Sequence[Candi
             passes.append(observe(gradients, candidates))
         means.progress(Progress(Stage.SCREEN, done, len(batches)))
     return passes
+
+
+def _check_fitted(effects: Iterable[str]) -> tuple[Effect, ...]:
+    """Effects from their names; ValueError also for those of weights, to which no format is fitted."""
+    wanted = check_effects(effects)
+    for effect in wanted:
+        if effect not in KINDS:
+            raise ValueError(f"effect {effect}: formats are fitted to errors and activations; allowed are {', '.join(KINDS)}")
+    return wanted
 
 
 def _check_passes(passes: int, available: int) -> None:
@@ -214,7 +223,7 @@ def search(
     check_bits(bits)
     if best < 1:
         raise ValueError(f"the best {best} formats: at least 1 is needed")
-    wanted = check_effects(effects)
+    wanted = _check_fitted(effects)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     everything = workload.minibatches(batch_size)
     _check_passes(passes, len(everything))
@@ -303,7 +312,7 @@ def search_layers(
 
     passes: how many of the first mini-batches the synthesis sees. Other arguments as for `search` and `format_per_layer`.
     """
-    of = check_effects([effect])[0]
+    of = _check_fitted([effect])[0]
     allowed = check_widths(average_bits, widths)
     batches = workload.minibatches(batch_size)
     _check_passes(passes, len(batches))

@@ -102,6 +102,11 @@ def test_refusals(workload):
     for passes in (0, 5):
         with pytest.raises(ValueError, match=f"{passes} noise passes: 1 to 4 are possible"):
             search(workload, passes=passes)
+    for effect in ("W", "WAE"):
+        with pytest.raises(ValueError, match=f"effect {effect}: formats are fitted to errors and activations; allowed are E, A, AE"):
+            search(workload, effects=[effect])
+        with pytest.raises(ValueError, match=f"effect {effect}: formats are fitted"):
+            search_layers(workload, 6.5, effect=effect)
     model = nn.Linear(4, 3)
     single = Workload("single", model, [(randn(2, 4), randn(2, 3))], lambda m, b: F.mse_loss(m(b[0]), b[1]))
     with pytest.raises(ValueError, match="effect E: workload single rounds no E in one term"):
