@@ -16,7 +16,10 @@ def choose(
     family: str | None = None,
     max_binades: int | None = None,
 ) -> list[Candidate]:
-    """Candidates by name, or those of the catalogue that a filter leaves; each once, by content."""
+    """Candidates by name, or those of the catalogue that a filter leaves; each once, by content.
+
+    Raises ValueError where none is left, for a filter of names, and for different formats of one name, which no table could tell apart.
+    """
     if names is None:
         chosen: list[Candidate] = list(formats.catalogue(bits, family))
     else:
@@ -29,10 +32,18 @@ def choose(
             for entry in chosen
             if all(not isinstance(f, formats.ProfileFormat) or f.binades <= max_binades for f in formats_of(entry))
         ]
-    unique = list({entry.digest: entry for entry in chosen}.values())
+    unique: dict[tuple[str, str], Candidate] = {}
+    for entry in chosen:
+        activation, error = formats_of(entry)  # a pair of one format is that format
+        unique.setdefault((activation.digest, error.digest), entry)
     if not unique:
         raise ValueError("no format is left to rank")
-    return unique
+    seen: set[str] = set()
+    for entry in unique.values():
+        if entry.name in seen:
+            raise ValueError(f"two different formats are called {entry.name}; give each a name of its own")
+        seen.add(entry.name)
+    return list(unique.values())
 
 
 def _by_name(name: str | Candidate) -> list[Candidate]:
