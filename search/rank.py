@@ -241,6 +241,16 @@ def plan(
     )
 
 
+def _check_rows(workload: Workload, noise: Noise, effects: Sequence[Effect]) -> None:
+    """ValueError for an effect whose noise the tables cannot show, so that nothing tells one format from another before it is measured."""
+    for effect in effects:
+        if not set(KINDS[effect]) & set(noise.kinds):
+            raise ValueError(
+                f"effect {effect}: workload {workload.name} rounds no tensor for it in one term, from which it could be predicted: rank "
+                f"exhaustively, or at most {FEW} formats"
+            )
+
+
 def _default(exhaustive: bool, candidates: int) -> int | None:
     """Mini-batches where no number was given."""
     if exhaustive:
@@ -295,6 +305,7 @@ def rank(
             run.measure(Stage.MEASURE, [(number, index) for number in range(len(batches)) for index in range(len(chosen))], wanted)
         else:
             noise = run.screen()
+            _check_rows(workload, noise, wanted)
             ratios = noise.ratios(chosen)
             anchors, first = _anchors(chosen, ratios), range(min(ANCHOR_MINIBATCHES, len(batches)))
             run.measure(Stage.ANCHORS, [(number, index) for number in first for index in anchors], wanted)

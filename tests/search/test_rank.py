@@ -3,7 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torch.nn.functional as F
 from scipy import stats
+from torch import nn
 
 import formats
 from predictor import measure
@@ -14,6 +17,7 @@ from search.rank import Stage, plan
 from search.ranking import Angles, places
 from search.units import InProcess
 from tests.predictor.test_angle import small_workload
+from workloads import Workload
 
 COLUMNS = ["rank", "name", "bits", "family", "granularity", "profile", "binades"]
 PER_EFFECT = ["angle", "low", "high", "n", "source"]
@@ -185,6 +189,19 @@ def test_refusals(workload):
         rank(workload, ["FP134"], effects=["E"], by="A")
     with pytest.raises(ValueError, match="5 mini-batches were asked for"):
         rank(workload, ["FP134"], minibatches=5)
+
+
+def test_an_effect_that_rounds_nothing_in_one_term_is_not_predicted(workload):
+    torch.manual_seed(0)
+    batches = [(torch.randn(4, 6), torch.randint(0, 3, (4,))) for _ in range(2)]
+    single = Workload("single", nn.Linear(6, 3), batches, lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+    candidates = choose(bits=8)[:30]
+    with pytest.raises(ValueError, match="effect E: workload single rounds no tensor for it in one term"):
+        rank(single, candidates)
+    assert rank(single, candidates, effects=["A"]).complete
+    assert rank(single, candidates, effects=["E"], exhaustive=True).complete
+    with pytest.raises(ValueError, match="effect A: workload small rounds no tensor for it in one term"):
+        rank(workload, candidates, effects=["A"], exact=["0", "3"])
 
 
 def test_plan(workload):
