@@ -283,7 +283,8 @@ def rank(
     with what it has. with_cost: add the column `gates` (search/cost.py). store: where exact measurements are found and kept. executor: what measures, by default this process.
 
     An angle that was measured on all mini-batches is their mean, with its t-interval. Every other one is the surrogate's estimate of that mean, which agrees
-    with what was measured of it. KeyboardInterrupt while measuring ends it in the same way as the budget. Raises ValueError for arguments out of range.
+    with what was measured of it. KeyboardInterrupt while measuring ends it in the same way as the budget, or is raised again where
+    nothing was measured yet. Raises ValueError for arguments out of range.
     """
     chosen, wanted = choose(candidates), check_effects(effects)
     usual = Effect.AE if Effect.AE in wanted else wanted[-1]
@@ -310,7 +311,11 @@ def rank(
             anchors, first = _anchors(chosen, ratios), range(min(ANCHOR_MINIBATCHES, len(batches)))
             run.measure(Stage.ANCHORS, [(number, index) for number in first for index in anchors], wanted)
             run.race(noise, ratios)
-    except (KeyboardInterrupt, _Ended):
+    except KeyboardInterrupt:
+        if not run.angles.by_minibatch:
+            raise
+        complete = False
+    except _Ended:
         complete = False
     surrogates: dict[Effect, Surrogate] = {}
     if noise is not None:

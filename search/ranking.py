@@ -97,6 +97,18 @@ def _tied(own: dict[int, float], leaders: dict[int, float]) -> bool:
     return low <= 0 <= high
 
 
+def _on_common(candidates: int, angles: Angles, by: Effect) -> pd.Series[float]:
+    """Mean angles over those mini-batches that all measured candidates have in common, or over all of each where there are none.
+
+    After an interrupt some have run on one mini-batch more, which may be one that turns every gradient further.
+    """
+    own = [angles.of(index, by) for index in range(candidates)]
+    reached = [set(entry) for entry in own if entry]
+    common = set.intersection(*reached) if reached else set()
+    kept = [[entry[number] for number in sorted(common & entry.keys() or entry)] for entry in own]
+    return pd.Series([np.mean(values) if values else np.nan for values in kept])
+
+
 def tabulate(
     candidates: Sequence[Candidate],
     effects: Sequence[Effect],
@@ -108,7 +120,7 @@ def tabulate(
     """The table of a ranking over `minibatches` mini-batches.
 
     predicted: angle, low and high of every candidate; used where a candidate was not measured on all mini-batches. Without it the mean
-    of what was measured stands, and nothing where there is none.
+    of what was measured stands, and nothing (source "") where there is none; the order is then by the mini-batches that all have in common.
     """
     rows = []
     for index, candidate in enumerate(candidates):
@@ -127,14 +139,15 @@ def tabulate(
                 f"low_{effect}": low,
                 f"high_{effect}": high,
                 f"n_{effect}": len(values),
-                f"source_{effect}": MEASURED if len(values) else PREDICTED,
+                f"source_{effect}": MEASURED if len(values) else PREDICTED if effect in predicted else "",
             }
         row["seconds"] = angles.seconds.get(index, 0.0)
         rows.append(row)
     table = pd.DataFrame(rows)
     for column in ("bits", "binades"):
         table[column] = table[column].astype("Int64")
-    order = table[f"angle_{by}"].sort_values(kind="stable", na_position="last").index
+    angle = table[f"angle_{by}"] if by in predicted else _on_common(len(candidates), angles, by)
+    order = angle.sort_values(kind="stable", na_position="last").index
     table = table.loc[order]
     table.insert(0, "rank", places(list(order), angles, by))
     return table.reset_index(drop=True)

@@ -14,7 +14,7 @@ from predictor.gradient import Effect, Pair
 from search import rank
 from search.candidates import choose
 from search.rank import Stage, plan
-from search.ranking import Angles, places
+from search.ranking import Angles, places, tabulate
 from search.units import InProcess
 from tests.predictor.test_angle import small_workload
 from workloads import Workload
@@ -202,6 +202,34 @@ def test_an_effect_that_rounds_nothing_in_one_term_is_not_predicted(workload):
     assert rank(single, candidates, effects=["E"], exhaustive=True).complete
     with pytest.raises(ValueError, match="effect A: workload small rounds no tensor for it in one term"):
         rank(workload, candidates, effects=["A"], exact=["0", "3"])
+
+
+def test_an_interrupt_before_anything_is_measured_is_passed_on(workload):
+    def interrupt(progress):
+        raise KeyboardInterrupt
+
+    for candidates in (["FP134", "FP143"], choose(bits=8)[:30]):
+        with pytest.raises(KeyboardInterrupt):
+            rank(workload, candidates, progress=interrupt)
+
+
+def test_what_was_not_reached_is_neither_measured_nor_predicted(workload):
+    def interrupt(progress):
+        if progress.done == 1:
+            raise KeyboardInterrupt
+
+    table = rank(workload, ["FP134", "FP143"], minibatches=1, progress=interrupt).table
+    assert table.name.tolist() == ["FP134", "FP143"]
+    assert table.source_AE.tolist() == ["measured", ""]
+
+
+def test_partial_results_are_ordered_by_common_minibatches():
+    # The second mini-batch turns every gradient further; only one format has run on it.
+    angles = Angles({(0, Effect.AE): {0: 1.0, 1: 9.0}, (1, Effect.AE): {0: 2.0}})
+    candidates = [formats.get(name) for name in ("INT8", "FP134", "FP143")]
+    table = tabulate(candidates, [Effect.AE], Effect.AE, angles, {}, 2)
+    assert table.name.tolist() == ["INT8", "FP134", "FP143"]
+    assert table.angle_AE.tolist()[:2] == [5.0, 2.0]
 
 
 def test_plan(workload):
