@@ -27,8 +27,8 @@ class Rung(NamedTuple):
     contenders: int
 
 
-RUNGS = (Rung(1, 28), Rung(2, 18), Rung(4, 14), Rung(8, 11), Rung(16, 10))
-"""Twice the mini-batches for fewer formats, about 200 measurements in all. The last mini-batches are spent on what can still be among the first ten."""
+RUNGS = (Rung(1, 26), Rung(2, 16), Rung(4, 12), Rung(8, 10), Rung(16, 8))
+"""Twice the mini-batches for fewer formats, about 170 measurements in all. The last mini-batches are spent on what can still be among the first ten."""
 PLACES = 10
 """How many leading places a race settles."""
 CONFIDENCE = 0.95

@@ -32,7 +32,7 @@ from workloads.workload import Workload
 
 FEW = 24
 """So many candidates are all measured; more are raced."""
-ANCHORS = 24
+ANCHORS = 22
 """How many formats are measured before the race, for every effect: named ones, and others that stand for all."""
 ANCHOR_MINIBATCHES = 2
 MINIBATCHES_OF_FEW = 4

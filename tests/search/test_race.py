@@ -65,10 +65,10 @@ def test_a_race_is_settled_by_one_clear_winner():
     ("minibatches", "expected"),
     [
         (16, list(RUNGS)),
-        (1, [Rung(1, 28)]),
-        (3, [Rung(1, 28), Rung(2, 18), Rung(3, 14)]),
+        (1, [Rung(1, 26)]),
+        (3, [Rung(1, 26), Rung(2, 16), Rung(3, 12)]),
         (8, list(RUNGS[:4])),
-        (100, [*RUNGS, Rung(32, 10), Rung(64, 10), Rung(100, 10)]),
+        (100, [*RUNGS, Rung(32, 8), Rung(64, 8), Rung(100, 8)]),
     ],
 )
 def test_rungs_end_with_the_minibatches_asked_for(minibatches, expected):
@@ -76,4 +76,4 @@ def test_rungs_end_with_the_minibatches_asked_for(minibatches, expected):
 
 
 def test_units_of_a_whole_race():
-    assert most_units(rungs_until(16)) == 28 + 18 + 2 * 14 + 4 * 11 + 8 * 10
+    assert most_units(rungs_until(16)) == 26 + 16 + 2 * 12 + 4 * 10 + 8 * 8
