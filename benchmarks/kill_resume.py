@@ -70,9 +70,7 @@ class Ranking:
         (self.folder / "cache").mkdir(parents=True, exist_ok=True)
         own = {FOLDER_VARIABLE: str(self.folder / "cache"), LOG: str(self.folder / "log"), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", WATCHED, "rank", *self.arguments, "--force", "--output", str(self.folder / output)]
-        return subprocess.Popen(
-            command, env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
+        return subprocess.Popen(command, env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0)
 
     def begun(self) -> list[list[object]]:
         """Every unit that was begun: process, mini-batch, format's digest, effects. A last line that a kill cut short is left out."""
