@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from search.rank import Progress
+    from training.train import Progress as TrainingProgress
 
 app = typer.Typer(
     name="formats",
@@ -127,6 +128,33 @@ def _measuring(workers: int | None, cluster: str | None, store: bool, device: st
         executor = stack.enter_context(executor_of(workers, cluster, device))
         kept = stack.enter_context(Store.open()) if store else None
         yield {"executor": executor, "store": kept, "progress": stack.enter_context(_progress())}
+
+
+@contextmanager
+def _training_line() -> Iterator[Any]:
+    """A function that shows a training run's progress on one line of standard error; a log gets a line every tenth."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    bar = Bar(*columns, console=Console(stderr=True))
+    task = bar.add_task("training")
+    if bar.console.is_terminal:
+        bar.start()
+
+    def show(at: TrainingProgress) -> None:
+        metric = "" if at.metric is None else f", metric {at.metric:.4f}"
+        text = f"epoch {at.epoch}/{at.epochs}, loss {at.loss:.4f}{metric}"
+        if not bar.console.is_terminal and 10 * at.step // at.steps > 10 * (at.step - 1) // at.steps:
+            typer.echo(f"step {at.step}/{at.steps}, {text}", err=True)
+        bar.update(task, completed=at.step, total=at.steps, description=text)
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _print(value: object) -> None:
@@ -503,6 +531,91 @@ def rank(
         _print(f"wrote {output} and {results.sidecar_of(output)}")
     if not found.complete and (time_budget is None or s["seconds"] < time_budget):
         raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def train(
+    model: ModelOption,
+    epochs: Annotated[int, typer.Option(help="passes over the training mini-batches")],
+    activation: Annotated[
+        str, typer.Option("--activation", "-A", help="format of activations; float32 leaves a tensor as it is")
+    ] = "FP134",
+    error: Annotated[str, typer.Option("--error", "-E", help="format of errors")] = "FP134",
+    weight: Annotated[str, typer.Option("--weight", "-W", help="format of weights, such as FP134 or LOG4")] = "FP134",
+    gradient: Annotated[str, typer.Option("--gradient", "-G", help="format of weight gradients")] = "FP134",
+    master: Annotated[str, typer.Option(help="format of master weights and momentum")] = "FP169",
+    weight_rounding: Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")] = "hysteresis",
+    master_rounding: Annotated[str, typer.Option(help="nearest or stochastic")] = "stochastic",
+    scale: Annotated[str, typer.Option(help="of activations, errors and gradients: delayed or current")] = "delayed",
+    two_terms: TwoTermsOption = True,
+    start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
+    optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
+    rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
+    momentum: Annotated[float, typer.Option(help="of SGD, or AdamW's first")] = 0.9,
+    weight_decay: Annotated[float, typer.Option(help="weight decay")] = 5e-4,
+    schedule: Annotated[str, typer.Option(help="constant, cosine, or steps (a tenth after 1/2 and 3/4)")] = "cosine",
+    warmup: Annotated[int, typer.Option(help="steps in which the learning rate rises")] = 0,
+    batch_size: BatchSizeOption = None,
+    seed: Annotated[int, typer.Option(help="decides weights, order and stochastic rounding")] = 0,
+    loss_bound: Annotated[float, typer.Option(help="a loss above it ends the run as diverged")] = 1000.0,
+    angle_every: Annotated[int, typer.Option(help="steps between samples of the angle to the full-precision gradient; 0: none")] = 0,
+    checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints; 0: at the end of epochs alone")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="folder for checkpoint, metrics and settings")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint in --output, if there is one")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")] = False,
+) -> None:
+    """Train a network with everything rounded: activations, errors, weights, gradients, master weights and momentum.
+
+    A run that was ended at any moment goes on with --resume, to the same bits at the same number of threads. Exit code 1 if it diverged.
+
+    Examples: formats train -m resnet20 --epochs 5 -o runs/fp134 · formats train -m resnet20 --epochs 5 -W LOG4 -o runs/log4 --resume
+    · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3 -E E5M2 --rate 0.01
+    """
+    from reports.tables import plain
+    from training import train as train_network
+    from workloads import load
+
+    if resume and output is None:
+        raise ValueError("--resume needs --output, the folder of the run to go on with")
+    with _training_line() as show:
+        result = train_network(
+            load(model),
+            activation=activation,
+            error=error,
+            weight=weight,
+            gradient=gradient,
+            master=master,
+            weight_rounding=weight_rounding,
+            master_rounding=master_rounding,
+            scale=scale,
+            two_terms=two_terms,
+            epochs=epochs,
+            seed=seed,
+            output=output,
+            resume=resume,
+            force=force,
+            progress=show,
+            start=start,
+            optimizer=optimizer,
+            rate=rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            warmup=warmup,
+            batch_size=batch_size,
+            loss_bound=loss_bound,
+            angle_every=angle_every,
+            checkpoint_every=checkpoint_every,
+        )
+    rows = [[str(row.epoch), f"{row.loss:.4f}", f"{row.metric:.4f}"] for row in result.epochs.itertuples()]
+    _print(plain(f"{model}: {result.outcome}", [("epoch", "right"), ("loss", "right"), ("metric", "right")], rows))
+    if output is not None:
+        _print(f"wrote {output}")
+    if result.reason:
+        _print(
+            f"diverged: {result.reason}" + (f"; the last checkpoint is in {output}" if output is not None and len(result.epochs) else "")
+        )
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -30,9 +30,9 @@ def _sums(quantized, full):  # type: ignore[no-untyped-def]
     return product, difference, square
 
 
-def _flat(x: Tensor) -> NDArray[Any]:
-    """The elements in memory order, without a copy where they lie without gaps."""
-    order = sorted(range(x.ndim), key=x.stride, reverse=True)
+def in_order(x: Tensor, like: Tensor) -> NDArray[Any]:
+    """The elements of x in the memory order of `like`, of the same shape, without a copy where they lie so without gaps."""
+    order = sorted(range(like.ndim), key=like.stride, reverse=True)
     return x.detach().permute(order).contiguous().reshape(-1).numpy()
 
 
@@ -42,9 +42,7 @@ def layer_sums(quantized: Sequence[Tensor], full: Sequence[Tensor]) -> NDArray[n
         return _sums_elsewhere(quantized, full)
     rows = []
     for q, g in zip(quantized, full, strict=True):
-        # Both in the memory order of g, so that elements meet their own.
-        order = sorted(range(g.ndim), key=g.stride, reverse=True)
-        rows.append(_sums(q.detach().permute(order).contiguous().reshape(-1).numpy(), _flat(g)))
+        rows.append(_sums(in_order(q, g), in_order(g, g)))
     return np.array(rows, np.float64).reshape(-1, 3)
 
 

@@ -71,10 +71,10 @@ def formats_of(candidate: Candidate) -> tuple[Format, Format]:
     return (candidate.activation, candidate.error) if isinstance(candidate, Pair) else (candidate, candidate)
 
 
-def round_in_dtype(format: Format, x: Tensor) -> Tensor:
-    """Round without touching infinities (attention masks), in the dtype of x."""
+def round_in_dtype(format: Format, x: Tensor, top: int | None = None) -> Tensor:
+    """Round without touching infinities (attention masks), in the dtype of x; `top` is for formats of this package that have one."""
     if isinstance(format, formats.ProfileFormat | formats.StandardFormat | formats.CodebookFormat):
-        rounded: Tensor = format.round(x, keep_infinities=True)
+        rounded: Tensor = format.round(x, top=top, keep_infinities=True)
     else:
         rounded = format.round(x)
         infinite = x.isinf()
@@ -83,10 +83,14 @@ def round_in_dtype(format: Format, x: Tensor) -> Tensor:
     return rounded.to(x.dtype)
 
 
+def two_terms(x: Tensor, round: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Q(x) + Q(x - Q(x)); `round` takes a tensor and the number of its term, 0 or 1, each of which has its own scale."""
+    first = round(x, 0)
+    return first + round(torch.where(first.isinf(), 0.0, x - first), 1)
+
+
 def _two_terms(format: Format, x: Tensor) -> Tensor:
-    """Q(x) + Q(x - Q(x)), each with its own scale."""
-    first = round_in_dtype(format, x)
-    return first + round_in_dtype(format, torch.where(first.isinf(), 0.0, x - first))
+    return two_terms(x, lambda term, _: round_in_dtype(format, term))
 
 
 def activation_quantizer(format: Format, two_terms: bool = True) -> Quantizer:
@@ -107,7 +111,7 @@ def error_quantizer(format: Format, two_terms: bool = True) -> Quantizer:
     return quantize
 
 
-def _measured(model: nn.Module) -> dict[int, str]:
+def measured_parameters(model: nn.Module) -> dict[int, str]:
     """Names of the parameters that count, by identity: two or more dimensions, not of a normalization layer, tied ones once."""
     normal = {id(p) for module in model.modules() if isinstance(module, NORMALIZATIONS) for p in module.parameters(recurse=False)}
     return {id(p): name for name, p in model.named_parameters() if p.ndim >= 2 and p.requires_grad and id(p) not in normal}
@@ -175,7 +179,7 @@ class Gradients:
             raise ValueError(
                 f"the loss of workload {self.workload.name} is {self._loss.item()} in full precision; its weights or data are damaged"
             )
-        measured = _measured(self.flow.model)
+        measured = measured_parameters(self.flow.model)
         used = [p for p in self.flow.parameters if id(p) in measured]
         if not used:
             raise ValueError(f"workload {self.workload.name}: no parameter of two or more dimensions takes part in the loss")

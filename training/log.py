@@ -1,0 +1,106 @@
+"""What a training run writes down: a row per step, rows per layer, a row per epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from training.scales import Observation
+from workloads.files import write_atomically
+
+LAYERS = "layers"
+"""Folder of Parquet files with the rows per layer; pandas.read_parquet reads the folder as one table."""
+
+
+def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    text = pd.DataFrame(rows).to_csv(index=False)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+class Log:
+    """The rows of a run, kept in memory, and in a folder where there is one.
+
+    steps: step (from 1), epoch, loss, rate, angle (None where it was not sampled), seconds, flips and their share of all quantized weights,
+    overflows, underflows. epochs: epoch, loss (mean), metric. Rows per layer hold a step and the fields of `Observation`; in a folder they are read
+    back only when `layer_table` is asked for.
+    """
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+        self.steps: list[dict[str, Any]] = []
+        self.epochs: list[dict[str, Any]] = []
+        self._layers: list[tuple[Any, ...]] = []
+        self._tables: list[pd.DataFrame] = []
+
+    def add(self, row: dict[str, Any], seen: list[Observation]) -> None:
+        """The rows of one step."""
+        quantized = [entry for entry in seen if entry.flips is not None]
+        row["flips"] = sum(entry.flips or 0 for entry in quantized)
+        row["flip_rate"] = row["flips"] / max(1, sum(entry.elements for entry in quantized))
+        row["overflows"] = sum(entry.overflows or 0 for entry in seen)
+        row["underflows"] = sum(entry.underflows for entry in seen)
+        self.steps.append(row)
+        self._layers += [(row["step"], *entry) for entry in seen]
+
+    def save(self, step: int) -> None:
+        """Write all rows up to and with this step; the checkpoint of the step is written after them."""
+        if self._layers:
+            table, self._layers = self._table(self._layers), []
+            if self.folder is None:
+                # A table is a tenth of the size of its rows.
+                self._tables.append(table)
+            else:
+                write_atomically(self.folder / LAYERS / f"{step:08}.parquet", lambda file: table.to_parquet(file, index=False))
+        if self.folder is not None:
+            _write_csv(self.steps, self.folder / "steps.csv")
+            _write_csv(self.epochs, self.folder / "epochs.csv")
+
+    def restore(self, step: int, epochs: list[dict[str, Any]]) -> None:
+        """Take up the rows of a folder where its checkpoint of this step stands, and forget later ones.
+
+        Raises ValueError where rows are missing.
+        """
+        assert self.folder is not None
+        for path in self._parts():
+            if int(path.stem) > step:
+                path.unlink()
+        path = self.folder / "steps.csv"
+        try:
+            table = pd.read_csv(path, float_precision="round_trip")
+            self.steps = table[table["step"] <= step].to_dict("records")  # type: ignore[assignment]
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{path} cannot be read ({error}); it belongs to the checkpoint") from None
+        if len(self.steps) != step:
+            raise ValueError(f"{path} holds {len(self.steps)} of the {step} steps before the checkpoint")
+        self.epochs = epochs
+
+    def clear(self) -> None:
+        """Remove the rows of an earlier run from the folder."""
+        if self.folder is not None:
+            for path in (*self._parts(), self.folder / "steps.csv", self.folder / "epochs.csv"):
+                path.unlink(missing_ok=True)
+
+    def _parts(self) -> list[Path]:
+        return sorted((self.folder / LAYERS).glob("*.parquet")) if self.folder is not None else []
+
+    @staticmethod
+    def _table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+        table = pd.DataFrame(rows, columns=["step", *Observation._fields])
+        whole = dict.fromkeys(("top_low", "top_high", "overflows", "flips"), "Int64")
+        return table.astype(whole | dict.fromkeys(("kind", "place"), "category"))
+
+    def step_table(self) -> pd.DataFrame:
+        """A row per step."""
+        return pd.DataFrame(self.steps)
+
+    def epoch_table(self) -> pd.DataFrame:
+        """A row per finished epoch."""
+        return pd.DataFrame(self.epochs, columns=["epoch", "loss", "metric"]).astype({"metric": "float64"})
+
+    def layer_table(self) -> pd.DataFrame:
+        """A row per step and rounded tensor."""
+        parts = self._tables + [pd.read_parquet(path) for path in self._parts()] + [self._table(self._layers)]
+        whole = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+        return whole.astype(dict.fromkeys(("kind", "place"), "category"))

@@ -1,0 +1,103 @@
+"""Optimizers that keep master weights and momentum in a number format, and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from training.weights import Weight
+
+
+class Optimizer(StrEnum):
+    """What moves the master weights."""
+
+    SGD = "sgd"
+    ADAMW = "adamw"
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes: constant; cosine to 0; steps, a tenth after half and again after three quarters of the run."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"
+    STEPS = "steps"
+
+
+class MasterSGD(torch.optim.Optimizer):
+    """SGD with momentum on master weights, with rounding after each line (training.md section 1):
+
+    d = grad + wd * w_q,  v = Q_M(mu * v + d),  w = Q_M(w - lr * v)
+
+    Every operation is a float32 one, rounded once, without fused multiply-add; so are the learning rate, momentum and weight decay.
+    """
+
+    def __init__(self, weights: Sequence[Weight], lr: float, momentum: float, weight_decay: float):
+        self._weights = weights
+        super().__init__([weight.master for weight in weights], {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step from the gradients of the masters."""
+        assert closure is None
+        [group] = self.param_groups
+        for weight in self._weights:
+            w = weight.master
+            if w.grad is None:
+                continue
+            # Products on their own: add(x, alpha=a) would fuse them.
+            d = torch.mul(weight.parameter, group["weight_decay"]).add_(w.grad)
+            state = self.state[w]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(w)
+            v = state["momentum_buffer"]
+            v.mul_(group["momentum"]).add_(d)
+            weight.round_master(v)
+            w.sub_(torch.mul(v, group["lr"], out=d))
+            weight.round_master(w)
+
+
+class MasterAdamW(torch.optim.AdamW):
+    """torch's AdamW on master weights; weights and the first moment are rounded to the master format after every step.
+
+    The second moment stays float32: squares of small gradients lie below the smallest value of 16-bit formats.
+    Weight decay is decoupled and shrinks the master.
+    """
+
+    def __init__(self, weights: Sequence[Weight], lr: float, momentum: float, weight_decay: float):
+        self._weights = weights
+        super().__init__([weight.master for weight in weights], lr, (momentum, 0.999), weight_decay=weight_decay)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step from the gradients of the masters."""
+        super().step(closure)
+        for weight in self._weights:
+            if weight.master.grad is not None:
+                weight.round_master(self.state[weight.master]["exp_avg"])
+                weight.round_master(weight.master)
+
+
+OPTIMIZERS: dict[Optimizer, Callable[[Sequence[Weight], float, float, float], torch.optim.Optimizer]] = {
+    Optimizer.SGD: MasterSGD,
+    Optimizer.ADAMW: MasterAdamW,
+}
+
+
+def schedule_of(optimizer: torch.optim.Optimizer, schedule: Schedule, warmup: int, steps: int) -> LambdaLR:
+    """The learning rate of each of `steps` steps; it rises from 0 in the first `warmup` ones."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if schedule is Schedule.COSINE:
+            return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+        if schedule is Schedule.STEPS:
+            return 0.1 ** ((2 * step >= steps) + (4 * step >= 3 * steps))
+        return 1.0
+
+    return LambdaLR(optimizer, factor)

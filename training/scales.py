@@ -1,0 +1,142 @@
+"""Rounding at many places, each with a scale that it keeps from step to step (training.md section 1)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from torch import Tensor
+
+from formats import Format, ProfileFormat, Scale
+from predictor.angle import in_order
+from predictor.gradient import round_in_dtype
+from training.scheme import is_delayable
+
+
+@njit(nogil=True, cache=True)
+def _survey(x, q, limit):  # type: ignore[no-untyped-def]
+    """The largest finite magnitude of q (NaN where q holds one), how many of x lie beyond the limit, and how many became zero."""
+    largest, overflows, underflows, broken = np.float32(0), 0, 0, False
+    for i in range(x.size):
+        a, b = abs(x[i]), abs(q[i])
+        broken |= b != b
+        overflows += a > limit
+        underflows += b == 0 and a > 0
+        if b < np.inf:
+            largest = max(largest, b)
+    return (np.nan if broken else np.float64(largest)), overflows, underflows
+
+
+def survey(x: Tensor, q: Tensor, limit: float) -> tuple[float, int, int]:
+    """Of a tensor and its rounded values: the largest finite rounded magnitude, elements of x beyond `limit`, elements rounded to zero.
+
+    The largest is NaN where q holds NaN. Both of one shape, float32 or float64.
+    """
+    largest, overflows, underflows = _survey(in_order(x, x), in_order(q, x), x.detach().numpy().dtype.type(limit))
+    return float(largest), int(overflows), int(underflows)
+
+
+class Observation(NamedTuple):
+    """What rounding did to one tensor, or to all parts of one weight.
+
+    kind: A, E, W or G. place: a point's or a parameter's name. term: 1 for the second of two terms. top_low, top_high: scale exponents, None
+    where the format has none of its own. overflows: elements beyond the largest value, None where that is not one number.
+    underflows: nonzero elements that became zero. flips: quantized weights that changed, None but for W.
+    """
+
+    kind: str
+    place: str
+    term: int
+    elements: int
+    top_low: int | None
+    top_high: int | None
+    overflows: int | None
+    underflows: int
+    flips: int | None = None
+
+
+class Delayed:
+    """The top exponent of one place: in use now, and what was seen since it was chosen.
+
+    Source: training.md section 1. T changes by at most one a step, from the largest rounded magnitude m of all tensors of that step.
+    """
+
+    def __init__(self, top: int):
+        self.top = top
+        self.largest = 0.0
+        self.saturated = False
+
+    def see(self, largest: float, overflows: int) -> None:
+        """Take in one rounded tensor's largest magnitude and its number of saturated elements."""
+        # NaN, once seen, stays.
+        self.largest = largest if np.isnan(largest) else max(largest, self.largest)
+        self.saturated |= overflows > 0
+
+    def advance(self, headroom: int, low: int, high: int) -> None:
+        """The top exponent of the next step, within `low` to `high`."""
+        if np.isfinite(self.largest) and self.largest > 0:
+            grows = self.largest >= 2.0 ** (self.top - headroom + 1) if headroom else self.saturated
+            shrinks = self.largest < 2.0 ** (self.top - headroom)
+            self.top = min(max(self.top + int(grows) - int(shrinks), low), high)
+        self.largest, self.saturated = 0.0, False
+
+
+class Places:
+    """Rounds the tensors of one kind (A, E or G) in one format, each place with its own delayed scale where `headroom` is given.
+
+    tops: the delayed top exponents by place and term, which is all the state between steps. observations: of this step's tensors.
+    Formats that are no precision profile with a tensor scale follow their own rule for the scale.
+    """
+
+    def __init__(self, kind: str, format: Format, headroom: int | None):
+        self.kind, self.format = kind, format
+        if isinstance(format, ProfileFormat) and is_delayable(format):
+            # A headroom in the format's name goes before the usual one.
+            self.headroom = None if headroom is None else format.scale.headroom or headroom
+        else:
+            self.headroom = None
+        self.observations: list[Observation] = []
+        self._states: dict[tuple[str, int], Delayed] = {}
+
+    def round(self, x: Tensor, place: str, term: int = 0) -> Tensor:
+        """Round a tensor at a place; its scale for the next step follows from it."""
+        format = self.format
+        top: int | None = None
+        state: Delayed | None = None
+        if self.headroom is not None:
+            assert isinstance(format, ProfileFormat)  # is_delayable
+            state = self._states.get((place, term))
+            if state is None:
+                first = int(format.with_scale(Scale(headroom=self.headroom)).find_top(x))
+                state = self._states[place, term] = Delayed(first)
+            top = state.top
+        elif is_delayable(format):
+            assert isinstance(format, ProfileFormat)
+            top = int(format.find_top(x))
+        rounded = round_in_dtype(format, x, top)
+        limit = np.inf if top is None else float(format.max(top))  # type: ignore[attr-defined]
+        largest, overflows, underflows = survey(x, rounded, limit)
+        if state is not None:
+            state.see(largest, overflows)
+        self.observations.append(Observation(self.kind, place, term, x.numel(), top, top, None if top is None else overflows, underflows))
+        return rounded
+
+    def advance(self) -> list[Observation]:
+        """End a step: scales move on. Returns what rounding did in it."""
+        if self.headroom is not None:
+            assert isinstance(self.format, ProfileFormat)
+            low, high = self.format.top_range
+            for state in self._states.values():
+                state.advance(self.headroom, low, high)
+        seen, self.observations = self.observations, []
+        return seen
+
+    @property
+    def tops(self) -> list[list[Any]]:
+        """Place, term and top exponent of every delayed scale, between steps; plain values, for a checkpoint."""
+        return [[place, term, state.top] for (place, term), state in self._states.items()]
+
+    @tops.setter
+    def tops(self, saved: list[list[Any]]) -> None:
+        self._states = {(place, term): Delayed(top) for place, term, top in saved}

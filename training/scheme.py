@@ -1,0 +1,126 @@
+"""Which format each tensor of training has, and how it is rounded (training.md section 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+import formats
+from formats import Format, ProfileFormat, Rounding
+from formats.scale import Granularity
+
+FULL_PRECISION = "float32"
+"""The name by which a tensor is left as it is."""
+
+ERROR_HEADROOM, GRADIENT_HEADROOM = 1, 2
+"""Binades that delayed scales leave free: for activations and errors, and for weight gradients."""
+
+FormatOrNone = Format | None
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def one_of(name: str, kind: type[Choice], given: str) -> Choice:
+    """The member of an enumeration; ValueError that lists them where there is none such."""
+    try:
+        return kind(given)
+    except ValueError:
+        raise ValueError(f"{name} {given!r}: allowed are {', '.join(kind)}") from None
+
+
+class ScaleRule(StrEnum):
+    """Whether the scale of activations, errors and gradients comes from the tensors before (delayed) or from the tensor itself (current)."""
+
+    DELAYED = "delayed"
+    CURRENT = "current"
+
+
+def training_format(given: str | Format) -> FormatOrNone:
+    """A format by its name or as it is; None for "float32", which rounds nothing."""
+    if isinstance(given, str) and given.strip().lower() == FULL_PRECISION:
+        return None
+    return formats.get(given)
+
+
+def is_delayable(format: Format) -> bool:
+    """Whether a format takes a top exponent that the caller keeps: precision profiles with one scale a tensor."""
+    return isinstance(format, ProfileFormat) and format.granularity is Granularity.TENSOR
+
+
+def per_channel(format: Format, axis: int) -> Format:
+    """A format with one scale a channel instead of one a tensor; as it is where it has blocks, channels or a constant scale already."""
+    with_scale = getattr(format, "with_scale", None)
+    if with_scale is None or getattr(format, "granularity", None) is not Granularity.TENSOR:
+        return format
+    scale = format.scale  # type: ignore[attr-defined]
+    changed: Format = with_scale(replace(scale, per=Granularity.CHANNEL, axis=axis))
+    return changed
+
+
+def _name(format: FormatOrNone) -> str:
+    return FULL_PRECISION if format is None else format.name
+
+
+def _check_rounding(role: str, format: FormatOrNone, rounding: Rounding, allowed: tuple[Rounding, ...]) -> None:
+    """ValueError where the mode is not allowed, or the format cannot round in it."""
+    if rounding not in allowed:
+        raise ValueError(f"{role} rounding {rounding.value!r}: allowed are {', '.join(allowed)}")
+    if format is None or rounding is Rounding.NEAREST:
+        return
+    sample = torch.ones(1, 1)
+    try:
+        format.round(sample, **mode_arguments(rounding, 0, 0, sample))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{role} format {format.name} cannot round by {rounding.value} ({error}); use nearest or another format") from None
+
+
+def mode_arguments(rounding: Rounding, seed: int, stream: int, previous: Tensor | None) -> dict[str, Any]:
+    """What `Format.round` needs for a mode. A user's own format, which knows no modes, gets none for nearest."""
+    if rounding is Rounding.STOCHASTIC:
+        return {"rounding": rounding, "seed": seed, "stream": stream}
+    if rounding is Rounding.HYSTERESIS and previous is not None:
+        return {"rounding": rounding, "previous": previous}
+    return {}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Formats of activations, errors, weights, weight gradients, and of master weights with their momentum; None leaves float32.
+
+    weight_rounding: nearest, stochastic or hysteresis. master_rounding: nearest or stochastic.
+    scale: how activations, errors and gradients of precision profiles with a tensor scale find it; other formats follow their own rule.
+    two_terms: whether network inputs and last errors get two terms.
+
+    Raises ValueError for a mode that does not exist, or that the format does not have. Source: training.md section 1.
+    """
+
+    activation: FormatOrNone
+    error: FormatOrNone
+    weight: FormatOrNone
+    gradient: FormatOrNone
+    master: FormatOrNone
+    weight_rounding: Rounding = Rounding.HYSTERESIS
+    master_rounding: Rounding = Rounding.STOCHASTIC
+    scale: ScaleRule = ScaleRule.DELAYED
+    two_terms: bool = True
+
+    def __post_init__(self) -> None:
+        _check_rounding("weight", self.weight, self.weight_rounding, (Rounding.NEAREST, Rounding.STOCHASTIC, Rounding.HYSTERESIS))
+        _check_rounding("master", self.master, self.master_rounding, (Rounding.NEAREST, Rounding.STOCHASTIC))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Names and digests of the formats, and the rest, as plain values."""
+        roles = ("activation", "error", "weight", "gradient", "master")
+        given = {role: getattr(self, role) for role in roles}
+        return {
+            **{role: _name(format) for role, format in given.items()},
+            **{f"{role}_digest": FULL_PRECISION if format is None else format.digest for role, format in given.items()},
+            "weight_rounding": self.weight_rounding.value,
+            "master_rounding": self.master_rounding.value,
+            "scale": self.scale.value,
+            "two_terms": self.two_terms,
+        }

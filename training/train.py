@@ -1,0 +1,451 @@
+"""The training loop: any workload, any formats (training.md sections 1 to 3)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from formats import Format, Rounding
+from predictor.angle import degrees, layer_sums
+from predictor.dataflow import DataFlow, Point
+from predictor.gradient import evaluation_mode, measured_parameters, two_terms
+from training import checkpoint
+from training.log import Log
+from training.optimizers import OPTIMIZERS, Optimizer, Schedule, schedule_of
+from training.scales import Observation, Places
+from training.scheme import ERROR_HEADROOM, GRADIENT_HEADROOM, ScaleRule, Scheme, one_of, training_format
+from training.weights import Streams, weights_of
+from workloads.digest import digest, weights_digest
+from workloads.files import write_atomically
+from workloads.workload import Batch, Workload
+
+RESULT = "result.json"
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+
+
+class Start(StrEnum):
+    """The weights that training starts from: new random ones, or those that the workload comes with."""
+
+    SCRATCH = "scratch"
+    PRETRAINED = "pretrained"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All of a run but the formats. Raises ValueError for numbers and names that mean nothing.
+
+    epochs: passes over the mini-batches. batch_size: None for the workload's. rate: the largest learning rate. momentum: of SGD, or the first
+    of AdamW's. warmup: steps in which the rate rises. seed: decides new weights, the order of mini-batches, random numbers of the network and
+    of stochastic rounding. loss_bound: a loss above it is a divergence. checkpoint_every: steps between checkpoints within an epoch;
+    0 for epochs alone. angle_every: steps between samples of the angle; 0 for none.
+    """
+
+    epochs: int
+    batch_size: int | None = None
+    optimizer: Optimizer = Optimizer.SGD
+    rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Schedule = Schedule.COSINE
+    warmup: int = 0
+    start: Start = Start.SCRATCH
+    seed: int = 0
+    loss_bound: float = 1000.0
+    checkpoint_every: int = 0
+    angle_every: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "optimizer", one_of("optimizer", Optimizer, self.optimizer))
+        object.__setattr__(self, "schedule", one_of("schedule", Schedule, self.schedule))
+        object.__setattr__(self, "start", one_of("start", Start, self.start))
+        for name, least in (("epochs", 1), ("warmup", 0), ("seed", 0), ("checkpoint_every", 0), ("angle_every", 0)):
+            given = getattr(self, name)
+            if isinstance(given, bool) or not isinstance(given, int) or given < least:
+                raise ValueError(f"{name.replace('_', ' ')} {given!r}: a whole number of at least {least} is needed")
+        for name in ("rate", "momentum", "weight_decay", "loss_bound"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name.replace('_', ' ')} {getattr(self, name)!r}: a number of at least 0 is needed")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: steps done of all, epoch (from 1), the last loss, and the last epoch's metric."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    loss: float
+    metric: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run gave.
+
+    model: the trained network in evaluation mode, its weights rounded. outcome: finished or diverged; reason: in words, "" where it finished.
+    steps, epochs: data frames with a row per step and per epoch (`training.log.Log`). metric: mean of the workload's metric over `test` after the
+    last epoch, None where there is none; of the rounded weights, with activations in full precision. settings: plain values.
+    """
+
+    model: nn.Module
+    outcome: Outcome
+    reason: str
+    steps: pd.DataFrame
+    epochs: pd.DataFrame
+    metric: float | None
+    settings: dict[str, Any]
+    _log: Log
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """A row per step and rounded tensor: step and the fields of `training.scales.Observation`."""
+        return self._log.layer_table()
+
+
+def start_from_scratch(model: nn.Module) -> None:
+    """Draw new weights by every module's own `reset_parameters`; ValueError where a module with parameters has none."""
+    for name, module in model.named_modules():
+        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise ValueError(
+                f"layer {name or '(network)'} ({type(module).__name__}) has parameters and no reset_parameters, so it cannot start from "
+                "scratch; start from pretrained weights"
+            )
+
+
+class Trainer:
+    """A network in training, step by step. Use as a context manager around `step`.
+
+    model: the network, whose parameters hold the rounded weights. Raises ValueError where it has nothing to train.
+    """
+
+    def __init__(self, workload: Workload, model: nn.Module, scheme: Scheme, recipe: Recipe, steps: int):
+        self.workload, self.model, self.scheme, self.recipe = workload, model, scheme, recipe
+        self.streams = Streams(recipe.seed)
+        self.flow = DataFlow(model)
+        self.weights = weights_of(self.flow.model, scheme, self.streams)
+        if not self.weights:
+            raise ValueError(f"workload {workload.name}: no parameter of the network requires a gradient")
+        delayed = scheme.scale is ScaleRule.DELAYED
+        self.places = {
+            kind: Places(kind, format, headroom if delayed else None)
+            for kind, format, headroom in (
+                ("A", scheme.activation, ERROR_HEADROOM),
+                ("E", scheme.error, ERROR_HEADROOM),
+                ("G", scheme.gradient, GRADIENT_HEADROOM),
+            )
+            if format is not None
+        }
+        optimizer = OPTIMIZERS[recipe.optimizer]
+        self.optimizer = optimizer(self.weights, recipe.rate, recipe.momentum, recipe.weight_decay)
+        self.schedule = schedule_of(self.optimizer, recipe.schedule, recipe.warmup, steps)
+        self._measured = measured_parameters(self.flow.model)
+
+    def __enter__(self) -> Trainer:
+        self.flow.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.flow.__exit__(*exception)
+
+    def _quantize(self, rounded: bool) -> None:
+        """Switch the points' rounding on or off."""
+
+        def quantizer(kind: str, is_two_terms: Callable[[Point], bool]) -> Callable[[Tensor, Point], Tensor] | None:
+            places = self.places.get(kind)
+            if places is None or not rounded:
+                return None
+
+            def quantize(x: Tensor, point: Point) -> Tensor:
+                if self.scheme.two_terms and is_two_terms(point):
+                    return two_terms(x, lambda part, term: places.round(part, point.name, term))
+                return places.round(x, point.name)
+
+            return quantize
+
+        self.flow.activation = quantizer("A", lambda point: point.two_terms)
+        self.flow.error = quantizer("E", lambda point: point.last)
+
+    def _gradients(self, batch: Batch, rounded: bool) -> tuple[float, Sequence[Tensor | None]]:
+        """Loss and gradients of all weights; no gradients where the loss is not a finite number."""
+        self._quantize(rounded)
+        try:
+            loss = self.workload.loss(self.flow.model, batch)
+            if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+                raise ValueError(f"the loss of workload {self.workload.name} is no tensor of one element that depends on the network")
+            value = loss.item()
+            found = self.flow.gradients(loss, [weight.parameter for weight in self.weights]) if math.isfinite(value) else ()
+            return value, found
+        finally:
+            self._quantize(False)
+
+    def step(self, batch: Batch, sample_angle: bool = False) -> tuple[float, float | None, list[Observation], str]:
+        """One step: the loss before it, the angle if sampled, what rounding did, and why the step was not made ("" where it was)."""
+        # The full-precision gradient sees the same random numbers.
+        full = self._full_precision(batch) if sample_angle else None
+        loss, found = self._gradients(batch, rounded=True)
+        if not math.isfinite(loss) or loss > self.recipe.loss_bound:
+            return loss, None, [], f"the loss is {loss:.6g}" + ("" if math.isnan(loss) else f", above {self.recipe.loss_bound:g}")
+        for weight, gradient in zip(self.weights, found, strict=True):
+            if gradient is not None and not gradient.isfinite().all():
+                return loss, None, [], f"the gradient of {weight.name} is not finite"
+            weight.take_gradient(gradient, self.places.get("G"))
+        angle = self._angle(full) if full else None
+        self.optimizer.step()
+        self.schedule.step()
+        seen = [entry for weight in self.weights if (entry := weight.requantize()) is not None]
+        for places in self.places.values():
+            seen += places.advance()
+        return loss, angle, seen, ""
+
+    def _full_precision(self, batch: Batch) -> Sequence[Tensor | None]:
+        """The gradients at the master weights without any rounding; the network and the random numbers are as before afterwards."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.flow.model.buffers()]
+        own = [(weight.parameter, weight.parameter.data) for weight in self.weights]
+        state = torch.get_rng_state()
+        try:
+            for weight in self.weights:
+                weight.parameter.data = weight.master.data
+            return self._gradients(batch, rounded=False)[1]
+        finally:
+            for parameter, values in own:
+                parameter.data = values
+            with torch.no_grad():
+                for buffer, values in buffers:
+                    buffer.copy_(values)
+            torch.set_rng_state(state)
+
+    def _angle(self, full: Sequence[Tensor | None]) -> float:
+        """Degrees between the rounded gradients and the full-precision ones, over the parameters that the predictor measures."""
+        pairs = [
+            (weight.master.grad, g)
+            for weight, g in zip(self.weights, full, strict=True)
+            if id(weight.parameter) in self._measured and weight.master.grad is not None and g is not None
+        ]
+        return degrees(layer_sums([q for q, _ in pairs], [g for _, g in pairs]).sum(0)) if pairs else math.nan
+
+    def metric(self) -> float | None:
+        """Mean metric over the workload's test mini-batches; None where it has none."""
+        workload = self.workload
+        if workload.test is None or workload.metric is None:
+            return None
+        test = replace(workload, batches=workload.test).minibatches(self.recipe.batch_size if callable(workload.test) else None)
+        with evaluation_mode(self.flow.model):
+            return float(np.mean([workload.metric(self.flow.model, batch) for batch in test]))
+
+    # Checkpoints.
+
+    def _network(self) -> dict[str, Tensor]:
+        model = self.flow.model
+        return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+    def _masters(self) -> dict[str, Tensor]:
+        return {weight.name: weight.master for weight in self.weights}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the run's state."""
+        return {
+            **{f"network.{name}": tensor for name, tensor in self._network().items()},
+            **{f"master.{name}": tensor for name, tensor in self._masters().items()},
+            **checkpoint.optimizer_tensors(self.optimizer),
+            "generator": torch.get_rng_state(),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """The rest of it, as plain values."""
+        return {
+            "group": self.optimizer.state_dict()["param_groups"][0],
+            "schedule": self.schedule.state_dict(),
+            "stream": self.streams.next,
+            "tops": {kind: places.tops for kind, places in self.places.items()},
+        }
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any], path: Path) -> None:
+        """Go on from what `tensors` and `state` gave."""
+        checkpoint.fill(self._network(), tensors, "network.", path)
+        checkpoint.fill(self._masters(), tensors, "master.", path)
+        checkpoint.restore_optimizer(self.optimizer, tensors, state["group"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.streams.next = state["stream"]
+        for kind, tops in state["tops"].items():
+            self.places[kind].tops = tops
+        torch.set_rng_state(tensors["generator"])
+
+
+def _fingerprint(workload: Workload, batches: Sequence[Batch]) -> dict[str, Any]:
+    """What a checkpoint must agree with before a run goes on from it."""
+    return {
+        "workload": workload.name,
+        "weights": weights_digest(workload.model),
+        "batches": len(batches),
+        "first_batch": digest(batches[0]),
+    }
+
+
+def _check_same(saved: dict[str, Any], ours: dict[str, Any], path: Path) -> None:
+    """ValueError where a run would not go on as it began; how often it is saved makes no difference to that."""
+    for key, value in ours.items():
+        if saved.get(key) != value and key != "checkpoint_every":
+            raise ValueError(f"{path} was made with {key} {saved.get(key)!r}, not {value!r}; give what it was made with or another output")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _version() -> str:
+    try:
+        return version("numeric-formats")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def train(
+    workload: Workload,
+    *,
+    activation: str | Format = "FP134",
+    error: str | Format = "FP134",
+    weight: str | Format = "FP134",
+    gradient: str | Format = "FP134",
+    master: str | Format = "FP169",
+    weight_rounding: Rounding | str = Rounding.HYSTERESIS,
+    master_rounding: Rounding | str = Rounding.STOCHASTIC,
+    scale: ScaleRule | str = ScaleRule.DELAYED,
+    two_terms: bool = True,
+    epochs: int,
+    seed: int = 0,
+    output: Path | str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    **recipe: Any,
+) -> Result:
+    """Train a copy of a workload's network with everything rounded; by default the scheme of the paper.
+
+    activation, error, weight, gradient, master: formats by name or as objects; "float32" leaves a tensor as it is. The master's is also the
+    momentum's. Weights of convolutions get one scale an output channel, other weights one a tensor.
+    weight_rounding: nearest, stochastic or hysteresis. master_rounding: nearest or stochastic. scale: delayed or current.
+    two_terms: round network inputs and last errors in two terms.
+    output: a folder for checkpoint, steps.csv, epochs.csv and the Parquet files of layers/. resume: go on from its checkpoint, if there is one;
+    the result then has the same bits as that of an uninterrupted run at the same number of threads. force: replace an earlier run.
+    progress: called after every step. epochs, seed, recipe: the fields of `training.train.Recipe`, such as batch_size, optimizer and rate.
+
+    Mini-batches are those of `workload.train`, else `workload.batches`, in an order drawn anew for every epoch. Random numbers of the
+    workload's own code have to come from torch's generator to be the same after a resume.
+
+    Raises ValueError for names and numbers that mean nothing and for a checkpoint that is damaged or of another run; FileExistsError where
+    the folder holds a run and neither resume nor force is given. Source: training.md, after Lee, Park, Jeon, ICLR 2022, sections 3 and 4.
+    """
+    chosen = Recipe(epochs=epochs, seed=seed, **recipe)
+    scheme = Scheme(
+        activation=training_format(activation),
+        error=training_format(error),
+        weight=training_format(weight),
+        gradient=training_format(gradient),
+        master=training_format(master),
+        weight_rounding=one_of("weight rounding", Rounding, weight_rounding),
+        master_rounding=one_of("master rounding", Rounding, master_rounding),
+        scale=one_of("scale", ScaleRule, scale),
+        two_terms=two_terms,
+    )
+    source = workload.batches if workload.train is None else workload.train
+    batches = replace(workload, batches=source).minibatches(chosen.batch_size)
+    settings = {**asdict(chosen), **scheme.settings, **_fingerprint(workload, batches)}
+    folder = None if output is None else Path(output)
+    path = None if folder is None else folder / checkpoint.NAME
+    if path is not None and path.exists() and not (resume or force):
+        raise FileExistsError(f"{path} exists; use --resume to go on from it or --force to replace it")
+    model = copy.deepcopy(workload.model).train()
+    steps = chosen.epochs * len(batches)
+    # The caller's random numbers are not ours to move.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.seed)
+        if chosen.start is Start.SCRATCH:
+            start_from_scratch(model)
+        trainer, log = Trainer(workload, model, scheme, chosen, steps), Log(folder)
+        first = 0
+        if path is not None and resume and path.exists():
+            tensors, state = checkpoint.read(path)
+            _check_same(state["settings"], settings, path)
+            trainer.restore(tensors, state, path)
+            first = state["step"]
+            log.restore(first, state["epochs"])
+        elif path is not None:
+            path.unlink(missing_ok=True)
+            log.clear()
+        recorded = {**settings, "threads": torch.get_num_threads(), "versions": {"torch": torch.__version__, "numeric-formats": _version()}}
+        if folder is not None:
+            (folder / RESULT).unlink(missing_ok=True)
+            _write_json(folder / "settings.json", recorded)
+        reason = _run(trainer, batches, first, log, path, settings, progress)
+    model.eval()
+    outcome = Outcome.DIVERGED if reason else Outcome.FINISHED
+    metric = log.epochs[-1]["metric"] if log.epochs else None
+    if folder is not None:
+        _write_json(folder / RESULT, {"outcome": outcome, "reason": reason, "steps": len(log.steps), "metric": metric})
+    return Result(model, outcome, reason, log.step_table(), log.epoch_table(), metric, recorded, log)
+
+
+def _run(
+    trainer: Trainer,
+    batches: Sequence[Batch],
+    first: int,
+    log: Log,
+    path: Path | None,
+    settings: dict[str, Any],
+    progress: Callable[[Progress], None] | None,
+) -> str:
+    """The steps from `first` on. Returns why the run diverged, "" where it did not; its last checkpoint then stands."""
+    recipe, count = trainer.recipe, len(batches)
+    total = recipe.epochs * count
+    with trainer:
+        for step in range(first, total):
+            epoch, place = divmod(step, count)
+            if place == 0 or step == first:
+                order = np.random.default_rng((recipe.seed, epoch)).permutation(count)
+            began = time.monotonic()
+            rate = trainer.schedule.get_last_lr()[0]
+            sampled = bool(recipe.angle_every) and step % recipe.angle_every == 0
+            loss, angle, seen, reason = trainer.step(batches[order[place]], sampled)
+            row = {"step": step + 1, "epoch": epoch + 1, "loss": loss, "rate": rate, "angle": angle, "seconds": time.monotonic() - began}
+            log.add(row, seen)
+            if reason:
+                # On a resume these rows are dropped: they lie beyond the checkpoint.
+                log.save(step + 1)
+                return f"{reason} at step {step + 1}"
+            ends_epoch = place == count - 1
+            if ends_epoch:
+                losses = [entry["loss"] for entry in log.steps[-count:]]
+                log.epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "metric": trainer.metric()})
+            if ends_epoch or (recipe.checkpoint_every and (step + 1) % recipe.checkpoint_every == 0):
+                log.save(step + 1)
+                if path is not None:
+                    state = {"step": step + 1, "settings": settings, "epochs": log.epochs, **trainer.state()}
+                    checkpoint.write(path, trainer.tensors(), state)
+            if progress is not None:
+                metric = log.epochs[-1]["metric"] if log.epochs else None
+                progress(Progress(step + 1, total, epoch + 1, recipe.epochs, loss, metric))
+    return ""

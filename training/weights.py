@@ -1,0 +1,120 @@
+"""Weights: a master that the optimizer moves, and the quantized value that the network computes with (training.md sections 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from formats import CodebookFormat, Format, ProfileFormat, Rounding
+from predictor.gradient import measured_parameters
+from training.scales import Observation, Places
+from training.scheme import Scheme, mode_arguments, per_channel
+
+
+class Streams:
+    """Numbers for stochastic rounding: one seed, and a stream for every call, counted on."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self.next = 0
+
+    def take(self) -> int:
+        """A stream that was never given out before."""
+        self.next += 1
+        return self.next - 1
+
+
+class Weight:
+    """One parameter of the network in training.
+
+    parameter: the network's own, which holds w_q between steps. master: what the optimizer moves, and its `grad` after rounding.
+    quantized: False for normalization parameters and biases, which stay float32 all through.
+    """
+
+    def __init__(self, name: str, parameter: nn.Parameter, quantized: bool, channels: int | None, scheme: Scheme, streams: Streams):
+        self.name, self.parameter, self.quantized = name, parameter, quantized
+        self._streams, self._rounding = streams, scheme.weight_rounding
+        self._master_format = scheme.master if quantized else None
+        self._master_rounding = scheme.master_rounding
+        format = scheme.weight if quantized else None
+        self._format: Format | None = format if format is None or channels is None else per_channel(format, channels)
+        start = parameter.detach().clone()
+        # To nearest at the start: there is no step yet whose mean stochastic rounding would keep.
+        self.master = nn.Parameter(start if self._master_format is None else self._master_format.round(start), requires_grad=False)
+        if self._format is None:
+            # One tensor is both; the optimizer moves the network's own.
+            parameter.data.copy_(self.master.data)
+            self.master.data = parameter.data
+        else:
+            parameter.data.copy_(self._format.round(self.master.data, **self._top_argument()[0]))
+
+    def _top_argument(self) -> tuple[dict[str, Any], Any]:
+        """The scale found from the master values, as an argument of `round`, and as exponents; none where the format keeps it to itself."""
+        if isinstance(self._format, ProfileFormat | CodebookFormat):
+            top = self._format.find_top(self.master.data)
+            return {"top": top}, top
+        return {}, None
+
+    def round_master(self, values: Tensor) -> None:
+        """Q_M, in place; the identity where the master is float32."""
+        if self._master_format is None:
+            return
+        stream = self._streams.take() if self._master_rounding is Rounding.STOCHASTIC else 0
+        mode = mode_arguments(self._master_rounding, self._streams.seed, stream, None)
+        values.copy_(self._master_format.round(values, **mode))
+
+    def requantize(self) -> Observation | None:
+        """w_q from the master and, for hysteresis, from the w_q before; what that did. None where the weight is not quantized."""
+        if self._format is None:
+            return None
+        w, before = self.master.data, self.parameter.data
+        argument, top = self._top_argument()
+        stream = self._streams.take() if self._rounding is Rounding.STOCHASTIC else 0
+        after: Tensor = self._format.round(w, **argument, **mode_arguments(self._rounding, self._streams.seed, stream, before))
+        overflows = None
+        if top is not None:
+            largest = self._format.round(torch.full_like(w, np.inf), **argument)
+            overflows = int((w.abs() > largest).sum())
+        seen = Observation(
+            "W",
+            self.name,
+            0,
+            w.numel(),
+            None if top is None else int(np.min(top)),
+            None if top is None else int(np.max(top)),
+            overflows,
+            int(((after == 0) & (w != 0)).sum()),
+            int((after != before).sum()),
+        )
+        before.copy_(after)
+        return seen
+
+    def take_gradient(self, gradient: Tensor | None, places: Places | None) -> None:
+        """Set the master's gradient: rounded where the weight is quantized."""
+        if gradient is not None and self.quantized and places is not None:
+            gradient = places.round(gradient, self.name)
+        self.master.grad = gradient
+
+
+def _channel_axes(model: nn.Module) -> Iterator[tuple[int, int]]:
+    """The identity of each convolution's weight, and the axis of its output channels."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            yield id(module.weight), 1 if module.transposed else 0
+
+
+def weights_of(model: nn.Module, scheme: Scheme, streams: Streams) -> list[Weight]:
+    """The parameters of a network that are trained, quantized as the scheme says; the parameters hold w_q afterwards.
+
+    Quantized are those of two or more dimensions outside normalization layers; those of convolutions with one scale an output channel.
+    """
+    quantized, axes = measured_parameters(model), dict(_channel_axes(model))
+    return [
+        Weight(name, parameter, id(parameter) in quantized, axes.get(id(parameter)), scheme, streams)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    ]
