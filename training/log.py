@@ -14,9 +14,7 @@ LAYERS = "layers"
 """Folder of Parquet files with the rows per layer; pandas.read_parquet reads the folder as one table."""
 
 
-def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    text = pd.DataFrame(rows).to_csv(index=False)
-    write_atomically(path, lambda file: file.write(text.encode()))
+STEPS, EPOCHS = "steps.parquet", "epochs.csv"
 
 
 class Log:
@@ -54,8 +52,9 @@ class Log:
             else:
                 write_atomically(self.folder / LAYERS / f"{step:08}.parquet", lambda file: table.to_parquet(file, index=False))
         if self.folder is not None:
-            _write_csv(self.steps, self.folder / "steps.csv")
-            _write_csv(self.epochs, self.folder / "epochs.csv")
+            steps, epochs = self.step_table(), self.epoch_table().to_csv(index=False)
+            write_atomically(self.folder / STEPS, lambda file: steps.to_parquet(file, index=False))
+            write_atomically(self.folder / EPOCHS, lambda file: file.write(epochs.encode()))
 
     def restore(self, step: int, epochs: list[dict[str, Any]]) -> None:
         """Take up the rows of a folder where its checkpoint of this step stands, and forget later ones.
@@ -66,9 +65,9 @@ class Log:
         for path in self._parts():
             if int(path.stem) > step:
                 path.unlink()
-        path = self.folder / "steps.csv"
+        path = self.folder / STEPS
         try:
-            table = pd.read_csv(path, float_precision="round_trip")
+            table = pd.read_parquet(path)
             self.steps = table[table["step"] <= step].to_dict("records")  # type: ignore[assignment]
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{path} cannot be read ({error}); it belongs to the checkpoint") from None
@@ -79,7 +78,7 @@ class Log:
     def clear(self) -> None:
         """Remove the rows of an earlier run from the folder."""
         if self.folder is not None:
-            for path in (*self._parts(), self.folder / "steps.csv", self.folder / "epochs.csv"):
+            for path in (*self._parts(), self.folder / STEPS, self.folder / EPOCHS):
                 path.unlink(missing_ok=True)
 
     def _parts(self) -> list[Path]:
@@ -93,7 +92,8 @@ class Log:
 
     def step_table(self) -> pd.DataFrame:
         """A row per step."""
-        return pd.DataFrame(self.steps)
+        table = pd.DataFrame(self.steps)
+        return table.astype({"angle": "float64"}) if len(table) else table
 
     def epoch_table(self) -> pd.DataFrame:
         """A row per finished epoch."""

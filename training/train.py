@@ -349,7 +349,7 @@ def train(
     momentum's. Weights of convolutions get one scale an output channel, other weights one a tensor.
     weight_rounding: nearest, stochastic or hysteresis. master_rounding: nearest or stochastic. scale: delayed or current.
     two_terms: round network inputs and last errors in two terms.
-    output: a folder for checkpoint, steps.csv, epochs.csv and the Parquet files of layers/. resume: go on from its checkpoint, if there is one;
+    output: a folder for checkpoint, settings, result, steps.parquet, epochs.csv and the Parquet files of layers/. resume: go on from its checkpoint, if there is one;
     the result then has the same bits as that of an uninterrupted run at the same number of threads. force: replace an earlier run.
     progress: called after every step. epochs, seed, recipe: the fields of `training.train.Recipe`, such as batch_size, optimizer and rate.
 

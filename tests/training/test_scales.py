@@ -96,7 +96,12 @@ def test_survey_counts_in_any_layout():
     q = formats.get("FP134").round(x, top=0, keep_infinities=True)
     expected = (1.9375, int((x.abs() > 1.9375).sum()), int(((q == 0) & (x != 0)).sum()))
     cl = torch.channels_last
-    for a, b in ((x, q), (x.contiguous(memory_format=cl), q), (x, q.contiguous(memory_format=cl)), (x.permute(1, 3, 0, 2), q.permute(1, 3, 0, 2))):
+    for a, b in (
+        (x, q),
+        (x.contiguous(memory_format=cl), q),
+        (x, q.contiguous(memory_format=cl)),
+        (x.permute(1, 3, 0, 2), q.permute(1, 3, 0, 2)),
+    ):
         assert survey(a, b, 1.9375) == expected
     q[1, 1, 1, 1] = float("nan")
     assert np.isnan(survey(x, q, 1.9375)[0])
