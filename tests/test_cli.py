@@ -102,7 +102,7 @@ def test_verify(folder):
 
 
 def test_help_has_examples_and_start_is_quick(folder):
-    names = ("list", "show", "vectors", "verify", "rank", "plot", "measure", "attribute", "points", "search", "fit", "cost")
+    names = ("list", "show", "vectors", "verify", "rank", "plot", "measure", "attribute", "points", "search", "fit", "cost", "train")
     for command in names:
         out = run(command, "--help", cwd=folder).stdout
         assert "Example" in out
@@ -399,3 +399,20 @@ def test_pairs_of_written_out_profiles_are_told_from_lists():
     profile = "profile:8:4x2,5x3,4x7,3,2,1"
     for names in ([f"FP134+{profile}", "INT8"], [f"{profile}+{profile}", f"FP143+{profile}"], [f"{profile}+INT8", profile]):
         assert _split(",".join(names)) == names
+
+
+def test_train(folder):
+    options = ("train", "-m", "mine.py:net", "--epochs", "2", "-W", "LOG4", "-o", "run")
+    done = run(*options, cwd=folder)
+    assert re.search(r"mine.py:net: finished\n", done.stdout)
+    assert "step 6/6, epoch 2/2, loss " in done.stderr
+    assert json.loads((folder / "run" / "settings.json").read_text())["weight"] == "LOG4"
+    assert len(pd.read_parquet(folder / "run" / "steps.parquet")) == 6
+    assert set(pd.read_parquet(folder / "run" / "layers").kind) == {"W", "A", "E", "G"}
+    again = run(*options, cwd=folder, check=False)
+    assert again.returncode == 2
+    assert "use --resume to go on from it or --force to replace it" in again.stderr
+    assert run(*options, "--resume", cwd=folder).stdout == done.stdout
+    bad = run("train", "-m", "mine.py:damaged", "--epochs", "1", cwd=folder, check=False)
+    assert bad.returncode == 1
+    assert "diverged: the loss is nan at step 1" in bad.stdout

@@ -63,7 +63,7 @@ def deadly(step):
 OPTIONS = {"epochs": 2, "rate": 0.05, "checkpoint_every": 3, "angle_every": 4, "warmup": 2, "schedule": "cosine"}
 
 
-def run_until_killed(step, output, options):
+def run_until_killed(step, output):
     """What the test of resuming starts in a process of its own."""
     torch.set_num_threads(1)
-    train(deadly(step), output=output, resume=True, **OPTIONS, **options)
+    train(deadly(step), output=output, resume=True, **OPTIONS)

@@ -40,35 +40,56 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def kill_at(step, output, **options):
-    code = f"from tests.training.small import run_until_killed; run_until_killed({step}, {str(output)!r}, {options!r})"
+def kill_at(step, output):
+    code = f"from tests.training.small import run_until_killed; run_until_killed({step}, {str(output)!r})"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=120, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"weight": "LOG4", "weight_rounding": "stochastic", "optimizer": "adamw"}], ids=["default", "adamw"]
-)
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, options):
-    """Killed twice: before there is a checkpoint, and in the second epoch, past its newest one."""
-    whole = train(small.workload(), output=tmp_path / "whole", **small.OPTIONS, **options)
-    output = tmp_path / "killed"
-    if not options:
-        kill_at(2, output)
-        assert not (output / "checkpoint.safetensors").exists()
-    # With the angle sampled at every fourth step, the 14th loss is that of step 11.
-    kill_at(14, output, **options)
-    assert sorted(path.stem for path in (output / "layers").iterdir()) == ["00000003", "00000006", "00000008", "00000009"]
-    went_on = train(small.workload(), output=output, resume=True, **small.OPTIONS, **options)
+def assert_same_run(whole, went_on):
     assert same(state(whole.model), state(went_on.model))
     columns = ["step", "epoch", "loss", "rate", "angle", "flips", "overflows", "underflows"]
     pd.testing.assert_frame_equal(whole.steps[columns], went_on.steps[columns], check_exact=True)
     pd.testing.assert_frame_equal(whole.epochs, went_on.epochs, check_exact=True)
     pd.testing.assert_frame_equal(whole.layers, went_on.layers, check_exact=True)
-    files = [load_file(folder / "checkpoint.safetensors") for folder in (tmp_path / "whole", output)]
-    assert same(*files)
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
+    """Killed twice: before there is a checkpoint, and in the second epoch, past its newest one."""
+    whole = train(small.workload(), output=tmp_path / "whole", **small.OPTIONS)
+    output = tmp_path / "killed"
+    kill_at(2, output)
+    assert not (output / "checkpoint.safetensors").exists()
+    # With the angle sampled at every fourth step, the 14th loss is that of step 11.
+    kill_at(14, output)
+    assert sorted(path.stem for path in (output / "layers").iterdir()) == ["00000003", "00000006", "00000008", "00000009"]
+    went_on = train(small.workload(), output=output, resume=True, **small.OPTIONS)
+    assert_same_run(whole, went_on)
+    assert same(*(load_file(folder / "checkpoint.safetensors") for folder in (tmp_path / "whole", output)))
     # Once more: there is nothing left to do.
-    assert same(state(train(small.workload(), output=output, resume=True, **small.OPTIONS, **options).model), state(whole.model))
+    assert same(state(train(small.workload(), output=output, resume=True, **small.OPTIONS).model), state(whole.model))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight": "LOG4", "weight_rounding": "stochastic", "optimizer": "adamw"},
+        {"weight": "BM43", "weight_rounding": "nearest", "scale": "current", "master": "bfloat16"},
+    ],
+    ids=["adamw", "blocks"],
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, options):
+    class Stop(Exception):
+        pass
+
+    def interrupt(at):
+        if at.step == 14:
+            raise Stop
+
+    whole = train(small.workload(), output=tmp_path / "whole", **small.OPTIONS, **options)
+    with pytest.raises(Stop):
+        train(small.workload(), output=tmp_path / "part", **small.OPTIONS, **options, progress=interrupt)
+    assert_same_run(whole, train(small.workload(), output=tmp_path / "part", resume=True, **small.OPTIONS, **options))
 
 
 def test_the_default_scheme_learns_as_full_precision_does():
@@ -136,7 +157,7 @@ def test_what_is_logged():
     found = train(small.workload(), epochs=1)
     layers = found.layers
     first = layers[layers.step == 1]
-    assert first.groupby("kind", observed=True).size().to_dict() == {"A": 7, "E": 7, "G": 3, "W": 3}
+    assert first.groupby("kind", observed=True).size().to_dict() == {"A": 7, "E": 6, "G": 3, "W": 3}
     assert set(first[first.kind == "W"].place) == {"0.weight", "3.weight", "8.weight"}
     # Two terms at the input (A) and at the last linear layer (E).
     assert first[first.term == 1][["kind", "place"]].to_numpy().tolist() == [["A", ":input"], ["E", "8:linear"]]
