@@ -607,7 +607,7 @@ def train(
             angle_every=angle_every,
             checkpoint_every=checkpoint_every,
         )
-    rows = [[str(row.epoch), f"{row.loss:.4f}", f"{row.metric:.4f}"] for row in result.epochs.itertuples()]
+    rows = [[str(row.epoch), f"{row.loss:.4f}", f"{row.metric:.4f}".replace("nan", "-")] for row in result.epochs.itertuples()]
     _print(plain(f"{model}: {result.outcome}", [("epoch", "right"), ("loss", "right"), ("metric", "right")], rows))
     if output is not None:
         _print(f"wrote {output}")

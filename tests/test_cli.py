@@ -404,7 +404,7 @@ def test_pairs_of_written_out_profiles_are_told_from_lists():
 def test_train(folder):
     options = ("train", "-m", "mine.py:net", "--epochs", "2", "-W", "LOG4", "-o", "run")
     done = run(*options, cwd=folder)
-    assert re.search(r"mine.py:net: finished\n", done.stdout)
+    assert "mine.py:net: finished" in done.stdout
     assert "step 6/6, epoch 2/2, loss " in done.stderr
     assert json.loads((folder / "run" / "settings.json").read_text())["weight"] == "LOG4"
     assert len(pd.read_parquet(folder / "run" / "steps.parquet")) == 6
