@@ -520,7 +520,8 @@ def rank(
     _print(tables.ranking(found.table, top, title))
     _print("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
     winner = found.table["name"].iloc[0]
-    _print(f"no other is better than {winner} by more than {s['regret_at_most']:.2g} degrees (97.5% confidence for each)")
+    if s["regret_at_most"] == s["regret_at_most"]:  # not a number where there was one mini-batch
+        _print(f"no other is better than {winner} by more than {s['regret_at_most']:.2g} degrees (97.5% confidence for each)")
     _print(f"{s['gradients']} gradients were needed, {s['exhaustive_gradients']} would measure all; {s['seconds']:.0f} s")
     if not found.complete:
         reason = "the time budget" if time_budget is not None and s["seconds"] >= time_budget else "an interrupt"

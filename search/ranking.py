@@ -156,10 +156,13 @@ def tabulate(
 def regret(candidates: Sequence[Candidate], table: pd.DataFrame, angles: Angles, by: Effect) -> float:
     """By how many degrees at most another candidate is better than the first of the table, each bound at 97.5% confidence; 0 where none is.
 
-    From paired differences where both were measured on the same mini-batches at least twice, else from the other's own lower bound.
+    From paired differences where both were measured on the same mini-batches at least twice, else from the other's own lower bound. Not a number where
+    the first was measured on fewer than two mini-batches.
     """
     indices = {candidate.name: index for index, candidate in enumerate(candidates)}
     winner = angles.of(indices[table["name"].iloc[0]], by)
+    if len(winner) < 2:
+        return float("nan")
     bounds = [0.0]
     for name, low in zip(table["name"].iloc[1:], table[f"low_{by}"].iloc[1:], strict=True):
         other = angles.of(indices[name], by)

@@ -11,10 +11,11 @@ from torch import nn
 import formats
 from predictor import measure
 from predictor.gradient import Effect, Pair
+from predictor.measure import interval
 from search import rank
 from search.candidates import choose
 from search.rank import Stage, plan
-from search.ranking import Angles, places, tabulate
+from search.ranking import Angles, places, regret, tabulate
 from search.units import InProcess
 from tests.predictor.test_angle import small_workload
 from workloads import Workload
@@ -251,3 +252,21 @@ def test_settings_say_what_was_measured(whole):
     assert np.isfinite(settings["seconds"])
     pair = Pair(formats.get("FP134"), formats.get("FP143"))
     assert pair.digest != formats.get("FP134").digest
+
+
+def test_the_bound_of_regret(workload):
+    def angles_of(rows):
+        angles = Angles()
+        for index, row in enumerate(rows):
+            angles.by_minibatch[index, Effect.AE] = dict(enumerate(row))
+        return angles
+
+    chosen = choose(["FP134", "FP143", "INT8"])
+    table = pd.DataFrame({"name": ["FP134", "FP143", "INT8"], "angle_AE": [2.0, 2.1, 9.0], "low_AE": [1.0, 1.1, 1.5]})
+    # FP143 wanders about FP134 by up to 0.3; INT8 was not measured, and may be as low as 1.5.
+    both = angles_of([[1.0, 2.0, 3.0], [1.3, 1.9, 3.1], []])
+    _, _, high = interval(np.array([-0.3, 0.1, -0.1]))
+    assert regret(chosen, table, both, Effect.AE) == max(high, 0.5)
+    alone = angles_of([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [8.0, 9.0, 10.0]])
+    assert regret(chosen, table, alone, Effect.AE) == 0
+    assert np.isnan(regret(chosen, table, angles_of([[1.0], [2.0], [9.0]]), Effect.AE))
