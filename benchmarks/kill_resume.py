@@ -21,7 +21,7 @@ from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -72,7 +72,7 @@ class Ranking:
         command = [sys.executable, "-c", WATCHED, "rank", *self.arguments, "--force", "--output", str(self.folder / output)]
         return subprocess.Popen(command, env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0)
 
-    def begun(self) -> list[list[object]]:
+    def begun(self) -> list[list[Any]]:
         """Every unit that was begun: process, mini-batch, format's digest, effects. A last line that a kill cut short is left out."""
         log = self.folder / "log"
         lines = log.read_text().splitlines(keepends=True) if log.exists() else []
@@ -102,10 +102,20 @@ class Ranking:
         self.rows = rows
         return wrong
 
-    def again(self) -> int:
-        """How many (unit, effect) were begun more than once."""
-        times = Counter((minibatch, digest, effect) for _, minibatch, digest, effects in self.begun() for effect in effects)  # type: ignore[attr-defined]
-        return sum(times.values()) - len(times)
+    def again(self) -> tuple[int, int]:
+        """How many (unit, effect) were begun again; and how many of them although the process that had begun them went on to another unit."""
+        begun = self.begun()
+        last = {line[0]: place for place, line in enumerate(begun)}
+        times: Counter[tuple[object, ...]] = Counter()
+        finished: set[tuple[object, ...]] = set()
+        needless = 0
+        for place, (process, minibatch, digest, effects) in enumerate(begun):
+            units = {(minibatch, digest, effect) for effect in effects}
+            needless += len(units & finished)
+            times.update(units)
+            if last[process] != place:
+                finished |= units
+        return sum(times.values()) - len(times), needless
 
 
 def same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
@@ -195,11 +205,10 @@ def main(
                 wrong = ranking.check_store()
                 say(f"kill {killed:2} while {moment}: {len(ranking.rows):4} measurements kept, {held:4} of them from before", wrong)
             wrong = finish(ranking, process, reference)
-            again = ranking.again()
+            again, needless = ranking.again()
             repeated += again
-            # A kill takes at most the one unit that is being measured, of at most three effects.
-            if again > 3 * of_this:
-                wrong.append(f"{again} measurements were made again after {of_this} kills")
+            if needless:
+                wrong.append(f"{needless} measurements were made twice without a kill")
             say(
                 f"ranking {number}, killed {of_this} times: table equal bit for bit; {again} measurements lost to kills and made again",
                 wrong,
@@ -216,7 +225,7 @@ def main(
             wrong.append(f"exit code {process.returncode}")
         partial = len(ranking.rows)
         wrong += finish(ranking, ranking.start(), reference)
-        say(f"Ctrl-C with {partial} measurements, resumed: table equal bit for bit; {ranking.again()} made again", wrong)
+        say(f"Ctrl-C with {partial} measurements, resumed: table equal bit for bit; {ranking.again()[0]} made again", wrong)
 
         ranking = Ranking(Path(folder) / "both", arguments)
         both = [(name, ranking.start(name)) for name in ("one.parquet", "two.parquet")]
