@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from predictor.measure import Unit
@@ -35,14 +37,15 @@ class Cluster(Pool):
         if threads < 1:
             raise ValueError(f"{threads} threads: at least 1 is needed")
         try:
-            import ray
+            # Without its types, so that checking does not depend on whether it is installed.
+            ray: Any = import_module("ray")
         except ImportError as error:
             raise ImportError("a cluster needs Ray, which is not installed: pip install 'numeric-formats[cluster]'") from error
         self._ray, self.threads = ray, threads
         self._ours = not ray.is_initialized()
         if self._ours:
             try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ValueError(f"there is no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
         nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
