@@ -694,6 +694,7 @@ def search(
 
     Examples: formats search --model resnet18 · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
     """
+    from predictor.device import on_device
     from reports import results, tables
     from search.search import search as search_formats
     from search.search import search_layers
@@ -704,7 +705,7 @@ def search(
         results.check_output(output, results.ENDINGS, force)
     wanted = _split(effects)
     constraints = Constraints(max_binades, shape, max_precisions, max_runs, _numbers("--headroom", headroom))
-    workload = load(model)
+    workload = on_device(load(model), device)
     if average_bits is not None:
         with _measuring(workers, cluster, store, device) as measuring:
             table, settings = search_layers(

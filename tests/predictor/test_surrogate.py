@@ -72,7 +72,10 @@ def test_what_was_measured_everywhere_is_not_predicted_otherwise():
     ratios, _, angles = made()
     observed = [Observation(i, b, angles[i, b]) for i in range(30) for b in range(8)]
     mean, low, high = fit(Effect.AE, KINDS, ratios, observed, 8).predict(ratios, range(200))
-    assert mean[:30] == pytest.approx(angles[:30].mean(1), rel=0.02)
+    # The mean of logarithms comes back; from there to the mean of angles it is half their variance, for which typical values stand in.
+    geometric = to_degrees(to_scale(angles[:30]).mean(1))
+    assert ((geometric < mean[:30]) & (mean[:30] < 1.05 * geometric)).all()
+    assert np.std(mean[:30] / geometric) < 0.01
     assert ((high - low)[:30] < 0.01 * mean[:30]).all()
     assert ((high - low)[30:] > 0.05 * mean[30:]).all()
 
