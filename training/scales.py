@@ -5,36 +5,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from torch import Tensor
 
 from formats import Format, ProfileFormat, Scale
+from formats.kernel.survey import survey
 from predictor.angle import in_order
 from predictor.gradient import round_in_dtype
 from training.scheme import is_delayable
 
 
-@njit(nogil=True, cache=True)
-def _survey(x, q, limit):  # type: ignore[no-untyped-def]
-    """The largest finite magnitude of q (NaN where q holds one), how many of x lie beyond the limit, and how many became zero."""
-    largest, overflows, underflows, broken = np.float32(0), 0, 0, False
-    for i in range(x.size):
-        a, b = abs(x[i]), abs(q[i])
-        broken |= b != b
-        overflows += a > limit
-        underflows += b == 0 and a > 0
-        if b < np.inf:
-            largest = max(largest, b)
-    return (np.nan if broken else np.float64(largest)), overflows, underflows
-
-
-def survey(x: Tensor, q: Tensor, limit: float) -> tuple[float, int, int]:
-    """Of a tensor and its rounded values: the largest finite rounded magnitude, elements of x beyond `limit`, elements rounded to zero.
-
-    The largest is NaN where q holds NaN. Both of one shape, float32 or float64.
-    """
-    largest, overflows, underflows = _survey(in_order(x, x), in_order(q, x), x.detach().numpy().dtype.type(limit))
-    return float(largest), int(overflows), int(underflows)
+def survey_of(x: Tensor, q: Tensor, limit: float) -> tuple[float, int, int]:
+    """`formats.kernel.survey.survey` of tensors of one shape in any memory order."""
+    return survey(in_order(x, x), in_order(q, x), limit)
 
 
 class Observation(NamedTuple):
@@ -116,7 +98,7 @@ class Places:
             top = int(format.find_top(x))
         rounded = round_in_dtype(format, x, top)
         limit = np.inf if top is None else float(format.max(top))  # type: ignore[attr-defined]
-        largest, overflows, underflows = survey(x, rounded, limit)
+        largest, overflows, underflows = survey_of(x, rounded, limit)
         if state is not None:
             state.see(largest, overflows)
         self.observations.append(Observation(self.kind, place, term, x.numel(), top, top, None if top is None else overflows, underflows))

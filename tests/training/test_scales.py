@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import formats
-from training.scales import Delayed, Places, survey
+from training.scales import Delayed, Places, survey_of
 
 
 def step(top, largest, overflows, headroom, low=-100, high=100):
@@ -102,8 +102,8 @@ def test_survey_counts_in_any_layout():
         (x, q.contiguous(memory_format=cl)),
         (x.permute(1, 3, 0, 2), q.permute(1, 3, 0, 2)),
     ):
-        assert survey(a, b, 1.9375) == expected
+        assert survey_of(a, b, 1.9375) == expected
     q[1, 1, 1, 1] = float("nan")
-    assert np.isnan(survey(x, q, 1.9375)[0])
+    assert np.isnan(survey_of(x, q, 1.9375)[0])
     expanded = torch.tensor(3.0).expand(4, 5)
-    assert survey(expanded, expanded.clone(), 1.9375) == (3.0, 20, 0)
+    assert survey_of(expanded, expanded.clone(), 1.9375) == (3.0, 20, 0)

@@ -1,0 +1,32 @@
+"""The survey of a rounding against numpy's own counts, on bit patterns of all kinds."""
+
+import numpy as np
+import pytest
+
+from formats.kernel.survey import survey
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(np.float32, np.uint32), (np.float64, np.uint64)])
+@pytest.mark.parametrize("size", [0, 1, 5, 16384, 100_003])
+def test_survey_of_random_patterns(dtype, bits, size):
+    random = np.random.default_rng(size)
+
+    def patterns():
+        x = random.integers(0, np.iinfo(bits).max, size, bits, endpoint=True).view(dtype)
+        x[random.random(size) < 0.1] = 0
+        x[random.random(size) < 0.05] = -np.inf
+        return x
+
+    x, q = patterns(), patterns()
+    limit = 1.5
+    with np.errstate(invalid="ignore"):
+        overflows, underflows = int((np.abs(x) > limit).sum()), int(((q == 0) & (np.abs(x) > 0)).sum())
+    broken = bool(np.isnan(q).any())
+    finite = np.abs(q[np.isfinite(q)])
+    largest = float(finite.max()) if finite.size else 0.0
+    got = survey(x, q, limit)
+    assert got[1:] == (overflows, underflows)
+    assert np.isnan(got[0]) if broken else got[0] == largest
+    q[np.isnan(q)] = -0.0
+    with np.errstate(invalid="ignore"):
+        assert survey(x, q, np.inf) == (largest, 0, int(((q == 0) & (np.abs(x) > 0)).sum()))
