@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +136,7 @@ class DataFlow:
     several backward passes over one retained graph may each use another.
 
     model: the network. exact: names of layers (with all inside them) that stay in full precision.
+    evaluation: where a pass is made without gradients, as metrics are, whether it has points all the same.
     points, skipped: what the last forward pass found. parameters: its parameters in the order of their first use.
     """
 
@@ -146,12 +148,14 @@ class DataFlow:
             raise ValueError(f"there is no layer {name!r} to keep exact; layers are {', '.join(sorted(names - {''})[:8])}, ...")
         self.activation: Quantizer | None = None
         self.error: Quantizer | None = None
+        self.evaluation = False
         self.points: list[Point] = []
         self.skipped: list[Skipped] = []
         self.parameters: list[nn.Parameter] = []
         self._handles: list[RemovableHandle] = []
         self._mode = _Mode(self)
         self._inside = 0
+        self._recording = ExitStack()
         self._layers: list[str] = []
         self._warned: set[str] = set()
         self._calls: dict[tuple[str, str], int] = {}
@@ -175,6 +179,7 @@ class DataFlow:
         if self._inside:
             self._inside = 0
             self._mode.__exit__(None, None, None)
+            self._recording.close()
 
     def gradients(self, loss: Tensor, parameters: Sequence[Tensor], keep: bool = False) -> tuple[Tensor | None, ...]:
         """d loss / d parameters, None where it does not depend on one; `keep` retains the graph for another pass.
@@ -209,6 +214,10 @@ class DataFlow:
             self._inside += 1
             return args, kwargs
         self._inside = 1
+        if self.evaluation:
+            # Which operations get a point shows in what needs a gradient.
+            self._recording.enter_context(torch.inference_mode(False))
+            self._recording.enter_context(torch.enable_grad())
         self.points, self.skipped, self.parameters = [], [], []
         self._layers, self._calls = [""], {}
         self._from_input.clear()
@@ -217,11 +226,15 @@ class DataFlow:
         self._mode.__enter__()
         return args, kwargs
 
-    def _end(self, _: nn.Module, args: Any, output: Any) -> None:
+    def _end(self, _: nn.Module, args: Any, output: Any) -> Any:
         self._inside -= 1
         if not self._inside:
             self._mode.__exit__(None, None, None)
+            self._recording.close()
             self._find_last(output)
+            if self.evaluation:
+                return map_tensors(Tensor.detach, output)
+        return output
 
     def _input(self, x: Tensor) -> Tensor:
         if x.is_floating_point():

@@ -83,26 +83,30 @@ class Places:
 
     def round(self, x: Tensor, place: str, term: int = 0) -> Tensor:
         """Round a tensor at a place; its scale for the next step follows from it."""
-        format = self.format
-        top: int | None = None
-        state: Delayed | None = None
-        if self.headroom is not None:
-            assert isinstance(format, ProfileFormat)  # is_delayable
-            state = self._states.get((place, term))
-            if state is None:
-                first = int(format.with_scale(Scale(headroom=self.headroom)).find_top(x))
-                state = self._states[place, term] = Delayed(first)
-            top = state.top
-        elif is_delayable(format):
-            assert isinstance(format, ProfileFormat)
-            top = int(format.find_top(x))
-        rounded = round_in_dtype(format, x, top)
-        limit = np.inf if top is None else float(format.max(top))  # type: ignore[attr-defined]
+        top = self._top(x, place, term)
+        rounded = round_in_dtype(self.format, x, top)
+        limit = np.inf if top is None else float(self.format.max(top))  # type: ignore[attr-defined]
         largest, overflows, underflows = survey_of(x, rounded, limit)
-        if state is not None:
-            state.see(largest, overflows)
+        if self.headroom is not None:
+            assert top is not None  # a delayed scale
+            self._states.setdefault((place, term), Delayed(top)).see(largest, overflows)
         self.observations.append(Observation(self.kind, place, term, x.numel(), top, top, None if top is None else overflows, underflows))
         return rounded
+
+    def evaluate(self, x: Tensor, place: str, term: int = 0) -> Tensor:
+        """Round a tensor at a place with the scale as it is, leaving no trace."""
+        return round_in_dtype(self.format, x, self._top(x, place, term))
+
+    def _top(self, x: Tensor, place: str, term: int) -> int | None:
+        """The top exponent for a tensor: the place's, or the tensor's own; None for formats that find their scales themselves."""
+        format = self.format
+        if not is_delayable(format):
+            return None
+        assert isinstance(format, ProfileFormat)  # is_delayable
+        state = self._states.get((place, term))
+        if state is not None:
+            return state.top
+        return int((format if self.headroom is None else format.with_scale(Scale(headroom=self.headroom))).find_top(x))
 
     def advance(self) -> list[Observation]:
         """End a step: scales move on. Returns what rounding did in it."""

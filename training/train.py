@@ -6,7 +6,8 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from formats import Format, Rounding
 from predictor.angle import degrees, layer_sums
-from predictor.dataflow import DataFlow, Point
+from predictor.dataflow import DataFlow, Point, Quantizer
 from predictor.gradient import evaluation_mode, measured_parameters, two_terms
 from training import checkpoint
 from training.log import Log
@@ -56,7 +57,7 @@ class Recipe:
     epochs: passes over the mini-batches. batch_size: None for the workload's. rate: the largest learning rate. momentum: of SGD, or the first
     of AdamW's. warmup: steps in which the rate rises. seed: decides new weights, the order of mini-batches, random numbers of the network and
     of stochastic rounding. loss_bound: a loss above it is a divergence. checkpoint_every: steps between checkpoints within an epoch;
-    0 for epochs alone. angle_every: steps between samples of the angle; 0 for none.
+    0 for epochs alone. angle_every: steps between samples of the angle; 0 for none. metric_every: epochs between metrics; the last epoch has one.
     """
 
     epochs: int
@@ -72,12 +73,13 @@ class Recipe:
     loss_bound: float = 1000.0
     checkpoint_every: int = 0
     angle_every: int = 0
+    metric_every: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "optimizer", one_of("optimizer", Optimizer, self.optimizer))
         object.__setattr__(self, "schedule", one_of("schedule", Schedule, self.schedule))
         object.__setattr__(self, "start", one_of("start", Start, self.start))
-        for name, least in (("epochs", 1), ("warmup", 0), ("seed", 0), ("checkpoint_every", 0), ("angle_every", 0)):
+        for name, least in (("epochs", 1), ("metric_every", 1), ("warmup", 0), ("seed", 0), ("checkpoint_every", 0), ("angle_every", 0)):
             given = getattr(self, name)
             if isinstance(given, bool) or not isinstance(given, int) or given < least:
                 raise ValueError(f"{name.replace('_', ' ')} {given!r}: a whole number of at least {least} is needed")
@@ -104,7 +106,7 @@ class Result:
 
     model: the trained network in evaluation mode, its weights rounded. outcome: finished or diverged; reason: in words, "" where it finished.
     steps, epochs: data frames with a row per step and per epoch (`training.log.Log`). metric: mean of the workload's metric over `test` after the
-    last epoch, None where there is none; of the rounded weights, with activations in full precision. settings: plain values.
+    last epoch, None where there is none; with weights and activations rounded as in training. settings: plain values.
     """
 
     model: nn.Module
@@ -170,42 +172,45 @@ class Trainer:
     def __exit__(self, *exception: object) -> None:
         self.flow.__exit__(*exception)
 
-    def _quantize(self, rounded: bool) -> None:
-        """Switch the points' rounding on or off."""
+    def _quantizer(self, kind: str, evaluation: bool) -> Quantizer | None:
+        """How the points round activations (A) or errors (E)."""
+        places = self.places.get(kind)
+        if places is None:
+            return None
+        round = places.evaluate if evaluation else places.round
 
-        def quantizer(kind: str, is_two_terms: Callable[[Point], bool]) -> Callable[[Tensor, Point], Tensor] | None:
-            places = self.places.get(kind)
-            if places is None or not rounded:
-                return None
+        def quantize(x: Tensor, point: Point) -> Tensor:
+            if self.scheme.two_terms and (point.two_terms if kind == "A" else point.last):
+                return two_terms(x, lambda part, term: round(part, point.name, term))
+            return round(x, point.name)
 
-            def quantize(x: Tensor, point: Point) -> Tensor:
-                if self.scheme.two_terms and is_two_terms(point):
-                    return two_terms(x, lambda part, term: places.round(part, point.name, term))
-                return places.round(x, point.name)
+        return quantize
 
-            return quantize
-
-        self.flow.activation = quantizer("A", lambda point: point.two_terms)
-        self.flow.error = quantizer("E", lambda point: point.last)
-
-    def _gradients(self, batch: Batch, rounded: bool) -> tuple[float, Sequence[Tensor | None]]:
-        """Loss and gradients of all weights; no gradients where the loss is not a finite number."""
-        self._quantize(rounded)
+    @contextmanager
+    def _rounding(self, evaluation: bool = False) -> Iterator[None]:
+        """The points round inside; for evaluation without a trace, and also where no gradient is recorded."""
+        flow = self.flow
+        flow.activation, flow.error, flow.evaluation = self._quantizer("A", evaluation), self._quantizer("E", evaluation), evaluation
         try:
-            loss = self.workload.loss(self.flow.model, batch)
-            if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
-                raise ValueError(f"the loss of workload {self.workload.name} is no tensor of one element that depends on the network")
-            value = loss.item()
-            found = self.flow.gradients(loss, [weight.parameter for weight in self.weights]) if math.isfinite(value) else ()
-            return value, found
+            yield
         finally:
-            self._quantize(False)
+            flow.activation, flow.error, flow.evaluation = None, None, False
+
+    def _gradients(self, batch: Batch) -> tuple[float, Sequence[Tensor | None]]:
+        """Loss and gradients of all weights; no gradients where the loss is not a finite number."""
+        loss = self.workload.loss(self.flow.model, batch)
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            raise ValueError(f"the loss of workload {self.workload.name} is no tensor of one element that depends on the network")
+        value = loss.item()
+        found = self.flow.gradients(loss, [weight.parameter for weight in self.weights]) if math.isfinite(value) else ()
+        return value, found
 
     def step(self, batch: Batch, sample_angle: bool = False) -> tuple[float, float | None, list[Observation], str]:
         """One step: the loss before it, the angle if sampled, what rounding did, and why the step was not made ("" where it was)."""
         # The full-precision gradient sees the same random numbers.
         full = self._full_precision(batch) if sample_angle else None
-        loss, found = self._gradients(batch, rounded=True)
+        with self._rounding():
+            loss, found = self._gradients(batch)
         if not math.isfinite(loss) or loss > self.recipe.loss_bound:
             return loss, None, [], f"the loss is {loss:.6g}" + ("" if math.isnan(loss) else f", above {self.recipe.loss_bound:g}")
         for weight, gradient in zip(self.weights, found, strict=True):
@@ -228,7 +233,7 @@ class Trainer:
         try:
             for weight in self.weights:
                 weight.parameter.data = weight.master.data
-            return self._gradients(batch, rounded=False)[1]
+            return self._gradients(batch)[1]
         finally:
             for parameter, values in own:
                 parameter.data = values
@@ -247,12 +252,12 @@ class Trainer:
         return degrees(layer_sums([q for q, _ in pairs], [g for _, g in pairs]).sum(0)) if pairs else math.nan
 
     def metric(self) -> float | None:
-        """Mean metric over the workload's test mini-batches; None where it has none."""
+        """Mean metric over the workload's test mini-batches, weights and activations rounded; None where it has none. Moves no scale."""
         workload = self.workload
         if workload.test is None or workload.metric is None:
             return None
         test = replace(workload, batches=workload.test).minibatches(self.recipe.batch_size if callable(workload.test) else None)
-        with evaluation_mode(self.flow.model):
+        with evaluation_mode(self.flow.model), self._rounding(evaluation=True):
             return float(np.mean([workload.metric(self.flow.model, batch) for batch in test]))
 
     # Checkpoints.
@@ -439,13 +444,14 @@ def _run(
             ends_epoch = place == count - 1
             if ends_epoch:
                 losses = [entry["loss"] for entry in log.steps[-count:]]
-                log.epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "metric": trainer.metric()})
+                is_due = (epoch + 1) % recipe.metric_every == 0 or epoch + 1 == recipe.epochs
+                log.epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "metric": trainer.metric() if is_due else None})
             if ends_epoch or (recipe.checkpoint_every and (step + 1) % recipe.checkpoint_every == 0):
                 log.save(step + 1)
                 if path is not None:
                     state = {"step": step + 1, "settings": settings, "epochs": log.epochs, **trainer.state()}
                     checkpoint.write(path, trainer.tensors(), state)
             if progress is not None:
-                metric = log.epochs[-1]["metric"] if log.epochs else None
+                metric = next((entry["metric"] for entry in reversed(log.epochs) if entry["metric"] is not None), None)
                 progress(Progress(step + 1, total, epoch + 1, recipe.epochs, loss, metric))
     return ""

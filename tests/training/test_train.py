@@ -15,6 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+import formats
+from predictor.dataflow import DataFlow
+from predictor.gradient import activation_quantizer
 from tests.training import small
 from training import train
 from training.train import Outcome
@@ -167,7 +170,27 @@ def test_what_is_logged():
     # A delayed scale moves by at most one a step.
     tops = layers[layers.kind == "E"].pivot_table(index="step", columns=["place", "term"], values="top_low", observed=True)
     assert tops.diff().abs().max().max() <= 1
-    assert found.epochs.metric.iloc[-1] == found.metric == small.accuracy(found.model, small.workload().test[0])
+    assert found.epochs.metric.iloc[-1] == found.metric
+
+
+def test_the_metric_is_of_rounded_weights_and_activations():
+    exact = train(small.workload(), activation="float32", epochs=1)
+    assert exact.metric == small.accuracy(exact.model, small.workload().test[0])
+    # Coarse, so that a rounded activation changes the answer.
+    found = train(small.workload(), activation="E2M1", scale="current", epochs=1)
+    images, labels = small.workload().test[0]
+    with DataFlow(found.model) as flow:
+        flow.activation = activation_quantizer(formats.get("E2M1"))
+        rounded = float((found.model(images).argmax(1) == labels).float().mean())
+    assert found.metric == rounded != small.accuracy(found.model, (images, labels))
+
+
+def test_evaluating_leaves_no_trace():
+    often, once = (train(small.workload(), epochs=2, metric_every=every) for every in (1, 2))
+    assert same(state(often.model), state(once.model))
+    assert once.epochs.metric.notna().tolist() == [False, True]
+    assert once.metric == often.metric
+    pd.testing.assert_frame_equal(often.layers, once.layers)
 
 
 def test_divergence_ends_the_run_and_keeps_its_checkpoint(tmp_path):
