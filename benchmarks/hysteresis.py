@@ -54,6 +54,7 @@ def main(
     output: Annotated[Path, typer.Option(help="folder of the runs")],
     epochs: Annotated[int, typer.Option(help="passes over the training images")] = 10,
     seeds: Annotated[int, typer.Option(help="runs of each")] = 3,
+    first_seed: Annotated[int, typer.Option(help="the first seed; two processes may share OUTPUT, each with seeds of its own")] = 0,
     limit: Annotated[int | None, typer.Option(help="mini-batches an epoch; default: all")] = None,
     rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
     threads: Annotated[int, typer.Option(help="threads of this process")] = 1,
@@ -63,7 +64,7 @@ def main(
     workload = limited(load("resnet20"), limit)
     found: dict[tuple[str, str], list[list[float]]] = {(w, r): [] for w in WEIGHTS for r in ROUNDINGS}
     # Seed by seed, so that a run that ended early has compared all of a kind.
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         for weight, rounding in found:
             folder = output / f"{weight}-{rounding}-{seed}"
             result = train(
@@ -75,6 +76,7 @@ def main(
                 rate=rate,
                 checkpoint_every=50,
                 angle_every=100,
+                metric_every=epochs,
                 output=folder,
                 resume=True,
             )
