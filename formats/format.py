@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,9 @@ from formats.mode import NEAREST, ModeChoice
 from formats.profile import Profile
 from formats.rounding import Rounding
 from formats.scale import Granularity, Scale, ScalePolicy, check_top, group
+
+if TYPE_CHECKING:
+    from formats.kernel import Survey
 
 
 @runtime_checkable
@@ -286,6 +289,14 @@ class ProfileFormat(Emulated):
         if result is not out and not np.shares_memory(result, out):
             out[...] = result
         return out
+
+    def round_surveyed(self, x: NDArray[Any], top: int, keep_infinities: bool = False) -> tuple[NDArray[Any], Survey]:
+        """`round_array` to nearest of a C-contiguous array with one scale, and in the same pass what it did (`formats.kernel.Survey`)."""
+        from formats import kernel
+
+        out = np.empty(x.shape, x.dtype)
+        one = int(self._check_top(top, ()))
+        return out, kernel.round_and_survey(x, out, one, self._grid, keep_infinities, self.max(one))
 
     def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
         """`encode` of a float32 or float64 array. On NaN it raises ValueError, and then leaves `out` in part written."""

@@ -30,10 +30,14 @@ def _sums(quantized, full):  # type: ignore[no-untyped-def]
     return product, difference, square
 
 
+def memory_order(x: Tensor) -> list[int]:
+    """The dimensions of a tensor from the largest stride to the smallest."""
+    return sorted(range(x.ndim), key=x.stride, reverse=True)
+
+
 def in_order(x: Tensor, like: Tensor) -> NDArray[Any]:
     """The elements of x in the memory order of `like`, of the same shape, without a copy where they lie so without gaps."""
-    order = sorted(range(like.ndim), key=like.stride, reverse=True)
-    return x.detach().permute(order).contiguous().reshape(-1).numpy()
+    return x.detach().permute(memory_order(like)).contiguous().reshape(-1).numpy()
 
 
 def layer_sums(quantized: Sequence[Tensor], full: Sequence[Tensor]) -> NDArray[np.float64]:

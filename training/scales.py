@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from formats import Format, ProfileFormat, Scale
-from formats.kernel.survey import survey
-from predictor.angle import in_order
+from formats.kernel import Survey, survey
+from predictor.angle import in_order, memory_order
 from predictor.gradient import round_in_dtype
 from training.scheme import is_delayable
 
 
-def survey_of(x: Tensor, q: Tensor, limit: float) -> tuple[float, int, int]:
+def survey_of(x: Tensor, q: Tensor, limit: float) -> Survey:
     """`formats.kernel.survey.survey` of tensors of one shape in any memory order."""
     return survey(in_order(x, x), in_order(q, x), limit)
 
@@ -84,9 +85,15 @@ class Places:
     def round(self, x: Tensor, place: str, term: int = 0) -> Tensor:
         """Round a tensor at a place; its scale for the next step follows from it."""
         top = self._top(x, place, term)
-        rounded = round_in_dtype(self.format, x, top)
-        limit = np.inf if top is None else float(self.format.max(top))  # type: ignore[attr-defined]
-        largest, overflows, underflows = survey_of(x, rounded, limit)
+        if top is not None and x.dtype in (torch.float32, torch.float64):
+            assert isinstance(self.format, ProfileFormat)  # is_delayable
+            order = memory_order(x)
+            array, seen = self.format.round_surveyed(x.detach().permute(order).contiguous().numpy(), top, keep_infinities=True)
+            rounded = torch.from_numpy(array).permute(*np.argsort(order).tolist())
+        else:
+            rounded = round_in_dtype(self.format, x, top)
+            seen = survey_of(x, rounded, np.inf if top is None else float(self.format.max(top)))  # type: ignore[attr-defined]
+        largest, overflows, underflows = seen
         if self.headroom is not None:
             assert top is not None  # a delayed scale
             self._states.setdefault((place, term), Delayed(top)).see(largest, overflows)

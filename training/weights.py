@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from formats import CodebookFormat, Format, ProfileFormat, Rounding
+from formats.scale import Granularity
 from predictor.gradient import measured_parameters
 from training.scales import Observation, Places
 from training.scheme import Scheme, mode_arguments, per_channel
@@ -67,6 +68,17 @@ class Weight:
         mode = mode_arguments(self._master_rounding, self._streams.seed, stream, None)
         values.copy_(self._master_format.round(values, **mode))
 
+    def _largest(self, w: Tensor, argument: dict[str, Any]) -> Tensor:
+        """The largest value at each element's scale, in a shape that broadcasts to w's."""
+        assert isinstance(self._format, ProfileFormat | CodebookFormat)  # has a scale as an argument
+        scale = self._format.scale
+        if scale.per is Granularity.BLOCK:
+            return torch.as_tensor(self._format.round(torch.full_like(w, np.inf), **argument))
+        shape = [1] * w.ndim
+        if scale.per is Granularity.CHANNEL:
+            shape[scale.axis] = w.shape[scale.axis]
+        return torch.as_tensor(self._format.round(torch.full(shape, np.inf), **argument))
+
     def requantize(self) -> Observation | None:
         """w_q from the master and, for hysteresis, from the w_q before; what that did. None where the weight is not quantized."""
         if self._format is None:
@@ -77,8 +89,7 @@ class Weight:
         after: Tensor = self._format.round(w, **argument, **mode_arguments(self._rounding, self._streams.seed, stream, before))
         overflows = None
         if top is not None:
-            largest = self._format.round(torch.full_like(w, np.inf), **argument)
-            overflows = int((w.abs() > largest).sum())
+            overflows = int((w.abs() > self._largest(w, argument)).sum())
         seen = Observation(
             "W",
             self.name,

@@ -12,6 +12,7 @@ from formats.kernel.flat import FOUND_AT_ONCE, round_flat
 from formats.kernel.grid import describe
 from formats.kernel.largest import largest_flat, largest_of_tiles
 from formats.kernel.modes import Mode, round_tiles_in_mode
+from formats.kernel.survey import Survey, round_and_survey, survey
 from formats.kernel.task import FLAT_TILE
 from formats.kernel.tiles import round_tiles
 
@@ -19,6 +20,7 @@ __all__ = [
     "FLAT_TILE",
     "FOUND_AT_ONCE",
     "Mode",
+    "Survey",
     "decode_tiles",
     "describe",
     "encode_flat",
@@ -26,8 +28,10 @@ __all__ = [
     "largest_flat",
     "largest_of_tiles",
     "look_up",
+    "round_and_survey",
     "round_blocks",
     "round_flat",
     "round_tiles",
     "round_tiles_in_mode",
+    "survey",
 ]

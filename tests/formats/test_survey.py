@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from formats.kernel.survey import survey
+import formats
+from formats.kernel import survey
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(np.float32, np.uint32), (np.float64, np.uint64)])
@@ -30,3 +31,18 @@ def test_survey_of_random_patterns(dtype, bits, size):
     q[np.isnan(q)] = -0.0
     with np.errstate(invalid="ignore"):
         assert survey(x, q, np.inf) == (largest, 0, int(((q == 0) & (np.abs(x) > 0)).sum()))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_and_survey_in_one_pass(dtype):
+    format = formats.get("FP134")
+    x = (np.random.default_rng(0).standard_normal(70_001) * 3).astype(dtype)
+    x[:3] = np.nan, np.inf, 0
+    rounded, seen = format.round_surveyed(x, 1, keep_infinities=True)
+    alone = format.round(x, top=1, keep_infinities=True)
+    np.testing.assert_array_equal(rounded.view(np.uint8), alone.view(np.uint8))
+    assert seen[1:] == survey(x, alone, format.max(1))[1:]
+    assert np.isnan(seen.largest)
+    assert format.round_surveyed(x[1:], 1)[1] == survey(x[1:], format.round(x[1:], top=1), format.max(1))
+    with pytest.raises(ValueError, match="top"):
+        format.round_surveyed(x, 10_000)
