@@ -75,7 +75,7 @@ class Weight:
         if scale.per is Granularity.BLOCK:
             return torch.as_tensor(self._format.round(torch.full_like(w, np.inf), **argument))
         shape = [1] * w.ndim
-        if scale.per is Granularity.CHANNEL:
+        if scale.axis is not None:
             shape[scale.axis] = w.shape[scale.axis]
         return torch.as_tensor(self._format.round(torch.full(shape, np.inf), **argument))
 
