@@ -79,7 +79,7 @@ def dense_order(x: NDArray[Any]) -> list[int] | None:
 class Tiled:
     """x and its result as (batch, rows, columns), columns side by side in memory.
 
-    result: the array of x's shape whose memory `out` is. transposed: rows and columns changed places, with those of the tiles.
+    result: the array of x's shape whose memory `out` is. transposed: tiles down and tiles across changed places.
     logical: by how much an element's place in the logical order grows with batch, row and column (for a tensor scale: where x is
         C-contiguous).
     """
@@ -112,8 +112,11 @@ class Tiled:
         return self.grouping.per_group(largest.swapaxes(1, 2) if self.transposed else largest)
 
 
-def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: Any = None) -> Tiled:
-    """Lay out x for the kernel, and memory for its result of `dtype` (x's own by default): `out` where its layout is x's, else new."""
+def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: Any = None, *, places: bool = False) -> Tiled:
+    """Lay out x for the kernel, and memory for its result of `dtype` (x's own by default): `out` where its layout is x's, else new.
+
+    places: whether `logical` is asked for, which rules out the quickest layout of some.
+    """
     dtype = x.dtype if dtype is None else dtype
     grouping = group(scale, x.shape)
     order = dense_order(x)
@@ -137,7 +140,9 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: 
         result = np.empty(x.shape, dtype)
         image_out = result.reshape(grouping.shape)
     step = x.itemsize
-    _, rows, columns = grouping.shape
+    batch, rows, columns = grouping.shape
+    tile_rows, tile_columns = grouping.tile
+    transposed, logical = False, (rows * columns, columns, 1)
     if image.shape[2] > 1 and image.strides[2] != step:
         if image.strides[1] != step:
             image = np.ascontiguousarray(image)
@@ -145,8 +150,13 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: 
             image_out = result.reshape(grouping.shape)
         else:
             image, image_out = image.swapaxes(1, 2), image_out.swapaxes(1, 2)
-            return Tiled(image, image_out, result, grouping, grouping.tile[::-1], True, (rows * columns, 1, columns))
-    return Tiled(image, image_out, result, grouping, grouping.tile, False, (rows * columns, columns, 1))
+            rows, columns, tile_rows, tile_columns = columns, rows, tile_columns, tile_rows
+            transposed, logical = True, (rows * columns, 1, rows)
+    if tile_rows > 1 and columns <= tile_columns and image.strides[1] == columns * step and not places:
+        # A tile's rows lie one after the other: one long run instead of many short ones.
+        image, image_out = (np.reshape(part, (batch, 1, rows * columns), copy=False) for part in (image, image_out))
+        tile_rows, tile_columns, transposed = 1, tile_rows * columns, not transposed
+    return Tiled(image, image_out, result, grouping, (tile_rows, tile_columns), transposed, logical)
 
 
 def largest_of_groups(x: NDArray[Any], scale: Scale) -> NDArray[np.float64]:

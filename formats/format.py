@@ -263,13 +263,14 @@ class ProfileFormat(Emulated):
         if repeated:
             # One of each repeated element is enough; the result is spread out again below.
             x = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
-        logical = mode.rounding is Rounding.STOCHASTIC and self.granularity is Granularity.TENSOR
+        stochastic = mode.rounding is Rounding.STOCHASTIC
+        logical = stochastic and self.granularity is Granularity.TENSOR
         if logical or (not nearest and dense_order(x) is None):
             # Random numbers follow the logical order, so it has to be that of the memory; previous values have to lie as x does.
             x = np.ascontiguousarray(x).reshape(shape)
         if mode.previous is not None and like(x, mode.previous).strides != x.strides:
             x = np.array(x, order="C")
-        tiled = tile(x, self.scale, None if repeated else out)
+        tiled = tile(x, self.scale, None if repeated else out, places=stochastic)
         if nearest and top is None and self.granularity is Granularity.BLOCK:
             kernel.round_blocks(tiled.x, tiled.out, tiled.tile, tiled.tiles, self._grid, keep_infinities, self._rule)
         elif nearest:

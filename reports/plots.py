@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +32,22 @@ LAYERS_SHOWN = 24
 PLOT_COLUMNS = ("name", "bits", "family", "angle_E", "angle_A", "source_E", "source_A")
 
 
-def _axis(axis: Any) -> None:
+def log_axis(axis: Any) -> None:
+    """Plain numbers at 1, 2 and 5 of each decade."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _labels(axes: Any, points: pd.DataFrame) -> None:
-    """Names beside their points, moved up or down where two would overlap."""
+def label_points(axes: Any, points: Iterable[tuple[str, float, float]]) -> None:
+    """Names beside their points (name, x, y), moved up or down where two would overlap, left out where nothing helps."""
     axes.figure.canvas.draw()
     taken: list[Any] = []
-    for _, row in points.sort_values("angle_A").iterrows():
+    for name, x, y in sorted(points, key=lambda point: point[1]):
         for dx, dy, side in ((6, 5, "left"), (6, -12, "left"), (-6, 5, "right"), (-6, -12, "right"), (6, 16, "left"), (-6, -24, "right")):
             text = axes.annotate(
-                row["name"],
-                (row["angle_A"], row["angle_E"]),
+                name,
+                (x, y),
                 xytext=(dx, dy),
                 textcoords="offset points",
                 ha=side,
@@ -98,11 +100,12 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     axes.set(
         xscale="log", yscale="log", xlabel="angle, activations quantized (degrees)", ylabel="angle, errors quantized (degrees)", title=title
     )
-    _axis(axes.xaxis)
-    _axis(axes.yaxis)
+    log_axis(axes.xaxis)
+    log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=8, frameon=False)
-    _labels(axes, shown[shown["family"].isin(LABELLED) | (shown.index == shown.index.min())])
+    labelled = shown[shown["family"].isin(LABELLED) | (shown.index == shown.index.min())]
+    label_points(axes, labelled[["name", "angle_A", "angle_E"]].itertuples(index=False))
     return figure
 
 

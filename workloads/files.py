@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 
+class Held(FileExistsError):
+    """Another process writes to the folder."""
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it into place.
 

@@ -188,3 +188,40 @@ def test_minus_zero_and_nan_of_a_block_into_the_memory_of_the_input():
     assert (q.codes == expected.codes).all()
     assert (q.top == expected.top).all()
     assert q.codes[0, 0] == 8
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 5, 7), (2, 48, 4, 4), (1, 5, 9, 11), (2, 50, 3, 3), (2, 1, 6, 6)])
+@pytest.mark.parametrize("block", [(48, 48), (4, 6), (16, 8)])
+def test_tiles_are_the_same_in_every_memory_order(shape, block):
+    scale = Scale(per="block", block=block)
+    format = formats.get("FP134").with_scale(scale)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32) * np.exp2(np.arange(shape[1]) % 7)[:, None, None].astype(
+        np.float32
+    )
+    before = format.round(x * np.float32(1.02))
+    tops = format.find_top(x)
+    expected = {
+        "nearest": format.round(x),
+        "given": format.round(x, top=tops + 1),
+        "hysteresis": format.round(x, rounding="hysteresis", previous=before),
+        "stochastic": format.round(x, rounding="stochastic", seed=1),
+    }
+    codes = format.encode(x)
+    for order in ((0, 2, 3, 1), (3, 2, 1, 0), (1, 0, 2, 3)):
+        inverse = np.argsort(order)
+
+        def lie(values, order=order, inverse=inverse):
+            return np.ascontiguousarray(values.transpose(order)).transpose(inverse)
+
+        y, out = lie(x), lie(np.zeros_like(x))
+        np.testing.assert_array_equal(format.find_top(y), tops)
+        np.testing.assert_array_equal(format.round(y), expected["nearest"])
+        np.testing.assert_array_equal(format.round(y, out=out), expected["nearest"])
+        np.testing.assert_array_equal(format.round(y, top=tops + 1), expected["given"])
+        np.testing.assert_array_equal(format.round(y, rounding="hysteresis", previous=before), expected["hysteresis"])
+        np.testing.assert_array_equal(format.round(y, rounding="hysteresis", previous=lie(before)), expected["hysteresis"])
+        np.testing.assert_array_equal(format.round(y, rounding="stochastic", seed=1), expected["stochastic"])
+        made = format.encode(y)
+        np.testing.assert_array_equal(made.codes, codes.codes)
+        np.testing.assert_array_equal(made.top, codes.top)
+        np.testing.assert_array_equal(made.decode(), codes.decode())
