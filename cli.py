@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from search.rank import Progress
     from training.train import Progress as TrainingProgress
+    from training.validate import At
 
 app = typer.Typer(
     name="formats",
@@ -131,30 +132,53 @@ def _measuring(workers: int | None, cluster: str | None, store: bool, device: st
 
 
 @contextmanager
-def _training_line() -> Iterator[Any]:
-    """A function that shows a training run's progress on one line of standard error; a log gets a line every tenth."""
+def _line(description: str) -> Iterator[Any]:
+    """A function (done, of, text) that shows progress on one line of standard error; a log gets a line every tenth."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
     bar = Bar(*columns, console=Console(stderr=True))
-    task = bar.add_task("training")
+    task = bar.add_task(description)
     if bar.console.is_terminal:
         bar.start()
 
-    def show(at: TrainingProgress) -> None:
-        metric = "" if at.metric is None else f", metric {at.metric:.4f}"
-        text = f"epoch {at.epoch}/{at.epochs}, loss {at.loss:.4f}{metric}"
-        if not bar.console.is_terminal and 10 * at.step // at.steps > 10 * (at.step - 1) // at.steps:
-            typer.echo(f"step {at.step}/{at.steps}, {text}", err=True)
-        bar.update(task, completed=at.step, total=at.steps, description=text)
+    def show(done: int, of: int, text: str) -> None:
+        if not bar.console.is_terminal and 10 * done // of > 10 * (done - 1) // of:
+            typer.echo(f"step {done}/{of}, {text}", err=True)
+        bar.update(task, completed=done, total=of, description=text)
 
     try:
         yield show
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+@contextmanager
+def _training_line() -> Iterator[Any]:
+    """A function that shows a training run's progress."""
+    with _line("training") as show:
+
+        def show_training(at: TrainingProgress) -> None:
+            metric = "" if at.metric is None else f", metric {at.metric:.4f}"
+            show(at.step, at.steps, f"epoch {at.epoch}/{at.epochs}, loss {at.loss:.4f}{metric}")
+
+        yield show_training
+
+
+@contextmanager
+def _validation_line() -> Iterator[Any]:
+    """A function that shows how far all trainings of a validation are, and the one at hand."""
+    with _line("trainings") as show:
+
+        def show_validation(at: At) -> None:
+            training = at.training
+            done = (at.run - 1) * training.steps + training.step
+            show(done, at.runs * training.steps, f"run {at.run}/{at.runs}, {at.name} seed {at.seed}, loss {training.loss:.4f}")
+
+        yield show_validation
 
 
 def _print(value: object) -> None:
@@ -617,6 +641,63 @@ def train(
             f"diverged: {result.reason}" + (f"; the last checkpoint is in {output}" if output is not None and len(result.epochs) else "")
         )
         raise typer.Exit(1)
+
+
+@app.command()
+def validate(
+    ranking: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
+    model: ModelOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the trainings and of what comes out of them")],
+    count: Annotated[int, typer.Option(help="formats to take from all over the ranking")] = 24,
+    formats: Annotated[str, typer.Option("--formats", "-f", help="comma-separated names to train beside them")] = "",
+    seeds: Annotated[int, typer.Option(help="trainings of each format")] = 2,
+    effect: Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")] = "AE",
+    epochs: Annotated[int, typer.Option(help="passes over the training mini-batches")] = 5,
+    start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
+    rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
+    batch_size: BatchSizeOption = None,
+    weight_rounding: Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")] = "hysteresis",
+) -> None:
+    """Train formats from all over a ranking, and see whether the angle has predicted how well each goes.
+
+    Every format rounds activations, errors, weights and gradients in trainings from the same seeds. The choice is written down before the first. A
+    finished training is not done again and an ended one goes on: give the same command again, or in a second terminal to share the work.
+
+    Examples: formats rank -m resnet20 -o ranking.csv && formats validate ranking.csv -m resnet20 -o runs/validate
+    · formats validate ranking.csv -m resnet20 -o runs/few --count 6 --epochs 1 --formats FP134,INT8
+    """
+    from dataclasses import asdict
+
+    from reports import plots, results, validation
+    from training.validate import validate as validate_ranking
+    from workloads import load
+
+    table = results.read(ranking, ("name", "bits", f"angle_{effect}"))
+    with _validation_line() as show:
+        found = validate_ranking(
+            load(model),
+            table,
+            output=output,
+            count=count,
+            formats=_split(formats),
+            seeds=seeds,
+            effect=effect,
+            epochs=epochs,
+            progress=show,
+            start=start,
+            rate=rate,
+            batch_size=batch_size,
+            weight_rounding=weight_rounding,
+        )
+    agreement = found.agreement
+    _print(validation.table(found.runs, f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each"))
+    _print(validation.sentence(agreement, effect))
+    results.write(found.runs, output / "runs.csv", found.settings | {"agreement": asdict(agreement)})
+    plots.save(
+        validation.loss_against_angle(found.runs, f"{model}: does the angle ({effect}) predict training?"),
+        output / "loss_against_angle.png",
+    )
+    _print(f"wrote {output / 'runs.csv'} and {output / 'loss_against_angle.png'}")
 
 
 @app.command()

@@ -85,3 +85,12 @@ def table(runs: pd.DataFrame, title: str | None = None) -> Table:
         return [row.name, str(row.bits), f"{row.angle:.2f}", f"{row.loss:.4f}", f"{row.loss_low:.4f} to {row.loss_high:.4f}", metric]
 
     return plain(title, headers, [cells(row) for row in by_format(runs).itertuples(index=False)])
+
+
+def sentence(agreement: Any, effect: str) -> str:
+    """The rank correlations of a `training.validate.Agreement` in words."""
+    return (
+        f"angle ({effect}) against final loss over {agreement.formats} formats: Spearman {agreement.spearman:.3f} "
+        f"({agreement.spearman_low:.3f} to {agreement.spearman_high:.3f}), Kendall {agreement.kendall:.3f} "
+        f"({agreement.kendall_low:.3f} to {agreement.kendall_high:.3f}); 95% bootstrap intervals"
+    )

@@ -19,7 +19,7 @@ from workloads.files import Held, write_atomically
 from workloads.workload import Workload
 
 CHOICE = "choice.json"
-RESAMPLES = 10_000
+RESAMPLES = 2_000
 
 
 def spread(ranking: pd.DataFrame, count: int, effect: str = "AE") -> list[str]:
@@ -67,12 +67,16 @@ class Agreement:
 
 
 def _rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    if len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
+        return np.nan, np.nan
     # As ranks, since a diverged run's loss is infinite.
     return stats.spearmanr(stats.rankdata(x), stats.rankdata(y)).statistic, stats.kendalltau(x, y).statistic
 
 
 def agreement(angles: Sequence[float], losses: Sequence[Sequence[float]], seed: int = 0) -> Agreement:
     """Rank correlation of angles, one a format, with the mean of each format's losses, one a seed; a diverged run's is infinite.
+
+    NaN where all angles or all losses are equal.
 
     Raises ValueError for fewer than 3 formats.
     """
@@ -84,9 +88,10 @@ def agreement(angles: Sequence[float], losses: Sequence[Sequence[float]], seed: 
     drawn = []
     for _ in range(RESAMPLES):
         formats = random.integers(0, len(x), len(x))
-        if len(np.unique(x[formats])) > 1:
-            resampled = np.array([y[i][random.integers(0, len(y[i]), len(y[i]))].mean() for i in formats])
-            drawn.append(_rank_correlations(x[formats], resampled))
+        resampled = np.array([y[i][random.integers(0, len(y[i]), len(y[i]))].mean() for i in formats])
+        drawn.append(_rank_correlations(x[formats], resampled))
+    if np.isnan(drawn).all():
+        return Agreement(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, len(x))
     (spearman_low, kendall_low), (spearman_high, kendall_high) = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0)
     return Agreement(
         float(found[0]), float(spearman_low), float(spearman_high), float(found[1]), float(kendall_low), float(kendall_high), len(x)
