@@ -51,6 +51,7 @@ def loss_against_angle(runs: pd.DataFrame, title: str) -> Figure:
             linewidth=1,
             capsize=2,
             label=f"{int(bits)} bits",
+            zorder=5,
         )
     axes.set(xscale="log", yscale="log", xlabel="angle (degrees)", ylabel="training loss of the last epoch", title=title)
     diverged = table[~np.isfinite(table["loss"])]
@@ -59,6 +60,7 @@ def loss_against_angle(runs: pd.DataFrame, title: str) -> Figure:
         axes.scatter(
             diverged["angle"], [0.97] * len(diverged), marker="x", color="#D55E00", transform=axes.get_xaxis_transform(), label="diverged"
         )
+    axes.set_xlim(table["angle"].min() / 1.15, table["angle"].max() * 1.35)  # room for names
     log_axis(axes.xaxis)
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,20 @@ class Agreement:
     formats: int
 
 
-def _rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+def rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Spearman's and Kendall's; NaN where one side is constant."""
     if len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
         return np.nan, np.nan
     # As ranks, since a diverged run's loss is infinite.
     return stats.spearmanr(stats.rankdata(x), stats.rankdata(y)).statistic, stats.kendalltau(x, y).statistic
+
+
+def resamples(losses: Sequence[NDArray[np.float64]], seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Bootstrap samples: numbers of formats drawn with replacement, and for each the mean of as many of its losses as it has, drawn so too."""
+    random = np.random.default_rng(seed)
+    for _ in range(RESAMPLES):
+        formats = random.integers(0, len(losses), len(losses))
+        yield formats, np.array([losses[i][random.integers(0, len(losses[i]), len(losses[i]))].mean() for i in formats])
 
 
 def agreement(angles: Sequence[float], losses: Sequence[Sequence[float]], seed: int = 0) -> Agreement:
@@ -83,13 +92,8 @@ def agreement(angles: Sequence[float], losses: Sequence[Sequence[float]], seed: 
     x, y = np.asarray(angles, np.float64), [np.asarray(row, np.float64) for row in losses]
     if len(x) != len(y) or len(x) < 3:
         raise ValueError(f"{len(x)} angles and {len(y)} losses were given; 3 formats or more are needed, with both for each")
-    found = _rank_correlations(x, np.array([row.mean() for row in y]))
-    random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(RESAMPLES):
-        formats = random.integers(0, len(x), len(x))
-        resampled = np.array([y[i][random.integers(0, len(y[i]), len(y[i]))].mean() for i in formats])
-        drawn.append(_rank_correlations(x[formats], resampled))
+    found = rank_correlations(x, np.array([row.mean() for row in y]))
+    drawn = [rank_correlations(x[formats], means) for formats, means in resamples(y, seed)]
     if np.isnan(drawn).all():
         return Agreement(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, len(x))
     (spearman_low, kendall_low), (spearman_high, kendall_high) = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0)
