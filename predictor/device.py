@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from predictor.dataflow import map_tensors
-from workloads.workload import Batch, Workload
+from workloads.workload import Batch, Batches, Workload
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,12 @@ def on_device(workload: Workload, device: str) -> Workload:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
-    given = workload.batches
-    batches = (lambda size: _Moved(given(size), chosen)) if callable(given) else _Moved(given, chosen)
-    return replace(workload, model=workload.model.to(chosen), batches=batches)
+
+    def moved(given: Batches) -> Batches:
+        return (lambda size: _Moved(given(size), chosen)) if callable(given) else _Moved(given, chosen)
+
+    train, test = (None if given is None else moved(given) for given in (workload.train, workload.test))
+    return replace(workload, model=workload.model.to(chosen), batches=moved(workload.batches), train=train, test=test)
 
 
 def device_of(workload: Workload) -> torch.device:

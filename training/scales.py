@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from formats import Format, ProfileFormat, Scale
+from formats.device import find_top
 from formats.kernel import Survey, survey
 from predictor.angle import in_order, memory_order
 from predictor.gradient import round_in_dtype
@@ -16,8 +17,26 @@ from training.scheme import is_delayable
 
 
 def survey_of(x: Tensor, q: Tensor, limit: float) -> Survey:
-    """`formats.kernel.survey.survey` of tensors of one shape in any memory order."""
+    """`formats.kernel.survey` of tensors of one shape in any memory order, on any device."""
+    if x.device.type != "cpu":
+        return _survey_elsewhere(x, q, limit)
     return survey(in_order(x, x), in_order(q, x), limit)
+
+
+def _survey_elsewhere(x: Tensor, q: Tensor, limit: float) -> Survey:
+    """The same on another device, where only the counts leave it."""
+    x, q = x.detach().abs(), q.detach().abs()
+    if not x.numel():
+        return Survey(0.0, 0, 0)
+    largest = torch.where(q.isinf(), 0.0, q).amax()  # NaN where there is one
+    counts = torch.stack([(x > limit).sum(), ((q == 0) & (x > 0)).sum()])
+    overflows, underflows = counts.tolist()
+    return Survey(largest.item(), overflows, underflows)
+
+
+def _top_of(format: ProfileFormat, x: Tensor) -> int:
+    """The top exponent that the scale rule picks for a whole tensor on any device."""
+    return int(format.find_top(x) if x.device.type == "cpu" else find_top(format, x))
 
 
 class Observation(NamedTuple):
@@ -85,7 +104,7 @@ class Places:
     def round(self, x: Tensor, place: str, term: int = 0) -> Tensor:
         """Round a tensor at a place; its scale for the next step follows from it."""
         top = self._top(x, place, term)
-        if top is not None and x.dtype in (torch.float32, torch.float64):
+        if top is not None and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
             assert isinstance(self.format, ProfileFormat)  # is_delayable
             order = memory_order(x)
             array, seen = self.format.round_surveyed(x.detach().permute(order).contiguous().numpy(), top, keep_infinities=True)
@@ -113,7 +132,7 @@ class Places:
         state = self._states.get((place, term))
         if state is not None:
             return state.top
-        return int((format if self.headroom is None else format.with_scale(Scale(headroom=self.headroom))).find_top(x))
+        return _top_of(format if self.headroom is None else format.with_scale(Scale(headroom=self.headroom)), x)
 
     def advance(self) -> list[Observation]:
         """End a step: scales move on. Returns what rounding did in it."""

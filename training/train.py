@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from formats import Format, Rounding
 from predictor.angle import degrees, layer_sums
 from predictor.dataflow import DataFlow, Point, Quantizer
+from predictor.device import device_of
 from predictor.gradient import evaluation_mode, measured_parameters, two_terms
 from training import checkpoint
 from training.log import Log
@@ -30,10 +31,10 @@ from training.scales import Observation, Places
 from training.scheme import ERROR_HEADROOM, GRADIENT_HEADROOM, ScaleRule, Scheme, one_of, training_format
 from training.weights import Streams, weights_of
 from workloads.digest import digest, weights_digest
-from workloads.files import write_atomically
+from workloads.files import hold, write_atomically
 from workloads.workload import Batch, Workload
 
-RESULT = "result.json"
+SETTINGS, RESULT = "settings.json", "result.json"
 
 
 class Outcome(StrEnum):
@@ -145,6 +146,7 @@ class Trainer:
 
     def __init__(self, workload: Workload, model: nn.Module, scheme: Scheme, recipe: Recipe, steps: int):
         self.workload, self.model, self.scheme, self.recipe = workload, model, scheme, recipe
+        self.device = device_of(workload)
         self.streams = Streams(recipe.seed)
         self.flow = DataFlow(model)
         self.weights = weights_of(self.flow.model, scheme, self.streams)
@@ -229,7 +231,7 @@ class Trainer:
         """The gradients at the master weights without any rounding; the network and the random numbers are as before afterwards."""
         buffers = [(buffer, buffer.clone()) for buffer in self.flow.model.buffers()]
         own = [(weight.parameter, weight.parameter.data) for weight in self.weights]
-        state = torch.get_rng_state()
+        state = _random_state(self.device)
         try:
             for weight in self.weights:
                 weight.parameter.data = weight.master.data
@@ -240,7 +242,7 @@ class Trainer:
             with torch.no_grad():
                 for buffer, values in buffers:
                     buffer.copy_(values)
-            torch.set_rng_state(state)
+            _set_random_state(state, self.device)
 
     def _angle(self, full: Sequence[Tensor | None]) -> float:
         """Degrees between the rounded gradients and the full-precision ones, over the parameters that the predictor measures."""
@@ -275,7 +277,7 @@ class Trainer:
             **{f"network.{name}": tensor for name, tensor in self._network().items()},
             **{f"master.{name}": tensor for name, tensor in self._masters().items()},
             **checkpoint.optimizer_tensors(self.optimizer),
-            "generator": torch.get_rng_state(),
+            **_random_state(self.device),
         }
 
     def state(self) -> dict[str, Any]:
@@ -296,7 +298,20 @@ class Trainer:
         self.streams.next = state["stream"]
         for kind, tops in state["tops"].items():
             self.places[kind].tops = tops
-        torch.set_rng_state(tensors["generator"])
+        _set_random_state(tensors, self.device)
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of the generators that a network on a device draws from."""
+    own = {"generator.device": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"generator": torch.get_rng_state(), **own}
+
+
+def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Put what `_random_state` gave back."""
+    torch.set_rng_state(state["generator"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["generator.device"], device)
 
 
 def _fingerprint(workload: Workload, batches: Sequence[Batch]) -> dict[str, Any]:
@@ -306,6 +321,8 @@ def _fingerprint(workload: Workload, batches: Sequence[Batch]) -> dict[str, Any]
         "weights": weights_digest(workload.model),
         "batches": len(batches),
         "first_batch": digest(batches[0]),
+        # Sums have other bits on a GPU.
+        "device": device_of(workload).type,
     }
 
 
@@ -348,7 +365,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     **recipe: Any,
 ) -> Result:
-    """Train a copy of a workload's network with everything rounded; by default the scheme of the paper.
+    """Train a copy of a workload's network, where it is, with everything rounded; by default the scheme of the paper.
 
     activation, error, weight, gradient, master: formats by name or as objects; "float32" leaves a tensor as it is. The master's is also the
     momentum's. Weights of convolutions get one scale an output channel, other weights one a tensor.
@@ -362,7 +379,8 @@ def train(
     workload's own code have to come from torch's generator to be the same after a resume.
 
     Raises ValueError for names and numbers that mean nothing and for a checkpoint that is damaged or of another run; FileExistsError where
-    the folder holds a run and neither resume nor force is given. Source: training.md, after Lee, Park, Jeon, ICLR 2022, sections 3 and 4.
+    the folder holds a run and neither resume nor force is given, or another process is writing to it; OSError where it cannot be written, and the
+    last checkpoint then stands. Source: training.md, after Lee, Park, Jeon, ICLR 2022, sections 3 and 4.
     """
     chosen = Recipe(epochs=epochs, seed=seed, **recipe)
     scheme = Scheme(
@@ -380,13 +398,29 @@ def train(
     batches = replace(workload, batches=source).minibatches(chosen.batch_size)
     settings = {**asdict(chosen), **scheme.settings, **_fingerprint(workload, batches)}
     folder = None if output is None else Path(output)
+    with nullcontext() if folder is None else hold(folder):
+        return _train(workload, batches, scheme, chosen, settings, folder, resume, force, progress)
+
+
+def _train(
+    workload: Workload,
+    batches: Sequence[Batch],
+    scheme: Scheme,
+    chosen: Recipe,
+    settings: dict[str, Any],
+    folder: Path | None,
+    resume: bool,
+    force: bool,
+    progress: Callable[[Progress], None] | None,
+) -> Result:
+    """`train` with its arguments checked, in a folder that no other process writes to."""
     path = None if folder is None else folder / checkpoint.NAME
     if path is not None and path.exists() and not (resume or force):
         raise FileExistsError(f"{path} exists; use --resume to go on from it or --force to replace it")
     model = copy.deepcopy(workload.model).train()
     steps = chosen.epochs * len(batches)
     # The caller's random numbers are not ours to move.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[] if settings["device"] == "cpu" else range(torch.cuda.device_count())):
         torch.manual_seed(chosen.seed)
         if chosen.start is Start.SCRATCH:
             start_from_scratch(model)
@@ -394,7 +428,8 @@ def train(
         first = 0
         if path is not None and resume and path.exists():
             tensors, state = checkpoint.read(path)
-            _check_same(state["settings"], settings, path)
+            # The first checkpoints did not say where; it was the CPU.
+            _check_same({"device": "cpu", **state["settings"]}, settings, path)
             trainer.restore(tensors, state, path)
             first = state["step"]
             log.restore(first, state["epochs"])
@@ -404,7 +439,7 @@ def train(
         recorded = {**settings, "threads": torch.get_num_threads(), "versions": {"torch": torch.__version__, "numeric-formats": _version()}}
         if folder is not None:
             (folder / RESULT).unlink(missing_ok=True)
-            _write_json(folder / "settings.json", recorded)
+            _write_json(folder / SETTINGS, recorded)
         reason = _run(trainer, batches, first, log, path, settings, progress)
     model.eval()
     outcome = Outcome.DIVERGED if reason else Outcome.FINISHED

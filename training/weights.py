@@ -30,7 +30,7 @@ class Streams:
 
 
 class Weight:
-    """One parameter of the network in training.
+    """One parameter of the network in training, on any device. Modes other than to nearest are those of the CPU, where copies are rounded.
 
     parameter: the network's own, which holds w_q between steps. master: what the optimizer moves, and its `grad` after rounding.
     quantized: False for normalization parameters and biases, which stay float32 all through.
@@ -51,12 +51,13 @@ class Weight:
             parameter.data.copy_(self.master.data)
             self.master.data = parameter.data
         else:
-            parameter.data.copy_(self._format.round(self.master.data, **self._top_argument()[0]))
+            w = self.master.data.cpu()
+            parameter.data.copy_(self._format.round(w, **self._top_argument(w)[0]))
 
-    def _top_argument(self) -> tuple[dict[str, Any], Any]:
-        """The scale found from the master values, as an argument of `round`, and as exponents; none where the format keeps it to itself."""
+    def _top_argument(self, w: Tensor) -> tuple[dict[str, Any], Any]:
+        """The scale found from master values, as an argument of `round`, and as exponents; none where the format keeps it to itself."""
         if isinstance(self._format, ProfileFormat | CodebookFormat):
-            top = self._format.find_top(self.master.data)
+            top = self._format.find_top(w)
             return {"top": top}, top
         return {}, None
 
@@ -66,7 +67,7 @@ class Weight:
             return
         stream = self._streams.take() if self._master_rounding is Rounding.STOCHASTIC else 0
         mode = mode_arguments(self._master_rounding, self._streams.seed, stream, None)
-        values.copy_(self._master_format.round(values, **mode))
+        values.copy_(self._master_format.round(values.cpu(), **mode))
 
     def _largest(self, w: Tensor, argument: dict[str, Any]) -> Tensor:
         """The largest value at each element's scale, in a shape that broadcasts to w's."""
@@ -83,8 +84,8 @@ class Weight:
         """w_q from the master and, for hysteresis, from the w_q before; what that did. None where the weight is not quantized."""
         if self._format is None:
             return None
-        w, before = self.master.data, self.parameter.data
-        argument, top = self._top_argument()
+        w, before = self.master.data.cpu(), self.parameter.data.cpu()
+        argument, top = self._top_argument(w)
         stream = self._streams.take() if self._rounding is Rounding.STOCHASTIC else 0
         after: Tensor = self._format.round(w, **argument, **mode_arguments(self._rounding, self._streams.seed, stream, before))
         overflows = None
@@ -101,7 +102,7 @@ class Weight:
             int(((after == 0) & (w != 0)).sum()),
             int((after != before).sum()),
         )
-        before.copy_(after)
+        self.parameter.data.copy_(after)
         return seen
 
     def take_gradient(self, gradient: Tensor | None, places: Places | None) -> None:

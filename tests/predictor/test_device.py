@@ -98,8 +98,13 @@ def test_a_workload_is_moved(monkeypatch, as_they_were):
     assert len(rest) == 2
     assert images.device.type == labels.device.type == "meta"
     assert images.shape == workload.batches[1][0].shape
-    sized = on_device(Workload("sized", nn.Linear(2, 2), lambda size: [{"x": torch.ones(size)}], loss), "meta")
+    assert moved.train is moved.test is None
+    given = Workload(
+        "sized", nn.Linear(2, 2), lambda size: [{"x": torch.ones(size)}], loss, train=[torch.ones(2)], test=lambda size: [torch.ones(size)]
+    )
+    sized = on_device(given, "meta")
     assert sized.minibatches(3)[0]["x"].device.type == "meta"
+    assert sized.train[0].device.type == sized.test(3)[0].device.type == "meta"
 
 
 def test_contexts_say_where(monkeypatch, as_they_were):

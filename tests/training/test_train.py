@@ -1,6 +1,8 @@
 """Whole runs: learning, resuming, diverging, and what is refused."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import formats
 from predictor.dataflow import DataFlow
 from predictor.gradient import activation_quantizer
 from tests.training import small
-from training import train
+from training import checkpoint, train
 from training.train import Outcome
 from workloads import Workload
 
@@ -249,6 +251,40 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
     (tmp_path / "steps.parquet").unlink()
     with pytest.raises(ValueError, match=r"steps.parquet cannot be read"):
         train(small.workload(), **options, resume=True)
+
+
+@pytest.mark.parametrize("failing", range(4), ids=["layers", "steps", "epochs", "checkpoint"])
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, failing):
+    """Each file of the second checkpoint in turn is the one that does not fit."""
+    options = {"epochs": 1, "checkpoint_every": 3}
+    whole = train(small.workload(), output=tmp_path / "whole", **options)
+    output, calls, fsync = tmp_path / "full", 0, os.fsync
+
+    def fail(handle):
+        nonlocal calls
+        calls += 1
+        if calls == 1 + 4 + failing + 1:  # after the settings and the first checkpoint's four
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        train(small.workload(), output=output, **options)
+    assert Path(caught.value.filename).is_relative_to(output)
+    assert checkpoint.read(output / checkpoint.NAME)[1]["step"] == 3
+    assert_same_run(whole, train(small.workload(), output=output, resume=True, **options))
+
+
+def test_one_run_at_a_time_in_a_folder(tmp_path):
+    options = {"epochs": 1, "output": tmp_path}
+
+    def start_another(at):
+        for how in ({}, {"resume": True}, {"force": True}):
+            with pytest.raises(FileExistsError, match="is being written by another process"):
+                train(small.workload(), **options, **how)
+
+    assert train(small.workload(), **options, progress=start_another).outcome is Outcome.FINISHED
+    assert train(small.workload(), **options, resume=True).outcome is Outcome.FINISHED
 
 
 def test_names_and_numbers_that_mean_nothing_are_refused():

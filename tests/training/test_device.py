@@ -1,0 +1,68 @@
+"""Training on another device. No GPU is at hand: what runs there runs on CPU tensors here."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import formats
+import formats.torch
+from formats.device import find_top
+from tests.training import small
+from training import checkpoint, scales, train
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Activations, errors and gradients are rounded, and what that did is counted, as on another device; weights are copied to the CPU."""
+    copies = []
+
+    def round_tensor(format, x, *, top, mode, out=None, keep_infinities=False):
+        # What is rounded in another mode, or with a scale a channel, has to have been copied here.
+        if mode.rounding != "nearest" or format.granularity == "channel":
+            copies.append(x)
+            return torch.from_numpy(format.round_array(x.detach().numpy(), top=top, mode=mode))
+        return formats.torch._elsewhere(format, x, top, mode, keep_infinities)
+
+    monkeypatch.setattr(formats.torch, "round_tensor", round_tensor)
+    monkeypatch.setattr(scales, "survey_of", scales._survey_elsewhere)
+    monkeypatch.setattr(scales, "_top_of", lambda format, x: int(find_top(format, x)))
+    return copies
+
+
+@pytest.mark.parametrize("options", [{}, {"weight": "LOG4", "weight_rounding": "stochastic", "scale": "current"}], ids=["default", "LOG4"])
+def test_the_same_bits_by_torch_operations(request, options):
+    here = train(small.workload(), epochs=1, angle_every=3, **options)
+    copies = request.getfixturevalue("elsewhere")
+    there = train(small.workload(), epochs=1, angle_every=3, **options)
+    assert copies
+    for name, values in here.model.state_dict().items():
+        assert torch.equal(values, there.model.state_dict()[name]), name
+    pd.testing.assert_frame_equal(here.layers, there.layers, check_exact=True)
+    assert here.metric == there.metric
+
+
+def test_what_rounding_did():
+    torch.manual_seed(0)
+    format = formats.get("FP134")
+    x = torch.randn(300) * torch.logspace(-6, 2, 300)
+    x[:4] = torch.tensor([float("inf"), -float("inf"), 0.0, -0.0])
+    for keep in (False, True):
+        q = format.round(x, top=1, keep_infinities=keep)
+        found = scales._survey_elsewhere(x, q, format.max(1))
+        assert found == scales.survey_of(x, q, format.max(1))
+        assert found[1] > 2
+        assert found[2] > 0
+    q[7] = float("nan")
+    assert np.isnan(scales._survey_elsewhere(x, q, 1.0)[0])
+    assert scales._survey_elsewhere(x[:0], q[:0], 1.0) == scales.survey_of(x[:0], q[:0], 1.0) == (0.0, 0, 0)
+
+
+def test_a_checkpoint_of_another_device(tmp_path):
+    train(small.workload(), epochs=1, output=tmp_path)
+    path = tmp_path / checkpoint.NAME
+    tensors, state = checkpoint.read(path)
+    state["settings"]["device"] = "cuda"
+    checkpoint.write(path, tensors, state)
+    with pytest.raises(ValueError, match="was made with device 'cuda', not 'cpu'"):
+        train(small.workload(), epochs=1, output=tmp_path, resume=True)
