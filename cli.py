@@ -399,7 +399,7 @@ def attribute(
     two_terms: TwoTermsOption = True,
     top: Annotated[int, typer.Option(help="layers to print")] = 20,
     output: OutputOption = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="draw the kinds and the largest layers as .png or .svg")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="draw the kinds and the largest layers as .png, .svg or .pdf")] = None,
     force: ForceOption = False,
 ) -> None:
     """Say what causes a format's angle: which tensors (W, A, E, G) and which layers, each alone and each left out.
@@ -585,6 +585,7 @@ def train(
     loss_bound: Annotated[float, typer.Option(help="a loss above it ends the run as diverged")] = 1000.0,
     angle_every: Annotated[int, typer.Option(help="steps between samples of the angle to the full-precision gradient; 0: none")] = 0,
     checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints; 0: at the end of epochs alone")] = 0,
+    device: DeviceOption = "cpu",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="folder for checkpoint, metrics and settings")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint in --output, if there is one")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")] = False,
@@ -596,15 +597,17 @@ def train(
     Examples: formats train -m resnet20 --epochs 5 -o runs/fp134 · formats train -m resnet20 --epochs 5 -W LOG4 -o runs/log4 --resume
     · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3 -E E5M2 --rate 0.01
     """
+    from predictor.device import on_device
     from reports.tables import plain
     from training import train as train_network
+    from training.checkpoint import NAME
     from workloads import load
 
     if resume and output is None:
         raise ValueError("--resume needs --output, the folder of the run to go on with")
     with _training_line() as show:
         result = train_network(
-            load(model),
+            on_device(load(model), device),
             activation=activation,
             error=error,
             weight=weight,
@@ -637,9 +640,8 @@ def train(
     if output is not None:
         _print(f"wrote {output}")
     if result.reason:
-        _print(
-            f"diverged: {result.reason}" + (f"; the last checkpoint is in {output}" if output is not None and len(result.epochs) else "")
-        )
+        kept = output is not None and (output / NAME).exists()
+        _print(f"diverged: {result.reason}" + (f"; the last checkpoint is in {output}" if kept else ""))
         raise typer.Exit(1)
 
 
@@ -897,20 +899,41 @@ def fit(
 
 @app.command()
 def plot(
-    result: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="a .png or .svg; default: beside the ranking")] = None,
+    given: Annotated[
+        list[Path], typer.Argument(help="a ranking that `formats rank --output` wrote, or folders of `formats train`", metavar="RESULT...")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="a .png, .svg or .pdf; default: beside the ranking, or flips.png in the folder of one run"),
+    ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Draw the angle of E against the angle of A for all formats of a ranking.
+    """Draw the angle of E against the angle of A for all formats of a ranking; or, of training runs, how many weights flip over the steps.
 
-    Examples: formats plot ranking.csv · formats plot ranking.parquet -o angles.svg
+    Runs that differ in their seed alone are drawn as their mean and range.
+
+    Examples: formats plot ranking.csv · formats plot ranking.parquet -o angles.svg · formats plot runs/log4-* runs/fp134 -o flips.pdf
     """
     from reports import plots, results
 
-    target = output if output is not None else result.with_suffix(".png")
-    table = results.read(result, plots.PLOT_COLUMNS)
-    results.check_output(target, plots.ENDINGS, force)
-    plots.save(plots.error_against_activation(table, f"{result.stem}: {len(table)} formats"), target)
+    first = given[0]
+    if first.is_dir():
+        from reports.runs import read_flips
+
+        if output is None and len(given) > 1:
+            raise ValueError(f"{len(given)} runs: say with --output where their plot goes")
+        target = output if output is not None else first / "flips.png"
+        results.check_output(target, plots.ENDINGS, force)
+        table, workloads = read_flips(given)
+        figure = plots.flips(table, f"{', '.join(workloads)}: flips of quantized weights")
+    elif len(given) > 1:
+        raise ValueError(f"{len(given)} results, of which {first} is no folder: one ranking is drawn, or folders of training runs")
+    else:
+        target = output if output is not None else first.with_suffix(".png")
+        table = results.read(first, plots.PLOT_COLUMNS)
+        results.check_output(target, plots.ENDINGS, force)
+        figure = plots.error_against_activation(table, f"{first.stem}: {len(table)} formats")
+    plots.save(figure, target)
     _print(f"wrote {target}")
 
 

@@ -1,4 +1,4 @@
-"""Plots of rankings and attributions, in one style that colour-blind readers can tell apart."""
+"""Plots of rankings, attributions and training runs, in one style that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from workloads.files import write_atomically
 
-ENDINGS = (".png", ".svg")
+ENDINGS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours; shapes say the same again.
 STYLE = {8: ("#0072B2", "o"), 7: ("#E69F00", "s"), 6: ("#009E73", "^")}
 OTHER = ("#555555", "D")
@@ -28,7 +28,11 @@ KINDS = {
     "E": ("#009E73", "E, errors"),
     "G": ("#CC79A7", "G, weight gradients"),
 }
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = {"hysteresis": "-", "nearest": "--", "stochastic": ":"}
 LAYERS_SHOWN = 24
+SMOOTHED_OVER = 50
+"""A smoothed line is the mean over this part of a run's steps."""
 PLOT_COLUMNS = ("name", "bits", "family", "angle_E", "angle_A", "source_E", "source_A")
 
 
@@ -152,6 +156,46 @@ def attribution(table: pd.DataFrame, title: str) -> Figure:
     above.set_title(title)
     _bars(below, layers, [f"{layer}   {kind}" for kind, layer in zip(layers["kind"], layers["layer"], strict=True)])
     figure.supxlabel("angle, only this quantized (degrees, with 95% interval)", fontsize=10)
+    return figure
+
+
+def _smoothed(rates: pd.DataFrame) -> pd.DataFrame:
+    return rates.rolling(max(1, len(rates) // SMOOTHED_OVER), center=True, min_periods=1).mean().where(rates.notna())
+
+
+def flips(table: pd.DataFrame, title: str) -> Figure:
+    """Share of quantized weights that change in a step, over the steps: a smoothed line a setting and rounding over faint points of all runs.
+
+    Runs of one setting, which differ in their seed, are drawn as their mean with a band from the lowest to the highest. `table` has the columns of
+    reports.runs.read_flips.
+    """
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    lowest, highest = float("inf"), 0.0
+    for number, ((setting, rounding), rows) in enumerate(table.groupby(["setting", "rounding"], sort=False)):
+        rates = rows.pivot(index="step", columns="run", values="flip_rate")
+        lines = _smoothed(rates)
+        colour, seeds = COLOURS[number % len(COLOURS)], len(rates.columns)
+        # Pixels in vector files too: a long run has tens of thousands of them.
+        axes.plot(
+            rates.index, rates, linestyle="none", marker=".", markersize=3, alpha=0.35, color=colour, markeredgewidth=0, rasterized=True
+        )
+        label = f"{setting}, {rounding}" + (f" ({seeds} runs)" if seeds > 1 else "")
+        axes.plot(
+            lines.index, lines.mean(axis=1), color=colour, linestyle=LINES.get(str(rounding), "-."), linewidth=1.6, zorder=3, label=label
+        )
+        if seeds > 1:
+            axes.fill_between(lines.index, lines.min(axis=1), lines.max(axis=1), color=colour, alpha=0.2, linewidth=0)
+        lowest, highest = min(lowest, lines.where(lines > 0).min().min()), max(highest, lines.max().max())
+    axes.set(xlabel="step", ylabel="share of quantized weights that change", title=title)
+    if highest >= 10 * lowest:
+        # Zero lies below; a line that reaches it leaves the axes.
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_ylim(lowest / 2, min(1, highest * 2))
+        _axis(axes.yaxis)
+    else:
+        axes.set_ylim(bottom=0)
+    axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
+    axes.legend(fontsize=8, frameon=False)
     return figure
 
 

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 from matplotlib import image
 
+import cli
 from cli import _split
 from predictor.gradient import Effect
 from search.store import Context, Store, Stored
+from workloads.files import hold
 
 FORMATS = Path(sys.executable).with_name("formats")
 MINE = """
@@ -45,6 +47,22 @@ def slow():
 
 def number():
     return 3
+
+def full_disk():
+    import errno, os
+    fsync, calls = os.fsync, []
+    def fail(handle):
+        calls.append(handle)
+        if len(calls) == 9:  # the checkpoint of the second epoch
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+    os.fsync = fail
+    return net()
+
+def other():
+    made = make(count=2)
+    object.__setattr__(made, "name", "other")
+    return made
 """
 
 
@@ -267,7 +285,7 @@ def test_bad_input_is_one_line_and_exit_code_two(folder):
         (("rank", "-m", "mine.py:net", "-f", "FP13"), "unknown format 'FP13'; did you mean FP143, FP134"),
         (("show", "FP999"), "unknown format 'FP999'"),
         (("rank", "-m", "resnet81"), "unknown model 'resnet81'; did you mean resnet18"),
-        (("rank", "-m", "mine.py:absent"), "has no function 'absent'; it defines make, net, damaged, slow, number"),
+        (("rank", "-m", "mine.py:absent"), "has no function 'absent'; it defines make, net, damaged, slow, number, full_disk, other"),
         (("rank", "-m", "mine.py:number"), "returned int"),
         (("rank", "-m", "nofile.py:net"), "there is no file nofile.py"),
         (("rank", "-m", "mine.py:net", "-o", "there.csv"), "output there.csv exists; use --force"),
@@ -285,7 +303,9 @@ def test_bad_input_is_one_line_and_exit_code_two(folder):
         (("plot", "none.csv"), "there is no result file none.csv"),
         (("plot", "there.csv"), "has no column 'name'"),
         (("measure", "-m", "mine.py:net", "-f", ","), "no format was given"),
-        (("attribute", "-m", "mine.py:net", "-f", "FP134", "--plot", "why.pdf"), "must end in .png, .svg"),
+        (("attribute", "-m", "mine.py:net", "-f", "FP134", "--plot", "why.gif"), "must end in .png, .svg, .pdf"),
+        (("plot", "there.csv", "none.csv"), "2 results, of which there.csv is no folder"),
+        (("plot", "."), "holds no settings.json; a folder is needed"),
         (("rank", "-m", "mine.py:net", "--sweep", "width=8"), "sweep 'width=8': an axis is headroom="),
         (("search", "-m", "mine.py:net", "--headroom", "a"), "--headroom 'a': whole numbers"),
         (("search", "-m", "mine.py:net", "--average-bits", "3"), "an average of 3.0 bits: the narrowest allowed format has 4"),
@@ -416,3 +436,60 @@ def test_train(folder):
     bad = run("train", "-m", "mine.py:damaged", "--epochs", "1", cwd=folder, check=False)
     assert bad.returncode == 1
     assert "diverged: the loss is nan at step 1" in bad.stdout
+
+
+@pytest.fixture
+def inside(folder, monkeypatch, capsys):
+    """Runs the command in this process, which has loaded torch already: exit code, output, lines of errors without those of progress."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(os, "fsync", os.fsync)  # put back after full_disk
+
+    def run_inside(*arguments):
+        monkeypatch.setattr(sys, "argv", ["formats", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.run()
+        out, err = capsys.readouterr()
+        return ended.value.code, out, [line for line in err.splitlines() if not line.startswith("step ")]
+
+    return run_inside
+
+
+def test_train_in_a_folder_that_cannot_be_gone_on_with(folder, inside):
+    def refused(model, *more):
+        code, _, errors = inside("train", "-m", f"mine.py:{model}", "--epochs", "2", "-o", "run", *more)
+        assert code == 2
+        (line,) = errors
+        return line
+
+    assert inside("train", "-m", "mine.py:net", "--epochs", "2", "-o", "whole")[0] == 0
+    checkpoint = folder / "run" / "checkpoint.safetensors"
+    assert refused("full_disk") == "error: [Errno 28] No space left on device: 'run/checkpoint.safetensors'"
+    with hold(folder / "run"):
+        assert refused("net", "--resume").startswith("error: run is being written by another process")
+    assert "run/checkpoint.safetensors was made with workload 'mine', not 'other'" in refused("other", "--resume")
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[:-9])
+    assert refused("net", "--resume").startswith("error: run/checkpoint.safetensors is cut short or no checkpoint of `train`")
+    checkpoint.write_bytes(content)
+    assert inside("train", "-m", "mine.py:net", "--epochs", "2", "-o", "run", "--resume")[0] == 0
+    assert checkpoint.read_bytes() == (folder / "whole" / "checkpoint.safetensors").read_bytes()
+
+
+def test_train_that_diverges_says_so_and_keeps_its_checkpoint(folder, inside):
+    arguments = ("train", "-m", "mine.py:net", "--epochs", "2", "--checkpoint-every", "1", "--rate", "1e30", "-o", "run")
+    code, out, errors = inside(*arguments)
+    assert (code, errors) == (1, [])
+    assert re.search(r"diverged: the loss is .* at step \d; the last checkpoint is in run", " ".join(out.split()))
+    assert json.loads((folder / "run" / "result.json").read_text())["outcome"] == "diverged"
+    # It is still there, and leads to the same end.
+    assert inside(*arguments, "--resume") == (code, out, errors)
+
+
+def test_plot_of_training_runs(folder, inside):
+    for seed in ("0", "1"):
+        assert inside("train", "-m", "mine.py:net", "--epochs", "2", "--seed", seed, "-o", f"run{seed}")[0] == 0
+    assert inside("plot", "run0") == (0, "wrote run0/flips.png\n", [])
+    assert image.imread(folder / "run0" / "flips.png").shape[:2] == (750, 1200)
+    assert inside("plot", "run0", "run1") == (2, "", ["error: 2 runs: say with --output where their plot goes"])
+    assert inside("plot", "run0", "run1", "-o", "flips.svg")[0] == 0
+    assert "mine: flips of quantized weights" in (folder / "flips.svg").read_text()

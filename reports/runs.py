@@ -1,0 +1,52 @@
+"""Folders that training runs have written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from training.log import STEPS
+from training.scheme import FULL_PRECISION
+from training.train import SETTINGS
+
+NO_SETTING = ("seed", "threads", "versions", "checkpoint_every", "angle_every", "metric_every")
+"""What is recorded of a run and makes no other setting of it."""
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Settings and steps of a run. Raises ValueError where there are none, or they are damaged."""
+    for name in (SETTINGS, STEPS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} holds no {name}; a folder is needed that `formats train --output` has written, with a checkpoint")
+    try:
+        settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+        steps = pd.read_parquet(folder / STEPS, columns=["step", "flip_rate"])
+        if settings["weight"] == FULL_PRECISION:
+            raise ValueError(f"its weights are {FULL_PRECISION}, and nothing flips")
+        return settings, steps
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"run {folder} cannot be drawn: {str(error).splitlines()[0]}") from None
+
+
+def read_flips(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """Share of quantized weights that changed, per step of each run: columns setting, rounding, run, step, flip_rate; names of the workloads.
+
+    setting: the weights' format, and what else tells runs of one format and rounding apart, but not the seed. run: its number in `folders`.
+    Raises ValueError for a folder that holds no run, or one without quantized weights.
+    """
+    runs = [_read(folder) for folder in folders]
+    kept = [
+        {key: str(value) for key, value in settings.items() if key not in NO_SETTING and not key.endswith("_digest")}
+        for settings, _ in runs
+    ]
+    tables = []
+    for number, (own, (_, steps)) in enumerate(zip(kept, runs, strict=True)):
+        same = [other for other in kept if all(other[key] == own[key] for key in ("weight", "weight_rounding"))]
+        differ = [key for key in own if any(other.get(key) != own[key] for other in same)]
+        label = ", ".join([own["weight"], *(f"{key.replace('_', ' ')} {own[key]}" for key in differ)])
+        tables.append(steps.assign(setting=label, rounding=own["weight_rounding"], run=number))
+    return pd.concat(tables, ignore_index=True), list(dict.fromkeys(own["workload"] for own in kept))
