@@ -191,7 +191,7 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
         # Zero lies below; a line that reaches it leaves the axes.
         axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(lowest / 2, min(1, highest * 2))
-        _axis(axes.yaxis)
+        log_axis(axes.yaxis)
     else:
         axes.set_ylim(bottom=0)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)

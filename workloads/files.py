@@ -41,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Keep a folder, made where it is missing, to this process inside; FileExistsError where another one holds it.
+    """Keep a folder, made where it is missing, to this process inside; Held where another one has it.
 
     The lock is the kernel's and ends with the process, however that ends. Where the file system has no locks, nothing is held.
     """
@@ -51,7 +51,7 @@ def hold(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FileExistsError(f"{folder} is being written by another process; wait for its end or give another output") from None
+            raise Held(f"{folder} is being written by another process; wait for its end or give another output") from None
         except OSError:
             pass
         yield

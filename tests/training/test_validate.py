@@ -1,13 +1,16 @@
 """Validation: which formats are taken, what is trained once only, and how well angle and loss agree."""
 
 import json
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import training.validate as module
 from tests.training import small
 from training.validate import agreement, spread, validate
+from workloads.files import hold
 
 RANKING = pd.DataFrame(
     {
@@ -101,3 +104,21 @@ def test_a_diverged_run_is_the_worst(tmp_path):
     assert found.runs["outcome"].tolist() == ["diverged"] * 3
     assert np.isinf(found.runs["loss"]).all()
     assert np.isnan(found.agreement.spearman)
+
+
+def test_a_run_that_another_process_is_at_is_waited_for(tmp_path, monkeypatch):
+    few = RANKING[RANKING["bits"] == 8]
+    made, slept = [], []
+    with ExitStack() as another:
+        another.enter_context(hold(tmp_path / "FP134-0"))
+
+        def sleep(seconds):
+            slept.append(list(made))
+            another.close()
+
+        monkeypatch.setattr(module.time, "sleep", sleep)
+        note = lambda at: made.append((at.name, at.seed)) if at.training.step == 1 else None  # noqa: E731
+        found = validate(small.workload(), few, progress=note, **options(tmp_path))
+    assert slept == [[("INT8", 0), ("FP152", 0), ("FP134", 1), ("INT8", 1), ("FP152", 1)]]
+    assert made == [*slept[0], ("FP134", 0)]
+    assert len(found.runs) == 6
