@@ -589,6 +589,7 @@ def train(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="folder for checkpoint, metrics and settings")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint in --output, if there is one")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="write into --output for TensorBoard too")] = False,
 ) -> None:
     """Train a network with everything rounded: activations, errors, weights, gradients, master weights and momentum.
 
@@ -622,6 +623,7 @@ def train(
             output=output,
             resume=resume,
             force=force,
+            tensorboard=tensorboard,
             progress=show,
             start=start,
             optimizer=optimizer,

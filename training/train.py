@@ -25,6 +25,7 @@ from predictor.dataflow import DataFlow, Point, Quantizer
 from predictor.device import device_of
 from predictor.gradient import evaluation_mode, measured_parameters, two_terms
 from training import checkpoint
+from training.board import Board
 from training.log import Log
 from training.optimizers import OPTIMIZERS, Optimizer, Schedule, schedule_of
 from training.scales import Observation, Places
@@ -362,6 +363,7 @@ def train(
     output: Path | str | None = None,
     resume: bool = False,
     force: bool = False,
+    tensorboard: bool = False,
     progress: Callable[[Progress], None] | None = None,
     **recipe: Any,
 ) -> Result:
@@ -373,7 +375,8 @@ def train(
     two_terms: round network inputs and last errors in two terms.
     output: a folder for checkpoint, settings, result, steps.parquet, epochs.csv and the Parquet files of layers/. resume: go on from its checkpoint, if there is one;
     the result then has the same bits as that of an uninterrupted run at the same number of threads. force: replace an earlier run.
-    progress: called after every step. epochs, seed, recipe: the fields of `training.train.Recipe`, such as batch_size, optimizer and rate.
+    tensorboard: write losses, angles, flips and metrics into its folder tensorboard/ too, which needs that package. progress: called after every step.
+    epochs, seed, recipe: the fields of `training.train.Recipe`, such as batch_size, optimizer and rate.
 
     Mini-batches are those of `workload.train`, else `workload.batches`, in an order drawn anew for every epoch. Random numbers of the
     workload's own code have to come from torch's generator to be the same after a resume.
@@ -398,8 +401,10 @@ def train(
     batches = replace(workload, batches=source).minibatches(chosen.batch_size)
     settings = {**asdict(chosen), **scheme.settings, **_fingerprint(workload, batches)}
     folder = None if output is None else Path(output)
+    if tensorboard and folder is None:
+        raise ValueError("tensorboard needs an output, the folder to write to")
     with nullcontext() if folder is None else hold(folder):
-        return _train(workload, batches, scheme, chosen, settings, folder, resume, force, progress)
+        return _train(workload, batches, scheme, chosen, settings, folder, resume, force, tensorboard, progress)
 
 
 def _train(
@@ -411,6 +416,7 @@ def _train(
     folder: Path | None,
     resume: bool,
     force: bool,
+    tensorboard: bool,
     progress: Callable[[Progress], None] | None,
 ) -> Result:
     """`train` with its arguments checked, in a folder that no other process writes to."""
@@ -440,7 +446,8 @@ def _train(
         if folder is not None:
             (folder / RESULT).unlink(missing_ok=True)
             _write_json(folder / SETTINGS, recorded)
-        reason = _run(trainer, batches, first, log, path, settings, progress)
+        with Board(folder, first) if tensorboard and folder is not None else nullcontext() as board:
+            reason = _run(trainer, batches, first, log, board, path, settings, progress)
     model.eval()
     outcome = Outcome.DIVERGED if reason else Outcome.FINISHED
     metric = log.epochs[-1]["metric"] if log.epochs else None
@@ -454,6 +461,7 @@ def _run(
     batches: Sequence[Batch],
     first: int,
     log: Log,
+    board: Board | None,
     path: Path | None,
     settings: dict[str, Any],
     progress: Callable[[Progress], None] | None,
@@ -472,6 +480,8 @@ def _run(
             loss, angle, seen, reason = trainer.step(batches[order[place]], sampled)
             row = {"step": step + 1, "epoch": epoch + 1, "loss": loss, "rate": rate, "angle": angle, "seconds": time.monotonic() - began}
             log.add(row, seen)
+            if board is not None:
+                board.step(row)
             if reason:
                 # On a resume these rows are dropped: they lie beyond the checkpoint.
                 log.save(step + 1)
@@ -481,6 +491,8 @@ def _run(
                 losses = [entry["loss"] for entry in log.steps[-count:]]
                 is_due = (epoch + 1) % recipe.metric_every == 0 or epoch + 1 == recipe.epochs
                 log.epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "metric": trainer.metric() if is_due else None})
+                if board is not None:
+                    board.epoch(log.epochs[-1], step + 1)
             if ends_epoch or (recipe.checkpoint_every and (step + 1) % recipe.checkpoint_every == 0):
                 log.save(step + 1)
                 if path is not None:
