@@ -29,7 +29,7 @@ class Schedule(StrEnum):
 
 
 class MasterSGD(torch.optim.Optimizer):
-    """SGD with momentum on master weights, with rounding after each line (training.md section 1):
+    """SGD with momentum on master weights, with rounding after each line (docs/training.md section 1):
 
     d = grad + wd * w_q,  v = Q_M(mu * v + d),  w = Q_M(w - lr * v)
 

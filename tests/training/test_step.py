@@ -1,4 +1,4 @@
-"""An optimizer step and the weight quantizer, against exact arithmetic (training.md sections 1 and 2)."""
+"""An optimizer step and the weight quantizer, against exact arithmetic (docs/training.md sections 1 and 2)."""
 
 from fractions import Fraction
 
@@ -44,7 +44,7 @@ def stochastic(values, stream):
 
 
 def hysteresis(profile, values, previous):
-    """The rule of training.md section 2, on the sorted grid, by comparing fractions."""
+    """The rule of docs/training.md section 2, on the sorted grid, by comparing fractions."""
     largest = max(abs(v) for v in values)
     grid = Reference(profile, 0 if not largest else int(np.floor(np.log2(float(largest))))).values
     whole = sorted({Fraction(sign * v, 1 << 1100) for v in grid for sign in (1, -1)})
