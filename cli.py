@@ -660,11 +660,15 @@ def validate(
     start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
     rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
     batch_size: BatchSizeOption = None,
+    weight: Annotated[str, typer.Option("--weight", "-W", help="format of weights; same: the one under test")] = "float32",
+    gradient: Annotated[str, typer.Option("--gradient", "-G", help="format of weight gradients; same: the one under test")] = "float32",
+    master: Annotated[str, typer.Option(help="format of master weights and momentum")] = "float32",
     weight_rounding: Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")] = "hysteresis",
 ) -> None:
     """Train formats from all over a ranking, and see whether the angle has predicted how well each goes.
 
-    Every format rounds activations, errors, weights and gradients in trainings from the same seeds. The choice is written down before the first. A
+    Every format rounds activations and errors, which is what the angle is about, in trainings from the same seeds; --weight, --gradient and --master
+    round the rest too. The choice is written down before the first. A
     finished training is not done again and an ended one goes on: give the same command again, or in a second terminal to share the work.
 
     Examples: formats rank -m resnet20 -o ranking.csv && formats validate ranking.csv -m resnet20 -o runs/validate
@@ -686,6 +690,9 @@ def validate(
             formats=_split(formats),
             seeds=seeds,
             effect=effect,
+            weight=weight,
+            gradient=gradient,
+            master=master,
             epochs=epochs,
             progress=show,
             start=start,

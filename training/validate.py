@@ -14,11 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from training.scheme import FULL_PRECISION
 from training.train import Outcome, Progress, Result, train
 from workloads.files import Held, write_atomically
 from workloads.workload import Workload
 
 CHOICE = "choice.json"
+SAME = "same"
 RESAMPLES = 2_000
 
 
@@ -153,6 +155,9 @@ def validate(
     formats: Iterable[str] = (),
     seeds: int = 2,
     effect: str = "AE",
+    weight: str = FULL_PRECISION,
+    gradient: str = FULL_PRECISION,
+    master: str = FULL_PRECISION,
     epochs: int = 5,
     progress: Callable[[At], None] | None = None,
     **recipe: Any,
@@ -160,8 +165,9 @@ def validate(
     """Train formats from all over a ranking from the same seeds, and compare their final losses with their angles.
 
     ranking: as `search.rank` gives it: a row per format with name, bits and angle_<effect>. count: how many formats `spread` takes; formats: names
-    to be trained beside them. Each is the format of activations, errors, weights and gradients alike. output: a folder; every training has its own in
-    it, and the choice is written there before the first. A finished training is not done again, one that was ended goes on, and one that another
+    to be trained beside them. Each is the format of activations and errors, which is what the angle is about; weight, gradient, master: the
+    formats of the rest, by default in full precision; "same" for the one under test. output: a folder; every training has its own in it, and
+    the choice is written there before the first. A finished training is not done again, one that was ended goes on, and one that another
     process is at is waited for, so several processes can share the work. recipe: what `training.train` takes.
 
     Raises ValueError for a ranking that lacks a format or angle, and for a folder of another choice; and all that `train` raises.
@@ -174,7 +180,8 @@ def validate(
         if name not in angles:
             raise ValueError(f"format {name!r} is not in the ranking")
         chosen += [name] if name not in chosen else []
-    settings = {"workload": workload.name, "formats": chosen, "effect": effect, "epochs": epochs, **recipe}
+    others = {"weight": weight, "gradient": gradient, "master": master}
+    settings = {"workload": workload.name, "formats": chosen, "effect": effect, **others, "epochs": epochs, **recipe}
     _fixed_choice(output, settings)
     # Seed by seed: whoever stops early has compared all formats.
     waiting = [(name, seed) for seed in range(seeds) for name in chosen]
@@ -192,8 +199,7 @@ def validate(
                     workload,
                     activation=name,
                     error=name,
-                    weight=name,
-                    gradient=name,
+                    **{role: name if given == SAME else given for role, given in others.items()},  # type: ignore[arg-type]
                     epochs=epochs,
                     seed=seed,
                     output=output / f"{name}-{seed}",

@@ -98,6 +98,18 @@ def test_runs_are_made_once_and_the_choice_stands_before_them(tmp_path, monkeypa
         validate(small.workload(), few, formats=["FP133"], **options(tmp_path))
 
 
+def test_what_is_rounded(tmp_path):
+    few = RANKING[RANKING["bits"] == 8]
+    once = options(tmp_path) | {"seeds": 1}
+    validate(small.workload(), few, **once)
+    settings = json.loads((tmp_path / "INT8-0" / "settings.json").read_text())
+    assert [settings[role] for role in ("activation", "error", "weight", "gradient", "master")] == ["INT8", "INT8", *["float32"] * 3]
+    all_of_it = once | {"output": tmp_path / "all", "weight": "same", "gradient": "same", "master": "FP169"}
+    validate(small.workload(), few, **all_of_it)
+    settings = json.loads((tmp_path / "all" / "INT8-0" / "settings.json").read_text())
+    assert [settings[role] for role in ("activation", "error", "weight", "gradient", "master")] == [*["INT8"] * 4, "FP169"]
+
+
 def test_a_diverged_run_is_the_worst(tmp_path):
     few = RANKING[RANKING["bits"] == 8]
     found = validate(small.workload(), few, **(options(tmp_path) | {"seeds": 1}), loss_bound=0.01)
