@@ -4,7 +4,8 @@ Definition: docs/formats.md sections 1 and 5. NF4: T. Dettmers et al., "QLoRA: E
 Posits: Posit Working Group, "Standard for Posit Arithmetic (2022)", sections 3 and 4, with es left free.
 
 How rounding works. Between two neighbouring values lies a boundary; all that matters about it is the smallest float that goes to the
-upper value. Those floats are found once, exactly, and then rounding is one binary search, with no tie left to decide.
+upper value. Those floats are found once, exactly, and then rounding to nearest is one binary search, with no tie left to decide. The other
+modes search the two neighbours (kernel/codebook.py) and choose (kernel/neighbours.py).
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from formats.arrays import clash, largest_of_groups, to_float
+from formats.arrays import Tiled, clash, largest_of_groups, tile, to_float
 from formats.codes import Codes, check_codes, code_type
-from formats.emulated import Emulated, check_nearest, check_out, put, with_specials
+from formats.emulated import Emulated, check_out, put, with_specials
 from formats.mode import NEAREST, ModeChoice
 from formats.profile import FLOAT32_LARGEST_EXPONENT, FLOAT32_SMALLEST_EXPONENT
+from formats.rounding import Rounding
 from formats.scale import Granularity, Scale, check_top, group
 
 
@@ -52,7 +54,8 @@ class CodebookFormat(Emulated):
 
     A code is the index of the value (with `signed`: sign << (bits-1) | index of the magnitude, and zero always its positive code).
     `round` goes to the nearest value times 2^top, `top` being a whole number, and a tie to the even index; what lies beyond the values
-    saturates. With `signed` magnitudes a negative value that rounds to zero gives -0.0, except with two's complement codes (posits).
+    saturates, in every mode. With `signed` magnitudes a negative value that rounds to zero gives -0.0, except with two's complement codes
+    (posits). The other modes choose between the two values around x (docs/formats.md section 3).
     Equal by content: formats that round and encode alike are equal, whatever they are called.
 
     Raises ValueError for values, boundaries, bits, scales and codes that do not fit together. Source: docs/formats.md section 1.
@@ -156,7 +159,16 @@ class CodebookFormat(Emulated):
 
     @cached_property
     def _steps(self) -> NDArray[np.float64]:
-        """The smallest float64 that goes up, for each boundary at T = 0; exact.
+        """The smallest float64 that goes up, for each boundary at T = 0; exact."""
+        return self._steps_with(np.arange(len(self.values) - 1) % 2 == 0)
+
+    @cached_property
+    def _steps_away(self) -> NDArray[np.float64]:
+        """The same where a tie goes to the neighbour of the larger magnitude, and of two alike to the upper."""
+        return self._steps_with(np.abs(self._values[:-1]) > np.abs(self._values[1:]))
+
+    def _steps_with(self, stays_on_tie: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The smallest float64 that goes up, given which boundaries go down themselves.
 
         The sum of two neighbours is rounded, and what it lost is computed too (Knuth's two-sum, which is exact). Where nothing was lost the
         midpoint is a float64, and is a tie. Where the true midpoint lies above the rounded one, the next float64 is the first above it;
@@ -170,21 +182,25 @@ class CodebookFormat(Emulated):
             boundary = total / 2
         else:
             boundary, lost = np.array(self.boundaries), np.zeros(len(lower))
-        stays_on_tie = np.arange(len(lower)) % 2 == 0
         steps = np.where((lost > 0) | ((lost == 0) & stays_on_tie), np.nextafter(boundary, np.inf), boundary)
         if self.only_zero_is_zero:
             steps[0] = np.finfo(np.float64).smallest_subnormal
         return steps
 
-    def _index(self, relative: NDArray[np.float64]) -> NDArray[np.intp]:
+    @cached_property
+    def _all_values(self) -> NDArray[np.float64]:
+        """The values of both signs at T = 0, ascending."""
+        return np.concatenate([-self._values[self._values > 0][::-1], self._values]) if self.signed else self._values
+
+    def _index(self, relative: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.intp]:
         """Where in `values` each number at T = 0 goes; NaN goes to the last."""
         with np.errstate(invalid="ignore"):
             magnitude = np.abs(relative) if self.signed else relative
-        return np.searchsorted(self._steps, magnitude, side="right")
+        return np.searchsorted(steps, magnitude, side="right")
 
-    def _float_steps(self, top: int) -> NDArray[np.float32]:
+    def _float_steps(self, steps: NDArray[np.float64], top: int) -> NDArray[np.float32]:
         """The smallest float32 that goes up, for each boundary at a top exponent."""
-        steps = np.ldexp(self._steps, top)
+        steps = np.ldexp(steps, top)
         # The smallest float32 at or above each: the search stays in float32.
         near = steps.astype(np.float32)
         found = np.where(near < steps, np.nextafter(near, np.float32(np.inf)), near).astype(np.float32)
@@ -205,14 +221,14 @@ class CodebookFormat(Emulated):
         """A given top, of the group shape of an array of this shape."""
         return check_top(top, group(self.scale, shape).groups, self.top_range, self.name)
 
-    def _relative(self, x: NDArray[Any], tops: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    def _nearest(self, x: NDArray[Any], tops: NDArray[np.int64], steps: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """Where in `values` each element goes, and the top exponent of each."""
         each = group(self.scale, x.shape).per_element(tops, x.shape)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             relative = np.ldexp(x.astype(np.float64), -each)
             # What became zero is still not zero; far from a boundary, and so not in need of more care.
             relative = np.where((relative == 0) & (x != 0), np.copysign(np.finfo(np.float64).smallest_subnormal, x), relative)
-        return self._index(relative), each
+        return self._index(relative, steps), each
 
     def round_array(
         self,
@@ -223,42 +239,75 @@ class CodebookFormat(Emulated):
         out: NDArray[Any] | None = None,
         keep_infinities: bool = False,
     ) -> NDArray[Any]:
-        """`round` of a float32 or float64 array. ValueError for a `mode` other than to nearest."""
-        check_nearest(mode, self.name)
+        """`round` of a float32 or float64 array, in a mode that `check_mode` has made."""
         check_out(out, x.shape, x.dtype)
         found = self.find_top(x) if top is None else self._top(x.shape, top)
+        if mode.rounding not in (Rounding.NEAREST, Rounding.NEAREST_AWAY):
+            return put(self._round_in_mode(x, found, mode, keep_infinities), out)
+        steps = self._steps if mode.rounding is Rounding.NEAREST else self._steps_away
         if x.dtype == np.float32 and self.granularity is Granularity.TENSOR:
-            return self._round_float32(x, int(found), out, keep_infinities)
-        index, each = self._relative(x, found)
+            return self._round_float32(x, int(found), steps, out, keep_infinities)
+        index, each = self._nearest(x, found, steps)
         result = np.ldexp(self._values[index], each).astype(x.dtype)
         if self.signed:
             result = np.copysign(result, x)
         result = with_specials(x, result, keep_infinities)
-        if self.two_complement:
-            with np.errstate(invalid="ignore"):  # signalling NaN
-                np.add(result, 0, out=result)  # -0 has no code
-        return put(result, out)
+        return put(self._without_minus_zero(result), out)
 
-    def _round_float32(self, x: NDArray[Any], top: int, out: NDArray[Any] | None, keep_infinities: bool) -> NDArray[Any]:
-        """The same compiled."""
+    def _round_float32(
+        self, x: NDArray[Any], top: int, steps: NDArray[np.float64], out: NDArray[Any] | None, keep_infinities: bool
+    ) -> NDArray[Any]:
+        """To nearest, compiled."""
         from formats import kernel
 
         flat = np.ascontiguousarray(x)
         made = out if out is not None and out.flags.c_contiguous and not clash(flat, out) else np.empty(x.shape, np.float32)
         values = np.ldexp(self._values, top).astype(np.float32)
-        kernel.look_up(flat, made, self._float_steps(top), values, self.signed, keep_infinities)
+        kernel.look_up(flat, made, self._float_steps(steps, top), values, self.signed, keep_infinities)
+        made = self._without_minus_zero(made)
+        return made if made is out else put(made, out)
+
+    def _round_in_mode(self, x: NDArray[Any], tops: NDArray[np.int64], mode: ModeChoice, keep_infinities: bool) -> NDArray[Any]:
+        """In any mode but those to nearest, compiled."""
+        from formats import kernel
+
+        # Random numbers follow the logical order, so it has to be that of the memory; previous values lie as x does, and none is rounded.
+        common = x.dtype if mode.previous is None else np.result_type(x, mode.previous)
+
+        def laid_out(values: NDArray[Any]) -> Tiled:
+            with np.errstate(invalid="ignore"):  # signalling NaN
+                return tile(np.ascontiguousarray(values, common).reshape(x.shape), self.scale)
+
+        tiled = laid_out(x)
+        kernel.look_up_in_mode(
+            tiled.x,
+            tiled.out,
+            None if mode.previous is None else laid_out(mode.previous).x,
+            tiled.tile,
+            tiled.tops(tops),
+            self._all_values,
+            mode,
+            copy_sign=self.signed,
+            apart=self.only_zero_is_zero,
+            keep_infinities=keep_infinities,
+        )
+        return self._without_minus_zero(tiled.result.astype(x.dtype, copy=False))
+
+    def _without_minus_zero(self, rounded: NDArray[Any]) -> NDArray[Any]:
+        """The values, changed in place where minus zero has no code."""
         if self.two_complement:
             with np.errstate(invalid="ignore"):  # signalling NaN
-                np.add(made, 0, out=made)  # -0 has no code
-        return made if made is out else put(made, out)
+                np.add(rounded, 0, out=rounded)
+        return rounded
 
     # Codes.
 
     def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
-        """`encode` of a float32 or float64 array. ValueError for a `mode` other than to nearest, and for NaN where there is no `nan_code`."""
-        check_nearest(mode, self.name)
+        """`encode` of a float32 or float64 array. ValueError for NaN where there is no `nan_code`."""
         found = self.find_top(x) if top is None else self._top(x.shape, top)
-        index, _ = self._relative(x, found)
+        if mode.rounding is not Rounding.NEAREST:
+            x = self.round_array(x, top=found, mode=mode)
+        index, _ = self._nearest(x, found, self._steps)
         codes = np.asarray(index)
         if self.signed:
             negative = np.signbit(x) & (self._values[index] != 0)

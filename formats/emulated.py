@@ -132,12 +132,6 @@ class Emulated(ABC):
         return self.encode_array(array, top=top, mode=mode, out=out)
 
 
-def check_nearest(mode: ModeChoice, name: str) -> None:
-    """ValueError unless the mode is to nearest."""
-    if mode.rounding is not Rounding.NEAREST:
-        raise ValueError(f"rounding {mode.rounding.value}: {name} rounds to nearest only")
-
-
 def fingerprint(content: Any) -> str:
     """A digest of numbers, strings, lists and dictionaries, the same wherever they are."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -32,9 +32,10 @@ from numpy.typing import ArrayLike, NDArray
 from formats.arrays import largest_of_groups, to_float
 from formats.codebook import OutsideFamily
 from formats.codes import Codes, check_codes
-from formats.emulated import Emulated, check_nearest, check_out, fingerprint, put, with_specials
+from formats.emulated import Emulated, check_out, fingerprint, put, with_specials
 from formats.mode import NEAREST, ModeChoice
-from formats.real import SMALLEST_SCALE, largest_scale, scales_for
+from formats.real import SMALLEST_SCALE, largest_scale, product, scales_for
+from formats.rounding import Rounding
 from formats.scale import Granularity, Scale, group
 from formats.standards import StandardFormat, standard
 
@@ -85,8 +86,8 @@ class NVFP4Format(Emulated):
     weights is a tile of 16 x 16: NVFP4/tile16x16. Headroom, policies and exponent fields are for powers of two and raise ValueError.
 
     `top` of `round`, `encode` and `decode` is an `NVFP4Scales`; None finds it from x. `encode(x).top` is one.
-    Rounds to nearest only. Magnitudes beyond the largest value saturate, infinities too; negative values that round to zero give -0.0, which
-    has a code. NaN stays NaN in `round` and has no code; it counts in no scale. Codes are E2M1's: uint8, 0 to 15.
+    Magnitudes beyond the largest value saturate, infinities too; negative values that round to zero give -0.0, which has a code. To nearest,
+    the exact quotient of step 3 decides; the other modes choose between the two values (step 4) around x, which stays if it is one. NaN stays NaN in `round` and has no code; it counts in no scale. Codes are E2M1's: uint8, 0 to 15.
 
     >>> import formats, numpy as np
     >>> q = formats.get("NVFP4").encode(np.float32([5.25, -0.4375, 2.1, 0.1]))
@@ -157,12 +158,12 @@ class NVFP4Format(Emulated):
             raise ValueError(f"tensor scale {top.tensor}: above 0 and at most {largest_scale(LARGEST)} is needed")
         return grouping.per_element(_BLOCK_SCALES[blocks] * np.float64(tensor), shape)
 
-    def _index(self, x: NDArray[Any], scale: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """The magnitude index of the element that each number becomes; 0 for NaN."""
+    def _index(self, x: NDArray[Any], scale: NDArray[np.float64], away: bool = False) -> NDArray[np.uint8]:
+        """The magnitude index of the element that each number becomes, to nearest; 0 for NaN. away: a tie goes to the larger magnitude."""
         magnitude, index = np.abs(x.astype(np.float64)), np.zeros(x.shape, np.uint8)
         for middle, up in zip(*_ties(_ELEMENTS), strict=True):
             tie = middle * scale
-            index += (magnitude >= tie if up else magnitude > tie) & (scale > 0)
+            index += (magnitude >= tie if up or away else magnitude > tie) & (scale > 0)
         return index
 
     def round_array(
@@ -174,21 +175,35 @@ class NVFP4Format(Emulated):
         out: NDArray[Any] | None = None,
         keep_infinities: bool = False,
     ) -> NDArray[Any]:
-        """`round` of a float32 or float64 array. ValueError for a `mode` other than to nearest."""
-        check_nearest(mode, self.name)
+        """`round` of a float32 or float64 array, in a mode that `check_mode` has made."""
         check_out(out, x.shape, x.dtype)
         with np.errstate(invalid="ignore"):  # signalling NaN
             scale = self._top(x.shape, self.find_top(x) if top is None else top)
-            # The exact product, then the one rounding that makes it a float32; a float64 result holds that number.
-            values = np.copysign((_ELEMENTS[self._index(x, scale)] * scale).astype(np.float32), x).astype(x.dtype)
-            return put(with_specials(x, values, keep_infinities), out)
+            if mode.rounding in (Rounding.NEAREST, Rounding.NEAREST_AWAY):
+                values = product(_ELEMENTS[self._index(x, scale, mode.rounding is Rounding.NEAREST_AWAY)], scale)
+            else:
+                values = self._in_mode(x, scale, mode)
+            # A float64 result holds the float32 number.
+            return put(with_specials(x, np.copysign(values, x).astype(x.dtype), keep_infinities), out)
+
+    def _in_mode(self, x: NDArray[Any], scale: NDArray[np.float64], mode: ModeChoice) -> NDArray[np.float64]:
+        """The magnitude that each element becomes in a mode other than to nearest."""
+        from formats import kernel
+
+        magnitude, low, high = np.abs(x.astype(np.float64)), np.zeros(x.shape), np.full(x.shape, np.inf)
+        for element in _ELEMENTS:
+            value = product(element, scale)
+            low = np.where(value <= magnitude, value, low)
+            high = np.where(value > magnitude, np.minimum(value, high), high)
+        return kernel.round_between(x, low, np.where(np.isinf(high), low, high), mode)
 
     def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
-        """`encode` of a float32 or float64 array. ValueError for NaN and for a `mode` other than to nearest."""
-        check_nearest(mode, self.name)
+        """`encode` of a float32 or float64 array. ValueError for NaN."""
         if np.isnan(x).any():
             raise ValueError(f"x holds NaN, for which {self.name} has no code")
         found = self.find_top(x) if top is None else top
+        if mode.rounding is not Rounding.NEAREST:
+            x = self.round_array(x, top=found, mode=mode)
         index = self._index(x, self._top(x.shape, found))
         return Codes(put(np.asarray(index | np.signbit(x) * np.uint8(_SIGN)), out), found, self)
 

@@ -21,9 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from formats.arrays import largest_of_groups, to_float
 from formats.codes import Codes, check_codes, code_type
-from formats.emulated import Emulated, check_nearest, check_out, fingerprint, put, with_specials
+from formats.emulated import Emulated, check_out, fingerprint, put, with_specials
 from formats.format import Family
 from formats.mode import NEAREST, ModeChoice
+from formats.rounding import Rounding
 from formats.scale import Scale, group
 
 SMALLEST_SCALE = np.float32(2**-149)
@@ -48,6 +49,11 @@ def scales_for(largest: NDArray[np.float64], multiple: int) -> NDArray[np.float3
     return np.where(largest == 0, np.float32(1), np.clip(scale, SMALLEST_SCALE, largest_scale(multiple)))
 
 
+def product(elements: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """element * scale, exact and then rounded to float32 once; in float64."""
+    return np.asarray((elements * scale).astype(np.float32).astype(np.float64))
+
+
 @dataclass(frozen=True)
 class IntegerFormat(Emulated):
     """Two's complement integers times a real scale: `INT8/real`, one scale a tensor, channel or block.
@@ -56,8 +62,8 @@ class IntegerFormat(Emulated):
     scale: which elements share a scale; headroom, policies and exponent fields are for powers of two and raise ValueError.
 
     `top` of `round`, `encode` and `decode` is the scale itself: a positive float32 number or an array of them, of the group shape.
-    Rounds to nearest only. Magnitudes beyond the largest value saturate, infinities too; a negative value that rounds to zero gives -0.0
-    in `round` and code 0. Codes are the integers' bits: uint8, or uint16 above 8 bits. NaN has no code.
+    Magnitudes beyond the largest value saturate, infinities too; a negative value that rounds to zero gives -0.0 in `round` and code 0.
+    To nearest, the exact quotient x / s decides; the other modes choose between the two values around x, which stays if it is one. Codes are the integers' bits: uint8, or uint16 above 8 bits. NaN has no code.
     Source: docs/formats.md section 2, as integer quantization is usually done (max|x| / 127).
 
     >>> import formats, numpy as np
@@ -129,12 +135,12 @@ class IntegerFormat(Emulated):
             raise ValueError(f"scales from {given.min()} to {given.max()} were given; {self.name} has float32 scales above 0 up to {high}")
         return np.array(scales)
 
-    def _integers(self, x: NDArray[Any], scales: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The magnitude of the integer that each element becomes (0 for NaN), and the scale of each element."""
+    def _quotients(self, x: NDArray[Any], scales: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """|x| / s, at most the largest integer, to the nearest float64 (0 for NaN), and the scale of each element."""
         scale = group(self.scale, x.shape).per_element(scales, x.shape).astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            whole = np.rint(np.minimum(np.abs(x.astype(np.float64)) / scale, self._largest))
-        return np.where(np.isnan(whole), 0, whole), scale
+            quotient = np.minimum(np.abs(x.astype(np.float64)) / scale, self._largest)
+        return np.where(np.isnan(quotient), 0, quotient), scale
 
     def round_array(
         self,
@@ -145,21 +151,40 @@ class IntegerFormat(Emulated):
         out: NDArray[Any] | None = None,
         keep_infinities: bool = False,
     ) -> NDArray[Any]:
-        """`round` of a float32 or float64 array. ValueError for a `mode` other than to nearest."""
-        check_nearest(mode, self.name)
+        """`round` of a float32 or float64 array, in a mode that `check_mode` has made."""
         check_out(out, x.shape, x.dtype)
-        whole, scale = self._integers(x, self._top(x, top))
-        # The exact product, then the one rounding that makes it a float32; a float64 result holds that number.
-        values = np.copysign((whole * scale).astype(np.float32), x).astype(x.dtype)
-        return put(with_specials(x, values, keep_infinities), out)
+        quotient, scale = self._quotients(x, self._top(x, top))
+        if mode.rounding is Rounding.NEAREST:
+            values = product(np.rint(quotient), scale)
+        elif mode.rounding is Rounding.NEAREST_AWAY:
+            whole = np.floor(quotient)
+            values = product(whole + (quotient - whole >= 0.5), scale)
+        else:
+            values = self._in_mode(x, quotient, scale, mode)
+        # A float64 result holds the float32 number.
+        return put(with_specials(x, np.copysign(values, x).astype(x.dtype), keep_infinities), out)
+
+    def _in_mode(self, x: NDArray[Any], quotient: NDArray[np.float64], scale: NDArray[np.float64], mode: ModeChoice) -> NDArray[np.float64]:
+        """The magnitude that each element becomes in a mode other than to nearest."""
+        from formats import kernel
+
+        whole = np.floor(quotient)
+        # Values are products that were rounded, so |x| may lie just outside those that its quotient tells.
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            magnitude = np.abs(x.astype(np.float64))
+            whole -= product(whole, scale) > magnitude
+            whole += product(np.minimum(whole + 1, self._largest), scale) <= magnitude
+        low, high = (np.minimum(integer, self._largest) for integer in (whole, whole + 1))
+        return kernel.round_between(x, product(low, scale), product(high, scale), mode)
 
     def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
-        """`encode` of a float32 or float64 array. ValueError for NaN and for a `mode` other than to nearest."""
-        check_nearest(mode, self.name)
+        """`encode` of a float32 or float64 array. ValueError for NaN."""
         if np.isnan(x).any():
             raise ValueError(f"x holds NaN, for which {self.name} has no code")
         scales = self._top(x, top)
-        whole, _ = self._integers(x, scales)
+        if mode.rounding is not Rounding.NEAREST:
+            x = self.round_array(x, top=scales, mode=mode)
+        whole = np.rint(self._quotients(x, scales)[0])
         codes = np.copysign(whole, x).astype(np.int64) & ((1 << self.bits) - 1)
         return Codes(put(np.asarray(codes, code_type(self.bits)), out), scales, self)
 

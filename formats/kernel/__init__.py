@@ -6,12 +6,13 @@ on several threads; nothing is compiled before it is first called.
 """
 
 from formats.kernel.blocks import round_blocks
-from formats.kernel.codebook import look_up
+from formats.kernel.codebook import look_up, look_up_in_mode
 from formats.kernel.codes import decode_tiles, encode_flat, encode_tiles
 from formats.kernel.flat import FOUND_AT_ONCE, round_flat
 from formats.kernel.grid import describe
 from formats.kernel.largest import largest_flat, largest_of_tiles
 from formats.kernel.modes import Mode, round_tiles_in_mode
+from formats.kernel.neighbours import round_between
 from formats.kernel.survey import Survey, round_and_survey, survey
 from formats.kernel.task import FLAT_TILE
 from formats.kernel.tiles import round_tiles
@@ -28,7 +29,9 @@ __all__ = [
     "largest_flat",
     "largest_of_tiles",
     "look_up",
+    "look_up_in_mode",
     "round_and_survey",
+    "round_between",
     "round_blocks",
     "round_flat",
     "round_tiles",

@@ -1,6 +1,7 @@
-"""Rounding float32 by a table of values."""
+"""Rounding by a table of values: float32 by thresholds, and all numbers to the neighbours that the other modes choose from."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numba import carray, njit
@@ -8,8 +9,26 @@ from numpy.typing import NDArray
 
 from formats import threads
 from formats.arrays import address_of
-from formats.kernel.bits import INFINITY4, MAGNITUDE4, SIGN4, as_bits, as_float, i4, i8, pointer4, pointer_float, pointer_short
-from formats.kernel.task import ANY, CHUNK, Task
+from formats.kernel.bits import (
+    INFINITY4,
+    MAGNITUDE4,
+    SIGN4,
+    as_bits,
+    as_double,
+    as_float,
+    i4,
+    i8,
+    pointer4,
+    pointer8,
+    pointer_double,
+    pointer_float,
+    pointer_short,
+)
+from formats.kernel.exact import HYSTERESIS, MODES, STOCHASTIC
+from formats.kernel.neighbours import goes_up
+from formats.kernel.task import ANY, CHUNK, COLUMNS, ROWS, Task, layout, place, share, signed_word, strides
+from formats.mode import ModeChoice
+from formats.philox import fill
 from formats.threads import thread_count, thread_number
 
 FEW_STEPS = 32
@@ -83,3 +102,112 @@ def look_up(
     passing = INFINITY4 - int(keep_infinities)
     words = [x.size, address_of(x), address_of(out), address_of(steps), len(steps), address_of(values), int(copy_sign), passing]
     threads.run(_look_up_task, [*words, address_of(starts)], x.size)
+
+
+# The modes other than to nearest.
+
+
+@njit(nogil=True, inline="always")
+def _below(values, number):
+    """The index of the largest value at or below a number; -1 where there is none."""
+    first, last = i8(0), i8(values.size)
+    while first < last:
+        middle = (first + last) >> 1
+        if values[middle] <= number:
+            first = middle + 1
+        else:
+            last = middle
+    return first - 1
+
+
+@njit(nogil=True, inline="always")
+def _in_mode(relative, minus, values, apart, mode, random, above):
+    """The value of T = 0 that a number becomes. minus: whether it counts as negative; apart: nothing but zero becomes zero."""
+    k = _below(values, relative)
+    if k < 0 or k == values.size - 1 or values[k] == relative:
+        return values[max(k, i8(0))]
+    low, high = values[k], values[k + 1]
+    if apart and (low == 0 or high == 0):
+        return high if low == 0 else low
+    if minus:
+        return low if goes_up(-relative, -high, -low, mode, True, random, above) else high
+    return high if goes_up(relative, low, high, mode, False, random, above) else low
+
+
+@njit(nogil=True)
+def _in_mode_tiles(w, x, out, previous, tops, values):
+    """x, out and previous: all in row-major order, without gaps."""
+    first, last = share(w)
+    random = np.zeros(CHUNK + 4, np.uint32)
+    copy_sign, apart, keep, mode, seed, stream = w[16] != 0, w[17] != 0, w[18] != 0, w[19], w[20], w[21]
+    for tile in range(first, last):
+        batch, down, across, row, end, left, width = place(w, tile)
+        top = tops[batch * w[11] + down * w[12] + across * w[13]]
+        larger, smaller = as_double(i8(1023 + top) << 52), as_double(i8(1023 - top) << 52)
+        for r in range(row, end):
+            for column in range(left, left + width, CHUNK):
+                count = min(CHUNK, left + width - column)
+                start = (batch * w[ROWS] + r) * w[COLUMNS] + column
+                skip = start % 4
+                if mode == STOCHASTIC:
+                    fill(random[: (count + skip + 3) // 4 * 4], start // 4, seed, stream)
+                for i in range(count):
+                    number = x[start + i]
+                    wide = np.float64(number)
+                    if np.isnan(wide) or (keep and np.isinf(wide)):
+                        out[start + i] = number
+                        continue
+                    relative = wide * smaller
+                    if relative == 0 and wide != 0:
+                        # What became zero is still not zero; far from every value, and so not in need of more care.
+                        relative = np.copysign(5e-324, wide)
+                    minus = np.signbit(wide) if copy_sign else wide < 0
+                    above = mode == HYSTERESIS and previous[start + i] > number
+                    y = _in_mode(relative, minus, values, apart, mode, random[skip + i], above)
+                    out[start + i] = np.copysign(y, wide) if copy_sign and y == 0 else y * larger
+
+
+@Task
+def _in_mode_tiles4(pointer):
+    w = carray(pointer, (32,))
+    x, out, previous = carray(pointer_float(w[7]), (ANY,)), carray(pointer_float(w[8]), (ANY,)), carray(pointer_float(w[9]), (ANY,))
+    tops, values = carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[14]), (ANY,))[: w[15]]
+    _in_mode_tiles(w, x, out, previous, tops, values)
+
+
+@Task
+def _in_mode_tiles8(pointer):
+    w = carray(pointer, (32,))
+    x, out, previous = carray(pointer_double(w[7]), (ANY,)), carray(pointer_double(w[8]), (ANY,)), carray(pointer_double(w[9]), (ANY,))
+    tops, values = carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[14]), (ANY,))[: w[15]]
+    _in_mode_tiles(w, x, out, previous, tops, values)
+
+
+def look_up_in_mode(
+    x: NDArray[Any],
+    out: NDArray[Any],
+    previous: NDArray[Any] | None,
+    tile: tuple[int, int],
+    tops: NDArray[np.int64],
+    values: NDArray[np.float64],
+    mode: ModeChoice,
+    *,
+    copy_sign: bool,
+    apart: bool,
+    keep_infinities: bool,
+) -> None:
+    """Round x into out, both (batch, rows, columns) and C-contiguous, to values times 2^top, in any mode but those to nearest.
+
+    tops: one a tile. values: float32 numbers, ascending, of both signs. previous: for hysteresis, as x.
+    copy_sign: a zero has x's sign. apart: nothing but zero becomes zero.
+    """
+    if not x.size:
+        return
+    words = [
+        *layout(x, tile, tops.shape),
+        *(address_of(x), address_of(out), address_of(x if previous is None else previous)),
+        *(address_of(tops), *strides(tops)),
+        *(address_of(values), len(values), int(copy_sign), int(apart), int(keep_infinities)),
+        *(MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream)),
+    ]
+    threads.run(_in_mode_tiles8 if x.dtype == np.float64 else _in_mode_tiles4, words, x.size)

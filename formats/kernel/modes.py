@@ -29,7 +29,7 @@ from formats.kernel.bits import (
 )
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, NEAREST_AWAY, STOCHASTIC, UP, exact
 from formats.kernel.grid import BINADES, CHANGES_LOOP, LOOP, SMALLEST, WORDS, WORDS_BINADES, change_bits, highest_bits, is_fast
-from formats.kernel.task import ANY, CHUNK, Task, layout, place, share, strides
+from formats.kernel.task import ANY, CHUNK, Task, layout, place, share, signed_word, strides
 from formats.philox import fill, one
 from formats.rounding import Rounding
 
@@ -208,10 +208,6 @@ class Mode:
     logical: tuple[int, int, int] = (0, 0, 1)
 
 
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
-
-
 def round_tiles_in_mode(
     x: NDArray[Any],
     out: NDArray[Any],
@@ -236,7 +232,7 @@ def round_tiles_in_mode(
             *(address_of(tops), *strides(tops)),
             *(address_of(grid), passing),
             *(MODES[mode.rounding], address_of(previous), *strides(previous)[:2]),
-            *(_signed(mode.seed), _signed(mode.stream), *mode.logical),
+            *(signed_word(mode.seed), signed_word(mode.stream), *mode.logical),
         ],
         x.size,
     )

@@ -78,6 +78,11 @@ def layout(x: NDArray[Any], tile: tuple[int, int], tiles: tuple[int, int, int]) 
     return [x.shape[1], x.shape[2], *tile, tiles[1], tiles[2], tiles[0] * tiles[1] * tiles[2]]
 
 
+def signed_word(word: int) -> int:
+    """A number of 64 bits as a task's words hold it."""
+    return word - (1 << 64) if word >> 63 else word
+
+
 def strides(x: NDArray[Any]) -> list[int]:
     return [stride // x.itemsize for stride in x.strides]
 
