@@ -162,7 +162,7 @@ class IntegerFormat(Emulated):
         else:
             values = self._in_mode(x, quotient, scale, mode)
         # A float64 result holds the float32 number.
-        return put(with_specials(x, np.copysign(values, x).astype(x.dtype), keep_infinities), out)
+        return put(with_specials(x, np.copysign(values.astype(x.dtype), x), keep_infinities), out)
 
     def _in_mode(self, x: NDArray[Any], quotient: NDArray[np.float64], scale: NDArray[np.float64], mode: ModeChoice) -> NDArray[np.float64]:
         """The magnitude that each element becomes in a mode other than to nearest."""

@@ -8,6 +8,8 @@ import bisect
 import math
 from fractions import Fraction
 
+from formats import Rounding
+
 UNIT = 1100
 
 
@@ -80,3 +82,23 @@ class Reference:
         middles = [(low + high) // 2 for low, high in zip(self.values, self.values[1:], strict=False)]
         step = self.step(self.values[-1])
         return sorted({*self.values, *middles, self.values[-1] + step // 2, self.values[-1] + step, 4 * self.values[-1]})
+
+
+def choose(grid: list[Fraction], x: Fraction, mode: Rounding, negative: bool, word: int, above: bool) -> Fraction:
+    """What x becomes of ascending values, all of both signs, in a mode other than to nearest.
+
+    negative: whether x counts as negative (which zero may). word: its random number. above: whether the previous value is above x.
+    """
+    i = bisect.bisect_left(grid, x)
+    if i == len(grid):
+        return grid[-1]
+    if i == 0 or grid[i] == x:
+        return grid[i]
+    low, high = grid[i - 1], grid[i]
+    near, far = (high, low) if negative else (low, high)
+    if mode is Rounding.STOCHASTIC:
+        return far if word < (2**32 * abs(x - near)) // (high - low) else near
+    if mode is Rounding.TOWARD_ZERO:
+        return far if abs(low) == abs(high) else min(low, high, key=abs)
+    up = {Rounding.UP: True, Rounding.DOWN: False, Rounding.HYSTERESIS: above}[mode]
+    return high if up else low

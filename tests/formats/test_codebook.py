@@ -305,11 +305,6 @@ def test_errors_say_what_is_wrong():
         table.round(np.zeros(2, np.int32))
     with pytest.raises(ValueError, match="out is"):
         table.round(np.zeros(2), out=np.zeros(3))
-    for method in (table.round, table.encode):
-        with pytest.raises(ValueError, match="nearest only"):
-            method(np.zeros(2), rounding="up")
-    with pytest.raises(ValueError, match="nearest only"):
-        table.round(torch.zeros(2), rounding="stochastic", seed=1)
 
 
 def test_no_torch_and_no_numba_are_loaded():

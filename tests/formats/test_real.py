@@ -181,7 +181,5 @@ def test_what_is_refused():
         format.round(x, top=np.ones(3))
     with pytest.raises(TypeError, match="a scale"):
         format.round(x, top="1")
-    with pytest.raises(ValueError, match="stochastic: INT8/real/channel rounds to nearest only"):
-        format.round(x, rounding="stochastic", seed=1)
     with pytest.raises(ValueError, match="0 to 255"):
         format.decode(np.array([256]), 1.0)
