@@ -9,7 +9,7 @@ from torch import nn
 
 import formats
 from formats import Rounding
-from tests.formats.reference import Reference, to_float32
+from tests.formats.reference import UNIT, Reference, to_float32
 from tests.formats.test_modes import expected, philox_words
 from training.optimizers import MasterSGD
 from training.scheme import Scheme
@@ -43,11 +43,25 @@ def stochastic(values, stream):
     return [Fraction(expected(reference, float(v), Rounding.STOCHASTIC, u)) for v, u in zip(values, words, strict=True)]
 
 
-def hysteresis(profile, values, previous):
+def exponent(x):
+    """floor(log2 |x|) of a fraction other than zero."""
+    found = x.numerator.bit_length() - x.denominator.bit_length()
+    return found if abs(x) >= Fraction(2) ** found else found - 1
+
+
+def grid(format, largest):
+    """All values of a profile or codebook, ascending, at the scale that the largest magnitude gives it."""
+    if isinstance(format, formats.CodebookFormat):
+        top = exponent(largest) - exponent(max(map(Fraction, format.values), key=abs)) if largest else 0
+        values = [Fraction(v) * Fraction(2) ** top for v in format.values]
+    else:
+        values = [Fraction(v, 1 << UNIT) for v in Reference(format.profile, exponent(largest) if largest else 0).values]
+    return values if getattr(format, "signed", True) is False else sorted({sign * v for v in values for sign in (1, -1)})
+
+
+def hysteresis(format, values, previous):
     """The rule of docs/training.md section 2, on the sorted grid, by comparing fractions."""
-    largest = max(abs(v) for v in values)
-    grid = Reference(profile, 0 if not largest else int(np.floor(np.log2(float(largest))))).values
-    whole = sorted({Fraction(sign * v, 1 << 1100) for v in grid for sign in (1, -1)})
+    whole = grid(format, max(abs(v) for v in values))
     rounded = []
     for w, old in zip(values, previous, strict=True):
         below = max((v for v in whole if v <= w), default=whole[0])
@@ -65,17 +79,26 @@ def fractions(x):
     return [Fraction(float(v)) for v in x.detach().reshape(-1)]
 
 
-@pytest.mark.parametrize("name", ["FP134", "LOG4", "T8.5x3@2"])
-def test_five_steps_in_exact_arithmetic(name):
+TABLES = [
+    formats.from_codebook([-1.1, -0.4, 0, 0.3, 0.9, 1.7], name="uneven"),
+    formats.from_codebook([0, 0.1, 0.35, 1], signed=True, name="magnitudes"),
+]
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, nn.Conv2d])
+@pytest.mark.parametrize("given", ["FP134", "LOG4", "T8.5x3@2", "NF4", *TABLES], ids=str)
+def test_five_steps_in_exact_arithmetic(given, layer):
+    """Linear layers have one scale, convolutions one an output channel."""
     torch.manual_seed(3)
-    model = nn.Linear(7, 5, bias=False)
-    [weight] = weights_of(model, scheme(name), Streams(SEED))
+    format, convolution = formats.get(given), layer is nn.Conv2d
+    model = layer(7, 5, **({"kernel_size": 1} if convolution else {}), bias=False)
+    [weight] = weights_of(model, scheme(format), Streams(SEED))
     optimizer = MasterSGD([weight], RATE, MOMENTUM, DECAY)
-    profile = formats.get(name).profile
+    groups = [range(start, start + 7) for start in range(0, 35, 7)] if convolution else [range(35)]
     w, wq, v = fractions(weight.master), fractions(weight.parameter), [Fraction(0)] * 35
     for step in range(5):
         # Gradients large enough to move the scale of the weights, so that hysteresis compares across scales.
-        gradient = formats.get("FP134").round(torch.randn(5, 7) * 2**step)
+        gradient = formats.get("FP134").round(torch.randn(5, 7) * 2**step).reshape(weight.master.shape)
         weight.take_gradient(gradient, None)
         optimizer.step()
         seen = weight.requantize()
@@ -83,17 +106,22 @@ def test_five_steps_in_exact_arithmetic(name):
         d = [plus(times(f32(DECAY), a), b) for a, b in zip(wq, g, strict=True)]
         v = stochastic([plus(times(f32(MOMENTUM), a), b) for a, b in zip(v, d, strict=True)], 2 * step)
         w = stochastic([plus(a, -times(f32(RATE), b)) for a, b in zip(w, v, strict=True)], 2 * step + 1)
-        before, wq = wq, hysteresis(profile, w, wq)
+        before, wq = wq, [v for group in groups for v in hysteresis(format, [w[i] for i in group], [wq[i] for i in group])]
         assert fractions(optimizer.state[weight.master]["momentum_buffer"]) == v
         assert fractions(weight.master) == w
         assert fractions(weight.parameter) == wq
         assert seen.flips == sum(a != b for a, b in zip(before, wq, strict=True))
         assert seen.underflows == sum(a != 0 and b == 0 for a, b in zip(w, wq, strict=True))
-        assert seen.overflows == sum(abs(a) > formats.get(name).max(seen.top_low) for a in w)
+        if not convolution and format.name != "uneven":
+            assert seen.overflows == sum(abs(a) > format.max(seen.top_low) for a in w)
+    assert len({float(v) for v in wq}) > 3
+
+
+OUTSIDE = ["NF4", "NF4/block4", "posit<6,1>", "INT8/real", "INT4/real/block3", "NVFP4"]
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic", "hysteresis"])
-@pytest.mark.parametrize("name", ["FP134", "LOG4", "INT4", "BM43", "MXFP4", "FP134/block4", "E4M3", "bfloat16"])
+@pytest.mark.parametrize("name", ["FP134", "LOG4", "INT4", "BM43", "MXFP4", "FP134/block4", "E4M3", "bfloat16", *OUTSIDE])
 def test_every_rounding_of_the_weights(name, rounding):
     """What the network computes with is what the format makes of the master; with convolutions, channel by channel."""
     torch.manual_seed(0)
@@ -102,7 +130,7 @@ def test_every_rounding_of_the_weights(name, rounding):
     streams = Streams(SEED)
     weights = weights_of(model, scheme(name, Rounding(rounding)), streams)
     own = formats.get(name)
-    per_channel = own.granularity == "tensor" and isinstance(own, formats.ProfileFormat)
+    per_channel = own.granularity == "tensor" and not isinstance(own, formats.StandardFormat)
     axes = [0, 1, None]
     for weight, axis in zip(weights, axes, strict=True):
         format = formats.get(f"{name}/channel@{axis}") if per_channel and axis is not None else own
@@ -146,11 +174,11 @@ def test_normalization_and_biases_stay_float32():
 
 
 def test_formats_that_cannot_round_as_asked_are_refused():
-    for name, rounding in (("NF4", "hysteresis"), ("NF4", "stochastic"), ("INT8/real", "hysteresis"), ("NVFP4", "stochastic")):
-        with pytest.raises(ValueError, match=f"weight format {name} cannot round by {rounding} .*rounds to nearest only"):
-            scheme(name, Rounding(rounding))
-    assert scheme("NF4", Rounding.NEAREST).weight is formats.get("NF4")
+    for rounding in ("hysteresis", "stochastic"):
+        with pytest.raises(ValueError, match=f"weight format E4M3/standard cannot round by {rounding} .*only to nearest has an overflow"):
+            scheme("E4M3/standard", Rounding(rounding))
+    assert scheme("E4M3/standard", Rounding.NEAREST).weight == formats.get("E4M3/standard")
     with pytest.raises(ValueError, match="weight rounding 'up': allowed are nearest, stochastic, hysteresis"):
         scheme("FP134", Rounding.UP)
-    with pytest.raises(ValueError, match="master format NF4 cannot round by stochastic"):
-        scheme(master="NF4")
+    with pytest.raises(ValueError, match="master format E4M3/standard cannot round by stochastic"):
+        scheme(master="E4M3/standard")
