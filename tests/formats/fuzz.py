@@ -21,7 +21,7 @@ from formats import Granularity, Rounding, Scale, ScalePolicy
 from formats.device import round_anywhere
 from formats.standards import STANDARDS, NanCodes, Overflow, standard
 from tests.formats import test_matmul
-from tests.formats.reference import to_float32
+from tests.formats.reference import choose, to_float32
 
 WITHOUT: set[str] = set()
 """Cases to leave out (--without), so that a fuzz gets past a known bug: struct-out, overlap-out, even-float64, posit, empty, fine-steps."""
@@ -200,6 +200,18 @@ def round_standard(form, x, keep):
     return result
 
 
+def round_standard_in_mode(form, x, keep, mode, words, previous):
+    """A saturating standard's values of x in another mode, as float64."""
+    y, _ = round_profile(form.profile, form.largest, x, np.full(x.shape, form.top), mode, words, previous)
+    wide = x.astype(np.float64)
+    y = np.where(np.isinf(wide), wide, y) if keep else y
+    if not form.zero:
+        y = np.where(wide > 0, np.maximum(y, form.min_positive()), np.nan)
+    elif not form.signed:
+        y = np.where(y < 0, 0, y)
+    return y if form.negative_zero else y + 0.0
+
+
 def tops_of_codebook(form, x, labels, groups):
     """The scale rule of a codebook by definition: an int64 array of the group shape."""
     low, high = form.top_range
@@ -217,13 +229,13 @@ def scales_of(x, labels, groups, most):
     return np.clip(found, 2.0**-149, float(high)).reshape(groups)
 
 
-def nearest_index(values, exact):
-    """The index of the nearest of ascending Fractions, a tie to the even one, the last beyond."""
+def nearest_index(values, exact, away=False):
+    """The index of the nearest of ascending Fractions, a tie to the even one, or to the upper; the last beyond."""
     above = bisect.bisect_left(values, exact)
     if above == len(values) or values[above] == exact:
         return min(above, len(values) - 1)
     middle = (values[above - 1] + values[above]) / 2
-    return above - (exact < middle or (exact == middle and above % 2 == 1))
+    return above - (exact < middle or (exact == middle and above % 2 == 1 and not away))
 
 
 E2M1 = [Fraction(value) for value in (0, 0.5, 1, 1.5, 2, 3, 4, 6)]
@@ -237,8 +249,15 @@ def nvfp4_scales(x, labels, groups):
     return formats.NVFP4Scales(np.array(codes, np.uint8).reshape(groups), np.float32(tensor))
 
 
-def round_real(values, x, each):
-    """Values of x, as float64: the nearest of ascending Fractions times the scale (a Fraction) of each element, as a float32 number."""
+def in_mode(magnitudes, x, mode, word, before):
+    """A number that may be infinite among ascending magnitudes of both signs, in a mode other than to nearest, as float64."""
+    exact = Fraction(x) if np.isfinite(x) else Fraction(2) ** 2000 * (1 if x > 0 else -1)
+    grid = sorted({sign * value for value in magnitudes for sign in (1, -1)})
+    return np.copysign(float(choose(grid, exact, mode, np.signbit(x), word, before > x)), x)
+
+
+def round_real(values, x, each, mode, words, previous):
+    """Values of x, as float64: of ascending Fractions times the scale (a Fraction) of each element, as float32 numbers."""
     result = np.empty(x.shape)
     for place, value in np.ndenumerate(x.astype(np.float64)):
         scale = each[place]
@@ -246,11 +265,18 @@ def round_real(values, x, each):
             result[place] = value
             continue
         exact = Fraction(0) if not scale else values[-1] if np.isinf(value) else abs(Fraction(value)) / scale
-        result[place] = np.copysign(to_float32(values[nearest_index(values, exact)] * scale), value)
+        if mode in (Rounding.NEAREST, Rounding.NEAREST_AWAY):
+            index = nearest_index(values, exact, mode is Rounding.NEAREST_AWAY)
+            result[place] = np.copysign(to_float32(values[index] * scale), value)
+        else:
+            at = bisect.bisect_left(values, exact)
+            # All neighbours that rounding the products may make of it.
+            near = [Fraction(to_float32(entry * scale)) for entry in (values if len(values) < 9 else values[max(at - 4, 0) : at + 4])]
+            result[place] = in_mode(near, value, mode, words[place], previous[place])
     return result
 
 
-def round_codebook(form, x, each):
+def round_codebook(form, x, each, mode, words, previous):
     """A codebook's values of x, as float64, by Fractions; `each` is the top exponent of each element."""
     values = [Fraction(value) for value in form.values]
     means = [(a + b) / 2 for a, b in pairwise(values)]
@@ -260,21 +286,53 @@ def round_codebook(form, x, each):
         if np.isnan(value):
             result[place] = value
             continue
+        scale = Fraction(2) ** int(each[place])
         number = abs(value) if form.signed else value
+        nearest = mode in (Rounding.NEAREST, Rounding.NEAREST_AWAY)
         if np.isinf(number):
             index = len(values) - 1 if number > 0 else 0
-        else:
-            exact = Fraction(number) / Fraction(2) ** int(each[place])
+        elif nearest or (form.only_zero_is_zero and 0 < Fraction(number) < values[1] * scale):
+            exact = Fraction(number) / scale
             index = bisect.bisect_left(between, exact)
-            if index < len(between) and between[index] == exact and index % 2 == 1:
-                index += 1
+            if index < len(between) and between[index] == exact:
+                away = abs(values[index + 1]) >= abs(values[index])
+                index += away if mode is Rounding.NEAREST_AWAY else index % 2
             if form.only_zero_is_zero and exact and index == 0:
                 index = 1
-        y = float(values[index] * Fraction(2) ** int(each[place]))
+        elif form.signed:
+            y = in_mode([entry * scale for entry in values], value, mode, words[place], previous[place])
+            result[place] = y + 0.0 if form.two_complement else y
+            continue
+        else:
+            grid = [entry * scale for entry in values]
+            result[place] = float(choose(grid, Fraction(value), mode, value < 0, words[place], previous[place] > value))
+            continue
+        y = float(values[index] * scale)
         if form.signed:
             y = np.copysign(y, value)
         result[place] = y + 0.0 if form.two_complement else y
     return result
+
+
+def some_mode(rng, form, plain, is_torch):
+    """A rounding mode of the format: it, the options that ask for it, its random numbers and its previous values."""
+    overflows = isinstance(form, formats.StandardFormat) and form.overflow is Overflow.STANDARD
+    fine = isinstance(form, formats.ProfileFormat) and max(np.add(form.profile, range(form.binades))) > form.binades
+    if overflows or rng.random() < 0.5 or ("fine-steps" in WITHOUT and fine):
+        return Rounding.NEAREST, {}, None, None
+    mode = MODES[rng.integers(len(MODES))]
+    options, words, previous = {"rounding": mode if rng.random() < 0.5 else mode.value}, None, None
+    if mode is Rounding.STOCHASTIC:
+        options["seed"], options["stream"] = int(rng.integers(1 << 63)) * 2 + 1, int(rng.integers(1 << 63))
+        words = philox(plain.size, options["seed"], options["stream"]).reshape(plain.shape)
+    elif mode is Rounding.HYSTERESIS:
+        with np.errstate(over="ignore", under="ignore"):
+            previous = np.asarray(plain * rng.choice([0.9, 1.0, 1.1], plain.shape)).astype(plain.dtype)
+            previous = np.asarray(form.round(previous)) if rng.random() < 0.5 else previous
+        options["previous"] = torch.from_numpy(np.ascontiguousarray(previous).reshape(plain.shape)) if is_torch else restride(rng, previous)
+        # Strides of 0 change the numbers.
+        previous = previous if is_torch else options["previous"]
+    return mode, options, words, previous
 
 
 # What is called.
@@ -525,12 +583,16 @@ def one_call(seed, number):
     if left_out(form, plain):
         return "left out"
     described = f"{form.name} {form.scale} shape {shape} {given.dtype} strides {given.stride() if is_torch else given.strides}"
-    options = {}
+    mode, options, words, previous = some_mode(rng, form, plain, is_torch)
+    chances, before = (np.zeros(shape) if values is None else values for values in (words, previous))
     outside = not isinstance(form, formats.ProfileFormat)
     keep = bool(rng.random() < 0.1)
     if isinstance(form, formats.StandardFormat):
-        want = round_standard(form, plain, keep) if plain.size <= 600 else None
-        top = None
+        top, want = None, None
+        if mode is not Rounding.NEAREST:
+            want = round_standard_in_mode(form, plain, keep, mode, words, previous)
+        elif plain.size <= 600:
+            want = round_standard(form, plain, keep)
     elif outside:
         labels, groups = labels_of(form.scale, shape)
         top, choose, want = None, rng.random() < 0.4, None
@@ -560,7 +622,10 @@ def one_call(seed, number):
         if plain.size <= 600:
             each = np.empty(shape, object)
             each[...] = np.array([*exact, None], object)[labels] if plain.size else each
-            want = round_codebook(form, plain, each) if values is None else round_real(values, plain, each)
+            if values is None:
+                want = round_codebook(form, plain, each, mode, chances, before)
+            else:
+                want = round_real(values, plain, each, mode, chances, before)
     else:
         labels, groups = labels_of(form.scale, shape)
         top, kind = None, rng.integers(3)
@@ -573,21 +638,6 @@ def one_call(seed, number):
         if not np.array_equal(form.find_top(given), tops_of(form, plain, labels, groups)):
             raise Wrong(f"{described}: find_top differs")
         each = tops.reshape(-1)[labels] if plain.size else np.zeros(shape, np.int64)
-        mode, words, previous = Rounding.NEAREST, None, None
-        if rng.random() < 0.5 and not ("fine-steps" in WITHOUT and max(np.add(form.profile, range(form.binades))) > form.binades):
-            mode = MODES[rng.integers(len(MODES))]
-            options["rounding"] = mode if rng.random() < 0.5 else mode.value
-            if mode is Rounding.STOCHASTIC:
-                words_of = int(rng.integers(1 << 63)) * 2 + 1, int(rng.integers(1 << 63))
-                options["seed"], options["stream"] = words_of
-                words = philox(plain.size, *words_of).reshape(shape)
-            elif mode is Rounding.HYSTERESIS:
-                previous = round_profile(form.profile, form.largest, plain + plain.dtype.type(0.1), each)[0].astype(plain.dtype)
-                options["previous"] = (
-                    torch.from_numpy(np.ascontiguousarray(previous).reshape(shape)) if is_torch else restride(rng, previous)
-                )
-                if not is_torch:
-                    previous = options["previous"]
         want, index = round_profile(form.profile, form.largest, plain, each, mode, words, previous)
     described += f" top {top} {options}"
     if want is not None and keep and not isinstance(form, formats.StandardFormat):
