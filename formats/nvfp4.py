@@ -190,12 +190,11 @@ class NVFP4Format(Emulated):
         """The magnitude that each element becomes in a mode other than to nearest."""
         from formats import kernel
 
-        magnitude, low, high = np.abs(x.astype(np.float64)), np.zeros(x.shape), np.full(x.shape, np.inf)
-        for element in _ELEMENTS:
-            value = product(element, scale)
-            low = np.where(value <= magnitude, value, low)
-            high = np.where(value > magnitude, np.minimum(value, high), high)
-        return kernel.round_between(x, low, np.where(np.isinf(high), low, high), mode)
+        magnitude = np.abs(x.astype(np.float64))
+        # How many values but zero the magnitude reaches; of those alike, all.
+        reached = np.sum([product(element, scale) <= magnitude for element in _ELEMENTS[1:]], axis=0)
+        low, high = (product(_ELEMENTS.take(index, mode="clip"), scale) for index in (reached, reached + 1))
+        return kernel.round_between(x, low, high, mode)
 
     def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
         """`encode` of a float32 or float64 array. ValueError for NaN."""

@@ -24,7 +24,7 @@ from formats.kernel.bits import (
     pointer_float,
     pointer_short,
 )
-from formats.kernel.exact import HYSTERESIS, MODES, STOCHASTIC
+from formats.kernel.exact import DOWN, HYSTERESIS, MODES, STOCHASTIC, TOWARD_ZERO, UP
 from formats.kernel.neighbours import goes_up
 from formats.kernel.task import ANY, CHUNK, COLUMNS, ROWS, Task, layout, place, share, signed_word, strides
 from formats.mode import ModeChoice
@@ -107,43 +107,78 @@ def look_up(
 # The modes other than to nearest.
 
 
-@njit(nogil=True, inline="always")
-def _below(values, number):
-    """The index of the largest value at or below a number; -1 where there is none."""
-    first, last = i8(0), i8(values.size)
-    while first < last:
-        middle = (first + last) >> 1
-        if values[middle] <= number:
-            first = middle + 1
-        else:
-            last = middle
-    return first - 1
+@njit(nogil=True)
+def _count_reached(numbers, index, values):
+    """How many of the values each number reaches, into index."""
+    if values.size <= FEW_STEPS:
+        index[: numbers.size] = 0
+        for value in values:
+            for i in range(numbers.size):
+                index[i] += numbers[i] >= value
+        return
+    for i in range(numbers.size):
+        first, size = i8(0), i8(values.size)
+        while size > 1:  # without a jump that depends on the number
+            half = size >> 1
+            first = first + half if values[first + half - 1] <= numbers[i] else first
+            size -= half
+        index[i] = first + i8(values[first] <= numbers[i])
 
 
 @njit(nogil=True, inline="always")
-def _in_mode(relative, minus, values, apart, mode, random, above):
-    """The value of T = 0 that a number becomes. minus: whether it counts as negative; apart: nothing but zero becomes zero."""
-    k = _below(values, relative)
-    if k < 0 or k == values.size - 1 or values[k] == relative:
-        return values[max(k, i8(0))]
-    low, high = values[k], values[k + 1]
-    if apart and (low == 0 or high == 0):
-        return high if low == 0 else low
-    if minus:
-        return low if goes_up(-relative, -high, -low, mode, True, random, above) else high
-    return high if goes_up(relative, low, high, mode, False, random, above) else low
+def _one_in_mode(number, low, high, minus, apart, mode, random, above):
+    """The value that a number between low <= number < high becomes, or low where that is high as well. minus: whether it counts as negative."""
+    a, near, far = (-number, -high, -low) if minus else (number, low, high)
+    up = goes_up(a, near, far, mode, minus, random, above) != minus
+    y = high if up and number != low else low
+    return 0.0 if apart and number == 0 else y
 
 
 @njit(nogil=True)
-def _in_mode_tiles(w, x, out, previous, tops, values):
+def _in_mode(x, out, previous, top, values, lows, highs, copy_sign, apart, keep, mode, random, relative, index):
+    """Round at most CHUNK numbers; random: a number for each; relative, index: room for as many."""
+    larger, smaller = as_double(i8(1023 + top) << 52), as_double(i8(1023 - top) << 52)
+    for i in range(x.size):
+        number = np.float64(x[i]) * smaller
+        # What became zero is still not zero; far from every value, and so not in need of more care.
+        relative[i] = np.copysign(5e-324, number) if number == 0 and x[i] != 0 else number
+    relative, index = relative[: x.size], index[: x.size]
+    _count_reached(relative, index, values)
+    if mode == STOCHASTIC:
+        for i in range(x.size):
+            minus = relative[i] < 0 or (copy_sign and np.signbit(relative[i]))
+            relative[i] = _one_in_mode(relative[i], lows[index[i]], highs[index[i]], minus, apart, STOCHASTIC, random[i], False)
+    elif mode == HYSTERESIS:
+        for i in range(x.size):
+            minus, above = relative[i] < 0 or (copy_sign and np.signbit(relative[i])), previous[i] > x[i]
+            relative[i] = _one_in_mode(relative[i], lows[index[i]], highs[index[i]], minus, apart, HYSTERESIS, random[i], above)
+    else:
+        directed = i8(mode)
+        for i in range(x.size):
+            minus = relative[i] < 0 or (copy_sign and np.signbit(relative[i]))
+            # Told apart here, so that stochastic rounding is not compiled in.
+            if directed == UP:
+                y = _one_in_mode(relative[i], lows[index[i]], highs[index[i]], minus, apart, UP, random[i], False)
+            elif directed == DOWN:
+                y = _one_in_mode(relative[i], lows[index[i]], highs[index[i]], minus, apart, DOWN, random[i], False)
+            else:
+                y = _one_in_mode(relative[i], lows[index[i]], highs[index[i]], minus, apart, TOWARD_ZERO, random[i], False)
+            relative[i] = y
+    for i in range(x.size):
+        y = relative[i] * larger
+        y = np.copysign(y, np.float64(x[i])) if copy_sign and y == 0 else y
+        out[i] = x[i] if np.isnan(x[i]) or (keep and np.isinf(x[i])) else y
+
+
+@njit(nogil=True)
+def _in_mode_tiles(w, x, out, previous, tops, values, lows, highs):
     """x, out and previous: all in row-major order, without gaps."""
     first, last = share(w)
-    random = np.zeros(CHUNK + 4, np.uint32)
-    copy_sign, apart, keep, mode, seed, stream = w[16] != 0, w[17] != 0, w[18] != 0, w[19], w[20], w[21]
+    random, relative, index = np.zeros(CHUNK + 4, np.uint32), np.empty(CHUNK), np.empty(CHUNK, np.int64)
+    copy_sign, apart, keep, mode, seed, stream = w[18] != 0, w[19] != 0, w[20] != 0, w[21], w[22], w[23]
     for tile in range(first, last):
         batch, down, across, row, end, left, width = place(w, tile)
         top = tops[batch * w[11] + down * w[12] + across * w[13]]
-        larger, smaller = as_double(i8(1023 + top) << 52), as_double(i8(1023 - top) << 52)
         for r in range(row, end):
             for column in range(left, left + width, CHUNK):
                 count = min(CHUNK, left + width - column)
@@ -151,20 +186,22 @@ def _in_mode_tiles(w, x, out, previous, tops, values):
                 skip = start % 4
                 if mode == STOCHASTIC:
                     fill(random[: (count + skip + 3) // 4 * 4], start // 4, seed, stream)
-                for i in range(count):
-                    number = x[start + i]
-                    wide = np.float64(number)
-                    if np.isnan(wide) or (keep and np.isinf(wide)):
-                        out[start + i] = number
-                        continue
-                    relative = wide * smaller
-                    if relative == 0 and wide != 0:
-                        # What became zero is still not zero; far from every value, and so not in need of more care.
-                        relative = np.copysign(5e-324, wide)
-                    minus = np.signbit(wide) if copy_sign else wide < 0
-                    above = mode == HYSTERESIS and previous[start + i] > number
-                    y = _in_mode(relative, minus, values, apart, mode, random[skip + i], above)
-                    out[start + i] = np.copysign(y, wide) if copy_sign and y == 0 else y * larger
+                _in_mode(
+                    x[start : start + count],
+                    out[start : start + count],
+                    previous[start : start + count],
+                    top,
+                    values,
+                    lows,
+                    highs,
+                    copy_sign,
+                    apart,
+                    keep,
+                    mode,
+                    random[skip : skip + count],
+                    relative,
+                    index,
+                )
 
 
 @Task
@@ -172,7 +209,7 @@ def _in_mode_tiles4(pointer):
     w = carray(pointer, (32,))
     x, out, previous = carray(pointer_float(w[7]), (ANY,)), carray(pointer_float(w[8]), (ANY,)), carray(pointer_float(w[9]), (ANY,))
     tops, values = carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[14]), (ANY,))[: w[15]]
-    _in_mode_tiles(w, x, out, previous, tops, values)
+    _in_mode_tiles(w, x, out, previous, tops, values, carray(pointer_double(w[16]), (ANY,)), carray(pointer_double(w[17]), (ANY,)))
 
 
 @Task
@@ -180,7 +217,17 @@ def _in_mode_tiles8(pointer):
     w = carray(pointer, (32,))
     x, out, previous = carray(pointer_double(w[7]), (ANY,)), carray(pointer_double(w[8]), (ANY,)), carray(pointer_double(w[9]), (ANY,))
     tops, values = carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[14]), (ANY,))[: w[15]]
-    _in_mode_tiles(w, x, out, previous, tops, values)
+    _in_mode_tiles(w, x, out, previous, tops, values, carray(pointer_double(w[16]), (ANY,)), carray(pointer_double(w[17]), (ANY,)))
+
+
+@lru_cache(maxsize=64)
+def _neighbours(values: bytes, apart: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The value below and the value above a number that reaches 0, 1, ... of the values; twice the same where there is one to go to."""
+    table = np.frombuffer(values)
+    lows, highs = np.concatenate([table[:1], table]), np.concatenate([table, table[-1:]])
+    if apart:
+        lows, highs = np.where(lows == 0, highs, lows), np.where(highs == 0, lows, highs)
+    return lows, highs
 
 
 def look_up_in_mode(
@@ -203,11 +250,13 @@ def look_up_in_mode(
     """
     if not x.size:
         return
+    lows, highs = _neighbours(values.tobytes(), apart)
     words = [
         *layout(x, tile, tops.shape),
         *(address_of(x), address_of(out), address_of(x if previous is None else previous)),
         *(address_of(tops), *strides(tops)),
-        *(address_of(values), len(values), int(copy_sign), int(apart), int(keep_infinities)),
+        *(address_of(values), len(values), address_of(lows), address_of(highs)),
+        *(int(copy_sign), int(apart), int(keep_infinities)),
         *(MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream)),
     ]
     threads.run(_in_mode_tiles8 if x.dtype == np.float64 else _in_mode_tiles4, words, x.size)
