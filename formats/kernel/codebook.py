@@ -87,6 +87,11 @@ def _starts(steps: bytes) -> NDArray[np.uint16]:
     return np.where(np.isnan(smallest), 0, found).astype(np.uint16)
 
 
+def _starts_where_many(steps: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The same where there are enough to search; else nothing to be read."""
+    return _starts(steps.tobytes()) if len(steps) > FEW_STEPS else np.zeros(1, np.uint16)
+
+
 def look_up(
     x: NDArray[np.float32],
     out: NDArray[np.float32],
@@ -98,7 +103,7 @@ def look_up(
     """Round C-contiguous x into out by a table: values[k], where k is how many of the ascending `steps` a number reaches."""
     if not x.size:
         return
-    starts = _starts(steps.tobytes()) if len(steps) > FEW_STEPS else np.zeros(1, np.uint16)
+    starts = _starts_where_many(steps)
     passing = INFINITY4 - int(keep_infinities)
     words = [x.size, address_of(x), address_of(out), address_of(steps), len(steps), address_of(values), int(copy_sign), passing]
     threads.run(_look_up_task, [*words, address_of(starts)], x.size)
@@ -108,8 +113,8 @@ def look_up(
 
 
 @njit(nogil=True)
-def _count_reached(numbers, index, values):
-    """How many of the values each number reaches, into index."""
+def _count_reached(numbers, index, values, starts):
+    """How many of the values each number reaches, into index. starts: as for `_look_up`."""
     if values.size <= FEW_STEPS:
         index[: numbers.size] = 0
         for value in values:
@@ -117,12 +122,13 @@ def _count_reached(numbers, index, values):
                 index[i] += numbers[i] >= value
         return
     for i in range(numbers.size):
-        first, size = i8(0), i8(values.size)
-        while size > 1:  # without a jump that depends on the number
-            half = size >> 1
-            first = first + half if values[first + half - 1] <= numbers[i] else first
-            size -= half
-        index[i] = first + i8(values[first] <= numbers[i])
+        at = i8(starts[np.uint32(as_bits(np.float32(numbers[i]))) >> np.uint32(16)])
+        while at < values.size and numbers[i] >= values[at]:
+            at += 1
+        # Made a float32, a number may have passed a value.
+        while at > 0 and values[at - 1] > numbers[i]:
+            at -= 1
+        index[i] = at
 
 
 @njit(nogil=True, inline="always")
@@ -135,7 +141,7 @@ def _one_in_mode(number, low, high, minus, apart, mode, random, above):
 
 
 @njit(nogil=True)
-def _in_mode(x, out, previous, top, values, lows, highs, copy_sign, apart, keep, mode, random, relative, index):
+def _in_mode(x, out, previous, top, values, starts, lows, highs, copy_sign, apart, keep, mode, random, relative, index):
     """Round at most CHUNK numbers; random: a number for each; relative, index: room for as many."""
     larger, smaller = as_double(i8(1023 + top) << 52), as_double(i8(1023 - top) << 52)
     for i in range(x.size):
@@ -143,7 +149,7 @@ def _in_mode(x, out, previous, top, values, lows, highs, copy_sign, apart, keep,
         # What became zero is still not zero; far from every value, and so not in need of more care.
         relative[i] = np.copysign(5e-324, number) if number == 0 and x[i] != 0 else number
     relative, index = relative[: x.size], index[: x.size]
-    _count_reached(relative, index, values)
+    _count_reached(relative, index, values, starts)
     if mode == STOCHASTIC:
         for i in range(x.size):
             minus = relative[i] < 0 or (copy_sign and np.signbit(relative[i]))
@@ -171,7 +177,7 @@ def _in_mode(x, out, previous, top, values, lows, highs, copy_sign, apart, keep,
 
 
 @njit(nogil=True)
-def _in_mode_tiles(w, x, out, previous, tops, values, lows, highs):
+def _in_mode_tiles(w, x, out, previous, tops, values, starts, lows, highs):
     """x, out and previous: all in row-major order, without gaps."""
     first, last = share(w)
     random, relative, index = np.zeros(CHUNK + 4, np.uint32), np.empty(CHUNK), np.empty(CHUNK, np.int64)
@@ -192,6 +198,7 @@ def _in_mode_tiles(w, x, out, previous, tops, values, lows, highs):
                     previous[start : start + count],
                     top,
                     values,
+                    starts,
                     lows,
                     highs,
                     copy_sign,
@@ -209,7 +216,8 @@ def _in_mode_tiles4(pointer):
     w = carray(pointer, (32,))
     x, out, previous = carray(pointer_float(w[7]), (ANY,)), carray(pointer_float(w[8]), (ANY,)), carray(pointer_float(w[9]), (ANY,))
     tops, values = carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[14]), (ANY,))[: w[15]]
-    _in_mode_tiles(w, x, out, previous, tops, values, carray(pointer_double(w[16]), (ANY,)), carray(pointer_double(w[17]), (ANY,)))
+    starts, lows, highs = carray(pointer_short(w[24]), (ANY,)), carray(pointer_double(w[16]), (ANY,)), carray(pointer_double(w[17]), (ANY,))
+    _in_mode_tiles(w, x, out, previous, tops, values, starts, lows, highs)
 
 
 @Task
@@ -217,7 +225,8 @@ def _in_mode_tiles8(pointer):
     w = carray(pointer, (32,))
     x, out, previous = carray(pointer_double(w[7]), (ANY,)), carray(pointer_double(w[8]), (ANY,)), carray(pointer_double(w[9]), (ANY,))
     tops, values = carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[14]), (ANY,))[: w[15]]
-    _in_mode_tiles(w, x, out, previous, tops, values, carray(pointer_double(w[16]), (ANY,)), carray(pointer_double(w[17]), (ANY,)))
+    starts, lows, highs = carray(pointer_short(w[24]), (ANY,)), carray(pointer_double(w[16]), (ANY,)), carray(pointer_double(w[17]), (ANY,))
+    _in_mode_tiles(w, x, out, previous, tops, values, starts, lows, highs)
 
 
 @lru_cache(maxsize=64)
@@ -251,12 +260,13 @@ def look_up_in_mode(
     if not x.size:
         return
     lows, highs = _neighbours(values.tobytes(), apart)
+    starts = _starts_where_many(values.astype(np.float32))
     words = [
         *layout(x, tile, tops.shape),
         *(address_of(x), address_of(out), address_of(x if previous is None else previous)),
         *(address_of(tops), *strides(tops)),
         *(address_of(values), len(values), address_of(lows), address_of(highs)),
         *(int(copy_sign), int(apart), int(keep_infinities)),
-        *(MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream)),
+        *(MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream), address_of(starts)),
     ]
     threads.run(_in_mode_tiles8 if x.dtype == np.float64 else _in_mode_tiles4, words, x.size)
