@@ -71,6 +71,8 @@ def address_of(array: NDArray[Any]) -> int:
 
 def dense_order(x: NDArray[Any]) -> list[int] | None:
     """The order of axes in which x lies in memory without gaps; None where it does not."""
+    if x.flags.c_contiguous:
+        return list(range(x.ndim))
     order = sorted(range(x.ndim), key=lambda axis: (-x.strides[axis], x.shape[axis] == 1))
     return order if x.transpose(order).flags.c_contiguous else None
 
@@ -101,7 +103,9 @@ class Tiled:
     def tops(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
         """Top exponents of the group shape, one per tile of the kernel's view."""
         if self.grouping.groups == ():
-            return np.broadcast_to(values.reshape(1, 1, 1), self.tiles)
+            one, tiles = values.reshape(1, 1, 1), self.tiles
+            # Spreading it out takes longer than to round a small array.
+            return one if tiles == (1, 1, 1) else np.broadcast_to(one, tiles)
         per_tile = self.grouping.per_tile(values)
         return per_tile.swapaxes(1, 2) if self.transposed else per_tile
 
@@ -124,7 +128,8 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: 
         x = np.ascontiguousarray(x).reshape(x.shape)
         order = list(range(x.ndim))
     fits = out is not None and out.shape == x.shape and out.dtype == dtype
-    fits = fits and out is not None and out.strides == tuple(stride // x.itemsize * out.itemsize for stride in x.strides)
+    if fits and out is not None and (out.strides != x.strides or out.dtype != x.dtype):
+        fits = out.strides == tuple(stride // x.itemsize * out.itemsize for stride in x.strides)
     result = out if out is not None and fits else np.empty_like(x, dtype)
     if scale.per is Granularity.TENSOR:
         from formats.kernel import FLAT_TILE
@@ -132,8 +137,8 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: 
         flat, flat_out = x.transpose(order).reshape(1, 1, -1), result.transpose(order).reshape(1, 1, -1)
         return Tiled(flat, flat_out, result, grouping, (1, FLAT_TILE), False, (0, 0, 1))
     try:
-        image = np.reshape(x, grouping.shape, copy=False)
-        image_out = np.reshape(result, grouping.shape, copy=False)
+        image = x.reshape(grouping.shape, copy=False)
+        image_out = result.reshape(grouping.shape, copy=False)
     except ValueError:
         # The three dimensions are not views of this memory order.
         image = np.ascontiguousarray(x).reshape(grouping.shape)

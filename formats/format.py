@@ -265,7 +265,7 @@ class ProfileFormat(Emulated):
             x = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
         stochastic = mode.rounding is Rounding.STOCHASTIC
         logical = stochastic and self.granularity is Granularity.TENSOR
-        if logical or (not nearest and dense_order(x) is None):
+        if not nearest and not x.flags.c_contiguous and (logical or dense_order(x) is None):
             # Random numbers follow the logical order, so it has to be that of the memory; previous values have to lie as x does.
             x = np.ascontiguousarray(x).reshape(shape)
         if mode.previous is not None and like(x, mode.previous).strides != x.strides:
@@ -284,10 +284,10 @@ class ProfileFormat(Emulated):
                 before = tile(like(x, mode.previous), self.scale).x
             made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream, tiled.logical)
             kernel.round_tiles_in_mode(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, keep_infinities, made)
-        result = np.broadcast_to(tiled.result, shape)
+        result = tiled.result
         if out is None:
-            return result.copy() if repeated else tiled.result
-        if result is not out and not np.shares_memory(result, out):
+            return np.broadcast_to(result, shape).copy() if repeated else result
+        if result is not out:
             out[...] = result
         return out
 

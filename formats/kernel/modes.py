@@ -222,16 +222,17 @@ def round_tiles_in_mode(
         return
     wide = x.dtype == np.float64
     passing = (INFINITY8 if wide else INFINITY4) - int(keep_infinities)
-    previous = x if mode.previous is None else mode.previous
+    at, to = (address_of(x), *strides(x)[:2]), (address_of(out), *strides(out)[:2])
+    before = at if mode.previous is None else (address_of(mode.previous), *strides(mode.previous)[:2])
     threads.run(
         _mode_tiles8 if wide else _mode_tiles4,
         [
             *layout(x, tile, tops.shape),
-            *(address_of(x), *strides(x)[:2]),
-            *(address_of(out), *strides(out)[:2]),
+            *at,
+            *to,
             *(address_of(tops), *strides(tops)),
             *(address_of(grid), passing),
-            *(MODES[mode.rounding], address_of(previous), *strides(previous)[:2]),
+            *(MODES[mode.rounding], *before),
             *(signed_word(mode.seed), signed_word(mode.stream), *mode.logical),
         ],
         x.size,
