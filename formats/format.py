@@ -249,15 +249,21 @@ class ProfileFormat(Emulated):
             return out
         shape = x.shape
         nearest = mode.rounding is Rounding.NEAREST
-        if nearest and self.granularity is Granularity.TENSOR and x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
-            # The common case, without what the others need.
-            result = np.empty(shape, x.dtype) if out is None else out
+        if self.granularity is Granularity.TENSOR and x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
+            # The common cases, without what the others need.
             one: int | tuple[int, int, int, int]
             if top is not None:
                 one = int(self._check_top(top, ()))
             else:
-                one = self._rule if x.size <= kernel.FOUND_AT_ONCE else self._top_for(kernel.largest_flat(x))
-            kernel.round_flat(x, result, one, self._grid, keep_infinities)
+                one = self._rule if nearest and x.size <= kernel.FOUND_AT_ONCE else self._top_for(kernel.largest_flat(x))
+            # A copy of previous values, since `out` may be they.
+            before = None if mode.previous is None else like(x, mode.previous)
+            result = np.empty(shape, x.dtype) if out is None else out
+            if isinstance(one, tuple) or nearest:
+                kernel.round_flat(x, result, one, self._grid, keep_infinities)
+            else:
+                made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream)
+                kernel.round_flat_in_mode(x, result, one, self._grid, keep_infinities, made)
             return result
         repeated = nearest and self.granularity is Granularity.TENSOR and 0 in x.strides and x.size > 1
         if repeated:

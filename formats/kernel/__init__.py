@@ -11,7 +11,7 @@ from formats.kernel.codes import decode_tiles, encode_flat, encode_tiles
 from formats.kernel.flat import FOUND_AT_ONCE, round_flat
 from formats.kernel.grid import describe
 from formats.kernel.largest import largest_flat, largest_of_tiles
-from formats.kernel.modes import Mode, round_tiles_in_mode
+from formats.kernel.modes import Mode, round_flat_in_mode, round_tiles_in_mode
 from formats.kernel.neighbours import round_between
 from formats.kernel.survey import Survey, round_and_survey, survey
 from formats.kernel.task import FLAT_TILE
@@ -34,6 +34,7 @@ __all__ = [
     "round_between",
     "round_blocks",
     "round_flat",
+    "round_flat_in_mode",
     "round_tiles",
     "round_tiles_in_mode",
     "survey",
