@@ -3,7 +3,8 @@
     formats validate benchmarks/resnet20_ranking.csv -m resnet20 --batch-size 128 -o runs/validate
     python benchmarks/predictors.py runs/validate/runs.csv benchmarks/exhaustive_resnet20.parquet
 
-Angles are means over the 16 mini-batches of the truth (benchmarks/exhaustive.py). Noise is the noise-to-signal ratio |Q(t) - t|^2 / |t|^2, added up over
+Angles are means over the 16 mini-batches of the truth (benchmarks/exhaustive.py). "As trained" are angles over 8 mini-batches, measured here, of the formats with
+the one binade of headroom that training's delayed scales leave. Noise is the noise-to-signal ratio |Q(t) - t|^2 / |t|^2, added up over
 all activations, all errors, or both, of one full-precision pass. Printed for each: Spearman's and Kendall's correlation with the final loss and Spearman's
 difference to the angle AE of the whole gradient, each with the 95% interval of a bootstrap over formats and seeds; all see the same samples.
 """
@@ -16,9 +17,11 @@ import pandas as pd
 import typer
 
 import formats
+from predictor import measure
 from predictor.gradient import Gradients
 from predictor.noise import Kind, observe
 from reports import results
+from training.scheme import ERROR_HEADROOM, is_delayable
 from training.validate import rank_correlations, resamples
 from workloads import load
 
@@ -38,6 +41,13 @@ def noise_sums(model: str, names: list[str]) -> dict[str, np.ndarray]:
         "noise of activations": ratios[:, activations].sum(1),
         "noise of both": ratios.sum(1),
     }
+
+
+def as_trained(model: str, names: list[str]) -> dict[str, np.ndarray]:
+    """Angles with the headroom that the training harness leaves, where the format's scale is the harness's."""
+    scaled = [f"{name}/headroom{ERROR_HEADROOM}" if is_delayable(formats.get(name)) else name for name in names]
+    table = measure(load(model), scaled, minibatches=8, batch_size=64).set_index("format")
+    return {f"angle {effect}, as trained": table[table["effect"] == effect]["angle"].loc[scaled].to_numpy() for effect in ("AE", "E", "A")}
 
 
 def bounds(values: list[float]) -> str:
@@ -61,7 +71,7 @@ def main(
         mean = exact.pivot_table(index="format", columns="effect", values=column).loc[names]
         for effect in ("AE", "E", "A"):
             predictors[f"angle {effect}, {scope}"] = mean[effect].to_numpy()
-    predictors |= noise_sums(model, names)
+    predictors |= as_trained(model, names) | noise_sums(model, names)
     found = {name: rank_correlations(x, np.array([row.mean() for row in losses])) for name, x in predictors.items()}
     drawn: dict[str, list[tuple[float, float]]] = {name: [] for name in predictors}
     for chosen, means in resamples(losses, 0):
