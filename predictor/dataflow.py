@@ -20,8 +20,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
-from predictor import decompositions
+from predictor import decompositions, sites
 from predictor.operations import COMPUTES, name_of, reason_for_no_point
+from predictor.sites import Quantizers, Site
 
 
 @dataclass
@@ -135,6 +136,10 @@ class DataFlow:
     activation, error: the quantizers of the forward and of the backward pass; None is full precision. They may be changed between passes;
     several backward passes over one retained graph may each use another.
 
+    site: asked at every call that can be a site, outside exact layers, with gradients and without; the product is computed with the quantizers
+    that it returns, by torch alone where that is None. Where a point stands on the product, it comes after. The calls inside attention and
+    recurrent layers, which are computed in parts, are no sites.
+
     model: the network. exact: names of layers (with all inside them) that stay in full precision.
     evaluation: where a pass is made without gradients, as metrics are, whether it has points all the same.
     points, skipped: what the last forward pass found. parameters: its parameters in the order of their first use.
@@ -149,6 +154,7 @@ class DataFlow:
         self.activation: Quantizer | None = None
         self.error: Quantizer | None = None
         self.evaluation = False
+        self.site: Callable[[Site], Quantizers | None] | None = None
         self.points: list[Point] = []
         self.skipped: list[Skipped] = []
         self.parameters: list[nn.Parameter] = []
@@ -159,6 +165,8 @@ class DataFlow:
         self._layers: list[str] = []
         self._warned: set[str] = set()
         self._calls: dict[tuple[str, str], int] = {}
+        self._site_calls: dict[tuple[str, str], int] = {}
+        self._parameter_names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         self._from_input: Any = WeakIdKeyDictionary()
         self._of_parameters: Any = WeakIdKeyDictionary()
         self._input_memory: set[int] = set()
@@ -219,7 +227,7 @@ class DataFlow:
             self._recording.enter_context(torch.inference_mode(False))
             self._recording.enter_context(torch.enable_grad())
         self.points, self.skipped, self.parameters = [], [], []
-        self._layers, self._calls = [""], {}
+        self._layers, self._calls, self._site_calls = [""], {}, {}
         self._from_input.clear()
         self._of_parameters.clear()
         args, kwargs = map_tensors(self._input, args), map_tensors(self._input, kwargs)
@@ -296,7 +304,8 @@ class DataFlow:
         reason = reason_for_no_point(name, args)
         if in_place and depends and reason is None and torch.is_grad_enabled():
             return self._in_place(function, name, args, kwargs)
-        result = function(*args, **kwargs)
+        computed = self.site is not None and depends and name in sites.OPERATIONS
+        result = self._at_site(function, name, args, kwargs) if computed else function(*args, **kwargs)
         outputs = [t for t in tensors_in(result) if t.requires_grad and t.is_floating_point() and t.grad_fn is not None]
         if depends and outputs and torch.is_grad_enabled():
             if reason is None:
@@ -308,6 +317,20 @@ class DataFlow:
         if in_place and isinstance(args[0], Tensor):
             self._marked(args[0], depends)
         return self._marked(result, depends)
+
+    def _at_site(self, function: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """One call, with the quantizers of its site if it gets any."""
+        assert self.site is not None
+        layer = self._layers[-1] if self._layers else ""
+        call = self._site_calls.get((layer, name), 0)
+        self._site_calls[layer, name] = call + 1
+        x, weight, bias, product_of = sites.operands_of(name, args, kwargs)
+        quantizers = None
+        if not self.is_exact(layer):
+            quantizers = self.site(Site(layer, name, call, self._parameter_names.get(id(weight))))
+        if quantizers is None:
+            return function(*args, **kwargs)
+        return sites.compute(product_of(function), x, weight, bias, quantizers)
 
     def _in_place(self, function: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Compute on a copy, quantize, write back: an operation that saved its own output still finds it."""
