@@ -72,3 +72,15 @@ def degrees(sums: NDArray[np.float64]) -> float:
         return FAILED
     product, difference, square = (float(value) for value in sums)
     return math.degrees(math.atan2(math.sqrt(max(0.0, difference * square - product * product)), square + product))
+
+
+def deviation(sums: NDArray[np.float64]) -> float:
+    """1 - cos of the same angle, from 0 to 2; 0 where the full-precision gradient is zero, 1 where only the quantized one is, or is not finite.
+
+    Source: F. Zhu et al., CVPR 2020 (methods.md section 4.2). By 2 sin^2 of half the angle, which keeps small ones.
+    """
+    if sums[2] == 0:
+        return 0.0
+    if failed(sums):
+        return 1.0
+    return 2 * math.sin(math.radians(degrees(sums)) / 2) ** 2

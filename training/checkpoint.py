@@ -54,11 +54,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{OPTIMIZER}{number}.{key}": value for number, entries in state.items() for key, value in entries.items()}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor], group: dict[str, Any]) -> None:
-    """Put `optimizer_tensors` and the parameter group's numbers back."""
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
+    """Put `optimizer_tensors` and the numbers of the parameter groups back."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in saved.items():
         if name.startswith(OPTIMIZER):
             number, key = name.removeprefix(OPTIMIZER).split(".", 1)
             state.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": [group]})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from training.weights import Weight
+from training.weights import Group, Weight
 
 
 class Optimizer(StrEnum):
@@ -28,6 +28,17 @@ class Schedule(StrEnum):
     STEPS = "steps"
 
 
+def _groups(weights: Iterable[Weight], lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """The optimizer's groups, in the order of the weights."""
+    shared: dict[Group, list[Any]] = {}
+    for weight in weights:
+        shared.setdefault(weight.group, []).append(weight.master)
+    return [
+        {"params": masters, "lr": lr * group.rate, "weight_decay": weight_decay * group.decay, "name": group.own}
+        for group, masters in shared.items()
+    ]
+
+
 class MasterSGD(torch.optim.Optimizer):
     """SGD with momentum on master weights, with rounding after each line (docs/training.md section 1):
 
@@ -38,15 +49,15 @@ class MasterSGD(torch.optim.Optimizer):
 
     def __init__(self, weights: Sequence[Weight], lr: float, momentum: float, weight_decay: float):
         self._weights = weights
-        super().__init__([weight.master for weight in weights], {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__(_groups(weights, lr, weight_decay), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step from the gradients of the masters."""
         assert closure is None
-        [group] = self.param_groups
+        groups = {id(master): group for group in self.param_groups for master in group["params"]}
         for weight in self._weights:
-            w = weight.master
+            w, group = weight.master, groups[id(weight.master)]
             if w.grad is None:
                 continue
             # Products on their own: add(x, alpha=a) would fuse them.
@@ -70,7 +81,7 @@ class MasterAdamW(torch.optim.AdamW):
 
     def __init__(self, weights: Sequence[Weight], lr: float, momentum: float, weight_decay: float):
         self._weights = weights
-        super().__init__([weight.master for weight in weights], lr, (momentum, 0.999), weight_decay=weight_decay)
+        super().__init__(_groups(weights, lr, weight_decay), lr, (momentum, 0.999), weight_decay=weight_decay)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

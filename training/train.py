@@ -27,15 +27,18 @@ from predictor.gradient import evaluation_mode, measured_parameters, two_terms
 from training import checkpoint
 from training.board import Board
 from training.log import Log
+from training.methods.run import Method, Run, Setup, Training, layers_of, settings_of
 from training.optimizers import OPTIMIZERS, Optimizer, Schedule, schedule_of
 from training.scales import Observation, Places
-from training.scheme import ERROR_HEADROOM, GRADIENT_HEADROOM, ScaleRule, Scheme, one_of, training_format
-from training.weights import Streams, weights_of
+from training.scheme import ERROR_HEADROOM, FULL_PRECISION, GRADIENT_HEADROOM, ScaleRule, Scheme, one_of, training_format
+from training.weights import Streams, Weight, weights_of
 from workloads.digest import digest, weights_digest
 from workloads.files import hold, write_atomically
 from workloads.workload import Batch, Workload
 
 SETTINGS, RESULT = "settings.json", "result.json"
+METHOD = "method."
+"""What the names of a method's parameters and tensors begin with."""
 
 
 class Outcome(StrEnum):
@@ -108,7 +111,9 @@ class Result:
 
     model: the trained network in evaluation mode, its weights rounded. outcome: finished or diverged; reason: in words, "" where it finished.
     steps, epochs: data frames with a row per step and per epoch (`training.log.Log`). metric: mean of the workload's metric over `test` after the
-    last epoch, None where there is none; with weights and activations rounded as in training. settings: plain values.
+    last epoch, None where there is none; with weights and activations rounded as in training, and as the method evaluates. settings: plain
+    values. run: the state of the method, None without one; `training.methods.quantized(result.model, result.run)` computes as it evaluates, the
+    network by itself with the float32 weights.
     """
 
     model: nn.Module
@@ -118,6 +123,7 @@ class Result:
     epochs: pd.DataFrame
     metric: float | None
     settings: dict[str, Any]
+    run: Run | None
     _log: Log
 
     @property
@@ -139,20 +145,37 @@ def start_from_scratch(model: nn.Module) -> None:
             )
 
 
+@contextmanager
+def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """The network's buffers and torch's random numbers are afterwards what they were before."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    state = _random_state(device)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, values in buffers:
+                buffer.copy_(values)
+        _set_random_state(state, device)
+
+
 class Trainer:
     """A network in training, step by step. Use as a context manager around `step`.
 
     model: the network, whose parameters hold the rounded weights. Raises ValueError where it has nothing to train.
     """
 
-    def __init__(self, workload: Workload, model: nn.Module, scheme: Scheme, recipe: Recipe, steps: int):
-        self.workload, self.model, self.scheme, self.recipe = workload, model, scheme, recipe
+    def __init__(
+        self, workload: Workload, model: nn.Module, scheme: Scheme, recipe: Recipe, batches: Sequence[Batch], method: Method | None = None
+    ):
+        self.workload, self.model, self.scheme, self.recipe, self.batches = workload, model, scheme, recipe, batches
         self.device = device_of(workload)
         self.streams = Streams(recipe.seed)
         self.flow = DataFlow(model)
         self.weights = weights_of(self.flow.model, scheme, self.streams)
         if not self.weights:
             raise ValueError(f"workload {workload.name}: no parameter of the network requires a gradient")
+        self.run = None if method is None else self._start(method)
         delayed = scheme.scale is ScaleRule.DELAYED
         self.places = {
             kind: Places(kind, format, headroom if delayed else None)
@@ -165,8 +188,42 @@ class Trainer:
         }
         optimizer = OPTIMIZERS[recipe.optimizer]
         self.optimizer = optimizer(self.weights, recipe.rate, recipe.momentum, recipe.weight_decay)
-        self.schedule = schedule_of(self.optimizer, recipe.schedule, recipe.warmup, steps)
+        self.schedule = schedule_of(self.optimizer, recipe.schedule, recipe.warmup, recipe.epochs * len(batches))
         self._measured = measured_parameters(self.flow.model)
+
+    def _start(self, method: Method) -> Run:
+        """The method's state, with its parameters, which depend on the first mini-batch, among the weights."""
+        model, batch = self.flow.model, self.batches[0]
+        with undisturbed(model), self.flow:
+            layers = layers_of(self.flow, lambda: self.workload.loss(model, batch))
+            generator = torch.Generator().manual_seed(self.recipe.seed)
+            run = method.start(Setup(layers, self.recipe.epochs, self.streams, generator))
+            run.begin_epoch(1)
+            self.flow.site, run.training, run.calibrating = run.site, True, True
+            with torch.no_grad():
+                self.workload.loss(model, batch)
+            self.flow.site, run.training, run.calibrating = None, False, False
+        for name, parameter in run.trained().items():
+            self.weights.append(Weight(f"{METHOD}{name}", parameter, False, None, self.scheme, self.streams))
+        for weight in self.weights:
+            weight.group = run.group(weight.name.removeprefix(METHOD))
+        return run
+
+    def _pass_over(self) -> None:
+        for batch in self.batches:
+            self.workload.loss(self.flow.model, batch)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Before the first step of an epoch, counted from 1, or before the first after a resume."""
+        if self.run is not None:
+            self.run.begin_epoch(epoch)
+
+    def end_epoch(self, epoch: int) -> None:
+        """After the last step of an epoch."""
+        if self.run is not None:
+            self.flow.site = self.run.site
+            self.run.end_epoch(epoch, Training(self.flow.model, self._pass_over))
+            self.flow.site = None
 
     def __enter__(self) -> Trainer:
         self.flow.__enter__()
@@ -191,13 +248,17 @@ class Trainer:
 
     @contextmanager
     def _rounding(self, evaluation: bool = False) -> Iterator[None]:
-        """The points round inside; for evaluation without a trace, and also where no gradient is recorded."""
-        flow = self.flow
+        """The points round and the method's sites quantize inside; for evaluation without a trace, and also where no gradient is recorded."""
+        flow, run = self.flow, self.run
         flow.activation, flow.error, flow.evaluation = self._quantizer("A", evaluation), self._quantizer("E", evaluation), evaluation
+        if run is not None:
+            flow.site, run.training = run.site, not evaluation
         try:
             yield
         finally:
             flow.activation, flow.error, flow.evaluation = None, None, False
+            if run is not None:
+                flow.site, run.training = None, False
 
     def _gradients(self, batch: Batch) -> tuple[float, Sequence[Tensor | None]]:
         """Loss and gradients of all weights; no gradients where the loss is not a finite number."""
@@ -205,6 +266,8 @@ class Trainer:
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
             raise ValueError(f"the loss of workload {self.workload.name} is no tensor of one element that depends on the network")
         value = loss.item()
+        penalty = self.run.penalty() if self.run is not None and self.run.training else None
+        loss = loss if penalty is None else loss + penalty
         found = self.flow.gradients(loss, [weight.parameter for weight in self.weights]) if math.isfinite(value) else ()
         return value, found
 
@@ -212,6 +275,8 @@ class Trainer:
         """One step: the loss before it, the angle if sampled, what rounding did, and why the step was not made ("" where it was)."""
         # The full-precision gradient sees the same random numbers.
         full = self._full_precision(batch) if sample_angle else None
+        if self.run is not None:
+            self.run.begin_step()
         with self._rounding():
             loss, found = self._gradients(batch)
         if not math.isfinite(loss) or loss > self.recipe.loss_bound:
@@ -221,8 +286,12 @@ class Trainer:
                 return loss, None, [], f"the gradient of {weight.name} is not finite"
             weight.take_gradient(gradient, self.places.get("G"))
         angle = self._angle(full) if full else None
+        if self.run is not None:
+            self.run.before_update({group["name"]: group for group in self.optimizer.param_groups if group["name"]})
         self.optimizer.step()
         self.schedule.step()
+        if self.run is not None:
+            self.run.end_step()
         seen = [entry for weight in self.weights if (entry := weight.requantize()) is not None]
         for places in self.places.values():
             seen += places.advance()
@@ -230,20 +299,15 @@ class Trainer:
 
     def _full_precision(self, batch: Batch) -> Sequence[Tensor | None]:
         """The gradients at the master weights without any rounding; the network and the random numbers are as before afterwards."""
-        buffers = [(buffer, buffer.clone()) for buffer in self.flow.model.buffers()]
         own = [(weight.parameter, weight.parameter.data) for weight in self.weights]
-        state = _random_state(self.device)
         try:
-            for weight in self.weights:
-                weight.parameter.data = weight.master.data
-            return self._gradients(batch)[1]
+            with undisturbed(self.flow.model, self.device):
+                for weight in self.weights:
+                    weight.parameter.data = weight.master.data
+                return self._gradients(batch)[1]
         finally:
             for parameter, values in own:
                 parameter.data = values
-            with torch.no_grad():
-                for buffer, values in buffers:
-                    buffer.copy_(values)
-            _set_random_state(state, self.device)
 
     def _angle(self, full: Sequence[Tensor | None]) -> float:
         """Degrees between the rounded gradients and the full-precision ones, over the parameters that the predictor measures."""
@@ -278,27 +342,32 @@ class Trainer:
             **{f"network.{name}": tensor for name, tensor in self._network().items()},
             **{f"master.{name}": tensor for name, tensor in self._masters().items()},
             **checkpoint.optimizer_tensors(self.optimizer),
+            **{METHOD + name: tensor for name, tensor in (self.run.tensors() if self.run is not None else {}).items()},
             **_random_state(self.device),
         }
 
     def state(self) -> dict[str, Any]:
         """The rest of it, as plain values."""
         return {
-            "group": self.optimizer.state_dict()["param_groups"][0],
+            "groups": self.optimizer.state_dict()["param_groups"],
             "schedule": self.schedule.state_dict(),
             "stream": self.streams.next,
             "tops": {kind: places.tops for kind, places in self.places.items()},
+            "method": {} if self.run is None else self.run.state(),
         }
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any], path: Path) -> None:
         """Go on from what `tensors` and `state` gave."""
         checkpoint.fill(self._network(), tensors, "network.", path)
         checkpoint.fill(self._masters(), tensors, "master.", path)
-        checkpoint.restore_optimizer(self.optimizer, tensors, state["group"])
+        checkpoint.restore_optimizer(self.optimizer, tensors, state["groups"])
         self.schedule.load_state_dict(state["schedule"])
         self.streams.next = state["stream"]
         for kind, tops in state["tops"].items():
             self.places[kind].tops = tops
+        if self.run is not None:
+            own = {name.removeprefix(METHOD): tensor for name, tensor in tensors.items() if name.startswith(METHOD)}
+            self.run.restore(own, state["method"])
         _set_random_state(tensors, self.device)
 
 
@@ -349,15 +418,16 @@ def _version() -> str:
 def train(
     workload: Workload,
     *,
-    activation: str | Format = "FP134",
-    error: str | Format = "FP134",
-    weight: str | Format = "FP134",
-    gradient: str | Format = "FP134",
-    master: str | Format = "FP169",
+    activation: str | Format | None = None,
+    error: str | Format | None = None,
+    weight: str | Format | None = None,
+    gradient: str | Format | None = None,
+    master: str | Format | None = None,
     weight_rounding: Rounding | str = Rounding.HYSTERESIS,
     master_rounding: Rounding | str = Rounding.STOCHASTIC,
     scale: ScaleRule | str = ScaleRule.DELAYED,
     two_terms: bool = True,
+    method: Method | None = None,
     epochs: int,
     seed: int = 0,
     output: Path | str | None = None,
@@ -369,10 +439,11 @@ def train(
 ) -> Result:
     """Train a copy of a workload's network, where it is, with everything rounded; by default the scheme of the paper.
 
-    activation, error, weight, gradient, master: formats by name or as objects; "float32" leaves a tensor as it is. The master's is also the
-    momentum's. Weights of convolutions get one scale an output channel, other weights one a tensor.
+    activation, error, weight, gradient, master: formats by name or as objects; "float32" leaves a tensor as it is. By default FP134, and FP169 for
+    the master; with a method float32. The master's is also the momentum's. Weights of convolutions get one scale an output channel, other weights one a tensor.
     weight_rounding: nearest, stochastic or hysteresis. master_rounding: nearest or stochastic. scale: delayed or current.
     two_terms: round network inputs and last errors in two terms.
+    method: a published training method (`training.methods`), which quantizes layers in its own way, beside the rounding that the formats ask for.
     output: a folder for checkpoint, settings, result, steps.parquet, epochs.csv and the Parquet files of layers/. resume: go on from its checkpoint, if there is one;
     the result then has the same bits as that of an uninterrupted run at the same number of threads. force: replace an earlier run.
     tensorboard: write losses, angles, flips and metrics into its folder tensorboard/ too, which needs that package. progress: called after every step.
@@ -386,12 +457,13 @@ def train(
     last checkpoint then stands. Source: docs/training.md, after Lee, Park, Jeon, ICLR 2022, sections 3 and 4.
     """
     chosen = Recipe(epochs=epochs, seed=seed, **recipe)
+    usual, usual_master = ("FP134", "FP169") if method is None else (FULL_PRECISION, FULL_PRECISION)
     scheme = Scheme(
-        activation=training_format(activation),
-        error=training_format(error),
-        weight=training_format(weight),
-        gradient=training_format(gradient),
-        master=training_format(master),
+        activation=training_format(usual if activation is None else activation),
+        error=training_format(usual if error is None else error),
+        weight=training_format(usual if weight is None else weight),
+        gradient=training_format(usual if gradient is None else gradient),
+        master=training_format(usual_master if master is None else master),
         weight_rounding=one_of("weight rounding", Rounding, weight_rounding),
         master_rounding=one_of("master rounding", Rounding, master_rounding),
         scale=one_of("scale", ScaleRule, scale),
@@ -399,12 +471,12 @@ def train(
     )
     source = workload.batches if workload.train is None else workload.train
     batches = replace(workload, batches=source).minibatches(chosen.batch_size)
-    settings = {**asdict(chosen), **scheme.settings, **_fingerprint(workload, batches)}
+    settings = {**asdict(chosen), **scheme.settings, **settings_of(method), **_fingerprint(workload, batches)}
     folder = None if output is None else Path(output)
     if tensorboard and folder is None:
         raise ValueError("tensorboard needs an output, the folder to write to")
     with nullcontext() if folder is None else hold(folder):
-        return _train(workload, batches, scheme, chosen, settings, folder, resume, force, tensorboard, progress)
+        return _train(workload, batches, scheme, chosen, method, settings, folder, resume, force, tensorboard, progress)
 
 
 def _train(
@@ -412,6 +484,7 @@ def _train(
     batches: Sequence[Batch],
     scheme: Scheme,
     chosen: Recipe,
+    method: Method | None,
     settings: dict[str, Any],
     folder: Path | None,
     resume: bool,
@@ -424,13 +497,12 @@ def _train(
     if path is not None and path.exists() and not (resume or force):
         raise FileExistsError(f"{path} exists; use --resume to go on from it or --force to replace it")
     model = copy.deepcopy(workload.model).train()
-    steps = chosen.epochs * len(batches)
     # The caller's random numbers are not ours to move.
     with torch.random.fork_rng(devices=[] if settings["device"] == "cpu" else range(torch.cuda.device_count())):
         torch.manual_seed(chosen.seed)
         if chosen.start is Start.SCRATCH:
             start_from_scratch(model)
-        trainer, log = Trainer(workload, model, scheme, chosen, steps), Log(folder)
+        trainer, log = Trainer(workload, model, scheme, chosen, batches, method), Log(folder)
         first = 0
         if path is not None and resume and path.exists():
             tensors, state = checkpoint.read(path)
@@ -453,7 +525,7 @@ def _train(
     metric = log.epochs[-1]["metric"] if log.epochs else None
     if folder is not None:
         _write_json(folder / RESULT, {"outcome": outcome, "reason": reason, "steps": len(log.steps), "metric": metric})
-    return Result(model, outcome, reason, log.step_table(), log.epoch_table(), metric, recorded, log)
+    return Result(model, outcome, reason, log.step_table(), log.epoch_table(), metric, recorded, trainer.run, log)
 
 
 def _run(
@@ -474,6 +546,7 @@ def _run(
             epoch, place = divmod(step, count)
             if place == 0 or step == first:
                 order = np.random.default_rng((recipe.seed, epoch)).permutation(count)
+                trainer.begin_epoch(epoch + 1)
             began = time.monotonic()
             rate = trainer.schedule.get_last_lr()[0]
             sampled = bool(recipe.angle_every) and step % recipe.angle_every == 0
@@ -488,6 +561,7 @@ def _run(
                 return f"{reason} at step {step + 1}"
             ends_epoch = place == count - 1
             if ends_epoch:
+                trainer.end_epoch(epoch + 1)
                 losses = [entry["loss"] for entry in log.steps[-count:]]
                 is_due = (epoch + 1) % recipe.metric_every == 0 or epoch + 1 == recipe.epochs
                 log.epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "metric": trainer.metric() if is_due else None})

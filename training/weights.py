@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,28 @@ class Streams:
         return self.next - 1
 
 
+@dataclass(frozen=True)
+class Group:
+    """What a weight's learning rate and weight decay are multiplied by; weights of equal groups share one of the optimizer's.
+
+    own: a name that sets a weight apart, so that its learning rate can be changed alone.
+    """
+
+    rate: float = 1.0
+    decay: float = 1.0
+    own: str = ""
+
+
 class Weight:
     """One parameter of the network in training, on any device. Modes other than to nearest are those of the CPU, where copies are rounded.
 
     parameter: the network's own, which holds w_q between steps. master: what the optimizer moves, and its `grad` after rounding.
-    quantized: False for normalization parameters and biases, which stay float32 all through.
+    quantized: False for normalization parameters and biases, which stay float32 all through. group: of the optimizer.
     """
 
     def __init__(self, name: str, parameter: nn.Parameter, quantized: bool, channels: int | None, scheme: Scheme, streams: Streams):
         self.name, self.parameter, self.quantized = name, parameter, quantized
+        self.group = Group()
         self._streams, self._rounding = streams, scheme.weight_rounding
         self._master_format = scheme.master if quantized else None
         self._master_rounding = scheme.master_rounding

@@ -1,0 +1,155 @@
+"""Distribution Adaptive INT8: errors quantized channel by channel, with thresholds that follow each channel's distribution.
+
+Source: K. Zhao et al., "Distribution Adaptive INT8 Quantization for Training CNNs", AAAI 2021; methods.md section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from formats import Format, Rounding
+from predictor.sites import Quantizers, Site
+from training.methods.quantizers import Clipped
+from training.methods.run import About, ExportedLayer, Layer, Run, Setup, chosen_layers, error_rounding, exported_absmax, number
+from training.methods.ui8 import Rates, deviation_of
+from training.scheme import one_of
+from training.weights import Group
+
+
+class Sigma(StrEnum):
+    """A channel's deviation: about its mean, or about zero."""
+
+    MEAN = "mean"
+    ZERO = "zero"
+
+
+def is_gaussian(errors: Tensor, bound: float, sigma: Sigma = Sigma.MEAN) -> Tensor:
+    """Which channels look Gaussian: more than `bound` of their elements exceed the deviation. errors: (channels, elements); bool (channels,)."""
+    errors = errors.detach().float()
+    deviation = errors.std(1, correction=0) if sigma is Sigma.MEAN else errors.square().mean(1).sqrt()
+    return (errors.abs() > deviation[:, None]).float().mean(1) > bound
+
+
+def next_thresholds(stored: Tensor, largest: Tensor, gaussian: Tensor, k: float, rate: float) -> Tensor:
+    """Thresholds of the channels now: the largest magnitude where Gaussian, else (1 - k * rate) * stored + rate * largest.
+
+    A channel whose largest magnitude is zero keeps what is stored. All of shape (channels,). Source: methods.md section 3.4.
+    """
+    moved = torch.where(gaussian, largest, (1 - k * rate) * stored + rate * largest)
+    return torch.where(largest == 0, stored, moved)
+
+
+@dataclass(frozen=True)
+class DistributionAdaptiveInt8:
+    """Options of Distribution Adaptive INT8.
+
+    format: of weights, activations and errors. gaussian: the part of a channel's errors beyond its deviation above which it is Gaussian.
+    k, rate: of the thresholds of other channels; 0 < k * rate < 2. sigma: mean or zero. error_rounding: stochastic or nearest.
+    direction_rate: multiply learning rates as Unified INT8 does, with its alpha and beta, by the direction of the errors for dW.
+    include_linear, skip_first, skip_last: which layers.
+    """
+
+    about: ClassVar[About] = About(
+        "dai8",
+        "INT8",
+        "INT8",
+        "INT8, two copies: for dW, for dx",
+        "-",
+        "tensor; errors for dW: channel",
+        "stochastic",
+        "all",
+        "AAAI 2021",
+    )
+    forward: ClassVar[bool] = True
+    backward: ClassVar[bool] = True
+
+    format: str | Format = "INT8"
+    gaussian: float = 0.3
+    k: float = 1.0
+    rate: float = 0.8
+    sigma: Sigma = Sigma.MEAN
+    error_rounding: Rounding = Rounding.STOCHASTIC
+    direction_rate: bool = False
+    alpha: float = 20.0
+    beta: float = 0.1
+    include_linear: bool = True
+    skip_first: bool = False
+    skip_last: bool = False
+
+    def __post_init__(self) -> None:
+        number("dai8", "gaussian", self.gaussian, 0, 1)
+        number("dai8", "alpha", self.alpha, 0, float("inf"))
+        number("dai8", "beta", self.beta, 0, 1)
+        if not 0 < self.k * self.rate < 2:
+            raise ValueError(f"dai8: k * rate is {self.k * self.rate:g}; thresholds are stable only for products above 0 and below 2")
+        object.__setattr__(self, "sigma", one_of("dai8: sigma", Sigma, self.sigma))
+        object.__setattr__(self, "error_rounding", error_rounding("dai8", self.error_rounding))
+        Clipped(self.format).check_rounding(self.error_rounding)
+
+    @property
+    def digest(self) -> str:
+        """The format's."""
+        found: str = Clipped(self.format).format.digest
+        return found
+
+    def start(self, setup: Setup) -> DistributionAdaptiveInt8Run:
+        """The state for one run."""
+        return DistributionAdaptiveInt8Run(self, setup)
+
+
+class DistributionAdaptiveInt8Run(Run):
+    """The state in one run: a threshold for each channel of each site's errors."""
+
+    def __init__(self, options: DistributionAdaptiveInt8, setup: Setup):
+        super().__init__()
+        self.options, self._streams = options, setup.streams
+        self.layers = chosen_layers(setup, options.include_linear, options.skip_first, options.skip_last)
+        self.quantizer = Clipped(options.format)
+        self.thresholds: dict[str, Tensor] = {}
+        self.rates = Rates(options.alpha, options.beta)
+
+    def site(self, site: Site) -> Quantizers | None:
+        layer = self.layers.get(site.name)
+        if layer is None:
+            return None
+        return Quantizers(input=self.quantizer.at_absmax, weight=self.quantizer.at_absmax, error=lambda e: self.errors(layer, e))
+
+    def errors(self, layer: Layer, e: Tensor) -> tuple[Tensor, Tensor]:
+        """The copies of a layer's errors for dW, by channel, and for dx, by tensor; the thresholds move on."""
+        axis = 1 if layer.is_convolution and e.ndim > 1 else e.ndim - 1
+        channels = e.detach().float().movedim(axis, 0).flatten(1)
+        largest = channels.abs().amax(1)
+        stored = self.thresholds.get(layer.name, largest)
+        gaussian = is_gaussian(channels, self.options.gaussian, self.options.sigma)
+        now = self.thresholds[layer.name] = next_thresholds(stored, largest, gaussian, self.options.k, self.options.rate)
+        at = now.reshape([-1 if d == axis else 1 for d in range(e.ndim)])
+        rounding = self.options.error_rounding
+        for_weight = self.quantizer(e, at, rounding, self._streams)
+        if self.options.direction_rate:
+            nearest = for_weight if rounding is Rounding.NEAREST else self.quantizer(e, at)
+            self.rates.see(layer.parameter, deviation_of(nearest, e))
+        return for_weight, self.quantizer(e, largest.amax(), rounding, self._streams)
+
+    def group(self, parameter: str) -> Group:
+        own = self.options.direction_rate and any(layer.parameter == parameter for layer in self.layers.values())
+        return Group(own=parameter) if own else Group()
+
+    def begin_step(self) -> None:
+        self.rates.clear()
+
+    def before_update(self, rates: dict[str, dict[str, Any]]) -> None:
+        self.rates.apply(rates)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.thresholds
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        self.thresholds = tensors
+
+    def exported(self) -> list[ExportedLayer]:
+        return exported_absmax(self.layers, self.quantizer, lambda _: {"kind": "absmax", "format": self.quantizer.format.name})

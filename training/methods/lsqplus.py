@@ -1,0 +1,152 @@
+"""LSQ+: LSQ with a learned offset of activations, and steps that begin where the error is least.
+
+Source: Y. Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better initialization", CVPR 2020 workshops;
+methods.md section 7.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from training.methods.lsq import LearnedRun, signed_grid, unsigned_grid
+from training.methods.quantizers import SMALLEST_LEARNED_STEP, learned
+from training.methods.run import About, Layer, Setup, number
+from training.scheme import one_of
+
+LOW_ENDS, HIGH_ENDS = 8, 15
+"""How many ends of the range the search tries, from the whole range inwards."""
+
+MOST_SEARCHED = 1 << 16
+"""Elements that the search looks at."""
+
+
+class Init(StrEnum):
+    """How steps and offsets of activations begin: the least squared error of a search over ranges, or the whole range."""
+
+    SEARCH = "search"
+    MIN_MAX = "min-max"
+
+
+def three_sigma_step(weight: Tensor, divisor: float, dims: tuple[int, ...] | None = None) -> Tensor:
+    """max(|mean - 3 sigma|, |mean + 3 sigma|) / divisor, float32; a scalar, or over `dims` alone. 1 where the weight is zero."""
+    w = weight.detach().float()
+    if dims is None:
+        mean, sigma = w.mean(), w.std(correction=0)
+    else:
+        mean, sigma = w.mean(dims, keepdim=True), w.std(dims, correction=0, keepdim=True)
+    reach = torch.maximum((mean - 3 * sigma).abs(), (mean + 3 * sigma).abs())
+    return torch.where(reach > 0, (reach / divisor).clamp(min=SMALLEST_LEARNED_STEP), 1.0)
+
+
+def min_max(low_end: Tensor, high_end: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
+    """Step and offset with which a range fills a grid; step 1 for an empty range."""
+    span = high_end - low_end
+    step = torch.where(span > 0, span / (high - low), 1.0).clamp(min=SMALLEST_LEARNED_STEP)
+    return step, low_end - low * step
+
+
+def searched(x: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
+    """Step and offset (float32 scalars) of the least squared error on x, among ranges that shrink x's own from both ends.
+
+    A large x is represented by 65536 of its elements, evenly spaced. The whole range is one of those tried.
+    """
+    flat = x.detach().float().flatten()
+    flat = flat[:: max(1, flat.numel() // MOST_SEARCHED)]
+    least, largest = flat.amin(), flat.amax()
+    middle = flat.mean()
+    best, found = math.inf, min_max(least, largest, low, high)
+    for i in range(LOW_ENDS):
+        for j in range(HIGH_ENDS):
+            # Each end moves towards the mean, so that a range on one side of zero shrinks too.
+            low_end = least + (middle - least) * (i / LOW_ENDS)
+            high_end = largest + (middle - largest) * (j / HIGH_ENDS)
+            step, offset = min_max(low_end, high_end, low, high)
+            error = (learned(flat, step, low, high, 1.0, offset) - flat).square().mean().item()
+            if error < best:
+                best, found = error, (step, offset)
+    return found
+
+
+@dataclass(frozen=True)
+class LSQPlus:
+    """Options of LSQ+; those that LSQ has mean the same there.
+
+    signed: integers of activations are two's complement; the same functions, with another gradient factor. init: search or min-max.
+    divisor: of the weights' first step, max(|mean -+ 3 sigma|) / divisor; by default 2^(bits-1).
+    """
+
+    about: ClassVar[About] = About(
+        "lsqplus",
+        "INTn, learned step",
+        "INTn, learned step and offset",
+        "-",
+        "-",
+        "tensor (weights: or channel)",
+        "-",
+        "all; first and last 8 bits",
+        "CVPR 2020 workshops",
+    )
+    forward: ClassVar[bool] = True
+    backward: ClassVar[bool] = False
+
+    weight_bits: int = 4
+    activation_bits: int = 4
+    edge_bits: int = 8
+    signed: bool = False
+    init: Init = Init.SEARCH
+    divisor: float | None = None
+    include_linear: bool = True
+    per_channel: bool = False
+    count_batch: bool = False
+    scaled_gradient: bool = True
+    step_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("weight_bits", "activation_bits", "edge_bits"):
+            number(self.about.name, name, getattr(self, name), 2, 8, whole=True)
+        number(self.about.name, "step_rate", self.step_rate, 0, math.inf)
+        if self.divisor is not None:
+            number(self.about.name, "divisor", self.divisor, SMALLEST_LEARNED_STEP, math.inf)
+        object.__setattr__(self, "init", one_of("lsqplus: init", Init, self.init))
+
+    def start(self, setup: Setup) -> LSQPlusRun:
+        """The state for one run."""
+        return LSQPlusRun(self, setup)
+
+
+class LSQPlusRun(LearnedRun):
+    """LSQ+'s state in one run."""
+
+    def __init__(self, options: LSQPlus, setup: Setup):
+        self._options = options
+
+        def bits(layer: Layer) -> tuple[int, int] | None:
+            if not (layer.is_convolution or options.include_linear):
+                return None
+            edge = options.edge_bits if layer.first or layer.last else None
+            return edge or options.weight_bits, edge or options.activation_bits
+
+        super().__init__(
+            setup,
+            bits,
+            lambda w, n, dims: three_sigma_step(w, 2 ** (n - 1) if options.divisor is None else options.divisor, dims),
+            per_channel=options.per_channel,
+            count_batch=options.count_batch,
+            scaled_gradient=options.scaled_gradient,
+            step_rate=options.step_rate,
+        )
+
+    def _start_activation(self, layer: Layer, x: Tensor, bits: int) -> None:
+        low, high = self.grids[layer.name] = (signed_grid if self._options.signed else unsigned_grid)(bits)
+        if self._options.init is Init.SEARCH:
+            step, offset = searched(x, low, high)
+        else:
+            step, offset = min_max(x.detach().float().amin(), x.detach().float().amax(), low, high)
+        self._add(layer.name, step)
+        self._add(layer.name, offset, "offset")

@@ -1,0 +1,223 @@
+"""What methods quantize with: a format at a clipping threshold, integers with a zero point, integers with a step and an offset.
+
+Source: methods.md section 1. Symmetric INT8: M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+import formats
+from formats import CodebookFormat, Format, ProfileFormat, Rounding, StandardFormat
+from formats.real import IntegerFormat
+from formats.scale import Granularity
+from training.scheme import mode_arguments
+from training.weights import Streams
+
+SMALLEST_STEP = float(np.finfo(np.float32).tiny) * 2**10
+"""A step is at least this, so that nothing is divided by the zero range of a tensor of zeros; gradients may be as small as 1e-30."""
+
+SMALLEST_LEARNED_STEP = 1e-8
+
+
+def absmax(x: Tensor) -> Tensor:
+    """The largest magnitude: float32 scalar, 0 for an empty tensor. NaN where x holds NaN."""
+    return x.detach().abs().amax().float() if x.numel() else torch.zeros(())
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, quantized: Tensor, inside: Tensor | None) -> Tensor:
+        ctx.inside = inside
+        return quantized
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return gradient if ctx.inside is None else torch.where(ctx.inside, gradient, 0), None, None
+
+
+def straight_through(x: Tensor, quantized: Tensor, inside: Tensor | None = None) -> Tensor:
+    """`quantized`, with the gradient handed on to x: all of it, or that of the elements in `inside` (bool)."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        result: Tensor = _StraightThrough.apply(x, quantized, inside)
+        return result
+    return quantized
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A format scaled so that its largest value lies at a clipping threshold: SQ(x; c) = step * round(x / step), step = c / largest.
+
+    For INTn this is the symmetric quantizer rn(clamp(x, -c, c) * L / c) * c / L with L = 2^(n-1) - 1. The step is rounded to float32 and that is
+    the definition: an element becomes the value of the format nearest to the exact quotient (a tie as the format has it), and the result is
+    that value times the step, rounded to float32 once. Magnitudes above c become c; NaN and infinities stay.
+
+    given: the name of a format, or the format. Raises ValueError for one without a largest value to put there: formats with scales for
+    channels or blocks of their own, and a user's own objects.
+    """
+
+    given: str | Format
+    format: Any = field(init=False, repr=False, compare=False)
+    _top: dict[str, Any] = field(init=False, repr=False, compare=False)
+    largest: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        format: Any = formats.get(self.given)
+        kinds = ProfileFormat | StandardFormat | CodebookFormat | IntegerFormat
+        if not isinstance(format, kinds) or format.granularity is not Granularity.TENSOR:
+            raise ValueError(
+                f"format {format.name} has no single scale for a clipping threshold to set; allowed are formats with one a tensor"
+            )
+        top: dict[str, Any] = {}
+        if isinstance(format, ProfileFormat):
+            # INTn is then the whole numbers.
+            top = {"top": format.profile[0] - 1}
+        elif isinstance(format, CodebookFormat):
+            top = {"top": 0}
+        elif isinstance(format, IntegerFormat):
+            top = {"top": 1.0}
+        object.__setattr__(self, "format", format)
+        object.__setattr__(self, "_top", top)
+        object.__setattr__(self, "largest", format.max(**top))
+
+    def step(self, threshold: Tensor) -> Tensor:
+        """c / largest, float32, of a threshold or many."""
+        return (threshold.double() / self.largest).float().clamp(min=SMALLEST_STEP)
+
+    def check_rounding(self, rounding: Rounding) -> None:
+        """ValueError where the format cannot round in a mode."""
+        self.format.round(torch.ones(1), **self._top, **mode_arguments(rounding, 0, 0, None))
+
+    def nearest(self, scaled: Tensor) -> Tensor:
+        """The nearest values of the format in units of the step; what lies beyond the largest becomes that. float64 in and out."""
+        values: Tensor = self.format.round(scaled, keep_infinities=True, **self._top)
+        return values
+
+    def __call__(self, x: Tensor, threshold: Tensor, rounding: Rounding = Rounding.NEAREST, streams: Streams | None = None) -> Tensor:
+        """x rounded, in its own dtype. threshold: a scalar, or of a shape that broadcasts. rounding: nearest or stochastic, which takes a stream."""
+        step = self.step(threshold).double()
+        mode = {} if streams is None or rounding is Rounding.NEAREST else mode_arguments(rounding, streams.seed, streams.take(), None)
+        values = self.format.round(x.detach().double() / step, keep_infinities=True, **self._top, **mode)
+        return (values * step).float().to(x.dtype)
+
+    def at_absmax(self, x: Tensor) -> Tensor:
+        """x rounded with the largest magnitude as the threshold; all of the gradient goes through, since nothing is clipped."""
+        return straight_through(x, self(x, absmax(x)))
+
+    def encode(self, x: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        """The format's codes of x, and the step: `decode` gives what a call gives. Raises ValueError for NaN."""
+        step = self.step(threshold)
+        codes = self.format.encode((x.detach().double() / step.double()).numpy(), **self._top).codes
+        return torch.from_numpy(codes), step
+
+    def decode(self, codes: Tensor, step: Tensor) -> Tensor:
+        """The float32 values of codes."""
+        values = torch.from_numpy(np.asarray(self.format.decode(codes.numpy(), *self._top.values())))
+        return (values.double() * step.double()).float()
+
+
+def range_clip(x: Tensor, factor: float) -> Tensor:
+    """x clipped to [factor * min, factor * max], where an end that lies beyond zero, as seen from its own side, does not clip."""
+    least, largest = x.detach().amin(), x.detach().amax()
+    low, high = torch.where(least < 0, factor * least, least), torch.where(largest > 0, factor * largest, largest)
+    return torch.minimum(torch.maximum(x, low), high)
+
+
+def zero_point(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Step (float32) and whole zero point of the grid 0 .. 2^bits - 1 over a range, widened so that it holds 0, which is then exact.
+
+    Source: methods.md section 5.1.
+    """
+    low, high = low.clamp(max=0).double(), high.clamp(min=0).double()
+    step = ((high - low) / (2**bits - 1)).float().clamp(min=SMALLEST_STEP)
+    return step, (-low / step.double()).round().clamp(0, 2**bits - 1)
+
+
+def whole(x: Tensor, rounding: Rounding, streams: Streams | None) -> Tensor:
+    """Whole numbers of at most 15 bits: nearest, or drawn, which takes a stream. float64 in and out; NaN stays."""
+    mode = {} if streams is None or rounding is Rounding.NEAREST else mode_arguments(rounding, streams.seed, streams.take(), None)
+    integers: Any = formats.get("INT16")
+    rounded: Tensor = integers.round(x, top=14, keep_infinities=True, **mode)
+    return rounded
+
+
+def asymmetric(
+    x: Tensor, low: Tensor, high: Tensor, bits: int, rounding: Rounding = Rounding.NEAREST, streams: Streams | None = None
+) -> Tensor:
+    """x on the grid of `zero_point`; the gradient goes through inside the range."""
+    step, zero = zero_point(low, high, bits)
+    codes = whole(x.detach().double() / step.double(), rounding, streams) + zero
+    inside = (codes >= 0) & (codes <= 2**bits - 1)
+    values = (codes.clamp(0, 2**bits - 1) - zero) * step.double()
+    return straight_through(x, values.float().to(x.dtype), inside)
+
+
+def asymmetric_range(x: Tensor, bits: int, rounding: Rounding = Rounding.NEAREST, streams: Streams | None = None) -> Tensor:
+    """The same over the tensor's own range."""
+    return asymmetric(x, x.detach().amin(), x.detach().amax(), bits, rounding, streams)
+
+
+class _Learned(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, factor: float) -> Tensor:
+        scaled = (x if offset is None else x - offset) / step
+        whole = scaled.round().clamp(low, high)
+        ctx.save_for_backward(scaled, step)
+        ctx.limits, ctx.factor = (low, high), factor
+        value = whole * step
+        return value if offset is None else value + offset
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        scaled, step = ctx.saved_tensors
+        low, high = ctx.limits
+        residual = torch.where(scaled <= low, low, torch.where(scaled >= high, high, scaled.round() - scaled))
+        inside = (scaled >= low) & (scaled <= high)
+        for_step = ctx.factor * (gradient * residual).sum_to_size(step.shape)
+        for_offset = ctx.factor * torch.where(inside, 0, gradient).sum() if ctx.needs_input_grad[2] else None
+        return torch.where(inside, gradient, 0), for_step, for_offset, None, None, None
+
+
+def learned(x: Tensor, step: Tensor, low: int, high: int, factor: float, offset: Tensor | None = None) -> Tensor:
+    """step * clamp(round((x - offset) / step), low, high) + offset, with gradients for x, step and offset.
+
+    step: a positive scalar, or of a shape that broadcasts. Inside the grid the gradient of x is 1 and that of the step the rounding residual;
+    beyond it 0 and the integer of the end, and that of the offset 1. factor: what the gradients of step and offset are multiplied by.
+    Exactly on an end the gradient of x is 1. Source: methods.md sections 6.2 and 7.1 (LSQ, ICLR 2020; LSQ+, CVPR 2020 workshop).
+    """
+    result: Tensor = _Learned.apply(x, step, offset, low, high, factor)
+    return result
+
+
+def from_description(described: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    """The quantizer that plain values describe, as exports hold them: kind, and what that kind needs.
+
+    absmax: format. threshold: format, threshold. range: bits. fixed-range: bits, low, high. step: step, offset, low, high. clip: factor.
+    """
+    kind = described["kind"]
+    if kind == "absmax":
+        return Clipped(described["format"]).at_absmax
+    if kind == "threshold":
+        clipped, threshold = Clipped(described["format"]), torch.tensor(described["threshold"])
+        return lambda x: clipped(x, threshold)
+    if kind == "range":
+        return lambda x: asymmetric_range(x, described["bits"])
+    if kind == "fixed-range":
+        low, high = torch.tensor(described["low"]), torch.tensor(described["high"])
+        return lambda x: asymmetric(x, low, high, described["bits"])
+    if kind == "step":
+        step, offset = torch.tensor(described["step"]), described["offset"]
+        at = None if offset is None else torch.tensor(offset)
+        return lambda x: learned(x, step, described["low"], described["high"], 1.0, at)
+    if kind == "clip":
+        return lambda x: range_clip(x, described["factor"])
+    raise ValueError(f"quantizer {kind!r}: allowed are absmax, threshold, range, fixed-range, step, clip")

@@ -1,0 +1,236 @@
+"""SLB: weights of 1, 2 or 4 bits as distributions over a list of values, sharpened until one value is left.
+
+Source: Z. Yang et al., "Searching for Low-Bit Weights in Quantized Neural Networks", NeurIPS 2020, in the variant of MindSpore Golden Stick;
+methods.md section 8.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from predictor.sites import Quantizers, Site
+from training.methods.quantizers import asymmetric
+from training.methods.run import About, ExportedLayer, Layer, Run, Setup, Training, number
+from training.scheme import one_of
+from training.weights import Group
+
+INITIAL_RANGE = (-6.0, 6.0)
+ACTIVATION_BITS, ACTIVATION_DELAY, ACTIVATION_DECAY = 8, 900, 0.999
+
+
+class Scale(StrEnum):
+    """Whether a layer's values are multiplied by a learned number, which layers without batch normalization need."""
+
+    NONE = "none"
+    PER_LAYER = "per-layer"
+
+
+class Init(StrEnum):
+    """How the distributions begin: drawn, or around the network's own weights, divided by their largest magnitude."""
+
+    RANDOM = "random"
+    WEIGHTS = "weights"
+
+
+def values_of(bits: int) -> Tensor:
+    """The 2^bits values that weights choose from: float32, evenly spaced from -1 to 1."""
+    return torch.linspace(-1, 1, 2**bits)
+
+
+def soft_weights(logits: Tensor, temperature: float, values: Tensor) -> Tensor:
+    """The mean of the values under softmax(temperature * logits) over the last axis, which the result has not."""
+    return torch.softmax(temperature * logits, -1) @ values
+
+
+def hard_weights(logits: Tensor, values: Tensor) -> Tensor:
+    """The likeliest value of each weight; of equally likely ones the lowest."""
+    return values[_likeliest(logits)]
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    """The first index of the largest entry of the last axis; argmax leaves open which of equal ones it takes."""
+    logits = logits.detach()
+    return (logits == logits.amax(-1, keepdim=True)).byte().argmax(-1) if logits.shape[-1] else logits.argmax(-1)
+
+
+def is_hard(epoch: int, epochs: int, end_time: float) -> bool:
+    """Whether training uses the likeliest values in an epoch, counted from 1."""
+    return epoch >= int(epochs * end_time)
+
+
+def temperature_of(epoch: int, epochs: int, start: float, start_time: float, end_time: float, factor: float) -> float:
+    """What logits are multiplied by in an epoch, counted from 1: constant, then growing by `factor` an epoch, then constant."""
+    first, last = int(epochs * start_time), int(epochs * end_time)
+    return start if epoch <= first else start * factor ** (min(epoch, last) - first)
+
+
+@dataclass(frozen=True)
+class SLB:
+    """Options of SLB.
+
+    bits: of weights, 1, 2 or 4. t_start_val, t_start_time, t_end_time, t_factor: the temperature (`temperature_of`); t_factor^(epochs between) is best
+    1000 or more. trained_epochs: epochs that came before this run. bn_calibration: after every epoch from t_start_time on, statistics of batch
+    normalization are found anew with the likeliest weights. activations: inputs and outputs of convolutions in INT8, after 900 steps.
+    scale: none or per-layer. init: random or weights.
+    """
+
+    about: ClassVar[About] = About(
+        "slb", "1, 2 or 4 bits, searched", "float32, or INT8", "-", "-", "one list a layer", "-", "convolutions", "NeurIPS 2020"
+    )
+    forward: ClassVar[bool] = True
+    backward: ClassVar[bool] = False
+
+    bits: int = 1
+    t_start_val: float = 1.0
+    t_start_time: float = 0.2
+    t_end_time: float = 0.6
+    t_factor: float = 1.2
+    trained_epochs: int = 0
+    bn_calibration: bool = False
+    activations: bool = False
+    scale: Scale = Scale.NONE
+    init: Init = Init.RANDOM
+
+    def __post_init__(self) -> None:
+        if self.bits not in (1, 2, 4) or isinstance(self.bits, bool):
+            raise ValueError(f"slb: bits {self.bits!r}: allowed are 1, 2, 4")
+        for name in ("t_start_val", "t_factor"):
+            number("slb", name, getattr(self, name), 0, math.inf)
+            if not getattr(self, name):
+                raise ValueError(f"slb: {name} 0: a number above 0 is needed")
+        number("slb", "t_start_time", self.t_start_time, 0, 1)
+        number("slb", "t_end_time", self.t_end_time, self.t_start_time, 1)
+        number("slb", "trained_epochs", self.trained_epochs, 0, math.inf, whole=True)
+        object.__setattr__(self, "scale", one_of("slb: scale", Scale, self.scale))
+        object.__setattr__(self, "init", one_of("slb: init", Init, self.init))
+
+    def start(self, setup: Setup) -> SLBRun:
+        """The state for one run."""
+        return SLBRun(self, setup)
+
+
+class SLBRun(Run):
+    """SLB's state in one run: the logits of every convolution's weights."""
+
+    def __init__(self, options: SLB, setup: Setup):
+        super().__init__()
+        self.options = options
+        self._epochs = setup.epochs + options.trained_epochs
+        self.layers = {layer.name: layer for layer in setup.layers if layer.is_convolution}
+        self.values = values_of(options.bits)
+        self.temperature, self.hard = options.t_start_val, False
+        self._steps = 0
+        self.ranges: dict[str, Tensor] = {}
+        for layer in self.layers.values():
+            name = layer.parameter
+            if f"logits.{name}" in self.parameters:
+                continue
+            weight = layer.weight.detach()
+            if options.init is Init.WEIGHTS:
+                relative = weight / weight.abs().amax().clamp(min=torch.finfo(weight.dtype).tiny)
+                start = -((relative[..., None] - self.values) ** 2)
+            else:
+                # Deviation of a normal distribution by fan-out, counted on the tensor with its last axis.
+                fan = layer.weight.shape[layer.output_axis] * math.prod(weight.shape[2:]) * len(self.values)
+                start = torch.randn(*weight.shape, len(self.values), generator=setup.generator) * math.sqrt(2 / fan)
+            self.parameters[f"logits.{name}"] = nn.Parameter(start)
+            if options.scale is Scale.PER_LAYER:
+                self.parameters[f"scale.{name}"] = nn.Parameter(weight.abs().mean().reshape(()))
+
+    def site(self, site: Site) -> Quantizers | None:
+        layer = self.layers.get(site.name)
+        if layer is None:
+            return None
+        if not self.options.activations:
+            return Quantizers(weight=lambda _: self.weight(layer))
+        return Quantizers(
+            input=lambda x: self._activation(f"input.{site.name}", x),
+            weight=lambda _: self.weight(layer),
+            output=lambda y: self._activation(f"output.{site.name}", y),
+        )
+
+    def weight(self, layer: Layer) -> Tensor:
+        """A layer's weight: soft in training until the temperature's end, then and in evaluation the likeliest values."""
+        logits = self.parameters[f"logits.{layer.parameter}"]
+        soft = self.training and not self.hard
+        found = soft_weights(logits, self.temperature, self.values) if soft else hard_weights(logits, self.values)
+        scale = self.parameters.get(f"scale.{layer.parameter}")
+        return found if scale is None else found * scale
+
+    def _activation(self, name: str, x: Tensor) -> Tensor:
+        known = self.ranges.setdefault(name, torch.tensor(INITIAL_RANGE))
+        if self.training and not self.calibrating:
+            now = torch.stack([x.detach().amin(), x.detach().amax()]).float()
+            known = self.ranges[name] = ACTIVATION_DECAY * known + (1 - ACTIVATION_DECAY) * now
+        if self._steps < ACTIVATION_DELAY:
+            return x
+        return asymmetric(x, known[0], known[1], ACTIVATION_BITS)
+
+    def group(self, parameter: str) -> Group:
+        # After the temperature's end logits get no gradient, so that neither momentum nor weight decay moves them.
+        return Group(decay=0.0) if parameter.startswith("scale.") and parameter in self.parameters else Group()
+
+    def begin_epoch(self, epoch: int) -> None:
+        o, counted = self.options, epoch + self.options.trained_epochs
+        self.temperature = temperature_of(counted, self._epochs, o.t_start_val, o.t_start_time, o.t_end_time, o.t_factor)
+        self.hard = is_hard(counted, self._epochs, o.t_end_time)
+
+    def end_epoch(self, epoch: int, training: Training) -> None:
+        started = epoch + self.options.trained_epochs > int(self._epochs * self.options.t_start_time)
+        if self.options.bn_calibration and started:
+            calibrate_normalization(training)
+
+    def end_step(self) -> None:
+        self._steps += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.ranges
+
+    def state(self) -> dict[str, Any]:
+        return {"steps": self._steps}
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        self.ranges, self._steps = tensors, state["steps"]
+
+    def exported(self) -> list[ExportedLayer]:
+        found = []
+        for name, layer in self.layers.items():
+            logits, scale = self.parameters[f"logits.{layer.parameter}"], self.parameters.get(f"scale.{layer.parameter}")
+            described: dict[str, Any] = {}
+            if self.options.activations and self._steps >= ACTIVATION_DELAY:
+                for side in ("input", "output"):
+                    low, high = self.ranges[f"{side}.{name}"].tolist()
+                    described[side] = {"kind": "fixed-range", "bits": ACTIVATION_BITS, "low": low, "high": high}
+            codes = _likeliest(logits).to(torch.uint8)
+            one = torch.ones(()) if scale is None else scale.detach()
+            found.append(ExportedLayer(layer.site.layer, layer.parameter, codes, one, "table", table=self.values, **described))
+        return found
+
+
+def calibrate_normalization(training: Training) -> None:
+    """Find the running statistics of batch normalization anew, as means over all training mini-batches, with the weights of evaluation."""
+    layers = [
+        module for module in training.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    ]
+    before = {module: module.training for module in training.model.modules()}
+    momenta = [module.momentum for module in layers]
+    training.model.eval()
+    try:
+        for module in layers:
+            module.train()
+            module.reset_running_stats()
+            # A cumulative mean.
+            module.momentum = None
+        with torch.no_grad():
+            training.pass_over()
+    finally:
+        for module, momentum in zip(layers, momenta, strict=True):
+            module.momentum = momentum
+        for other, mode in before.items():
+            other.training = mode

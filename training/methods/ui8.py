@@ -1,0 +1,278 @@
+"""Unified INT8 training: clipping thresholds of errors that keep the gradient's direction, and learning rates by how well they do.
+
+Source: F. Zhu et al., "Towards Unified INT8 Training for Convolutional Neural Network", CVPR 2020; methods.md section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from formats import Format, Rounding
+from predictor.angle import deviation, layer_sums
+from predictor.sites import Quantizers, Site
+from training.methods.quantizers import Clipped, absmax, straight_through
+from training.methods.run import (
+    About,
+    ExportedLayer,
+    Layer,
+    Run,
+    Setup,
+    Thresholds,
+    chosen_layers,
+    error_rounding,
+    exported_absmax,
+    number,
+)
+from training.scheme import one_of
+from training.weights import Group
+
+SMALLEST_RATIO = 0.01
+"""The smallest threshold that is tried, relative to the largest magnitude."""
+
+CANDIDATES, NARROWINGS, DESCENTS = 16, 14, 40
+ACTIVATION_DECAY = 0.9
+
+
+class Search(StrEnum):
+    """How a threshold is found: a grid and golden section, or gradient descent from the largest magnitude."""
+
+    GRID = "grid"
+    GRADIENT = "grad"
+
+
+class ActivationThreshold(StrEnum):
+    """The threshold of activations: each tensor's largest magnitude, or a running mean of it."""
+
+    ABSMAX = "absmax"
+    EMA = "ema"
+
+
+def phi(distance: float, alpha: float, beta: float) -> float:
+    """max(exp(-alpha d), beta): what a layer's learning rate is multiplied by at a deviation d in [0, 2]."""
+    return max(math.exp(-alpha * distance), beta)
+
+
+def deviation_of(quantized: Tensor, g: Tensor) -> float:
+    """1 - cos of the angle between a gradient and its quantized version; 0 where g is zero, 1 where only the quantized one is."""
+    return deviation(layer_sums([quantized], [g])[0])
+
+
+def deviation_slope(g: Tensor, threshold: Tensor, quantizer: Clipped) -> float:
+    """The derivative of the deviation with respect to the threshold, with the rounding residuals taken as constants.
+
+    Source: methods.md section 4.2. Computed in float64.
+    """
+    g, step = g.detach().double(), threshold.double() / quantizer.largest
+    scaled = g / step
+    values = quantizer.nearest(scaled)
+    inside = scaled.abs() <= quantizer.largest
+    quantized = values * step
+    moved = torch.where(inside, (values - scaled) / quantizer.largest, g.sign())
+    lengths = g.norm() * quantized.norm()
+    if not lengths:
+        return 0.0
+    along = (g * quantized).sum() * (quantized * moved).sum() / quantized.square().sum()
+    return (-((g * moved).sum() - along) / lengths).item()
+
+
+def best_ratio(g: Tensor, quantizer: Clipped, search: Search = Search.GRID) -> float:
+    """The threshold, relative to max|g|, of the least deviation that the search meets (to 1e-6 of it); 1, no clipping, is always tried."""
+    largest = absmax(g)
+    tried: dict[float, float] = {}
+
+    def distance(ratio: float) -> float:
+        if ratio not in tried:
+            tried[ratio] = deviation_of(quantizer(g, largest * ratio), g)
+        return tried[ratio]
+
+    distance(1.0)
+    if search is Search.GRID:
+        _golden(distance)
+    else:
+        _descend(distance, lambda ratio: deviation_slope(g, largest * ratio, quantizer) * largest.item())
+    # Among ratios that differ by float32's roundings alone, the one that clips least.
+    bound = min(tried.values()) * (1 + 1e-6)
+    return max(ratio for ratio, found in tried.items() if found <= bound)
+
+
+def _golden(distance: Callable[[float], float]) -> None:
+    """Log-spaced ratios, then golden section, in the logarithm, around the best."""
+    step = -math.log(SMALLEST_RATIO) / (CANDIDATES - 1)
+    ratios = [SMALLEST_RATIO * math.exp(step * k) for k in range(CANDIDATES - 1)] + [1.0]
+    best = min(range(CANDIDATES), key=lambda k: distance(ratios[k]))
+    low, high = math.log(ratios[max(best - 1, 0)]), math.log(ratios[min(best + 1, CANDIDATES - 1)])
+    golden = (math.sqrt(5) - 1) / 2
+    for _ in range(NARROWINGS):
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        if distance(math.exp(left)) <= distance(math.exp(right)):
+            high = right
+        else:
+            low = left
+
+
+def _descend(distance: Callable[[float], float], slope: Callable[[float], float]) -> None:
+    """Steps against the slope, in the logarithm of the ratio; halved where they do not help."""
+    at, length = 0.0, 0.5
+    for _ in range(DESCENTS):
+        downhill = -math.copysign(length, slope(math.exp(at)))
+        there = min(max(at + downhill, math.log(SMALLEST_RATIO)), 0.0)
+        if there != at and distance(math.exp(there)) < distance(math.exp(at)):
+            at = there
+        else:
+            length /= 2
+
+
+class Rates:
+    """Learning rates of layers by their deviations in this step."""
+
+    def __init__(self, alpha: float, beta: float):
+        self._alpha, self._beta = alpha, beta
+        self.deviations: dict[str, float] = {}
+
+    def clear(self) -> None:
+        """Begin a step."""
+        self.deviations.clear()
+
+    def see(self, parameter: str, distance: float) -> None:
+        """Take in the deviation of a layer; of a weight that is used more than once the largest counts."""
+        self.deviations[parameter] = max(distance, self.deviations.get(parameter, 0.0))
+
+    def apply(self, rates: dict[str, dict[str, Any]]) -> None:
+        """Multiply the learning rates; the schedule sets them anew for the next step."""
+        for name, distance in self.deviations.items():
+            rates[name]["lr"] *= phi(distance, self._alpha, self._beta)
+
+
+@dataclass(frozen=True)
+class UnifiedInt8:
+    """Options of Unified INT8 training.
+
+    alpha, beta: a layer's learning rate is multiplied by max(exp(-alpha d), beta). format: of weights, activations and errors.
+    search: grid or grad; period: steps between searches, in which the threshold stays the same part of the largest magnitude.
+    error_rounding: stochastic or nearest; d is always that of rounding to nearest. activation_threshold: absmax or ema (of 0.9).
+    include_linear, skip_first, skip_last: which layers.
+    """
+
+    about: ClassVar[About] = About(
+        "ui8",
+        "INT8",
+        "INT8",
+        "INT8, clipped to keep its direction",
+        "-, learning rate by direction",
+        "tensor",
+        "stochastic",
+        "all",
+        "CVPR 2020",
+    )
+    forward: ClassVar[bool] = True
+    backward: ClassVar[bool] = True
+
+    alpha: float = 20.0
+    beta: float = 0.1
+    format: str | Format = "INT8"
+    search: Search = Search.GRID
+    period: int = 100
+    error_rounding: Rounding = Rounding.STOCHASTIC
+    activation_threshold: ActivationThreshold = ActivationThreshold.ABSMAX
+    include_linear: bool = True
+    skip_first: bool = False
+    skip_last: bool = False
+
+    def __post_init__(self) -> None:
+        number("ui8", "alpha", self.alpha, 0, math.inf)
+        number("ui8", "beta", self.beta, 0, 1)
+        number("ui8", "period", self.period, 1, math.inf, whole=True)
+        object.__setattr__(self, "search", one_of("ui8: search", Search, self.search))
+        object.__setattr__(
+            self, "activation_threshold", one_of("ui8: activation_threshold", ActivationThreshold, self.activation_threshold)
+        )
+        object.__setattr__(self, "error_rounding", error_rounding("ui8", self.error_rounding))
+        Clipped(self.format).check_rounding(self.error_rounding)
+
+    @property
+    def digest(self) -> str:
+        """The format's."""
+        found: str = Clipped(self.format).format.digest
+        return found
+
+    def start(self, setup: Setup) -> UnifiedInt8Run:
+        """The state for one run."""
+        return UnifiedInt8Run(self, setup)
+
+
+class UnifiedInt8Run(Run):
+    """The state of Unified INT8 in one run: a ratio of threshold to largest magnitude for each site's errors, and how old it is."""
+
+    def __init__(self, options: UnifiedInt8, setup: Setup):
+        super().__init__()
+        self.options, self._streams = options, setup.streams
+        self.layers = chosen_layers(setup, options.include_linear, options.skip_first, options.skip_last)
+        self.quantizer = Clipped(options.format)
+        self.rates = Rates(options.alpha, options.beta)
+        self.ratios: dict[str, float] = {}
+        self._steps = 0
+        self._thresholds = Thresholds(ACTIVATION_DECAY)
+
+    def site(self, site: Site) -> Quantizers | None:
+        layer = self.layers.get(site.name)
+        if layer is None:
+            return None
+        return Quantizers(
+            input=lambda x: self._activation(site.name, x),
+            weight=self.quantizer.at_absmax,
+            error=lambda e: self._error(layer, e),
+        )
+
+    def _activation(self, name: str, x: Tensor) -> Tensor:
+        if self.options.activation_threshold is ActivationThreshold.ABSMAX:
+            return self.quantizer.at_absmax(x)
+        threshold = self._thresholds.see(name, absmax(x), self.training and not self.calibrating)
+        return straight_through(x, self.quantizer(x, threshold), x.detach().abs() <= threshold)
+
+    def _error(self, layer: Layer, e: Tensor) -> tuple[Tensor, Tensor]:
+        name = layer.name
+        if name not in self.ratios or self._steps % self.options.period == 0:
+            self.ratios[name] = best_ratio(e, self.quantizer, self.options.search)
+        threshold = absmax(e) * self.ratios[name]
+        nearest = self.quantizer(e, threshold)
+        self.rates.see(layer.parameter, deviation_of(nearest, e))
+        rounding = self.options.error_rounding
+        both = nearest if rounding is Rounding.NEAREST else self.quantizer(e, threshold, rounding, self._streams)
+        return both, both
+
+    def group(self, parameter: str) -> Group:
+        return Group(own=parameter) if any(layer.parameter == parameter for layer in self.layers.values()) else Group()
+
+    def begin_step(self) -> None:
+        self.rates.clear()
+
+    def before_update(self, rates: dict[str, dict[str, Any]]) -> None:
+        self.rates.apply(rates)
+
+    def end_step(self) -> None:
+        self._steps += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self._thresholds.values
+
+    def state(self) -> dict[str, Any]:
+        return {"ratios": self.ratios, "steps": self._steps}
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        self._thresholds.values = tensors
+        self.ratios, self._steps = state["ratios"], state["steps"]
+
+    def exported(self) -> list[ExportedLayer]:
+        def described(name: str) -> dict[str, Any]:
+            if self.options.activation_threshold is ActivationThreshold.ABSMAX:
+                return {"kind": "absmax", "format": self.quantizer.format.name}
+            return {"kind": "threshold", "format": self.quantizer.format.name, "threshold": self._thresholds.values[name].item()}
+
+        return exported_absmax(self.layers, self.quantizer, described)
