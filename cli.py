@@ -563,16 +563,25 @@ def train(
     model: ModelOption,
     epochs: Annotated[int, typer.Option(help="passes over the training mini-batches")],
     activation: Annotated[
-        str, typer.Option("--activation", "-A", help="format of activations; float32 leaves a tensor as it is")
-    ] = "FP134",
-    error: Annotated[str, typer.Option("--error", "-E", help="format of errors")] = "FP134",
-    weight: Annotated[str, typer.Option("--weight", "-W", help="format of weights, such as FP134 or LOG4")] = "FP134",
-    gradient: Annotated[str, typer.Option("--gradient", "-G", help="format of weight gradients")] = "FP134",
-    master: Annotated[str, typer.Option(help="format of master weights and momentum")] = "FP169",
+        str | None,
+        typer.Option(
+            "--activation", "-A", help="format of activations; float32 leaves a tensor as it is; default: FP134, with --method float32"
+        ),
+    ] = None,
+    error: Annotated[str | None, typer.Option("--error", "-E", help="format of errors; default as for -A")] = None,
+    weight: Annotated[str | None, typer.Option("--weight", "-W", help="format of weights, such as LOG4; default as for -A")] = None,
+    gradient: Annotated[str | None, typer.Option("--gradient", "-G", help="format of weight gradients; default as for -A")] = None,
+    master: Annotated[str | None, typer.Option(help="format of master weights and momentum; default: FP169, with --method float32")] = None,
     weight_rounding: Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")] = "hysteresis",
     master_rounding: Annotated[str, typer.Option(help="nearest or stochastic")] = "stochastic",
     scale: Annotated[str, typer.Option(help="of activations, errors and gradients: delayed or current")] = "delayed",
     two_terms: TwoTermsOption = True,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="a published method (`formats methods`); twice to combine two", metavar="NAME")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="an option of the method (may be repeated)", metavar="KEY=VALUE")
+    ] = None,
     start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
     optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
     rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
@@ -597,15 +606,19 @@ def train(
 
     Examples: formats train -m resnet20 --epochs 5 -o runs/fp134 · formats train -m resnet20 --epochs 5 -W LOG4 -o runs/log4 --resume
     · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3 -E E5M2 --rate 0.01
+    · formats train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134
     """
     from predictor.device import on_device
     from reports.tables import plain
     from training import train as train_network
     from training.checkpoint import NAME
+    from training.methods import method_from
     from workloads import load
 
     if resume and output is None:
         raise ValueError("--resume needs --output, the folder of the run to go on with")
+    if option and not method:
+        raise ValueError("--option is for --method; formats methods lists methods and options")
     with _training_line() as show:
         result = train_network(
             on_device(load(model), device),
@@ -618,6 +631,7 @@ def train(
             master_rounding=master_rounding,
             scale=scale,
             two_terms=two_terms,
+            method=method_from(method, option or ()) if method else None,
             epochs=epochs,
             seed=seed,
             output=output,
@@ -709,6 +723,28 @@ def validate(
         output / "loss_against_angle.png",
     )
     _print(f"wrote {output / 'runs.csv'} and {output / 'loss_against_angle.png'}")
+
+
+@app.command()
+def methods(as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all options")] = False) -> None:
+    """List the published training methods: what each quantizes, granularity, rounding of errors, source.
+
+    Example: formats methods --json
+    """
+    import json
+
+    from training.methods import described
+
+    rows = described()
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    from reports.tables import plain
+
+    keys = [key for key in rows[0] if key != "options"]
+    _print(plain(None, [(key, "left") for key in keys], [[row[key] for key in keys] for row in rows]))
+    for row in rows:
+        _print(f"{row['name']}: " + ", ".join(f"{key}={value}" for key, value in row["options"].items()))
 
 
 @app.command()

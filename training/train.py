@@ -194,7 +194,7 @@ class Trainer:
     def _start(self, method: Method) -> Run:
         """The method's state, with its parameters, which depend on the first mini-batch, among the weights."""
         model, batch = self.flow.model, self.batches[0]
-        with undisturbed(model), self.flow:
+        with undisturbed(model, self.device), self.flow:
             layers = layers_of(self.flow, lambda: self.workload.loss(model, batch))
             generator = torch.Generator().manual_seed(self.recipe.seed)
             run = method.start(Setup(layers, self.recipe.epochs, self.streams, generator))
