@@ -120,7 +120,22 @@ def test_verify(folder):
 
 
 def test_help_has_examples_and_start_is_quick(folder):
-    names = ("list", "show", "vectors", "verify", "rank", "plot", "measure", "attribute", "points", "search", "fit", "cost", "train")
+    names = (
+        "list",
+        "show",
+        "vectors",
+        "verify",
+        "rank",
+        "plot",
+        "measure",
+        "attribute",
+        "points",
+        "search",
+        "fit",
+        "cost",
+        "train",
+        "methods",
+    )
     for command in names:
         out = run(command, "--help", cwd=folder).stdout
         assert "Example" in out
@@ -419,6 +434,25 @@ def test_pairs_of_written_out_profiles_are_told_from_lists():
     profile = "profile:8:4x2,5x3,4x7,3,2,1"
     for names in ([f"FP134+{profile}", "INT8"], [f"{profile}+{profile}", f"FP143+{profile}"], [f"{profile}+INT8", profile]):
         assert _split(",".join(names)) == names
+
+
+def test_methods_and_training_with_one(folder):
+    rows = json.loads(run("methods", "--json", cwd=folder).stdout)
+    assert [row["name"] for row in rows] == ["octo", "lac", "dai8", "ui8", "lsq", "lsqplus", "slb"]
+    table = run("methods", cwd=folder).stdout
+    assert all(row["source"] in table for row in rows)
+    options = ("train", "-m", "mine.py:net", "--epochs", "1", "--method", "lsq", "--method", "ui8", "-o", "run")
+    run(*options, "--option", "weight_bits=3", "--option", "format=FP134", cwd=folder)
+    [lsq, ui8] = json.loads((folder / "run/settings.json").read_text())["method"]
+    assert (lsq["name"], lsq["weight_bits"], ui8["name"], ui8["format"]) == ("lsq", 3, "ui8", "FP134")
+    for wrong, message in (
+        (("--option", "colour=red"), "option 'colour=red': KEY=VALUE is needed"),
+        (("--method", "dai8"), "ui8 and dai8: both set the thresholds"),
+    ):
+        bad = run(*options, *wrong, cwd=folder, check=False)
+        assert bad.returncode == 2
+        assert message in bad.stderr
+        assert "Traceback" not in bad.stderr
 
 
 def test_train(folder):

@@ -162,11 +162,19 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
 class Trainer:
     """A network in training, step by step. Use as a context manager around `step`.
 
-    model: the network, whose parameters hold the rounded weights. Raises ValueError where it has nothing to train.
+    model: the network, whose parameters hold the rounded weights. batches: what it is trained on, which a method looks at.
+    Raises ValueError where it has nothing to train.
     """
 
     def __init__(
-        self, workload: Workload, model: nn.Module, scheme: Scheme, recipe: Recipe, batches: Sequence[Batch], method: Method | None = None
+        self,
+        workload: Workload,
+        model: nn.Module,
+        scheme: Scheme,
+        recipe: Recipe,
+        steps: int,
+        method: Method | None = None,
+        batches: Sequence[Batch] = (),
     ):
         self.workload, self.model, self.scheme, self.recipe, self.batches = workload, model, scheme, recipe, batches
         self.device = device_of(workload)
@@ -188,7 +196,7 @@ class Trainer:
         }
         optimizer = OPTIMIZERS[recipe.optimizer]
         self.optimizer = optimizer(self.weights, recipe.rate, recipe.momentum, recipe.weight_decay)
-        self.schedule = schedule_of(self.optimizer, recipe.schedule, recipe.warmup, recipe.epochs * len(batches))
+        self.schedule = schedule_of(self.optimizer, recipe.schedule, recipe.warmup, steps)
         self._measured = measured_parameters(self.flow.model)
 
     def _start(self, method: Method) -> Run:
@@ -497,12 +505,13 @@ def _train(
     if path is not None and path.exists() and not (resume or force):
         raise FileExistsError(f"{path} exists; use --resume to go on from it or --force to replace it")
     model = copy.deepcopy(workload.model).train()
+    steps = chosen.epochs * len(batches)
     # The caller's random numbers are not ours to move.
     with torch.random.fork_rng(devices=[] if settings["device"] == "cpu" else range(torch.cuda.device_count())):
         torch.manual_seed(chosen.seed)
         if chosen.start is Start.SCRATCH:
             start_from_scratch(model)
-        trainer, log = Trainer(workload, model, scheme, chosen, batches, method), Log(folder)
+        trainer, log = Trainer(workload, model, scheme, chosen, steps, method, batches), Log(folder)
         first = 0
         if path is not None and resume and path.exists():
             tensors, state = checkpoint.read(path)

@@ -188,9 +188,9 @@ class Method(Protocol):
 
 
 def settings_of(method: Method | None) -> dict[str, Any]:
-    """Name and options as plain values, for checkpoints and settings; empty without a method."""
+    """Name and options as plain values, under "method", for checkpoints and settings."""
     if method is None:
-        return {}
+        return {"method": None}
     assert is_dataclass(method)
     parts = getattr(method, "parts", None)
     if parts is not None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from formats import Format, Rounding
 from predictor.angle import deviation, layer_sums
 from predictor.sites import Quantizers, Site
-from training.methods.quantizers import Clipped, absmax, straight_through
+from training.methods.quantizers import SMALLEST_STEP, Clipped, absmax, straight_through
 from training.methods.run import (
     About,
     ExportedLayer,
@@ -69,7 +69,7 @@ def deviation_slope(g: Tensor, threshold: Tensor, quantizer: Clipped) -> float:
 
     Source: methods.md section 4.2. Computed in float64.
     """
-    g, step = g.detach().double(), threshold.double() / quantizer.largest
+    g, step = g.detach().double(), (threshold.double() / quantizer.largest).clamp(min=SMALLEST_STEP)
     scaled = g / step
     values = quantizer.nearest(scaled)
     inside = scaled.abs() <= quantizer.largest
@@ -146,8 +146,8 @@ class Rates:
 
     def apply(self, rates: dict[str, dict[str, Any]]) -> None:
         """Multiply the learning rates; the schedule sets them anew for the next step."""
-        for name, distance in self.deviations.items():
-            rates[name]["lr"] *= phi(distance, self._alpha, self._beta)
+        for name in self.deviations.keys() & rates.keys():  # frozen weights have no rate
+            rates[name]["lr"] *= phi(self.deviations[name], self._alpha, self._beta)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,45 @@
+"""Methods outside a training run."""
+
+import torch
+
+from predictor.dataflow import DataFlow
+from training.methods.run import Setup, layers_of
+from training.weights import Streams
+
+
+def started(method, model, x, epochs=10, seed=0):
+    """A method's state after its calibrating pass over x, and the data flow whose sites it quantizes."""
+    flow = DataFlow(model)
+    with flow:
+        layers = layers_of(flow, lambda: model(x))
+        run = method.start(Setup(layers, epochs, Streams(seed), torch.Generator().manual_seed(seed)))
+        run.begin_epoch(1)
+        flow.site, run.training, run.calibrating = run.site, True, True
+        with torch.no_grad():
+            model(x)
+        run.calibrating = False
+    return run, flow
+
+
+def distributions(count):
+    """Gradients as methods.md section 4.5 has them: normal, Laplace, Student's t with 3 degrees of freedom, normal with one outlier of 100."""
+    torch.manual_seed(0)
+    normal = torch.randn(count)
+    laplace = torch.distributions.Laplace(0.0, 1.0).sample((count,))
+    heavy = torch.distributions.StudentT(3.0).sample((count,))
+    outlier = normal.clone()
+    outlier[count // 2] = 100.0
+    return {"normal": normal, "laplace": laplace, "t3": heavy, "outlier": outlier}
+
+
+def central_difference(function, x, width=1e-5):
+    """The derivative of a scalar function by every element of x (float64)."""
+    slopes = torch.zeros_like(x)
+    for index in range(x.numel()):
+        ends = []
+        for sign in (1, -1):
+            moved = x.detach().clone()
+            moved.view(-1)[index] += sign * width
+            ends.append(function(moved).item())
+        slopes.view(-1)[index] = (ends[0] - ends[1]) / (2 * width)
+    return slopes
