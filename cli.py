@@ -741,8 +741,9 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="print JSON, wi
         return
     from reports.tables import plain
 
-    keys = [key for key in rows[0] if key != "options"]
-    _print(plain(None, [(key, "left") for key in keys], [[row[key] for key in keys] for row in rows]))
+    # Two tables, since one would be wider than a page.
+    for keys in (("name", "weight", "activation", "error", "source"), ("name", "gradient", "granularity", "rounding", "layers")):
+        _print(plain(None, [(key, "left") for key in keys], [[row[key] for key in keys] for row in rows]))
     for row in rows:
         _print(f"{row['name']}: " + ", ".join(f"{key}={value}" for key, value in row["options"].items()))
 
