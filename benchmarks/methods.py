@@ -1,4 +1,4 @@
-"""Published training methods, end to end, on scikit-learn's digits with a network of three convolutions (methods.md section 10).
+"""Published training methods, end to end, on scikit-learn's digits with a network of three convolutions (docs/methods.md section 10).
 
 python benchmarks/methods.py: about three minutes of one core for each seed. Prints the test accuracy in percent beside the least that is
 expected, and ends with code 1 where one is lower. Full precision is trained for 15 epochs from scratch, so are Octo, DAI8 and UI8; LSQ and LSQ+ go on from

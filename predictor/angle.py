@@ -77,7 +77,7 @@ def degrees(sums: NDArray[np.float64]) -> float:
 def deviation(sums: NDArray[np.float64]) -> float:
     """1 - cos of the same angle, from 0 to 2; 0 where the full-precision gradient is zero, 1 where only the quantized one is, or is not finite.
 
-    Source: F. Zhu et al., CVPR 2020 (methods.md section 4.2). By 2 sin^2 of half the angle, which keeps small ones.
+    Source: F. Zhu et al., CVPR 2020 (docs/methods.md section 4.2). By 2 sin^2 of half the angle, which keeps small ones.
     """
     if sums[2] == 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""The benchmark of methods.md section 10: scikit-learn's handwritten digits and a network of three convolutions."""
+"""The benchmark of docs/methods.md section 10: scikit-learn's handwritten digits and a network of three convolutions."""
 
 import torch
 from sklearn.datasets import load_digits

@@ -1,4 +1,4 @@
-"""Methods together: one that quantizes weights and activations, one that quantizes errors, and a compensation of outputs (methods.md section 9)."""
+"""Methods together: one that quantizes weights and activations, one that quantizes errors, and a compensation of outputs (docs/methods.md section 9)."""
 
 from __future__ import annotations
 

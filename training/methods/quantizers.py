@@ -1,6 +1,6 @@
 """What methods quantize with: a format at a clipping threshold, integers with a zero point, integers with a step and an offset.
 
-Source: methods.md section 1. Symmetric INT8: M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 2.2.
+Source: docs/methods.md section 1. Symmetric INT8: M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 2.2.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def range_clip(x: Tensor, factor: float) -> Tensor:
 def zero_point(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Step (float32) and whole zero point of the grid 0 .. 2^bits - 1 over a range, widened so that it holds 0, which is then exact.
 
-    Source: methods.md section 5.1.
+    Source: docs/methods.md section 5.1.
     """
     low, high = low.clamp(max=0).double(), high.clamp(min=0).double()
     step = ((high - low) / (2**bits - 1)).float().clamp(min=SMALLEST_STEP)
@@ -192,7 +192,7 @@ def learned(x: Tensor, step: Tensor, low: int, high: int, factor: float, offset:
 
     step: a positive scalar, or of a shape that broadcasts. Inside the grid the gradient of x is 1 and that of the step the rounding residual;
     beyond it 0 and the integer of the end, and that of the offset 1. factor: what the gradients of step and offset are multiplied by.
-    Exactly on an end the gradient of x is 1. Source: methods.md sections 6.2 and 7.1 (LSQ, ICLR 2020; LSQ+, CVPR 2020 workshop).
+    Exactly on an end the gradient of x is 1. Source: docs/methods.md sections 6.2 and 7.1 (LSQ, ICLR 2020; LSQ+, CVPR 2020 workshop).
     """
     result: Tensor = _Learned.apply(x, step, offset, low, high, factor)
     return result

@@ -1,4 +1,4 @@
-"""What a training method is to the harness: options, and for each run a state with hooks (methods.md section 1)."""
+"""What a training method is to the harness: options, and for each run a state with hooks (docs/methods.md section 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distribution Adaptive INT8: the checks of methods.md section 3.7, by their numbers."""
+"""Distribution Adaptive INT8: the checks of docs/methods.md section 3.7, by their numbers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""LSQ: the checks of methods.md section 6.5, by their numbers."""
+"""LSQ: the checks of docs/methods.md section 6.5, by their numbers."""
 
 import math
 from dataclasses import replace

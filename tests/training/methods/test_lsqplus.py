@@ -1,4 +1,4 @@
-"""LSQ+: the checks of methods.md section 7.4, by their numbers."""
+"""LSQ+: the checks of docs/methods.md section 7.4, by their numbers."""
 
 import copy
 from dataclasses import replace

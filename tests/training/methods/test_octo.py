@@ -1,4 +1,4 @@
-"""Octo: the checks of methods.md section 2.5, by their numbers."""
+"""Octo: the checks of docs/methods.md section 2.5, by their numbers."""
 
 import pytest
 import torch

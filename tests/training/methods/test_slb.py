@@ -1,4 +1,4 @@
-"""SLB: the checks of methods.md section 8.6, by their numbers."""
+"""SLB: the checks of docs/methods.md section 8.6, by their numbers."""
 
 import math
 

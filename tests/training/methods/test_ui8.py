@@ -1,4 +1,4 @@
-"""Unified INT8: the checks of methods.md section 4.7, by their numbers."""
+"""Unified INT8: the checks of docs/methods.md section 4.7, by their numbers."""
 
 import itertools
 import math
