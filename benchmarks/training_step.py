@@ -47,7 +47,7 @@ def rounded_step(workload: Workload, batch: tuple[torch.Tensor, torch.Tensor]) -
     """A step of the harness."""
     fp134 = formats.get("FP134")
     scheme = Scheme(activation=fp134, error=fp134, weight=fp134, gradient=fp134, master=formats.get("FP169"))
-    trainer = Trainer(workload, workload.model.train(), scheme, Recipe(epochs=1, rate=0.01), [batch] * 1000)
+    trainer = Trainer(workload, workload.model.train(), scheme, Recipe(epochs=1, rate=0.01), steps=1000)
 
     def step() -> None:
         with trainer:
