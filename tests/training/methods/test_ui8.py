@@ -160,7 +160,6 @@ def test_options_that_mean_nothing_are_refused():
         ({"search": "all"}, "ui8: search 'all': allowed are grid, grad"),
         ({"error_rounding": "up"}, "ui8: error_rounding 'up': allowed are nearest, stochastic"),
         ({"format": "BM43"}, "format BM43 has no single scale"),
-        ({"format": "NF4"}, "rounding stochastic: NF4 rounds to nearest only"),
         ({"format": "FP999"}, "unknown format 'FP999'"),
     ):
         with pytest.raises(ValueError, match=message):
