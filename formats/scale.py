@@ -183,12 +183,15 @@ def _runs(shape: tuple[int, ...], axis: int, length: int) -> Grouping:
 
 def check_top(top: ArrayLike, groups: tuple[int, ...], allowed: tuple[int, int], name: str) -> NDArray[np.int64]:
     """Given top exponents as a new array of the group shape; TypeError or ValueError where they are not whole, do not fit or are out of range."""
+    low, high = allowed
+    if type(top) is int and groups == () and low <= top <= high:
+        # What follows takes longer than to round a small array.
+        return np.array(top, np.int64)
     given = np.asarray(top)
     if given.dtype.kind not in "iu":
         raise TypeError(f"top is {top!r}; a whole number, an array of them or None is needed")
     if given.shape not in ((), groups):
         raise ValueError(f"top has shape {given.shape}; for this array in {name} it is a number or has shape {groups}")
-    low, high = allowed
     if given.size and not low <= given.min() <= given.max() <= high:
         wrong = given.min() if given.min() < low else given.max()
         raise ValueError(f"top {int(wrong)} is outside {low} to {high}, where all values of {name} are float32 numbers")

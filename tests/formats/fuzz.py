@@ -253,7 +253,8 @@ def in_mode(magnitudes, x, mode, word, before):
     """A number that may be infinite among ascending magnitudes of both signs, in a mode other than to nearest, as float64."""
     exact = Fraction(x) if np.isfinite(x) else Fraction(2) ** 2000 * (1 if x > 0 else -1)
     grid = sorted({sign * value for value in magnitudes for sign in (1, -1)})
-    return np.copysign(float(choose(grid, exact, mode, np.signbit(x), word, before > x)), x)
+    y = float(choose(grid, exact, mode, np.signbit(x), word, before > x))
+    return y if y else np.copysign(y, x)  # without a zero, a neighbour has the other sign
 
 
 def round_real(values, x, each, mode, words, previous):

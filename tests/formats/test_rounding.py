@@ -197,6 +197,17 @@ def test_shape_and_stride_do_not_matter(name):
     assert torch.equal(format.round(spread), format.round(spread.clone()))
 
 
+@pytest.mark.parametrize("shape", [(0,), (4, 0), (0, 4), (4, 2, 0), (3, 0, 2)])
+@pytest.mark.parametrize("name", ["FP134", "FP134/channel", "FP134/block8", "FP134/tile3x3", "FP134/block8@0", "NF4/block8"])
+def test_nothing_to_round(name, shape):
+    format = formats.get(name)
+    for order in "CF":
+        x = np.zeros(shape, np.float32, order=order)
+        assert format.round(x).shape == format.round(x, rounding="up").shape == shape
+        assert format.encode(x).decode().shape == shape
+        assert not format.find_top(x).any()
+
+
 def test_channels_last_keeps_its_memory_order():
     x = torch.randn(2, 8, 5, 5).contiguous(memory_format=torch.channels_last)
     for name in ("FP134", "BM43", "FP134/channel@1"):
