@@ -54,14 +54,46 @@ def gradient_factor(count: int, high: int) -> float:
 
 
 @dataclass(frozen=True)
-class LSQ:
-    """Options of LSQ.
+class LearnedSteps:
+    """The options that LSQ and LSQ+ share.
 
     weight_bits, activation_bits: of all layers but the first and last of the network, which have edge_bits; 2 to 8.
-    activations: auto, signed or unsigned; the network's first layer is always auto. include_linear: False leaves linear layers in float32.
-    per_channel: a step for each output channel of a weight. count_batch: N of activations counts the mini-batch too.
-    scaled_gradient: whether gradients of steps are multiplied by g; Adam can do without. step_rate: learning rate of steps relative to that of
-    weights. Weight decay is 1, 1/2 and 1/4 of the recipe's at 4, 3 and 2 bits, and 0 for steps.
+    include_linear: False leaves linear layers in float32. per_channel: a step for each output channel of a weight.
+    count_batch: N of activations counts the mini-batch too. scaled_gradient: whether gradients of steps are multiplied by g; Adam can do
+    without. step_rate: learning rate of steps relative to that of weights.
+    """
+
+    about: ClassVar[About]
+    forward: ClassVar[bool] = True
+    backward: ClassVar[bool] = False
+
+    weight_bits: int = 4
+    activation_bits: int = 4
+    edge_bits: int = 8
+    include_linear: bool = True
+    per_channel: bool = False
+    count_batch: bool = False
+    scaled_gradient: bool = True
+    step_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("weight_bits", "activation_bits", "edge_bits"):
+            number(self.about.name, name, getattr(self, name), 2, 8, whole=True)
+        number(self.about.name, "step_rate", self.step_rate, 0, math.inf)
+
+    def bits(self, layer: Layer) -> tuple[int, int] | None:
+        """Bits of a layer's weight and input; None for a layer left in float32."""
+        if not (layer.is_convolution or self.include_linear):
+            return None
+        return (self.edge_bits, self.edge_bits) if layer.first or layer.last else (self.weight_bits, self.activation_bits)
+
+
+@dataclass(frozen=True)
+class LSQ(LearnedSteps):
+    """Options of LSQ.
+
+    activations: auto, signed or unsigned; the network's first layer is always auto. The others: `LearnedSteps`.
+    Weight decay is 1, 1/2 and 1/4 of the recipe's at 4, 3 and 2 bits, and 0 for steps.
 
     Start from trained weights (`start="pretrained"`), rate 0.01, cosine.
     """
@@ -77,33 +109,16 @@ class LSQ:
         "all; first and last 8 bits",
         "ICLR 2020",
     )
-    forward: ClassVar[bool] = True
-    backward: ClassVar[bool] = False
 
-    weight_bits: int = 4
-    activation_bits: int = 4
-    edge_bits: int = 8
     activations: Sign = Sign.AUTO
-    include_linear: bool = True
-    per_channel: bool = False
-    count_batch: bool = False
-    scaled_gradient: bool = True
-    step_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("weight_bits", "activation_bits", "edge_bits"):
-            number(self.about.name, name, getattr(self, name), 2, 8, whole=True)
-        number(self.about.name, "step_rate", self.step_rate, 0, math.inf)
+        super().__post_init__()
         object.__setattr__(self, "activations", one_of("lsq: activations", Sign, self.activations))
 
     def start(self, setup: Setup) -> LSQRun:
         """The state for one run."""
         return LSQRun(self, setup)
-
-
-def mean_step(weight: Tensor, bits: int, dims: tuple[int, ...] | None) -> Tensor:
-    """The first step of a weight."""
-    return first_step(weight, signed_grid(bits)[1], dims)
 
 
 class LearnedRun(Run):
@@ -112,32 +127,22 @@ class LearnedRun(Run):
     weight_step: first step of a weight (weight, bits, dims that share one; None for all).
     """
 
-    def __init__(
-        self,
-        setup: Setup,
-        bits: Callable[[Layer], tuple[int, int] | None],
-        weight_step: Callable[[Tensor, int, tuple[int, ...] | None], Tensor],
-        *,
-        per_channel: bool,
-        count_batch: bool,
-        scaled_gradient: bool,
-        step_rate: float,
-    ):
+    def __init__(self, options: LearnedSteps, setup: Setup, weight_step: Callable[[Tensor, int, tuple[int, ...] | None], Tensor]):
         super().__init__()
-        self._count_batch, self._scaled, self._step_rate = count_batch, scaled_gradient, step_rate
+        self._shared = options
         self.layers: dict[str, Layer] = {}
         self._bits: dict[str, tuple[int, int]] = {}
         self._weight_bits: dict[str, int] = {}
         self.grids: dict[str, tuple[int, int]] = {}
         for layer in setup.layers:
-            given = bits(layer)
+            given = options.bits(layer)
             if given is None:
                 continue
             self.layers[layer.name], self._bits[layer.name] = layer, given
             # A shared weight has one step, at the bits of its first use.
             if layer.parameter not in self._weight_bits:
                 self._weight_bits[layer.parameter] = given[0]
-                dims = tuple(d for d in range(layer.weight.ndim) if d != layer.output_axis) if per_channel else None
+                dims = tuple(d for d in range(layer.weight.ndim) if d != layer.output_axis) if options.per_channel else None
                 self._add(layer.parameter, weight_step(layer.weight, given[0], dims))
 
     def _add(self, name: str, value: Tensor, kind: str = "step") -> None:
@@ -157,7 +162,7 @@ class LearnedRun(Run):
         """The quantized weight."""
         low, high = signed_grid(self._weight_bits[layer.parameter])
         step = self.parameters[f"step.{layer.parameter}"]
-        factor = gradient_factor(w.numel() // step.numel(), high) if self._scaled else 1.0
+        factor = gradient_factor(w.numel() // step.numel(), high) if self._shared.scaled_gradient else 1.0
         return learned(w, step, low, high, factor)
 
     def activation(self, layer: Layer, x: Tensor) -> Tensor:
@@ -165,14 +170,14 @@ class LearnedRun(Run):
         if self.calibrating and layer.name not in self.grids:
             self._start_activation(layer, x, self._bits[layer.name][1])
         low, high = self.grids[layer.name]
-        count = x.numel() if self._count_batch else x[0].numel()
+        count = x.numel() if self._shared.count_batch else x[0].numel()
         # A grid without positive integers has its magnitudes below zero.
-        factor = gradient_factor(count, high) if self._scaled else 1.0
+        factor = gradient_factor(count, high) if self._shared.scaled_gradient else 1.0
         return learned(x, self.parameters[f"step.{layer.name}"], low, high, factor, self.parameters.get(f"offset.{layer.name}"))
 
     def group(self, parameter: str) -> Group:
         if parameter in self.parameters:
-            return Group(rate=self._step_rate, decay=0.0)
+            return Group(rate=self._shared.step_rate, decay=0.0)
         return Group(decay=DECAY_OF_BITS.get(self._weight_bits.get(parameter, 0), 1.0))
 
     def end_step(self) -> None:
@@ -216,22 +221,7 @@ class LSQRun(LearnedRun):
 
     def __init__(self, options: LSQ, setup: Setup):
         self._sign = options.activations
-
-        def bits(layer: Layer) -> tuple[int, int] | None:
-            if not (layer.is_convolution or options.include_linear):
-                return None
-            edge = options.edge_bits if layer.first or layer.last else None
-            return edge or options.weight_bits, edge or options.activation_bits
-
-        super().__init__(
-            setup,
-            bits,
-            mean_step,
-            per_channel=options.per_channel,
-            count_batch=options.count_batch,
-            scaled_gradient=options.scaled_gradient,
-            step_rate=options.step_rate,
-        )
+        super().__init__(options, setup, lambda w, bits, dims: first_step(w, signed_grid(bits)[1], dims))
 
     def _start_activation(self, layer: Layer, x: Tensor, bits: int) -> None:
         auto = layer.first or self._sign is Sign.AUTO

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from training.methods.lsq import LearnedRun, signed_grid, unsigned_grid
+from training.methods.lsq import LearnedRun, LearnedSteps, signed_grid, unsigned_grid
 from training.methods.quantizers import SMALLEST_LEARNED_STEP, learned
 from training.methods.run import About, Layer, Setup, number
 from training.scheme import one_of
@@ -74,8 +74,8 @@ def searched(x: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class LSQPlus:
-    """Options of LSQ+; those that LSQ has mean the same there.
+class LSQPlus(LearnedSteps):
+    """Options of LSQ+, beside those of `LearnedSteps`.
 
     signed: integers of activations are two's complement; the same functions, with another gradient factor. init: search or min-max.
     divisor: of the weights' first step, max(|mean -+ 3 sigma|) / divisor; by default 2^(bits-1).
@@ -92,25 +92,12 @@ class LSQPlus:
         "all; first and last 8 bits",
         "CVPR 2020 workshops",
     )
-    forward: ClassVar[bool] = True
-    backward: ClassVar[bool] = False
-
-    weight_bits: int = 4
-    activation_bits: int = 4
-    edge_bits: int = 8
     signed: bool = False
     init: Init = Init.SEARCH
     divisor: float | None = None
-    include_linear: bool = True
-    per_channel: bool = False
-    count_batch: bool = False
-    scaled_gradient: bool = True
-    step_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("weight_bits", "activation_bits", "edge_bits"):
-            number(self.about.name, name, getattr(self, name), 2, 8, whole=True)
-        number(self.about.name, "step_rate", self.step_rate, 0, math.inf)
+        super().__post_init__()
         if self.divisor is not None:
             number(self.about.name, "divisor", self.divisor, SMALLEST_LEARNED_STEP, math.inf)
         object.__setattr__(self, "init", one_of("lsqplus: init", Init, self.init))
@@ -125,22 +112,8 @@ class LSQPlusRun(LearnedRun):
 
     def __init__(self, options: LSQPlus, setup: Setup):
         self._options = options
-
-        def bits(layer: Layer) -> tuple[int, int] | None:
-            if not (layer.is_convolution or options.include_linear):
-                return None
-            edge = options.edge_bits if layer.first or layer.last else None
-            return edge or options.weight_bits, edge or options.activation_bits
-
-        super().__init__(
-            setup,
-            bits,
-            lambda w, n, dims: three_sigma_step(w, 2 ** (n - 1) if options.divisor is None else options.divisor, dims),
-            per_channel=options.per_channel,
-            count_batch=options.count_batch,
-            scaled_gradient=options.scaled_gradient,
-            step_rate=options.step_rate,
-        )
+        divisor = options.divisor
+        super().__init__(options, setup, lambda w, bits, dims: three_sigma_step(w, 2 ** (bits - 1) if divisor is None else divisor, dims))
 
     def _start_activation(self, layer: Layer, x: Tensor, bits: int) -> None:
         low, high = self.grids[layer.name] = (signed_grid if self._options.signed else unsigned_grid)(bits)
