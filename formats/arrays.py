@@ -104,8 +104,8 @@ class Tiled:
         _, rows, columns = self.x.shape
         return (self.x.shape[0], -(-rows // self.tile[0]), -(-columns // self.tile[1]))
 
-    def tops(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Top exponents of the group shape, one per tile of the kernel's view."""
+    def tops(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Top exponents, or other numbers, of the group shape, one per tile of the kernel's view."""
         if self.grouping.groups == ():
             one, tiles = values.reshape(1, 1, 1), self.tiles
             # Spreading it out takes longer than to round a small array.

@@ -16,7 +16,7 @@ from formats import profile as profiles
 from formats.arrays import Tiled, clash, dense_order, like, tile, to_float
 from formats.codes import Codes, check_codes, code_type
 from formats.emulated import Emulated, check_out, fingerprint, put
-from formats.mode import NEAREST, ModeChoice
+from formats.mode import NEAREST, ModeChoice, check_mode
 from formats.profile import Profile
 from formats.rounding import Rounding
 from formats.scale import Granularity, Scale, ScalePolicy, check_top, group
@@ -301,6 +301,52 @@ class ProfileFormat(Emulated):
         out = np.empty(x.shape, x.dtype)
         one = int(self._check_top(top, ()))
         return out, kernel.round_and_survey(x, out, one, self._grid, keep_infinities, self.max(one))
+
+    def round_scaled(
+        self,
+        x: Any,
+        step: ArrayLike,
+        *,
+        axis: int | None = None,
+        rounding: Rounding | str = Rounding.NEAREST,
+        seed: int | None = None,
+        stream: int = 0,
+    ) -> NDArray[np.float32]:
+        """x / step rounded to the format with the top binade's step as 1, times step: quantization with a real scale.
+
+        x: float32 numpy array or CPU tensor. step: a positive float32 number, or with `axis` one for each index of that axis. rounding, seed,
+        stream: as for `round`, but without hysteresis, and it is an element's place in memory (without gaps) that has a random number, so that
+        channels-last tensors take no longer. Scale rules are not looked at: all of the format's values lie on one grid.
+        To nearest, the exact quotient decides; in stochastic rounding the quotient as a float32 number, rounded to odd, has the chance that
+        `round` would give it. The product is rounded to float32 once. Infinities and NaN stay.
+
+        Returns float32 of x's shape and memory order. Raises TypeError for other dtypes, ValueError for steps that are not positive and
+        finite or do not fit, and for hysteresis. Source: docs/methods.md section 1.
+        """
+        from formats import kernel
+
+        array = to_float(x)
+        if array.dtype != np.float32:
+            raise TypeError(f"{array.dtype} was given; float32 is needed")
+        if rounding == Rounding.HYSTERESIS:
+            raise ValueError("hysteresis rounding needs a fixed grid; with a real scale use nearest, stochastic or a directed mode")
+        mode = check_mode(rounding, seed, stream, None, array.shape)
+        steps = np.asarray(step, np.float32)
+        wanted = () if axis is None else group(Scale(per=Granularity.CHANNEL, axis=axis), array.shape).groups
+        if steps.shape != wanted:
+            raise ValueError(f"step has shape {steps.shape}; here {wanted} is needed")
+        if not ((steps > 0) & (steps < np.inf)).all():
+            raise ValueError(f"steps from {steps.min()} to {steps.max()}; positive finite numbers are needed")
+        order = dense_order(array)
+        if order is None:
+            array, order = np.ascontiguousarray(array).reshape(array.shape), list(range(array.ndim))
+        out = np.empty_like(array)
+        # How many neighbours in memory have one step.
+        run = array.size if axis is None else math.prod(array.shape[d] for d in order[order.index(axis % array.ndim) + 1 :])
+        flat, flat_out = (each.transpose(order).reshape(-1) for each in (array, out))
+        made = kernel.Mode(mode.rounding, None, mode.seed, mode.stream)
+        kernel.round_scaled(flat, flat_out, steps.astype(np.float64).reshape(-1), run, self.profile[0] - 1, self._grid, made)
+        return out
 
     def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
         """`encode` of a float32 or float64 array. On NaN it raises ValueError, and then leaves `out` in part written."""

@@ -71,6 +71,42 @@ def _graph(product: Product, x: Tensor, weight: Tensor, bias: Tensor | None) -> 
         return own, product(own[0], own[1], own[2] if bias is not None else None)
 
 
+class _Swapped:
+    """Saves the operands of a product as places, so that its backward pass finds others there (torch.autograd.graph.saved_tensors_hooks).
+
+    complete: whether all that was saved are views of the operands; else others cannot take their places.
+    """
+
+    def __init__(self, operands: list[Tensor]):
+        self._operands = operands
+        self._of = {t.untyped_storage().data_ptr(): k for k, t in enumerate(operands)}
+        self.complete = len(self._of) == len(operands)
+        self.others: list[Tensor] = []
+
+    def pack(self, saved: Tensor) -> Any:
+        """The operand's number and how the saved tensor lies in it."""
+        k = self._of.get(saved.untyped_storage().data_ptr())
+        if k is None:
+            self.complete = False
+            return saved
+        return k, saved.size(), saved.stride(), saved.storage_offset() - self._operands[k].storage_offset()
+
+    def unpack(self, packed: Any) -> Tensor:
+        """The same view of the operand that is now in its place."""
+        if isinstance(packed, Tensor):
+            return packed
+        k, size, stride, offset = packed
+        operand = self.others[k]
+        return operand.as_strided(size, stride, offset + operand.storage_offset())
+
+    def put(self, others: tuple[Tensor, ...]) -> None:
+        """Other operands, from now on."""
+        self.others = [
+            t if t.stride() == own.stride() else torch.empty_strided(own.shape, own.stride(), dtype=own.dtype, device=own.device).copy_(t)
+            for t, own in zip(others, self._operands, strict=True)
+        ]
+
+
 class _Compute(torch.autograd.Function):
     """The product, whose backward pass is torch's own, from the operands and errors that the quantizers give."""
 
@@ -79,13 +115,14 @@ class _Compute(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, raw: tuple[Tensor, Tensor], product: Product, quantizers: Quantizers
     ) -> Tensor:
         ctx.quantizers, ctx.product, ctx.bias = quantizers, product, bias
-        ctx.own, result = _graph(product, x, weight, bias)
         if quantizers.operands is None:
-            ctx.result, ctx.raw = result, None
+            ctx.swapped, ctx.raw = None, None
+            ctx.own, ctx.result = _graph(product, x, weight, bias)
         else:
-            # Other operands make a graph of their own, when it is needed.
-            ctx.result, ctx.raw = None, raw
-        return result.detach()
+            ctx.swapped, ctx.raw = _Swapped([x.detach(), weight.detach()]), raw
+            with torch.autograd.graph.saved_tensors_hooks(ctx.swapped.pack, ctx.swapped.unpack):
+                ctx.own, ctx.result = _graph(product, x, weight, bias)
+        return ctx.result.detach()
 
     @staticmethod
     @once_differentiable
@@ -95,7 +132,12 @@ class _Compute(torch.autograd.Function):
         with torch._C.DisableTorchFunction():
             if ctx.raw is not None:
                 assert quantizers.operands is not None
-                own, result = _graph(ctx.product, *quantizers.operands(*ctx.raw), ctx.bias)
+                operands = quantizers.operands(*ctx.raw)
+                if ctx.swapped.complete:
+                    ctx.swapped.put(operands)
+                else:
+                    # A product that keeps something else, such as a copy of an operand, is computed again.
+                    own, result = _graph(ctx.product, *operands, ctx.bias)
             for_weight, for_input = (e, e) if quantizers.error is None else quantizers.error(e)
         found: list[Tensor | None] = [None, None, None]
         needed = [k for k in range(len(own)) if ctx.needs_input_grad[k]]

@@ -13,6 +13,7 @@ from formats.kernel.grid import describe
 from formats.kernel.largest import largest_flat, largest_of_tiles
 from formats.kernel.modes import Mode, round_flat_in_mode, round_tiles_in_mode
 from formats.kernel.neighbours import round_between
+from formats.kernel.scaled import round_scaled
 from formats.kernel.survey import Survey, round_and_survey, survey
 from formats.kernel.task import FLAT_TILE
 from formats.kernel.tiles import round_tiles
@@ -35,6 +36,7 @@ __all__ = [
     "round_blocks",
     "round_flat",
     "round_flat_in_mode",
+    "round_scaled",
     "round_tiles",
     "round_tiles_in_mode",
     "survey",

@@ -6,7 +6,6 @@ Source: K. Zhao et al., "Distribution Adaptive INT8 Quantization for Training CN
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, ClassVar
 
 import torch
@@ -14,25 +13,29 @@ from torch import Tensor
 
 from formats import Format, Rounding
 from predictor.sites import Quantizers, Site
+from training.methods.channels import Sigma, channel_statistics
 from training.methods.quantizers import Clipped
-from training.methods.run import About, ExportedLayer, Layer, Run, Setup, chosen_layers, error_rounding, exported_absmax, number
+from training.methods.run import (
+    About,
+    ExportedLayer,
+    Layer,
+    Run,
+    Setup,
+    chosen_layers,
+    digests,
+    error_quantizer,
+    error_rounding,
+    exported_absmax,
+    number,
+)
 from training.methods.ui8 import Rates, deviation_of
 from training.scheme import one_of
 from training.weights import Group
 
 
-class Sigma(StrEnum):
-    """A channel's deviation: about its mean, or about zero."""
-
-    MEAN = "mean"
-    ZERO = "zero"
-
-
-def is_gaussian(errors: Tensor, bound: float, sigma: Sigma = Sigma.MEAN) -> Tensor:
+def is_gaussian(errors: Tensor, bound: float, sigma: Sigma | str = Sigma.MEAN) -> Tensor:
     """Which channels look Gaussian: more than `bound` of their elements exceed the deviation. errors: (channels, elements); bool (channels,)."""
-    errors = errors.detach().float()
-    deviation = errors.std(1, correction=0) if sigma is Sigma.MEAN else errors.square().mean(1).sqrt()
-    return (errors.abs() > deviation[:, None]).float().mean(1) > bound
+    return channel_statistics(errors, 0, sigma)[1] > bound
 
 
 def next_thresholds(stored: Tensor, largest: Tensor, gaussian: Tensor, k: float, rate: float) -> Tensor:
@@ -48,7 +51,7 @@ def next_thresholds(stored: Tensor, largest: Tensor, gaussian: Tensor, k: float,
 class DistributionAdaptiveInt8:
     """Options of Distribution Adaptive INT8.
 
-    format: of weights, activations and errors. gaussian: the part of a channel's errors beyond its deviation above which it is Gaussian.
+    format: of weights, activations and, unless error_format is given, errors. gaussian: the part of a channel's errors beyond its deviation above which it is Gaussian.
     k, rate: of the thresholds of other channels; 0 < k * rate < 2. sigma: mean or zero. error_rounding: stochastic or nearest.
     direction_rate: multiply learning rates as Unified INT8 does, with its alpha and beta, by the direction of the errors for dW.
     include_linear, skip_first, skip_last: which layers.
@@ -69,6 +72,7 @@ class DistributionAdaptiveInt8:
     backward: ClassVar[bool] = True
 
     format: str | Format = "INT8"
+    error_format: str | Format | None = None
     gaussian: float = 0.3
     k: float = 1.0
     rate: float = 0.8
@@ -89,13 +93,13 @@ class DistributionAdaptiveInt8:
             raise ValueError(f"dai8: k * rate is {self.k * self.rate:g}; thresholds are stable only for products above 0 and below 2")
         object.__setattr__(self, "sigma", one_of("dai8: sigma", Sigma, self.sigma))
         object.__setattr__(self, "error_rounding", error_rounding("dai8", self.error_rounding))
-        Clipped(self.format).check_rounding(self.error_rounding)
+        Clipped(self.format)
+        error_quantizer(self.format, self.error_format).check_rounding(self.error_rounding)
 
     @property
     def digest(self) -> str:
-        """The format's."""
-        found: str = Clipped(self.format).format.digest
-        return found
+        """The formats'."""
+        return digests(self.format, self.error_format)
 
     def start(self, setup: Setup) -> DistributionAdaptiveInt8Run:
         """The state for one run."""
@@ -110,6 +114,7 @@ class DistributionAdaptiveInt8Run(Run):
         self.options, self._streams = options, setup.streams
         self.layers = chosen_layers(setup, options.include_linear, options.skip_first, options.skip_last)
         self.quantizer = Clipped(options.format)
+        self.error_quantizer = error_quantizer(options.format, options.error_format)
         self.thresholds: dict[str, Tensor] = {}
         self.rates = Rates(options.alpha, options.beta)
 
@@ -122,18 +127,18 @@ class DistributionAdaptiveInt8Run(Run):
     def errors(self, layer: Layer, e: Tensor) -> tuple[Tensor, Tensor]:
         """The copies of a layer's errors for dW, by channel, and for dx, by tensor; the thresholds move on."""
         axis = 1 if layer.is_convolution and e.ndim > 1 else e.ndim - 1
-        channels = e.detach().float().movedim(axis, 0).flatten(1)
-        largest = channels.abs().amax(1)
+        largest, beyond = channel_statistics(e, axis, self.options.sigma)
         stored = self.thresholds.get(layer.name, largest)
-        gaussian = is_gaussian(channels, self.options.gaussian, self.options.sigma)
-        now = self.thresholds[layer.name] = next_thresholds(stored, largest, gaussian, self.options.k, self.options.rate)
+        now = self.thresholds[layer.name] = next_thresholds(
+            stored, largest, beyond > self.options.gaussian, self.options.k, self.options.rate
+        )
         at = now.reshape([-1 if d == axis else 1 for d in range(e.ndim)])
         rounding = self.options.error_rounding
-        for_weight = self.quantizer(e, at, rounding, self._streams)
+        for_weight = self.error_quantizer(e, at, rounding, self._streams)
         if self.options.direction_rate:
-            nearest = for_weight if rounding is Rounding.NEAREST else self.quantizer(e, at)
+            nearest = for_weight if rounding is Rounding.NEAREST else self.error_quantizer(e, at)
             self.rates.see(layer.parameter, deviation_of(nearest, e))
-        return for_weight, self.quantizer(e, largest.amax(), rounding, self._streams)
+        return for_weight, self.error_quantizer(e, largest.amax(), rounding, self._streams)
 
     def group(self, parameter: str) -> Group:
         own = self.options.direction_rate and any(layer.parameter == parameter for layer in self.layers.values())

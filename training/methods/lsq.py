@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from predictor.sites import Quantizers, Site
-from training.methods.quantizers import SMALLEST_LEARNED_STEP, learned
+from training.methods.learned import learned
+from training.methods.quantizers import SMALLEST_LEARNED_STEP
 from training.methods.run import About, ExportedLayer, Layer, Run, Setup, number
 from training.scheme import one_of
 from training.weights import Group

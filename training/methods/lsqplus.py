@@ -14,8 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from training.methods.learned import learned
 from training.methods.lsq import LearnedRun, LearnedSteps, signed_grid, unsigned_grid
-from training.methods.quantizers import SMALLEST_LEARNED_STEP, learned
+from training.methods.quantizers import SMALLEST_LEARNED_STEP
 from training.methods.run import About, Layer, Setup, number
 from training.scheme import one_of
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+import formats
 from formats import Format, Rounding
 from formats.format import Family
 from predictor.sites import Quantizers, Site
-from training.methods.quantizers import SMALLEST_STEP, Clipped, absmax, asymmetric_range, range_clip, straight_through, whole
-from training.methods.run import About, ExportedLayer, Layer, Run, Setup, chosen_layers, exported_absmax, number
-from training.scheme import one_of
+from training.methods.quantizers import SMALLEST_STEP, Clipped, absmax, asymmetric_range, clip_range, range_clip, straight_through
+from training.methods.run import About, ExportedLayer, Layer, Run, Setup, chosen_layers, digests, error_quantizer, exported_absmax, number
+from training.scheme import mode_arguments, one_of
 from training.weights import Group, Streams
 
 INITIAL = 1e-3
@@ -128,7 +129,7 @@ class Octo:
     """Options of Octo.
 
     format: weights and everything in the backward pass; activations are asymmetric integers of as many bits where it is INTn, else of this
-    format too. clip: what ranges are multiplied by in the backward pass. rounding: nearest or stochastic, of the forward pass.
+    format too. error_format: errors, None for `format`. clip: what ranges are multiplied by in the backward pass. rounding: nearest or stochastic, of the forward pass.
     compensation, shape, tied, regularization: as `Compensation` says. clip_output: clip compensated outputs to the same part of their range.
     reuse_forward_codes: the backward products take what the forward pass computed with, instead of clipping and rounding anew.
     include_linear: linear layers too. arithmetic: exact or octo-demo, the published demonstration's: 511 levels drawn by stochastic rounding
@@ -152,6 +153,7 @@ class Octo:
     backward: ClassVar[bool] = True
 
     format: str | Format = "INT8"
+    error_format: str | Format | None = None
     clip: float = 0.95
     rounding: Rounding = Rounding.NEAREST
     compensation: bool = True
@@ -171,8 +173,9 @@ class Octo:
             raise ValueError(f"octo: rounding {self.rounding.value!r}: allowed are nearest, stochastic")
         clipped = Clipped(self.format)
         clipped.check_rounding(self.rounding)
-        if self.arithmetic is Arithmetic.DEMO and clipped.format.name != "INT8":
-            raise ValueError(f"octo: arithmetic 'octo-demo' is of INT8, not of {clipped.format.name}")
+        error = error_quantizer(self.format, self.error_format)
+        if self.arithmetic is Arithmetic.DEMO and not clipped.format.name == error.format.name == "INT8":
+            raise ValueError(f"octo: arithmetic 'octo-demo' is of INT8, not of {clipped.format.name} and {error.format.name}")
         object.__setattr__(self, "shape", self._compensation.shape)
 
     @property
@@ -181,9 +184,8 @@ class Octo:
 
     @property
     def digest(self) -> str:
-        """The format's."""
-        found: str = Clipped(self.format).format.digest
-        return found
+        """The formats'."""
+        return digests(self.format, self.error_format)
 
     def start(self, setup: Setup) -> OctoRun:
         """The state for one run."""
@@ -195,7 +197,9 @@ def demo_forward(x: Tensor, rounding: Rounding, streams: Streams) -> Tensor:
     low, high = x.detach().amin().double(), x.detach().amax().double()
     step = ((high - low) / 510).clamp(min=SMALLEST_STEP)
     zero = (255 - high / step).clamp(-255, 255)
-    codes = whole(x.detach().double() / step + zero, rounding, streams)
+    mode = {} if rounding is Rounding.NEAREST else mode_arguments(rounding, streams.seed, streams.take(), None)
+    integers: Any = formats.get("INT16")
+    codes = integers.round(x.detach().double() / step + zero, top=14, keep_infinities=True, **mode)
     return straight_through(x, (codes * step).float().to(x.dtype))
 
 
@@ -213,6 +217,7 @@ class OctoRun(Run):
         self.options, self.compensation, self._streams = options, compensation, setup.streams
         self.layers = chosen_layers(setup, options.include_linear, False, False)
         self.quantizer = Clipped(options.format)
+        self.error_quantizer = error_quantizer(options.format, options.error_format)
         self._zero_points = self.quantizer.format.family is Family.INT
         self._demo = options.arithmetic is Arithmetic.DEMO
         if compensation is not None:
@@ -223,10 +228,10 @@ class OctoRun(Run):
         if layer is None:
             return None
         backward = self._backward
-        operands = None if self.options.reuse_forward_codes else lambda x, w: (backward(x), backward(w))
+        operands = None if self.options.reuse_forward_codes else lambda x, w: (backward(x, self.quantizer), backward(w, self.quantizer))
 
         def error(e: Tensor) -> tuple[Tensor, Tensor]:
-            both = backward(e)
+            both = backward(e, self.error_quantizer)
             return both, both
 
         return Quantizers(
@@ -238,9 +243,14 @@ class OctoRun(Run):
             bias_gradient=demo_backward if self._demo else lambda g: self.quantizer(g, absmax(g)),
         )
 
-    def _backward(self, x: Tensor) -> Tensor:
-        clipped = range_clip(x, self.options.clip)
-        return demo_backward(clipped) if self._demo else self.quantizer(clipped, absmax(clipped))
+    def _backward(self, x: Tensor, quantizer: Clipped) -> Tensor:
+        if self._demo:
+            return demo_backward(range_clip(x, self.options.clip))
+        # Rounding is monotone: what is clipped afterwards, at the ends rounded, is what is clipped before.
+        ends = torch.stack(clip_range(x, self.options.clip)).float()
+        threshold = ends.abs().amax()
+        low, high = quantizer(ends, threshold).tolist()
+        return quantizer(x, threshold).clamp_(low, high)
 
     def _forward_rounding(self) -> Rounding:
         """Evaluation draws nothing."""

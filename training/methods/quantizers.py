@@ -18,6 +18,7 @@ import formats
 from formats import CodebookFormat, Format, ProfileFormat, Rounding, StandardFormat
 from formats.real import IntegerFormat
 from formats.scale import Granularity
+from training.methods.learned import learned
 from training.scheme import mode_arguments
 from training.weights import Streams
 
@@ -29,7 +30,8 @@ SMALLEST_LEARNED_STEP = 1e-8
 
 def absmax(x: Tensor) -> Tensor:
     """The largest magnitude: float32 scalar, 0 for an empty tensor. NaN where x holds NaN."""
-    return x.detach().abs().amax().float() if x.numel() else torch.zeros(())
+    x = x.detach()
+    return torch.maximum(-x.amin(), x.amax()).float() if x.numel() else torch.zeros(())
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -103,10 +105,17 @@ class Clipped:
 
     def __call__(self, x: Tensor, threshold: Tensor, rounding: Rounding = Rounding.NEAREST, streams: Streams | None = None) -> Tensor:
         """x rounded, in its own dtype. threshold: a scalar, or of a shape that broadcasts. rounding: nearest or stochastic, which takes a stream."""
-        step = self.step(threshold).double()
+        step = self.step(threshold)
         mode = {} if streams is None or rounding is Rounding.NEAREST else mode_arguments(rounding, streams.seed, streams.take(), None)
-        values = self.format.round(x.detach().double() / step, keep_infinities=True, **self._top, **mode)
-        return (values * step).float().to(x.dtype)
+        along = [d for d, size in enumerate(step.shape) if size > 1]
+        simple = not along or (len(along) == 1 and step.ndim == x.ndim)
+        if simple and isinstance(self.format, ProfileFormat) and x.device.type == "cpu" and step.isfinite().all():
+            axis, steps = (along[0], step.flatten()) if along else (None, step.reshape(()))
+            rounded = self.format.round_scaled(x.detach().float(), steps, axis=axis, **mode)
+            return torch.from_numpy(rounded).to(x.dtype)
+        wide = step.double()
+        values = self.format.round(x.detach().double() / wide, keep_infinities=True, **self._top, **mode)
+        return (values * wide).float().to(x.dtype)
 
     def at_absmax(self, x: Tensor) -> Tensor:
         """x rounded with the largest magnitude as the threshold; all of the gradient goes through, since nothing is clipped."""
@@ -124,11 +133,16 @@ class Clipped:
         return (values.double() * step.double()).float()
 
 
-def range_clip(x: Tensor, factor: float) -> Tensor:
-    """x clipped to [factor * min, factor * max], where an end that lies beyond zero, as seen from its own side, does not clip."""
+def clip_range(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """[factor * min, factor * max], where an end that lies beyond zero, as seen from its own side, is the tensor's own."""
     least, largest = x.detach().amin(), x.detach().amax()
-    low, high = torch.where(least < 0, factor * least, least), torch.where(largest > 0, factor * largest, largest)
-    return torch.minimum(torch.maximum(x, low), high)
+    return torch.where(least < 0, factor * least, least), torch.where(largest > 0, factor * largest, largest)
+
+
+def range_clip(x: Tensor, factor: float) -> Tensor:
+    """x clipped to `clip_range`."""
+    low, high = clip_range(x, factor)
+    return x.clamp(low.item(), high.item())  # with tensors as bounds it takes ten times as long
 
 
 def zero_point(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -141,12 +155,13 @@ def zero_point(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return step, (-low / step.double()).round().clamp(0, 2**bits - 1)
 
 
-def whole(x: Tensor, rounding: Rounding, streams: Streams | None) -> Tensor:
-    """Whole numbers of at most 15 bits: nearest, or drawn, which takes a stream. float64 in and out; NaN stays."""
+def whole_steps(x: Tensor, step: Tensor, rounding: Rounding, streams: Streams | None) -> Tensor:
+    """Whole multiples of a float32 step, of at most 15 bits: nearest, or drawn, which takes a stream. float32; NaN stays."""
     mode = {} if streams is None or rounding is Rounding.NEAREST else mode_arguments(rounding, streams.seed, streams.take(), None)
     integers: Any = formats.get("INT16")
-    rounded: Tensor = integers.round(x, top=14, keep_infinities=True, **mode)
-    return rounded
+    if not step.isfinite():
+        return torch.full_like(x, torch.nan, dtype=torch.float32)
+    return torch.from_numpy(integers.round_scaled(x.detach().float().cpu(), step.cpu(), **mode)).to(x.device)
 
 
 def asymmetric(
@@ -154,48 +169,18 @@ def asymmetric(
 ) -> Tensor:
     """x on the grid of `zero_point`; the gradient goes through inside the range."""
     step, zero = zero_point(low, high, bits)
-    codes = whole(x.detach().double() / step.double(), rounding, streams) + zero
-    inside = (codes >= 0) & (codes <= 2**bits - 1)
-    values = (codes.clamp(0, 2**bits - 1) - zero) * step.double()
-    return straight_through(x, values.float().to(x.dtype), inside)
+    # Products with the step keep the order of whole numbers, so that the grid's ends can be told in them.
+    values = whole_steps(x, step, rounding, streams)
+    least, most = ((end.double() * step.double()).float().item() for end in (-zero, 2**bits - 1 - zero))
+    if least <= values.amin() and values.amax() <= most:
+        return straight_through(x, values.to(x.dtype))
+    inside = (values >= least) & (values <= most) if torch.is_grad_enabled() and x.requires_grad else None
+    return straight_through(x, values.clamp_(least, most).to(x.dtype), inside)
 
 
 def asymmetric_range(x: Tensor, bits: int, rounding: Rounding = Rounding.NEAREST, streams: Streams | None = None) -> Tensor:
     """The same over the tensor's own range."""
     return asymmetric(x, x.detach().amin(), x.detach().amax(), bits, rounding, streams)
-
-
-class _Learned(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, factor: float) -> Tensor:
-        scaled = (x if offset is None else x - offset) / step
-        whole = scaled.round().clamp(low, high)
-        ctx.save_for_backward(scaled, step)
-        ctx.limits, ctx.factor = (low, high), factor
-        value = whole * step
-        return value if offset is None else value + offset
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        scaled, step = ctx.saved_tensors
-        low, high = ctx.limits
-        residual = torch.where(scaled <= low, low, torch.where(scaled >= high, high, scaled.round() - scaled))
-        inside = (scaled >= low) & (scaled <= high)
-        for_step = ctx.factor * (gradient * residual).sum_to_size(step.shape)
-        for_offset = ctx.factor * torch.where(inside, 0, gradient).sum() if ctx.needs_input_grad[2] else None
-        return torch.where(inside, gradient, 0), for_step, for_offset, None, None, None
-
-
-def learned(x: Tensor, step: Tensor, low: int, high: int, factor: float, offset: Tensor | None = None) -> Tensor:
-    """step * clamp(round((x - offset) / step), low, high) + offset, with gradients for x, step and offset.
-
-    step: a positive scalar, or of a shape that broadcasts. Inside the grid the gradient of x is 1 and that of the step the rounding residual;
-    beyond it 0 and the integer of the end, and that of the offset 1. factor: what the gradients of step and offset are multiplied by.
-    Exactly on an end the gradient of x is 1. Source: docs/methods.md sections 6.2 and 7.1 (LSQ, ICLR 2020; LSQ+, CVPR 2020 workshop).
-    """
-    result: Tensor = _Learned.apply(x, step, offset, low, high, factor)
-    return result
 
 
 def from_description(described: dict[str, Any]) -> Callable[[Tensor], Tensor]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from formats import Rounding
+from formats import Format, Rounding
 from predictor.dataflow import DataFlow
 from predictor.gradient import evaluation_mode
 from predictor.sites import CONVOLUTIONS, Quantizers, Site
@@ -231,6 +231,16 @@ def layers_of(flow: DataFlow, forward: Callable[[], object]) -> tuple[Layer, ...
         Layer(site, parameters[str(site.parameter)], shape, k == 0, k == len(found) - 1, following.get(site.name) == "batch_norm")
         for k, (site, shape) in enumerate(found)
     )
+
+
+def error_quantizer(format: str | Format, error_format: str | Format | None) -> Clipped:
+    """The quantizer of errors: of their own format, or None for that of weights and activations."""
+    return Clipped(format if error_format is None else error_format)
+
+
+def digests(format: str | Format, error_format: str | Format | None) -> str:
+    """Of a method's formats, as one text."""
+    return "/".join(dict.fromkeys(str(Clipped(each).format.digest) for each in (format, error_format) if each is not None))
 
 
 def error_rounding(method: str, given: Rounding | str) -> Rounding:

@@ -26,6 +26,8 @@ from training.methods.run import (
     Setup,
     Thresholds,
     chosen_layers,
+    digests,
+    error_quantizer,
     error_rounding,
     exported_absmax,
     number,
@@ -41,10 +43,11 @@ ACTIVATION_DECAY = 0.9
 
 
 class Search(StrEnum):
-    """How a threshold is found: a grid and golden section, or gradient descent from the largest magnitude."""
+    """How a threshold is found: a grid and golden section, gradient descent from the largest magnitude, or not at all: it is that magnitude."""
 
     GRID = "grid"
     GRADIENT = "grad"
+    NONE = "none"
 
 
 class ActivationThreshold(StrEnum):
@@ -82,9 +85,9 @@ def deviation_slope(g: Tensor, threshold: Tensor, quantizer: Clipped) -> float:
     return (-((g * moved).sum() - along) / lengths).item()
 
 
-def best_ratio(g: Tensor, quantizer: Clipped, search: Search = Search.GRID) -> float:
+def best_ratio(g: Tensor, quantizer: Clipped, search: Search | str = Search.GRID) -> float:
     """The threshold, relative to max|g|, of the least deviation that the search meets (to 1e-6 of it); 1, no clipping, is always tried."""
-    largest = absmax(g)
+    search, largest = Search(search), absmax(g)
     tried: dict[float, float] = {}
 
     def distance(ratio: float) -> float:
@@ -92,10 +95,12 @@ def best_ratio(g: Tensor, quantizer: Clipped, search: Search = Search.GRID) -> f
             tried[ratio] = deviation_of(quantizer(g, largest * ratio), g)
         return tried[ratio]
 
+    if search is Search.NONE:
+        return 1.0
     distance(1.0)
     if search is Search.GRID:
         _golden(distance)
-    else:
+    elif search is Search.GRADIENT:
         _descend(distance, lambda ratio: deviation_slope(g, largest * ratio, quantizer) * largest.item())
     # Among ratios that differ by float32's roundings alone, the one that clips least.
     bound = min(tried.values()) * (1 + 1e-6)
@@ -154,8 +159,8 @@ class Rates:
 class UnifiedInt8:
     """Options of Unified INT8 training.
 
-    alpha, beta: a layer's learning rate is multiplied by max(exp(-alpha d), beta). format: of weights, activations and errors.
-    search: grid or grad; period: steps between searches, in which the threshold stays the same part of the largest magnitude.
+    alpha, beta: a layer's learning rate is multiplied by max(exp(-alpha d), beta). format: of weights, activations and, unless error_format is given, errors.
+    search: grid, grad or none (which with alpha=0 is plain scaling by the largest magnitude); period: steps between searches, in which the threshold stays the same part of the largest magnitude.
     error_rounding: stochastic or nearest; d is always that of rounding to nearest. activation_threshold: absmax or ema (of 0.9).
     include_linear, skip_first, skip_last: which layers.
     """
@@ -177,6 +182,7 @@ class UnifiedInt8:
     alpha: float = 20.0
     beta: float = 0.1
     format: str | Format = "INT8"
+    error_format: str | Format | None = None
     search: Search = Search.GRID
     period: int = 100
     error_rounding: Rounding = Rounding.STOCHASTIC
@@ -194,13 +200,13 @@ class UnifiedInt8:
             self, "activation_threshold", one_of("ui8: activation_threshold", ActivationThreshold, self.activation_threshold)
         )
         object.__setattr__(self, "error_rounding", error_rounding("ui8", self.error_rounding))
-        Clipped(self.format).check_rounding(self.error_rounding)
+        Clipped(self.format)
+        error_quantizer(self.format, self.error_format).check_rounding(self.error_rounding)
 
     @property
     def digest(self) -> str:
-        """The format's."""
-        found: str = Clipped(self.format).format.digest
-        return found
+        """The formats'."""
+        return digests(self.format, self.error_format)
 
     def start(self, setup: Setup) -> UnifiedInt8Run:
         """The state for one run."""
@@ -215,6 +221,7 @@ class UnifiedInt8Run(Run):
         self.options, self._streams = options, setup.streams
         self.layers = chosen_layers(setup, options.include_linear, options.skip_first, options.skip_last)
         self.quantizer = Clipped(options.format)
+        self.error_quantizer = error_quantizer(options.format, options.error_format)
         self.rates = Rates(options.alpha, options.beta)
         self.ratios: dict[str, float] = {}
         self._steps = 0
@@ -239,12 +246,13 @@ class UnifiedInt8Run(Run):
     def _error(self, layer: Layer, e: Tensor) -> tuple[Tensor, Tensor]:
         name = layer.name
         if name not in self.ratios or self._steps % self.options.period == 0:
-            self.ratios[name] = best_ratio(e, self.quantizer, self.options.search)
+            self.ratios[name] = best_ratio(e, self.error_quantizer, self.options.search)
         threshold = absmax(e) * self.ratios[name]
-        nearest = self.quantizer(e, threshold)
-        self.rates.see(layer.parameter, deviation_of(nearest, e))
         rounding = self.options.error_rounding
-        both = nearest if rounding is Rounding.NEAREST else self.quantizer(e, threshold, rounding, self._streams)
+        both = self.error_quantizer(e, threshold, rounding, self._streams)
+        if self.options.alpha:
+            nearest = both if rounding is Rounding.NEAREST else self.error_quantizer(e, threshold)
+            self.rates.see(layer.parameter, deviation_of(nearest, e))
         return both, both
 
     def group(self, parameter: str) -> Group:

@@ -13,8 +13,8 @@ from tests.training import digits
 from tests.training.methods.helper import central_difference, started
 from training import train
 from training.methods import LSQ
+from training.methods.learned import learned
 from training.methods.lsq import first_step, gradient_factor, signed_grid
-from training.methods.quantizers import learned
 
 
 def case(bits=3, count=400):

@@ -12,9 +12,9 @@ from tests.training import digits
 from tests.training.methods.helper import started
 from training import train
 from training.methods import LSQ, LSQPlus, quantized
+from training.methods.learned import learned
 from training.methods.lsq import first_step, unsigned_grid
 from training.methods.lsqplus import min_max, searched, three_sigma_step
-from training.methods.quantizers import learned
 
 
 def test_lsqplus_check_1():

@@ -1,0 +1,101 @@
+"""Values of a profile times a scale that is any float32 number: x / step is rounded, and the value times step is the result.
+
+The exact quotient decides. It is made a float32 number by rounding to odd: towards zero, and the last bit then says whether anything was lost.
+Rounding that to fewer bits by at least two gives what rounding the quotient gives (S. Boldo, G. Melquiond, "Emulation of a FMA and Correctly Rounded Sums", 2008), so the fast loops serve.
+"""
+
+import numpy as np
+from numba import carray, njit
+from numpy.typing import NDArray
+
+from formats import threads
+from formats.arrays import address_of
+from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8, pointer8, pointer_double, pointer_float
+from formats.kernel.exact import MODES, NEAREST, STOCHASTIC
+from formats.kernel.modes import Mode, _mode4
+from formats.kernel.nearest import round4
+from formats.kernel.task import ANY, CHUNK, Task, signed_word
+from formats.philox import fill
+from formats.threads import thread_count, thread_number
+
+KEEPS_SIGN = 2.0**200
+"""What makes a float32 number other than zero of every remainder, infinities included."""
+
+
+@njit(nogil=True, error_model="numpy")  # a division that raises is none of vectors
+def _to_odd(x, steps, quotient):
+    """Bits of x / step rounded to odd, element by element; float64 steps, float32 numbers."""
+    for i in range(x.size):
+        bits = as_bits(np.float32(x[i] / np.float32(steps[i])))
+        # Exact: the product has 48 bits, and what remains of a quotient to nearest is a float64. All that matters is its sign.
+        rest = np.float64(x[i]) - np.float64(as_float(bits)) * steps[i]
+        sign = np.float32(rest * KEEPS_SIGN)
+        lost = i4(-i4(sign != np.float32(0)))
+        away = i4(i4(as_bits(sign) ^ bits) >> i4(31))
+        # Where it was rounded away from zero, one back; then odd. A finite number's infinite quotient becomes the largest finite one.
+        odd = i4(i4(bits + i4(away & lost)) | i4(lost & i4(1)))
+        u = as_bits(x[i])
+        quotient[i] = u if i4(u & i4(MAGNITUDE4)) >= i4(INFINITY4) else odd
+
+
+@njit(nogil=True)
+def _times(values, steps, out):
+    for i in range(values.size):
+        out[i] = np.float32(np.float64(as_float(values[i])) * steps[i])
+
+
+@njit(nogil=True)
+def _spread(steps, run, first, each):
+    """The step of each element from `first` on."""
+    i = i8(0)
+    k = first // run
+    left = (k + 1) * run - first
+    k %= steps.size
+    while i < each.size:
+        last = min(i + left, each.size)
+        for j in range(i, last):
+            each[j] = steps[k]
+        i, left, k = last, run, k + 1
+        k = i8(0) if k == steps.size else k
+
+
+@Task
+def _scaled_task(pointer):
+    w = carray(pointer, (32,))
+    x, out = carray(pointer_float(w[1]), (ANY,)), carray(pointer_float(w[2]), (ANY,))
+    steps, run, grid = carray(pointer_double(w[3]), (ANY,))[: w[4]], w[5], carray(pointer8(w[6]), (ANY,))
+    top, mode, seed, stream = w[7], w[8], w[9], w[10]
+    number, threads_used = i8(thread_number()), i8(thread_count())
+    first, end = w[0] * number // threads_used // CHUNK * CHUNK, w[0] * (number + 1) // threads_used // CHUNK * CHUNK
+    if number + 1 == threads_used:
+        end = w[0]
+    power, random, each = np.empty(CHUNK, np.int32), np.zeros(CHUNK, np.uint32), np.empty(CHUNK)
+    quotients, values = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32)
+    if steps.size == 1:
+        each[:] = steps[0]
+    for at in range(first, end, CHUNK):
+        count = min(CHUNK, end - at)
+        if steps.size > 1:
+            _spread(steps, run, at, each[:count])
+        _to_odd(x[at : at + count], each, quotients)
+        if mode == NEAREST:
+            round4(quotients[:count], values, top, grid, INFINITY4 - 1)
+        else:
+            if mode == STOCHASTIC:
+                fill(random[: (count + 3) // 4 * 4], at // 4, seed, stream)
+            _mode4(quotients[:count], values, x[at : at + count], top, grid, INFINITY4 - 1, mode, random, power)
+        _times(values[:count], each, out[at : at + count])
+
+
+def round_scaled(
+    x: NDArray[np.float32], out: NDArray[np.float32], steps: NDArray[np.float64], run: int, top: int, grid: NDArray[np.int64], mode: Mode
+) -> None:
+    """Round x / step to the values at `top`, times step, into out, both one-dimensional without gaps; NaN and infinities stay.
+
+    steps: positive float32 numbers; each holds for `run` elements, in turn and over again. top: such that values are normal float32
+    numbers of at most 22 bits. mode: any but hysteresis; random numbers go by an element's place.
+    """
+    if not x.size:
+        return
+    words = [x.size, address_of(x), address_of(out), address_of(steps), steps.size, run, address_of(grid), top]
+    threads.run(_scaled_task, [*words, MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream)], x.size)
