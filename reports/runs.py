@@ -25,8 +25,15 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     try:
         settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
         steps = pd.read_parquet(folder / STEPS, columns=["step", "flip_rate"])
-        if settings["weight"] == FULL_PRECISION:
+        method = settings.get("method")
+        if method is not None:
+            # What quantizes the weights; of several methods, the first is the one that does.
+            settings["weight"] = (method[0] if isinstance(method, list) else method)["name"]
+        elif settings["weight"] == FULL_PRECISION:
             raise ValueError(f"its weights are {FULL_PRECISION}, and nothing flips")
+        steps = steps.dropna()
+        if steps.empty:
+            raise ValueError("its flips were not looked for; a method's are with --angle-every")
         return settings, steps
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"run {folder} cannot be drawn: {str(error).splitlines()[0]}") from None

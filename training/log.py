@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ STEPS, EPOCHS = "steps.parquet", "epochs.csv"
 class Log:
     """The rows of a run, kept in memory, and in a folder where there is one.
 
-    steps: step (from 1), epoch, loss, rate, angle (None where it was not sampled), seconds, flips and their share of all quantized weights,
+    steps: step (from 1), epoch, loss, rate, angle and layer_angle (`training.train.Angles`, None where not sampled), seconds, flips and their share of
+    all weights whose codes were looked at (NaN where none was: a method's are where the angles are sampled),
     overflows, underflows. epochs: epoch, loss (mean), metric. Rows per layer hold a step and the fields of `Observation`; in a folder they are read
     back only when `layer_table` is asked for.
     """
@@ -36,7 +38,7 @@ class Log:
         """The rows of one step."""
         quantized = [entry for entry in seen if entry.flips is not None]
         row["flips"] = sum(entry.flips or 0 for entry in quantized)
-        row["flip_rate"] = row["flips"] / max(1, sum(entry.elements for entry in quantized))
+        row["flip_rate"] = row["flips"] / max(1, sum(entry.elements for entry in quantized)) if quantized else math.nan
         row["overflows"] = sum(entry.overflows or 0 for entry in seen)
         row["underflows"] = sum(entry.underflows for entry in seen)
         self.steps.append(row)
@@ -93,7 +95,7 @@ class Log:
     def step_table(self) -> pd.DataFrame:
         """A row per step."""
         table = pd.DataFrame(self.steps)
-        return table.astype({"angle": "float64"}) if len(table) else table
+        return table.astype({"angle": "float64", "layer_angle": "float64"}) if len(table) else table
 
     def epoch_table(self) -> pd.DataFrame:
         """A row per finished epoch."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -159,6 +159,13 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
         _set_random_state(state, device)
 
 
+class Angles(NamedTuple):
+    """Degrees between quantized and full-precision gradients: of all layers as one vector, and the mean of the layers' own."""
+
+    all: float
+    layers: float
+
+
 class Trainer:
     """A network in training, step by step. Use as a context manager around `step`.
 
@@ -279,8 +286,11 @@ class Trainer:
         found = self.flow.gradients(loss, [weight.parameter for weight in self.weights]) if math.isfinite(value) else ()
         return value, found
 
-    def step(self, batch: Batch, sample_angle: bool = False) -> tuple[float, float | None, list[Observation], str]:
-        """One step: the loss before it, the angle if sampled, what rounding did, and why the step was not made ("" where it was)."""
+    def step(self, batch: Batch, sample_angle: bool = False) -> tuple[float, Angles | None, list[Observation], str]:
+        """One step: the loss before it, the angles if sampled, what rounding did, and why the step was not made ("" where it was).
+
+        Flips of a method's codes are looked for where the angles are sampled.
+        """
         # The full-precision gradient sees the same random numbers.
         full = self._full_precision(batch) if sample_angle else None
         if self.run is not None:
@@ -293,7 +303,8 @@ class Trainer:
             if gradient is not None and not gradient.isfinite().all():
                 return loss, None, [], f"the gradient of {weight.name} is not finite"
             weight.take_gradient(gradient, self.places.get("G"))
-        angle = self._angle(full) if full else None
+        angles = self._angles(full) if full else None
+        codes = self._codes() if sample_angle else {}
         if self.run is not None:
             self.run.before_update({group["name"]: group for group in self.optimizer.param_groups if group["name"]})
         self.optimizer.step()
@@ -301,9 +312,19 @@ class Trainer:
         if self.run is not None:
             self.run.end_step()
         seen = [entry for weight in self.weights if (entry := weight.requantize()) is not None]
+        if codes:
+            now = self._codes()
+            seen += [Observation("W", name, 0, c.numel(), None, None, None, 0, int((now[name] != c).sum())) for name, c in codes.items()]
         for places in self.places.values():
             seen += places.advance()
-        return loss, angle, seen, ""
+        return loss, angles, seen, ""
+
+    def _codes(self) -> dict[str, Tensor]:
+        """The codes of the weights that the method quantizes, by parameter; none where it has no codes."""
+        try:
+            return {} if self.run is None else {entry.parameter: entry.codes for entry in self.run.exported()}
+        except ValueError:  # as an export would say
+            return {}
 
     def _full_precision(self, batch: Batch) -> Sequence[Tensor | None]:
         """The gradients at the master weights without any rounding; the network and the random numbers are as before afterwards."""
@@ -317,14 +338,19 @@ class Trainer:
             for parameter, values in own:
                 parameter.data = values
 
-    def _angle(self, full: Sequence[Tensor | None]) -> float:
-        """Degrees between the rounded gradients and the full-precision ones, over the parameters that the predictor measures."""
-        pairs = [
-            (weight.master.grad, g)
-            for weight, g in zip(self.weights, full, strict=True)
-            if id(weight.parameter) in self._measured and weight.master.grad is not None and g is not None
-        ]
-        return degrees(layer_sums([q for q, _ in pairs], [g for _, g in pairs]).sum(0)) if pairs else math.nan
+    def _angles(self, full: Sequence[Tensor | None]) -> Angles:
+        """Between the rounded gradients and the full-precision ones of the parameters that the predictor measures.
+
+        NaN where a method trains other parameters in their place.
+        """
+        both = [(weight.master.grad, g) for weight, g in zip(self.weights, full, strict=True) if id(weight.parameter) in self._measured]
+        pairs = [(q, g) for q, g in both if q is not None and g is not None]
+        if any((q is None) != (g is None) for q, g in both):
+            pairs = []
+        if not pairs:
+            return Angles(math.nan, math.nan)
+        sums = layer_sums([q for q, _ in pairs], [g for _, g in pairs])
+        return Angles(degrees(sums.sum(0)), float(np.mean([degrees(row) for row in sums])))
 
     def metric(self) -> float | None:
         """Mean metric over the workload's test mini-batches, weights and activations rounded; None where it has none. Moves no scale."""
@@ -559,8 +585,10 @@ def _run(
             began = time.monotonic()
             rate = trainer.schedule.get_last_lr()[0]
             sampled = bool(recipe.angle_every) and step % recipe.angle_every == 0
-            loss, angle, seen, reason = trainer.step(batches[order[place]], sampled)
-            row = {"step": step + 1, "epoch": epoch + 1, "loss": loss, "rate": rate, "angle": angle, "seconds": time.monotonic() - began}
+            loss, angles, seen, reason = trainer.step(batches[order[place]], sampled)
+            angle, layer_angle = angles or (None, None)
+            row = {"step": step + 1, "epoch": epoch + 1, "loss": loss, "rate": rate, "angle": angle, "layer_angle": layer_angle}
+            row["seconds"] = time.monotonic() - began
             log.add(row, seen)
             if board is not None:
                 board.step(row)

@@ -55,6 +55,14 @@ def test_what_tells_settings_apart(write):
     assert workloads == ["net", "other"]
 
 
+def test_methods_in_the_steps_that_were_sampled(write):
+    nan = float("nan")
+    one = write("one", (0.5, nan, 0.25), weight="float32", method={"name": "lsq", "weight_bits": 2})
+    both = write("both", (nan, 0.1, nan), weight="float32", method=[{"name": "slb"}, {"name": "ui8"}])
+    table, _ = read_flips([one, both])
+    assert table[["step", "flip_rate", "setting"]].values.tolist() == [[1, 0.5, "lsq"], [3, 0.25, "lsq"], [2, 0.1, "slb"]]
+
+
 def test_folders_that_cannot_be_drawn(write, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty holds no settings.json; a folder is needed that `formats train --output` has written"):
@@ -65,6 +73,8 @@ def test_folders_that_cannot_be_drawn(write, tmp_path):
         read_flips([begun])
     with pytest.raises(ValueError, match="full cannot be drawn: its weights are float32, and nothing flips"):
         read_flips([write("full", weight="float32")])
+    with pytest.raises(ValueError, match="unseen cannot be drawn: its flips were not looked for; a method's are with --angle-every"):
+        read_flips([write("unseen", [float("nan")] * 2, weight="float32", method={"name": "lsq"})])
     for name, file in (("cut", "steps.parquet"), ("short", "settings.json")):
         folder = write(name)
         content = (folder / file).read_bytes()

@@ -29,7 +29,7 @@ def test_steps_and_epochs_are_there_once_after_a_resume(tmp_path):
     found = train(small.workload(), **options)
     seen = scalars(tmp_path)
     assert sorted(seen) == [*sorted(f"epoch/{name}" for name in ("loss", "metric")), *sorted(f"step/{name}" for name in (
-        "angle", "flip_rate", "loss", "overflows", "rate", "underflows"))]  # fmt: skip
+        "angle", "flip_rate", "layer_angle", "loss", "overflows", "rate", "underflows"))]  # fmt: skip
     assert [step for step, _ in seen["step/loss"]] == list(range(1, 17))
     assert [value for _, value in seen["step/loss"]] == pytest.approx(found.steps.loss.tolist())
     assert [step for step, _ in seen["step/angle"]] == [1, 5, 9, 13]
