@@ -21,7 +21,7 @@ from training.scheme import one_of
 from training.weights import Group
 
 INITIAL_RANGE = (-6.0, 6.0)
-ACTIVATION_BITS, ACTIVATION_DELAY, ACTIVATION_DECAY = 8, 900, 0.999
+ACTIVATION_BITS, ACTIVATION_DECAY = 8, 0.999
 
 
 class Scale(StrEnum):
@@ -76,7 +76,8 @@ class SLB:
 
     bits: of weights, 1, 2 or 4. t_start_val, t_start_time, t_end_time, t_factor: the temperature (`temperature_of`); t_factor^(epochs between) is best
     1000 or more. trained_epochs: epochs that came before this run. bn_calibration: after every epoch from t_start_time on, statistics of batch
-    normalization are found anew with the likeliest weights. activations: inputs and outputs of convolutions in INT8, after 900 steps.
+    normalization are found anew with the likeliest weights. activations: inputs and outputs of convolutions in INT8, after
+    activation_delay steps.
     scale: none or per-layer. init: random or weights.
     """
 
@@ -94,6 +95,7 @@ class SLB:
     trained_epochs: int = 0
     bn_calibration: bool = False
     activations: bool = False
+    activation_delay: int = 900
     scale: Scale = Scale.NONE
     init: Init = Init.RANDOM
 
@@ -106,6 +108,7 @@ class SLB:
                 raise ValueError(f"slb: {name} 0: a number above 0 is needed")
         number("slb", "t_start_time", self.t_start_time, 0, 1)
         number("slb", "t_end_time", self.t_end_time, self.t_start_time, 1)
+        number("slb", "activation_delay", self.activation_delay, 0, math.inf, whole=True)
         number("slb", "trained_epochs", self.trained_epochs, 0, math.inf, whole=True)
         object.__setattr__(self, "scale", one_of("slb: scale", Scale, self.scale))
         object.__setattr__(self, "init", one_of("slb: init", Init, self.init))
@@ -168,7 +171,7 @@ class SLBRun(Run):
         if self.training and not self.calibrating:
             now = torch.stack([x.detach().amin(), x.detach().amax()]).float()
             known = self.ranges[name] = ACTIVATION_DECAY * known + (1 - ACTIVATION_DECAY) * now
-        if self._steps < ACTIVATION_DELAY:
+        if self._steps < self.options.activation_delay:
             return x
         return asymmetric(x, known[0], known[1], ACTIVATION_BITS)
 
@@ -203,7 +206,7 @@ class SLBRun(Run):
         for name, layer in self.layers.items():
             logits, scale = self.parameters[f"logits.{layer.parameter}"], self.parameters.get(f"scale.{layer.parameter}")
             described: dict[str, Any] = {}
-            if self.options.activations and self._steps >= ACTIVATION_DELAY:
+            if self.options.activations and self._steps >= self.options.activation_delay:
                 for side in ("input", "output"):
                     low, high = self.ranges[f"{side}.{name}"].tolist()
                     described[side] = {"kind": "fixed-range", "bits": ACTIVATION_BITS, "low": low, "high": high}

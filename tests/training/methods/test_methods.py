@@ -1,7 +1,11 @@
 """What all methods share: resuming, exporting, combining, names and options, formats."""
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +15,7 @@ from torch import nn
 
 from tests.training import small
 from tests.training.methods.helper import started
+from tests.training.methods.killed import ALL, options_of
 from training import train
 from training.export import export, load
 from training.methods import (
@@ -29,44 +34,29 @@ from training.methods import (
 )
 from training.methods.quantizers import Clipped, absmax, from_description
 
-ALL = {
-    "octo": Octo(rounding="stochastic"),
-    "octo-channel": Octo(clip_output=True, tied=True, format="FP134"),
-    "octo-demo": Octo(arithmetic="octo-demo"),
-    "dai8": DistributionAdaptiveInt8(direction_rate=True),
-    "ui8": UnifiedInt8(period=3, activation_threshold="ema"),
-    "ui8-grad": UnifiedInt8(period=3, search="grad", format="E4M3"),
-    "lsq": LSQ(per_channel=True),
-    "lsqplus": LSQPlus(weight_bits=2, activation_bits=2),
-    "slb": SLB(bits=2, t_end_time=0.9, bn_calibration=True, activations=True, scale="per-layer"),
-    "lsq+ui8+lac": combine([LSQ(), UnifiedInt8(period=3), Compensation()]),
-    "slb+dai8": combine([DistributionAdaptiveInt8(), SLB(t_end_time=0.9)]),
-}
-OPTIONS = {"epochs": 2, "rate": 0.05, "checkpoint_every": 3, "angle_every": 4, "warmup": 2}
+ROOT = Path(__file__).parents[3]
 
 
-class Stop(Exception):
-    pass
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of the runs that were killed, one of each method."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-m", "tests.training.methods.killed", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, timeout=300, check=False, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"{name} {signal.SIGKILL.value}" for name in ALL], done.stderr
+    return folder
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, name):
-    """Stopped at step 14 of 16, past the checkpoint at step 12; a fresh process would start with nothing else."""
-
-    def interrupt(at):
-        if at.step == 14:
-            raise Stop
-
-    options = {**OPTIONS, "optimizer": "adamw" if name in ("octo", "slb") else "sgd", "method": ALL[name]}
-    whole = train(small.workload(), output=tmp_path / "whole", **options)
-    with pytest.raises(Stop):
-        train(small.workload(), output=tmp_path / "part", **options, progress=interrupt)
-    went_on = train(small.workload(), output=tmp_path / "part", resume=True, **options)
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, killed, name):
+    whole = train(small.workload(), output=tmp_path / "whole", **options_of(name))
+    assert len(pd.read_parquet(killed / name / "steps.parquet")) == 12
+    went_on = train(small.workload(), output=killed / name, resume=True, **options_of(name))
     # Network, method's parameters and state, optimizer, random numbers.
-    saved = [load_file(tmp_path / folder / "checkpoint.safetensors") for folder in ("whole", "part")]
+    saved = [load_file(folder / "checkpoint.safetensors") for folder in (tmp_path / "whole", killed / name)]
     assert saved[0].keys() == saved[1].keys()
     assert all(torch.equal(saved[0][key], saved[1][key]) for key in saved[0])
-    columns = ["step", "loss", "rate", "angle"]
+    columns = ["step", "loss", "rate", "angle", "layer_angle", "flips", "flip_rate"]
     pd.testing.assert_frame_equal(whole.steps[columns], went_on.steps[columns], check_exact=True)
     pd.testing.assert_frame_equal(whole.epochs, went_on.epochs, check_exact=True)
     assert whole.run.state() == went_on.run.state()
@@ -90,8 +80,7 @@ def test_a_method_leaves_the_formats_at_float32_unless_they_are_given():
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "octo-demo"])
-def test_the_export_computes_what_evaluation_computes(tmp_path, name, monkeypatch):
-    monkeypatch.setattr("training.methods.slb.ACTIVATION_DELAY", 4)
+def test_the_export_computes_what_evaluation_computes(tmp_path, name):
     workload = small.workload()
     found = train(workload, method=ALL[name], epochs=2, rate=0.05)
     export(tmp_path / "net.safetensors", found.model, found.run)

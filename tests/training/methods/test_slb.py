@@ -155,11 +155,10 @@ def test_first_logits():
     assert from_weights.parameters["scale.0.weight"].item() == pytest.approx(w.abs().mean().item())
 
 
-def test_activations_of_eight_bits_after_a_delay(monkeypatch):
+def test_activations_of_eight_bits_after_a_delay():
     model, x = nn.Conv2d(1, 2, 3, bias=False), torch.randn(4, 1, 8, 8)
-    run, flow = started(SLB(activations=True), model, x)
+    run, flow = started(SLB(activations=True, activation_delay=3), model, x)
     run.training = True
-    monkeypatch.setattr("training.methods.slb.ACTIVATION_DELAY", 3)
     with flow, torch.no_grad():
         for _ in range(3):
             outputs = model(x)

@@ -1,0 +1,182 @@
+"""All training methods on one network: accuracy, angle, flips and step time, at few and at many bits.
+
+    python benchmarks/methods_table.py --output runs/methods            # ResNet-20, the 12,800 bundled images, three seeds
+    python benchmarks/methods_table.py --output runs/methods --time     # step times alone, with nothing else running
+    python benchmarks/methods_table.py --output runs/methods --only-print
+
+Gradient methods and SLB are trained from scratch for 5 epochs at rate 0.1, LSQ and LSQ+ for 3 from the bundled weights at rate 0.01; full precision
+both ways. "plain" is Unified INT8 without search and without its learning rates: scaling by the largest magnitude. Every run is a folder of OUTPUT:
+finished ones are read, ended ones go on from their checkpoint, and several processes may share OUTPUT. Prints mean and 95% t-interval over
+seeds of the test accuracy, the last epoch's loss, the mean angle of the layers (of the last epoch's samples) and the part of weights whose codes
+flip in a step (same); the step's time is that of --time, relative to plain torch. Angles are not defined for SLB, whose gradients are those of other parameters.
+"""
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hysteresis import interval
+from training_step import full_step
+
+from training import train
+from training.log import STEPS
+from training.methods import LSQ, SLB, DistributionAdaptiveInt8, LSQPlus, Method, Octo, UnifiedInt8
+from training.scheme import Scheme
+from training.train import RESULT, Recipe, Trainer
+from workloads import load
+from workloads.files import Held, write_atomically
+
+SCRATCH: dict[str, Any] = {"epochs": 5, "rate": 0.1}
+FINE: dict[str, Any] = {"epochs": 3, "rate": 0.01, "start": "pretrained"}
+FULL: dict[str, Any] = {"activation": "float32", "error": "float32", "weight": "float32", "gradient": "float32", "master": "float32"}
+BATCH, ANGLE_EVERY = 128, 25
+PLAIN: dict[str, Any] = {"alpha": 0.0, "search": "none"}
+SEARCH: dict[str, Any] = {"t_end_time": 0.8, "t_factor": 10.0, "bn_calibration": True, "activation_delay": 200}
+"""Temperatures of the five epochs: 1, 10, 100, and 1000 with the likeliest values from the fourth on."""
+TIMES = "step_times.json"
+
+
+def settings() -> dict[str, tuple[str, Method | None, dict[str, Any]]]:
+    """By name: its part of the table, the method, and the recipe."""
+    found: dict[str, tuple[str, Method | None, dict[str, Any]]] = {"full precision": ("from scratch", None, SCRATCH)}
+    for error in ("INT8", "INT4"):
+        e = f"{error[3:]}-bit gradients"
+        found[f"plain INT8, {e}"] = "from scratch", UnifiedInt8(error_format=error, **PLAIN), SCRATCH
+        found[f"UI8, {e}"] = "from scratch", UnifiedInt8(error_format=error), SCRATCH
+        found[f"DAI8, {e}"] = "from scratch", DistributionAdaptiveInt8(error_format=error), SCRATCH
+        found[f"Octo, {e}"] = "from scratch", Octo(error_format=error), SCRATCH
+    found["plain FP134"] = "FP134 in place of INT8", UnifiedInt8(format="FP134", **PLAIN), SCRATCH
+    found["UI8 with FP134"] = "FP134 in place of INT8", UnifiedInt8(format="FP134"), SCRATCH
+    found["DAI8 with FP134"] = "FP134 in place of INT8", DistributionAdaptiveInt8(format="FP134"), SCRATCH
+    found["Octo with FP134"] = "FP134 in place of INT8", Octo(format="FP134"), SCRATCH
+    for bits in (4, 2, 1):
+        for activations in (False, True):
+            name = f"SLB W{bits}{'A8' if activations else ''}"
+            found[name] = "from scratch", SLB(bits=bits, activations=activations, **SEARCH), SCRATCH
+    found["full precision, fine-tuned"] = "from the bundled weights", None, FINE
+    for bits in (4, 3, 2):
+        found[f"LSQ W{bits}A{bits}"] = "from the bundled weights", LSQ(weight_bits=bits, activation_bits=bits), FINE
+        found[f"LSQ+ W{bits}A{bits}"] = "from the bundled weights", LSQPlus(weight_bits=bits, activation_bits=bits), FINE
+    return found
+
+
+def folder_of(output: Path, name: str, seed: int) -> Path:
+    """Where a run lies."""
+    return output / f"{name.lower().replace(',', '').replace('+', 'plus').replace(' ', '-')}-{seed}"
+
+
+def run_one(output: Path, name: str, seed: int) -> bool:
+    """Train what is not trained yet; False where another process does."""
+    folder = folder_of(output, name, seed)
+    if (folder / RESULT).exists():
+        return True
+    _, method, recipe = settings()[name]
+    formats = FULL if method is None else {}
+    began = time.monotonic()
+    try:
+        found = train(
+            load("resnet20"), method=method, **recipe, **formats, seed=seed, batch_size=BATCH, angle_every=ANGLE_EVERY,
+            checkpoint_every=50, metric_every=recipe["epochs"], output=folder, resume=True,
+        )  # fmt: skip
+    except Held:
+        return False
+    print(f"{time.strftime('%H:%M:%S')} {folder.name}: {found.outcome}, {found.metric}, {time.monotonic() - began:.0f} s", flush=True)
+    return True
+
+
+def facts(output: Path, name: str, seed: int) -> list[float] | None:
+    """Accuracy, loss, layer angle and flips of a finished run, the last three means over its last epoch."""
+    folder = folder_of(output, name, seed)
+    if not (folder / RESULT).exists():
+        return None
+    result, steps = json.loads((folder / RESULT).read_text()), pd.read_parquet(folder / STEPS)
+    last = steps[steps.epoch == steps.epoch.max()]
+    metric = float("nan") if result["metric"] is None or result["outcome"] != "finished" else result["metric"]
+    return [metric, last.loss.mean(), last.layer_angle.mean(), last.flip_rate.mean()]
+
+
+def step_times(names: list[str], repeats: int) -> dict[str, float]:
+    """Seconds of a step relative to one of plain torch: all take turns in this process, and the medians are compared."""
+    steps = {}
+    workload = load("resnet20")
+    batch = workload.minibatches(BATCH)[0]
+    steps["torch"] = full_step(workload, batch)
+    for name in names:
+        _, method, _ = settings()[name]
+        if method is not None:
+            own = load("resnet20")
+            scheme = Scheme(activation=None, error=None, weight=None, gradient=None, master=None)
+            trainer = Trainer(own, own.model.train(), scheme, Recipe(epochs=1, rate=0.01), 1000, method, [batch])
+            trainer.begin_epoch(1)
+
+            def step(trainer: Trainer = trainer) -> None:
+                with trainer:
+                    trainer.step(batch)
+
+            steps[name] = step
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for counted in range(-2, repeats):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            if counted >= 0:
+                taken[name].append(time.perf_counter() - began)
+    base = statistics.median(taken["torch"])
+    print(f"a step of plain torch: {base:.3f} s, batch {BATCH}, {torch.get_num_threads()} threads, median of {repeats}")
+    return {name: statistics.median(seconds) / base for name, seconds in taken.items()}
+
+
+def show(output: Path, names: list[str], seeds: int) -> None:
+    """Print the table."""
+    times = json.loads((output / TIMES).read_text()) if (output / TIMES).exists() else {}
+    for part in dict.fromkeys(settings()[name][0] for name in names):
+        print(f"\n{part:30} {'accuracy':>17} {'loss':>17} {'layer angle':>14} {'flips':>17} {'step':>5} seeds")
+        for name in names:
+            if settings()[name][0] != part:
+                continue
+            rows = [row for seed in range(seeds) if (row := facts(output, name, seed)) is not None]
+            columns = [
+                interval([row[k] for row in rows]) if rows and not np.isnan([row[k] for row in rows]).any() else "-" for k in range(4)
+            ]
+            angle = columns[2].replace(" ", "") if len(rows) < 2 else f"{np.mean([row[2] for row in rows]):.2f}"
+            time_of = f"{times[name]:.2f}" if name in times else "-"
+            print(
+                f"{name:30} {columns[0]:>17} {columns[1]:>17} {angle if columns[2] != '-' else '-':>14} {columns[3]:>17} {time_of:>5} {len(rows)}"
+            )
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="folder of the runs")],
+    seeds: Annotated[int, typer.Option(help="runs of each")] = 3,
+    threads: Annotated[int, typer.Option(help="threads of this process")] = 1,
+    only: Annotated[list[str] | None, typer.Option(help="settings whose name contains this; may be repeated")] = None,
+    time_steps: Annotated[bool, typer.Option("--time", help="measure step times, with two threads and nothing else running")] = False,
+    only_print: Annotated[bool, typer.Option(help="train nothing")] = False,
+) -> None:
+    """Train what is not trained yet, then print the table."""
+    torch.set_num_threads(2 if time_steps else threads)
+    names = [name for name in settings() if not only or any(part in name for part in only)]
+    if time_steps:
+        write_atomically(output / TIMES, lambda file: file.write(json.dumps(step_times(names, 7), indent=1).encode()))
+    elif not only_print:
+        # Seed by seed; what another process trains is looked at again in the end.
+        waiting = [(name, seed) for seed in range(seeds) for name in names]
+        while waiting:
+            left = [one for one in waiting if not run_one(output, *one)]
+            if len(left) == len(waiting):
+                time.sleep(20)
+            waiting = left
+    show(output, names, seeds)
+
+
+if __name__ == "__main__":
+    typer.run(main)
