@@ -599,6 +599,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint in --output, if there is one")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="write into --output for TensorBoard too")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="write what --method trained as codes and scales: a .safetensors, or an .onnx with INT8 or INT4")
+    ] = None,
 ) -> None:
     """Train a network with everything rounded: activations, errors, weights, gradients, master weights and momentum.
 
@@ -607,11 +610,13 @@ def train(
     Examples: formats train -m resnet20 --epochs 5 -o runs/fp134 · formats train -m resnet20 --epochs 5 -W LOG4 -o runs/log4 --resume
     · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3 -E E5M2 --rate 0.01
     · formats train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134
+    · formats train -m resnet20 --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx
     """
     from predictor.device import on_device
     from reports.tables import plain
     from training import train as train_network
     from training.checkpoint import NAME
+    from training.export import check_export, export_to
     from training.methods import method_from
     from workloads import load
 
@@ -619,9 +624,14 @@ def train(
         raise ValueError("--resume needs --output, the folder of the run to go on with")
     if option and not method:
         raise ValueError("--option is for --method; formats methods lists methods and options")
+    if export is not None:
+        if not method:
+            raise ValueError("--export is for --method; formats methods lists methods")
+        check_export(export)
+    workload = on_device(load(model), device)
     with _training_line() as show:
         result = train_network(
-            on_device(load(model), device),
+            workload,
             activation=activation,
             error=error,
             weight=weight,
@@ -659,6 +669,9 @@ def train(
         kept = output is not None and (output / NAME).exists()
         _print(f"diverged: {result.reason}" + (f"; the last checkpoint is in {output}" if kept else ""))
         raise typer.Exit(1)
+    if export is not None:
+        export_to(export, workload, result)
+        _print(f"wrote {export}")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from torch import Tensor, nn
 
 from training.methods.quantizers import Clipped, from_description
 from training.methods.run import ExportedLayer, Run
+from training.train import Result
 from workloads.files import write_atomically
+from workloads.workload import Workload
 
 TABLES = ("table", "folded_bias")
+SUFFIXES = (".safetensors", ".onnx")
 
 
 def export(path: Path | str, model: nn.Module, run: Run) -> None:
@@ -40,6 +44,32 @@ def export(path: Path | str, model: nn.Module, run: Run) -> None:
     own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     content = save(own, metadata={"layers": json.dumps(listed)})
     write_atomically(Path(path), lambda file: file.write(content))
+
+
+def check_export(path: Path) -> None:
+    """ValueError for a name that `export_to` does not take, or where what it needs is not installed."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"export {path}: allowed are names that end in {' or '.join(SUFFIXES)}")
+    if path.suffix == ".onnx" and find_spec("onnxscript") is None:
+        raise ValueError("onnxscript is not installed; pip install 'numeric-formats[onnx]', or export to .safetensors")
+
+
+def export_to(path: Path, workload: Workload, result: Result) -> None:
+    """Write what a training with a method has given, in the format that the name's end says. Raises ValueError as `export` and `export_onnx` do."""
+    check_export(path)
+    assert result.run is not None
+    if path.suffix == ".safetensors":
+        export(path, result.model, result.run)
+        return
+    from training.onnx_export import export_onnx
+
+    example = workload.minibatches(2 if callable(workload.batches) else None)[0]
+    x = example[0] if isinstance(example, tuple | list) else example
+    if not isinstance(x, Tensor):
+        raise ValueError(
+            f"export {path}: mini-batches of {workload.name} do not begin with the tensor that its network takes; use .safetensors"
+        )
+    export_onnx(path, result.model, result.run, x)
 
 
 def _tensors(layers: list[ExportedLayer]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
