@@ -15,6 +15,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,7 @@ from training_step import full_step
 
 from training import train
 from training.log import STEPS
-from training.methods import LSQ, SLB, DistributionAdaptiveInt8, LSQPlus, Method, Octo, UnifiedInt8
+from training.methods import LSQ, SLB, DistributionAdaptiveInt8, LSQPlus, Method, Octo, UnifiedInt8, dai8
 from training.scheme import Scheme
 from training.train import RESULT, Recipe, Trainer
 from workloads import load
@@ -104,25 +105,23 @@ def facts(output: Path, name: str, seed: int) -> list[float] | None:
     return [metric, last.loss.mean(), last.layer_angle.mean(), last.flip_rate.mean()]
 
 
-def step_times(names: list[str], repeats: int) -> dict[str, float]:
-    """Seconds of a step relative to one of plain torch: all take turns in this process, and the medians are compared."""
-    steps = {}
-    workload = load("resnet20")
-    batch = workload.minibatches(BATCH)[0]
-    steps["torch"] = full_step(workload, batch)
-    for name in names:
-        _, method, _ = settings()[name]
-        if method is not None:
-            own = load("resnet20")
-            scheme = Scheme(activation=None, error=None, weight=None, gradient=None, master=None)
-            trainer = Trainer(own, own.model.train(), scheme, Recipe(epochs=1, rate=0.01), 1000, method, [batch])
-            trainer.begin_epoch(1)
+def trainer_of(method: Method) -> Callable[[], None]:
+    """A step of a method, ready to be timed."""
+    own = load("resnet20")
+    batch = own.minibatches(BATCH)[0]
+    scheme = Scheme(activation=None, error=None, weight=None, gradient=None, master=None)
+    trainer = Trainer(own, own.model.train(), scheme, Recipe(epochs=1, rate=0.01), 1000, method, [batch])
+    trainer.begin_epoch(1)
 
-            def step(trainer: Trainer = trainer) -> None:
-                with trainer:
-                    trainer.step(batch)
+    def step() -> None:
+        with trainer:
+            trainer.step(batch)
 
-            steps[name] = step
+    return step
+
+
+def taking_turns(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, after two uncounted rounds."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for counted in range(-2, repeats):
         for name, step in steps.items():
@@ -130,9 +129,54 @@ def step_times(names: list[str], repeats: int) -> dict[str, float]:
             step()
             if counted >= 0:
                 taken[name].append(time.perf_counter() - began)
-    base = statistics.median(taken["torch"])
-    print(f"a step of plain torch: {base:.3f} s, batch {BATCH}, {torch.get_num_threads()} threads, median of {repeats}")
-    return {name: statistics.median(seconds) / base for name, seconds in taken.items()}
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def step_times(names: list[str], repeats: int) -> dict[str, float]:
+    """Seconds of a step relative to one of plain torch: all take turns in this process, and the medians are compared."""
+    workload = load("resnet20")
+    steps: dict[str, Callable[[], None]] = {"torch": full_step(workload, workload.minibatches(BATCH)[0])}
+    for name in names:
+        _, method, _ = settings()[name]
+        if method is not None:
+            steps[name] = trainer_of(method)
+    taken = taking_turns(steps, repeats)
+    print(f"a step of plain torch: {taken['torch']:.3f} s, batch {BATCH}, {torch.get_num_threads()} threads, median of {repeats}")
+    return {name: seconds / taken["torch"] for name, seconds in taken.items()}
+
+
+def statistics_shares(repeats: int) -> None:
+    """Print what part of their steps DAI8 and UI8 spend on their statistics."""
+    spent: list[float] = []
+    original = dai8.channel_statistics
+
+    def timed(*arguments: Any) -> Any:
+        began = time.perf_counter()
+        found = original(*arguments)
+        spent.append(time.perf_counter() - began)
+        return found
+
+    dai8.channel_statistics = timed
+    try:
+        step = trainer_of(DistributionAdaptiveInt8())
+        for _ in range(2):
+            step()
+        spent.clear()
+        began = time.perf_counter()
+        for _ in range(repeats):
+            step()
+        print(f"DAI8: statistics of channels take {100 * sum(spent) / (time.perf_counter() - began):.1f}% of the step")
+    finally:
+        dai8.channel_statistics = original
+    period = UnifiedInt8().period
+    kinds = {"plain": UnifiedInt8(**PLAIN), "UI8": UnifiedInt8(period=10**6), "search in every step": UnifiedInt8(period=1)}
+    taken = taking_turns({name: trainer_of(method) for name, method in kinds.items()}, max(3, repeats // 2))
+    search = (taken["search in every step"] - taken["UI8"]) / period
+    whole = taken["UI8"] + search
+    print(
+        f"UI8: the deviation takes {100 * (taken['UI8'] - taken['plain']) / whole:.1f}% of the step, "
+        f"the search, once in {period} steps, {100 * search / whole:.1f}%"
+    )
 
 
 def show(output: Path, names: list[str], seeds: int) -> None:
@@ -167,6 +211,7 @@ def main(
     names = [name for name in settings() if not only or any(part in name for part in only)]
     if time_steps:
         write_atomically(output / TIMES, lambda file: file.write(json.dumps(step_times(names, 7), indent=1).encode()))
+        statistics_shares(7)
     elif not only_print:
         # Seed by seed; what another process trains is looked at again in the end.
         waiting = [(name, seed) for seed in range(seeds) for name in names]

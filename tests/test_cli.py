@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import image
+from safetensors.torch import load_file
 
 import cli
 from cli import _split
@@ -20,6 +21,7 @@ from search.store import Context, Store, Stored
 from workloads.files import hold
 
 FORMATS = Path(sys.executable).with_name("formats")
+ROOT = Path(__file__).parents[1]
 MINE = """
 import torch, time
 import torch.nn.functional as F
@@ -293,7 +295,7 @@ def test_fit(folder):
     assert "3 formats on 2 tensors" in out  # FP134 is that profile
 
 
-def test_bad_input_is_one_line_and_exit_code_two(folder):
+def test_bad_input_is_one_line_and_exit_code_two(folder, inside):
     (folder / "there.csv").write_text("x\n")
     (folder / "file").write_text("")
     cases = [
@@ -329,14 +331,21 @@ def test_bad_input_is_one_line_and_exit_code_two(folder):
         (("search", "-m", "mine.py:net", "--device", "gpu"), "device 'gpu': torch "),
         (("rank", "-m", "mine.py:net", "--workers", "0"), "0 workers: at least 1"),
         (("rank", "-m", "mine.py:net", "--workers", "2", "--cluster", "auto"), "give one of the two"),
+        (("train", "-m", "mine.py:net", "--epochs", "1", "--export", "net.onnx"), "--export is for --method"),
+        (
+            ("train", "-m", "mine.py:net", "--epochs", "1", "--method", "lsq", "--export", "net.pt"),
+            "names that end in .safetensors or .onnx",
+        ),
         (("fit", "there.csv"), "tensors are read from .npz, .npy, .safetensors"),
     ]
     for arguments, message in cases:
-        done = run(*arguments, cwd=folder, check=False)
-        assert done.returncode == 2, (arguments, done.stderr)
-        assert message in done.stderr, (arguments, done.stderr)
-        assert done.stderr.count("\n") == 1, done.stderr
-        assert "Traceback" not in done.stderr
+        code, _, errors = inside(*arguments)
+        assert (code, len(errors)) == (2, 1), (arguments, errors)
+        assert message in errors[0], (arguments, errors)
+    # As a process of its own does it.
+    done = run(*cases[0][0], cwd=folder, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert cases[0][1] in done.stderr
     assert (folder / "there.csv").read_text() == "x\n"
     assert not (folder / "r.txt").exists()
 
@@ -507,6 +516,16 @@ def test_train_in_a_folder_that_cannot_be_gone_on_with(folder, inside):
     checkpoint.write_bytes(content)
     assert inside("train", "-m", "mine.py:net", "--epochs", "2", "-o", "run", "--resume")[0] == 0
     assert checkpoint.read_bytes() == (folder / "whole" / "checkpoint.safetensors").read_bytes()
+
+
+def test_train_exports_what_a_method_trained(folder, inside):
+    command = ("train", "-m", "mine.py:net", "--epochs", "1", "--method", "dai8", "-o", "run")
+    code, out, _ = inside(*command, "--export", "net.onnx")
+    assert (code, out.splitlines()[-1]) == (0, "wrote net.onnx")
+    assert (folder / "net.onnx").stat().st_size > 1000
+    # Of the finished run too, without training again.
+    assert inside(*command, "--resume", "--export", "net.safetensors")[0] == 0
+    assert any(key.endswith(".codes") for key in load_file(folder / "net.safetensors"))
 
 
 def test_train_that_diverges_says_so_and_keeps_its_checkpoint(folder, inside):
