@@ -311,6 +311,7 @@ class ProfileFormat(Emulated):
         rounding: Rounding | str = Rounding.NEAREST,
         seed: int | None = None,
         stream: int = 0,
+        keep_infinities: bool = True,
     ) -> NDArray[np.float32]:
         """x / step rounded to the format with the top binade's step as 1, times step: quantization with a real scale.
 
@@ -318,7 +319,7 @@ class ProfileFormat(Emulated):
         stream: as for `round`, but without hysteresis, and it is an element's place in memory (without gaps) that has a random number, so that
         channels-last tensors take no longer. Scale rules are not looked at: all of the format's values lie on one grid.
         To nearest, the exact quotient decides; in stochastic rounding the quotient as a float32 number, rounded to odd, has the chance that
-        `round` would give it. The product is rounded to float32 once. Infinities and NaN stay.
+        `round` would give it. The product is rounded to float32 once. NaN stays, and infinities unless they are to saturate.
 
         Returns float32 of x's shape and memory order. Raises TypeError for other dtypes, ValueError for steps that are not positive and
         finite or do not fit, and for hysteresis. Source: docs/methods.md section 1.
@@ -343,9 +344,11 @@ class ProfileFormat(Emulated):
         out = np.empty_like(array)
         # How many neighbours in memory have one step.
         run = array.size if axis is None else math.prod(array.shape[d] for d in order[order.index(axis % array.ndim) + 1 :])
-        flat, flat_out = (each.transpose(order).reshape(-1) for each in (array, out))
+        flat, flat_out = (each.transpose(order).reshape(-1, copy=False) for each in (array, out))
         made = kernel.Mode(mode.rounding, None, mode.seed, mode.stream)
-        kernel.round_scaled(flat, flat_out, steps.astype(np.float64).reshape(-1), run, self.profile[0] - 1, self._grid, made)
+        kernel.round_scaled(
+            flat, flat_out, steps.astype(np.float64).reshape(-1), run, self.profile[0] - 1, self._grid, keep_infinities, made
+        )
         return out
 
     def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:

@@ -22,10 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 from formats.arrays import largest_of_groups, to_float
 from formats.codes import Codes, check_codes, code_type
 from formats.emulated import Emulated, check_out, fingerprint, put, with_specials
-from formats.format import Family
+from formats.format import Family, ProfileFormat
 from formats.mode import NEAREST, ModeChoice
+from formats.names import get
 from formats.rounding import Rounding
-from formats.scale import Scale, group
+from formats.scale import Granularity, Scale, group
 
 SMALLEST_SCALE = np.float32(2**-149)
 
@@ -102,6 +103,13 @@ class IntegerFormat(Emulated):
         """A stable fingerprint of everything that decides how this format rounds and encodes."""
         return fingerprint(["real", self.bits, asdict(self.scale)])
 
+    @cached_property
+    def _integers(self) -> ProfileFormat:
+        """The same integers without a scale rule."""
+        found = get(f"INT{self.bits}")
+        assert isinstance(found, ProfileFormat)
+        return found
+
     @property
     def _largest(self) -> int:
         return (1 << (self.bits - 1)) - 1
@@ -153,7 +161,11 @@ class IntegerFormat(Emulated):
     ) -> NDArray[Any]:
         """`round` of a float32 or float64 array, in a mode that `check_mode` has made."""
         check_out(out, x.shape, x.dtype)
-        quotient, scale = self._quotients(x, self._top(x, top))
+        scales, per = self._top(x, top), self.scale.per
+        if x.dtype == np.float32 and mode.rounding is Rounding.NEAREST and per is not Granularity.BLOCK:
+            axis = None if per is Granularity.TENSOR else self.scale.axis
+            return put(self._integers.round_scaled(x, scales, axis=axis, keep_infinities=keep_infinities), out)
+        quotient, scale = self._quotients(x, scales)
         if mode.rounding is Rounding.NEAREST:
             values = product(np.rint(quotient), scale)
         elif mode.rounding is Rounding.NEAREST_AWAY:

@@ -64,7 +64,7 @@ def _scaled_task(pointer):
     w = carray(pointer, (32,))
     x, out = carray(pointer_float(w[1]), (ANY,)), carray(pointer_float(w[2]), (ANY,))
     steps, run, grid = carray(pointer_double(w[3]), (ANY,))[: w[4]], w[5], carray(pointer8(w[6]), (ANY,))
-    top, mode, seed, stream = w[7], w[8], w[9], w[10]
+    top, mode, seed, stream, passing = w[7], w[8], w[9], w[10], w[11]
     number, threads_used = i8(thread_number()), i8(thread_count())
     first, end = w[0] * number // threads_used // CHUNK * CHUNK, w[0] * (number + 1) // threads_used // CHUNK * CHUNK
     if number + 1 == threads_used:
@@ -79,18 +79,25 @@ def _scaled_task(pointer):
             _spread(steps, run, at, each[:count])
         _to_odd(x[at : at + count], each, quotients)
         if mode == NEAREST:
-            round4(quotients[:count], values, top, grid, INFINITY4 - 1)
+            round4(quotients[:count], values, top, grid, passing)
         else:
             if mode == STOCHASTIC:
                 fill(random[: (count + 3) // 4 * 4], at // 4, seed, stream)
-            _mode4(quotients[:count], values, x[at : at + count], top, grid, INFINITY4 - 1, mode, random, power)
+            _mode4(quotients[:count], values, x[at : at + count], top, grid, passing, mode, random, power)
         _times(values[:count], each, out[at : at + count])
 
 
 def round_scaled(
-    x: NDArray[np.float32], out: NDArray[np.float32], steps: NDArray[np.float64], run: int, top: int, grid: NDArray[np.int64], mode: Mode
+    x: NDArray[np.float32],
+    out: NDArray[np.float32],
+    steps: NDArray[np.float64],
+    run: int,
+    top: int,
+    grid: NDArray[np.int64],
+    keep_infinities: bool,
+    mode: Mode,
 ) -> None:
-    """Round x / step to the values at `top`, times step, into out, both one-dimensional without gaps; NaN and infinities stay.
+    """Round x / step to the values at `top`, times step, into out, both one-dimensional without gaps; NaN stays.
 
     steps: positive float32 numbers; each holds for `run` elements, in turn and over again. top: such that values are normal float32
     numbers of at most 22 bits. mode: any but hysteresis; random numbers go by an element's place.
@@ -98,4 +105,5 @@ def round_scaled(
     if not x.size:
         return
     words = [x.size, address_of(x), address_of(out), address_of(steps), steps.size, run, address_of(grid), top]
-    threads.run(_scaled_task, [*words, MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream)], x.size)
+    words += [MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream), INFINITY4 - int(keep_infinities)]
+    threads.run(_scaled_task, words, x.size)
