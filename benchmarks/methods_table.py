@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hysteresis import interval
 from training_step import full_step
 
+from reports import plots
 from training import train
 from training.log import STEPS
 from training.methods import LSQ, SLB, DistributionAdaptiveInt8, LSQPlus, Method, Octo, UnifiedInt8, dai8
@@ -198,6 +200,42 @@ def show(output: Path, names: list[str], seeds: int) -> None:
             )
 
 
+def draw(output: Path, seeds: int, path: Path) -> None:
+    """Layer angle and test accuracy of the gradient methods with errors in INT4, INT8 and everything in FP134."""
+    names = {"plain": "plain INT8, {}", "UI8": "UI8, {}", "DAI8": "DAI8, {}", "Octo": "Octo, {}"}
+    kinds = {
+        "INT8, errors INT4": "4-bit gradients",
+        "INT8": "8-bit gradients",
+        "FP134": "FP134",
+    }
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for number, (label, kind) in enumerate(kinds.items()):
+        for place, (method, pattern) in enumerate(names.items()):
+            name = pattern.format(kind) if kind != "FP134" else (f"{method} FP134" if method == "plain" else f"{method} with FP134")
+            rows = [row for seed in range(seeds) if (row := facts(output, name, seed)) is not None]
+            at = place + 0.2 * (number - 1)
+            for axis, column in zip(axes, (2, 0), strict=True):
+                values = [row[column] for row in rows]
+                axis.plot([at] * len(values), values, "o", markersize=4, alpha=0.5, color=plots.COLOURS[number], markeredgewidth=0)
+                first = label if place == 0 else None
+                axis.plot(
+                    [at],
+                    [np.mean(values) if values else np.nan],
+                    "_",
+                    markersize=16,
+                    markeredgewidth=2.5,
+                    color=plots.COLOURS[number],
+                    label=first,
+                )
+    for axis, what in zip(axes, ("mean angle of the layers, degrees", "test accuracy"), strict=True):
+        axis.set(xticks=range(len(names)), xticklabels=list(names), ylabel=what)
+        axis.grid(True, axis="y", linewidth=0.4, alpha=0.5)
+    axes[0].set_yscale("log")
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.suptitle("ResNet-20 from scratch, 5 epochs: does the format make clipping unnecessary?", fontsize=10)
+    plots.save(figure, path)
+
+
 def main(
     output: Annotated[Path, typer.Option(help="folder of the runs")],
     seeds: Annotated[int, typer.Option(help="runs of each")] = 3,
@@ -205,6 +243,7 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="settings whose name contains this; may be repeated")] = None,
     time_steps: Annotated[bool, typer.Option("--time", help="measure step times, with two threads and nothing else running")] = False,
     only_print: Annotated[bool, typer.Option(help="train nothing")] = False,
+    plot: Annotated[Path | None, typer.Option(help="draw the gradient methods into this file too")] = None,
 ) -> None:
     """Train what is not trained yet, then print the table."""
     torch.set_num_threads(2 if time_steps else threads)
@@ -221,6 +260,8 @@ def main(
                 time.sleep(20)
             waiting = left
     show(output, names, seeds)
+    if plot is not None:
+        draw(output, seeds, plot)
 
 
 if __name__ == "__main__":
