@@ -137,8 +137,8 @@ class DataFlow:
     several backward passes over one retained graph may each use another.
 
     site: asked at every call that can be a site, outside exact layers, with gradients and without; the product is computed with the quantizers
-    that it returns, by torch alone where that is None. Where a point stands on the product, it comes after. The calls inside attention and
-    recurrent layers, which are computed in parts, are no sites.
+    that it returns, by torch alone where that is None. Where a point stands on the product, it comes after. Products inside attention and
+    recurrent layers are sites too; those with the state, one for each time step, are one site.
 
     model: the network. exact: names of layers (with all inside them) that stay in full precision.
     evaluation: where a pass is made without gradients, as metrics are, whether it has points all the same.
@@ -166,6 +166,7 @@ class DataFlow:
         self._warned: set[str] = set()
         self._calls: dict[tuple[str, str], int] = {}
         self._site_calls: dict[tuple[str, str], int] = {}
+        self._site_of_weight: dict[tuple[str, str, int], int] = {}
         self._parameter_names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         self._from_input: Any = WeakIdKeyDictionary()
         self._of_parameters: Any = WeakIdKeyDictionary()
@@ -227,7 +228,7 @@ class DataFlow:
             self._recording.enter_context(torch.inference_mode(False))
             self._recording.enter_context(torch.enable_grad())
         self.points, self.skipped, self.parameters = [], [], []
-        self._layers, self._calls, self._site_calls = [""], {}, {}
+        self._layers, self._calls, self._site_calls, self._site_of_weight = [""], {}, {}, {}
         self._from_input.clear()
         self._of_parameters.clear()
         args, kwargs = map_tensors(self._input, args), map_tensors(self._input, kwargs)
@@ -281,7 +282,16 @@ class DataFlow:
 
     def point(self, output: Tensor, operation: str) -> Tensor:
         """The quantized output of an operation; what decompositions call."""
+        if not torch.is_grad_enabled():
+            return output
         return _Quantize.apply(output, self, self._new_point(operation, output))
+
+    def product(self, function: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None, once: bool = False) -> Tensor:
+        """A product with its point; what decompositions call. once: all calls with this weight in one layer are one site."""
+        args = (x, weight) if function is torch.matmul else (x, weight, bias)
+        name = function.__name__
+        result = function(*args) if self.site is None else self._at_site(function, name, args, {}, once)
+        return self.point(result, name)
 
     # Calls of torch's functions inside the network.
 
@@ -298,7 +308,8 @@ class DataFlow:
                 self.parameters.append(parameter)
         name, in_place = name_of(function)
         depends = self._depends_on_input(inputs)
-        decomposition = decompositions.TABLE.get(name) if depends and torch.is_grad_enabled() else None
+        in_parts = depends and (torch.is_grad_enabled() or self.site is not None)
+        decomposition = decompositions.TABLE.get(name) if in_parts else None
         if decomposition is not None:
             return self._marked(decomposition(self, *args, **kwargs), True)
         reason = reason_for_no_point(name, args)
@@ -318,13 +329,16 @@ class DataFlow:
             self._marked(args[0], depends)
         return self._marked(result, depends)
 
-    def _at_site(self, function: Any, name: str, args: Any, kwargs: Any) -> Any:
-        """One call, with the quantizers of its site if it gets any."""
+    def _at_site(self, function: Any, name: str, args: Any, kwargs: Any, once: bool = False) -> Any:
+        """One call, with the quantizers of its site if it gets any. once: the same site as of earlier calls with the weight."""
         assert self.site is not None
         layer = self._layers[-1] if self._layers else ""
-        call = self._site_calls.get((layer, name), 0)
-        self._site_calls[layer, name] = call + 1
         x, weight, bias, product_of = sites.operands_of(name, args, kwargs)
+        key = layer, name, id(weight)
+        call = self._site_of_weight.get(key) if once else None
+        if call is None:
+            call = self._site_of_weight[key] = self._site_calls.get((layer, name), 0)
+            self._site_calls[layer, name] = call + 1
         quantizers = None
         if not self.is_exact(layer):
             quantizers = self.site(Site(layer, name, call, self._parameter_names.get(id(weight))))

@@ -1,7 +1,7 @@
 """Attention and recurrent layers step by step, since torch computes them in one call that shows no parts (docs/prediction.md section 1).
 
 Each function takes the data flow, then the arguments of the torch function it stands for, and returns what that returns.
-`flow.point(tensor, operation)` puts a point on a part.
+`flow.point(tensor, operation)` puts a point on a part; `flow.product(function, x, weight, bias)` computes a product, which may be a site, with a point on it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def _additive(mask: Tensor, like: Tensor) -> Tensor:
 def _attention(
     flow: DataFlow, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout_p: float
 ) -> tuple[Tensor, Tensor]:
-    scores = flow.point(query @ key.transpose(-2, -1), "matmul") * scale
+    scores = flow.product(torch.matmul, query, key.transpose(-2, -1)) * scale
     if mask is not None:
         scores = scores + mask
     weights = flow.point(torch.softmax(scores, -1), "softmax")
     dropped = F.dropout(weights, dropout_p) if dropout_p else weights
-    return flow.point(dropped @ value, "matmul"), weights
+    return flow.product(torch.matmul, dropped, value), weights
 
 
 def _thirds(bias: Tensor | None) -> Sequence[Tensor | None]:
@@ -103,7 +103,7 @@ def multi_head_attention_forward(
     head = width // num_heads
 
     def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return flow.point(F.linear(x, weight, bias), "linear")
+        return flow.product(F.linear, x, weight, bias)
 
     if use_separate_proj_weight:
         assert q_proj_weight is not None
@@ -169,7 +169,7 @@ Cell = Callable[..., State]
 
 
 def _hidden(flow: DataFlow, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return flow.point(F.linear(h, weight, bias), "linear")
+    return flow.product(F.linear, h, weight, bias, once=True)
 
 
 def _lstm_step(flow: DataFlow, gates: Tensor, state: State, weight: Tensor, bias: Tensor | None, projection: Tensor | None) -> State:
@@ -211,7 +211,7 @@ def _steps(
     """Run one layer in one direction over a list of steps whose batch may shrink (packed sequences)."""
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
     sizes = [len(part) for part in parts]
-    gates = flow.point(F.linear(torch.cat(parts), w_ih, b_ih), "linear").split(sizes)
+    gates = flow.product(F.linear, torch.cat(parts), w_ih, b_ih).split(sizes)
     outputs: list[Tensor] = [gates[0]] * len(parts)
     full = state
     active = tuple(s[: sizes[-1]] for s in full) if backwards else full
@@ -288,7 +288,7 @@ def _single(cell: Cell, pair: bool) -> Callable[..., Any]:
     def run(
         flow: DataFlow, x: Tensor, hidden: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
     ) -> Any:
-        gates = flow.point(F.linear(x, w_ih, b_ih), "linear")
+        gates = flow.product(F.linear, x, w_ih, b_ih)
         state = cell(flow, gates, tuple(hidden) if pair else (hidden,), w_hh, b_hh, None)
         return state if pair else state[0]
 

@@ -170,3 +170,66 @@ def test_several_backward_passes_and_recomputation():
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
         found.append(first)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+class Sequence(nn.Module):
+    """Two recurrent layers and self-attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.recurrent = nn.LSTM(4, 8, 2, batch_first=True)
+        self.cell = nn.GRUCell(8, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        h, _ = self.recurrent(x)
+        h = torch.stack([self.cell(part) for part in h.unbind(1)], 1)
+        return self.attention(h, h, h, need_weights=False)[0]
+
+
+SITES_OF_A_SEQUENCE = [
+    # Input to hidden, and all steps of hidden to hidden as one.
+    ("recurrent:linear", "recurrent.weight_ih_l0"),
+    ("recurrent:linear#1", "recurrent.weight_hh_l0"),
+    ("recurrent:linear#2", "recurrent.weight_ih_l1"),
+    ("recurrent:linear#3", "recurrent.weight_hh_l1"),
+    ("cell:linear", "cell.weight_ih"),
+    ("cell:linear#1", "cell.weight_hh"),
+    ("attention:linear", "attention.in_proj_weight"),
+    ("attention:matmul", None),
+    ("attention:matmul#1", None),
+    ("attention:linear#1", "attention.out_proj.weight"),
+]
+
+
+def test_products_inside_attention_and_recurrent_layers():
+    torch.manual_seed(2)
+    model, x = Sequence(), torch.randn(3, 5, 4)
+    inputs = [x.clone().requires_grad_(), *model.parameters()]
+    bare = DataFlow(model)
+    with bare:
+        expected = bare.gradients(model(inputs[0]).square().mean(), inputs)
+    seen = {}
+    flow = DataFlow(model)
+    flow.site = lambda site: seen.setdefault((site.name, site.parameter), Quantizers(error=lambda e: (e.clone(), e.clone())))
+    with flow:
+        found = flow.gradients(model(inputs[0]).square().mean(), inputs)
+        assert [point.name for point in flow.points] == [point.name for point in bare.points]
+        with torch.no_grad():
+            quiet = model(x)
+    # The cell is called five times, and its input product is a site each time.
+    names = [name for name in seen if not name[0].startswith("cell:linear") or name[0] in ("cell:linear", "cell:linear#1")]
+    assert names == SITES_OF_A_SEQUENCE
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-8) for a, b in zip(found, expected, strict=True))
+    assert torch.allclose(quiet, model(x), atol=1e-6)
+    # Errors and inputs that are quantized change what depends on them.
+    flow.site = lambda site: Quantizers(error=lambda e: (0 * e, e)) if site.parameter == "recurrent.weight_hh_l0" else None
+    with flow:
+        found = flow.gradients(model(inputs[0]).square().mean(), inputs)
+    changed = [
+        name for (name, _), a, b in zip([("x", 0), *model.named_parameters()], found, expected, strict=True) if not torch.allclose(a, b)
+    ]
+    assert changed == ["recurrent.weight_hh_l0"]
+    flow.site = lambda site: Quantizers(input=lambda h: 2 * h) if site.parameter == "attention.out_proj.weight" else None
+    with flow, torch.no_grad():
+        assert torch.allclose(model(x) - model.attention.out_proj.bias, 2 * (quiet - model.attention.out_proj.bias), atol=1e-6)
