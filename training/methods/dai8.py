@@ -11,24 +11,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from formats import Format, Rounding
+from formats import Rounding
 from predictor.sites import Quantizers, Site
 from training.methods.channels import Sigma, channel_statistics
-from training.methods.quantizers import Clipped
+from training.methods.direction import deviation_of
+from training.methods.errors import ErrorOptions, ErrorRun
 from training.methods.run import (
     About,
     ExportedLayer,
     Layer,
-    Run,
     Setup,
-    chosen_layers,
-    digests,
-    error_quantizer,
-    error_rounding,
     exported_absmax,
     number,
 )
-from training.methods.ui8 import Rates, deviation_of
 from training.scheme import one_of
 from training.weights import Group
 
@@ -48,13 +43,12 @@ def next_thresholds(stored: Tensor, largest: Tensor, gaussian: Tensor, k: float,
 
 
 @dataclass(frozen=True)
-class DistributionAdaptiveInt8:
+class DistributionAdaptiveInt8(ErrorOptions):
     """Options of Distribution Adaptive INT8.
 
-    format: of weights, activations and, unless error_format is given, errors. gaussian: the part of a channel's errors beyond its deviation above which it is Gaussian.
-    k, rate: of the thresholds of other channels; 0 < k * rate < 2. sigma: mean or zero. error_rounding: stochastic or nearest.
-    direction_rate: multiply learning rates as Unified INT8 does, with its alpha and beta, by the direction of the errors for dW.
-    include_linear, skip_first, skip_last: which layers.
+    gaussian: the part of a channel's errors beyond its deviation above which it is Gaussian. k, rate: of the thresholds of other channels;
+    0 < k * rate < 2. sigma: mean or zero. direction_rate: multiply learning rates as Unified INT8 does, with its alpha and beta, by the
+    direction of the errors for dW. The others: `ErrorOptions`.
     """
 
     about: ClassVar[About] = About(
@@ -68,55 +62,31 @@ class DistributionAdaptiveInt8:
         "all",
         "AAAI 2021",
     )
-    forward: ClassVar[bool] = True
-    backward: ClassVar[bool] = True
-
-    format: str | Format = "INT8"
-    error_format: str | Format | None = None
     gaussian: float = 0.3
     k: float = 1.0
     rate: float = 0.8
     sigma: Sigma = Sigma.MEAN
-    error_rounding: Rounding = Rounding.STOCHASTIC
     direction_rate: bool = False
-    alpha: float = 20.0
-    beta: float = 0.1
-    include_linear: bool = True
-    skip_first: bool = False
-    skip_last: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         number("dai8", "gaussian", self.gaussian, 0, 1)
-        number("dai8", "alpha", self.alpha, 0, float("inf"))
-        number("dai8", "beta", self.beta, 0, 1)
         if not 0 < self.k * self.rate < 2:
             raise ValueError(f"dai8: k * rate is {self.k * self.rate:g}; thresholds are stable only for products above 0 and below 2")
         object.__setattr__(self, "sigma", one_of("dai8: sigma", Sigma, self.sigma))
-        object.__setattr__(self, "error_rounding", error_rounding("dai8", self.error_rounding))
-        Clipped(self.format)
-        error_quantizer(self.format, self.error_format).check_rounding(self.error_rounding)
-
-    @property
-    def digest(self) -> str:
-        """The formats'."""
-        return digests(self.format, self.error_format)
 
     def start(self, setup: Setup) -> DistributionAdaptiveInt8Run:
         """The state for one run."""
         return DistributionAdaptiveInt8Run(self, setup)
 
 
-class DistributionAdaptiveInt8Run(Run):
+class DistributionAdaptiveInt8Run(ErrorRun):
     """The state in one run: a threshold for each channel of each site's errors."""
 
     def __init__(self, options: DistributionAdaptiveInt8, setup: Setup):
-        super().__init__()
-        self.options, self._streams = options, setup.streams
-        self.layers = chosen_layers(setup, options.include_linear, options.skip_first, options.skip_last)
-        self.quantizer = Clipped(options.format)
-        self.error_quantizer = error_quantizer(options.format, options.error_format)
+        super().__init__(options, setup)
+        self.options = options
         self.thresholds: dict[str, Tensor] = {}
-        self.rates = Rates(options.alpha, options.beta)
 
     def site(self, site: Site) -> Quantizers | None:
         layer = self.layers.get(site.name)
@@ -143,12 +113,6 @@ class DistributionAdaptiveInt8Run(Run):
     def group(self, parameter: str) -> Group:
         own = self.options.direction_rate and any(layer.parameter == parameter for layer in self.layers.values())
         return Group(own=parameter) if own else Group()
-
-    def begin_step(self) -> None:
-        self.rates.clear()
-
-    def before_update(self, rates: dict[str, dict[str, Any]]) -> None:
-        self.rates.apply(rates)
 
     def tensors(self) -> dict[str, Tensor]:
         return self.thresholds

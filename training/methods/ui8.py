@@ -14,21 +14,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from formats import Format, Rounding
-from predictor.angle import deviation, layer_sums
+from formats import Rounding
 from predictor.sites import Quantizers, Site
+from training.methods.direction import deviation_of
+from training.methods.errors import ErrorOptions, ErrorRun
 from training.methods.quantizers import SMALLEST_STEP, Clipped, absmax, straight_through
 from training.methods.run import (
     About,
     ExportedLayer,
     Layer,
-    Run,
     Setup,
     Thresholds,
-    chosen_layers,
-    digests,
-    error_quantizer,
-    error_rounding,
     exported_absmax,
     number,
 )
@@ -55,16 +51,6 @@ class ActivationThreshold(StrEnum):
 
     ABSMAX = "absmax"
     EMA = "ema"
-
-
-def phi(distance: float, alpha: float, beta: float) -> float:
-    """max(exp(-alpha d), beta): what a layer's learning rate is multiplied by at a deviation d in [0, 2]."""
-    return max(math.exp(-alpha * distance), beta)
-
-
-def deviation_of(quantized: Tensor, g: Tensor) -> float:
-    """1 - cos of the angle between a gradient and its quantized version; 0 where g is zero, 1 where only the quantized one is."""
-    return deviation(layer_sums([quantized], [g])[0])
 
 
 def deviation_slope(g: Tensor, threshold: Tensor, quantizer: Clipped) -> float:
@@ -134,35 +120,13 @@ def _descend(distance: Callable[[float], float], slope: Callable[[float], float]
             length /= 2
 
 
-class Rates:
-    """Learning rates of layers by their deviations in this step."""
-
-    def __init__(self, alpha: float, beta: float):
-        self._alpha, self._beta = alpha, beta
-        self.deviations: dict[str, float] = {}
-
-    def clear(self) -> None:
-        """Begin a step."""
-        self.deviations.clear()
-
-    def see(self, parameter: str, distance: float) -> None:
-        """Take in the deviation of a layer; of a weight that is used more than once the largest counts."""
-        self.deviations[parameter] = max(distance, self.deviations.get(parameter, 0.0))
-
-    def apply(self, rates: dict[str, dict[str, Any]]) -> None:
-        """Multiply the learning rates; the schedule sets them anew for the next step."""
-        for name in self.deviations.keys() & rates.keys():  # frozen weights have no rate
-            rates[name]["lr"] *= phi(self.deviations[name], self._alpha, self._beta)
-
-
 @dataclass(frozen=True)
-class UnifiedInt8:
+class UnifiedInt8(ErrorOptions):
     """Options of Unified INT8 training.
 
-    alpha, beta: a layer's learning rate is multiplied by max(exp(-alpha d), beta). format: of weights, activations and, unless error_format is given, errors.
-    search: grid, grad or none (which with alpha=0 is plain scaling by the largest magnitude); period: steps between searches, in which the threshold stays the same part of the largest magnitude.
-    error_rounding: stochastic or nearest; d is always that of rounding to nearest. activation_threshold: absmax or ema (of 0.9).
-    include_linear, skip_first, skip_last: which layers.
+    search: grid, grad or none (which with alpha=0 is plain scaling by the largest magnitude); period: steps between searches, in which the
+    threshold stays the same part of the largest magnitude. activation_threshold: absmax or ema (of 0.9). The others: `ErrorOptions`; d is
+    always that of rounding to nearest.
     """
 
     about: ClassVar[About] = About(
@@ -176,53 +140,29 @@ class UnifiedInt8:
         "all",
         "CVPR 2020",
     )
-    forward: ClassVar[bool] = True
-    backward: ClassVar[bool] = True
-
-    alpha: float = 20.0
-    beta: float = 0.1
-    format: str | Format = "INT8"
-    error_format: str | Format | None = None
     search: Search = Search.GRID
     period: int = 100
-    error_rounding: Rounding = Rounding.STOCHASTIC
     activation_threshold: ActivationThreshold = ActivationThreshold.ABSMAX
-    include_linear: bool = True
-    skip_first: bool = False
-    skip_last: bool = False
 
     def __post_init__(self) -> None:
-        number("ui8", "alpha", self.alpha, 0, math.inf)
-        number("ui8", "beta", self.beta, 0, 1)
+        super().__post_init__()
         number("ui8", "period", self.period, 1, math.inf, whole=True)
         object.__setattr__(self, "search", one_of("ui8: search", Search, self.search))
         object.__setattr__(
             self, "activation_threshold", one_of("ui8: activation_threshold", ActivationThreshold, self.activation_threshold)
         )
-        object.__setattr__(self, "error_rounding", error_rounding("ui8", self.error_rounding))
-        Clipped(self.format)
-        error_quantizer(self.format, self.error_format).check_rounding(self.error_rounding)
-
-    @property
-    def digest(self) -> str:
-        """The formats'."""
-        return digests(self.format, self.error_format)
 
     def start(self, setup: Setup) -> UnifiedInt8Run:
         """The state for one run."""
         return UnifiedInt8Run(self, setup)
 
 
-class UnifiedInt8Run(Run):
+class UnifiedInt8Run(ErrorRun):
     """The state of Unified INT8 in one run: a ratio of threshold to largest magnitude for each site's errors, and how old it is."""
 
     def __init__(self, options: UnifiedInt8, setup: Setup):
-        super().__init__()
-        self.options, self._streams = options, setup.streams
-        self.layers = chosen_layers(setup, options.include_linear, options.skip_first, options.skip_last)
-        self.quantizer = Clipped(options.format)
-        self.error_quantizer = error_quantizer(options.format, options.error_format)
-        self.rates = Rates(options.alpha, options.beta)
+        super().__init__(options, setup)
+        self.options = options
         self.ratios: dict[str, float] = {}
         self._steps = 0
         self._thresholds = Thresholds(ACTIVATION_DECAY)
@@ -257,12 +197,6 @@ class UnifiedInt8Run(Run):
 
     def group(self, parameter: str) -> Group:
         return Group(own=parameter) if any(layer.parameter == parameter for layer in self.layers.values()) else Group()
-
-    def begin_step(self) -> None:
-        self.rates.clear()
-
-    def before_update(self, rates: dict[str, dict[str, Any]]) -> None:
-        self.rates.apply(rates)
 
     def end_step(self) -> None:
         self._steps += 1

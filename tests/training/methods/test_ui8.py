@@ -12,8 +12,9 @@ from tests.training import digits, small
 from tests.training.methods.helper import distributions, started
 from training import train
 from training.methods import UnifiedInt8
+from training.methods.direction import deviation_of, phi
 from training.methods.quantizers import Clipped, absmax
-from training.methods.ui8 import best_ratio, deviation_of, deviation_slope, phi
+from training.methods.ui8 import best_ratio, deviation_slope
 
 INT8, INT4 = Clipped("INT8"), Clipped("INT4")
 
