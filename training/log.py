@@ -21,7 +21,7 @@ STEPS, EPOCHS = "steps.parquet", "epochs.csv"
 class Log:
     """The rows of a run, kept in memory, and in a folder where there is one.
 
-    steps: step (from 1), epoch, loss, rate, angle and layer_angle (`training.train.Angles`, None where not sampled), seconds, flips and their share of
+    steps: step (from 1), epoch, loss, rate, angle and layer_angle (of all layers as one vector, and the mean of the layers' own; None where not sampled), seconds, flips and their share of
     all weights whose codes were looked at (NaN where none was: a method's are where the angles are sampled),
     overflows, underflows. epochs: epoch, loss (mean), metric. Rows per layer hold a step and the fields of `Observation`; in a folder they are read
     back only when `layer_table` is asked for.
@@ -90,7 +90,7 @@ class Log:
     def _table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
         table = pd.DataFrame(rows, columns=["step", *Observation._fields])
         whole = dict.fromkeys(("top_low", "top_high", "overflows", "flips"), "Int64")
-        return table.astype(whole | dict.fromkeys(("kind", "place"), "category"))
+        return table.astype(whole | {"angle": "float64"} | dict.fromkeys(("kind", "place"), "category"))
 
     def step_table(self) -> pd.DataFrame:
         """A row per step."""

@@ -45,6 +45,7 @@ class Observation(NamedTuple):
     kind: A, E, W or G. place: a point's or a parameter's name. term: 1 for the second of two terms. top_low, top_high: scale exponents, None
     where the format has none of its own. overflows: elements beyond the largest value, None where that is not one number.
     underflows: nonzero elements that became zero. flips: quantized weights that changed, None but for W.
+    angle: of a weight's gradient to the full-precision one, degrees, where it was sampled.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Observation(NamedTuple):
     overflows: int | None
     underflows: int
     flips: int | None = None
+    angle: float | None = None
 
 
 class Delayed:

@@ -160,10 +160,15 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 class Angles(NamedTuple):
-    """Degrees between quantized and full-precision gradients: of all layers as one vector, and the mean of the layers' own."""
+    """Degrees between quantized and full-precision gradients: of all layers as one vector, and of each by the name of its weight."""
 
     all: float
-    layers: float
+    each: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        """Of the layers' own; NaN where there is none."""
+        return float(np.mean(list(self.each.values()))) if self.each else math.nan
 
 
 class Trainer:
@@ -315,6 +320,11 @@ class Trainer:
         if codes:
             now = self._codes()
             seen += [Observation("W", name, 0, c.numel(), None, None, None, 0, int((now[name] != c).sum())) for name, c in codes.items()]
+        if angles is not None:
+            left = dict(angles.each)
+            seen = [entry._replace(angle=left.pop(entry.place, None)) for entry in seen]
+            sizes = {weight.name: weight.parameter.numel() for weight in self.weights}
+            seen += [Observation("W", name, 0, sizes[name], None, None, None, 0, None, angle) for name, angle in left.items()]
         for places in self.places.values():
             seen += places.advance()
         return loss, angles, seen, ""
@@ -343,14 +353,15 @@ class Trainer:
 
         NaN where a method trains other parameters in their place.
         """
-        both = [(weight.master.grad, g) for weight, g in zip(self.weights, full, strict=True) if id(weight.parameter) in self._measured]
-        pairs = [(q, g) for q, g in both if q is not None and g is not None]
-        if any((q is None) != (g is None) for q, g in both):
-            pairs = []
-        if not pairs:
-            return Angles(math.nan, math.nan)
-        sums = layer_sums([q for q, _ in pairs], [g for _, g in pairs])
-        return Angles(degrees(sums.sum(0)), float(np.mean([degrees(row) for row in sums])))
+        both = {
+            weight.name: (weight.master.grad, g)
+            for weight, g in zip(self.weights, full, strict=True)
+            if id(weight.parameter) in self._measured and (weight.master.grad is not None or g is not None)
+        }
+        if not both or any(q is None or g is None for q, g in both.values()):
+            return Angles(math.nan, {})
+        sums = layer_sums(*zip(*both.values(), strict=True))
+        return Angles(degrees(sums.sum(0)), {name: degrees(row) for name, row in zip(both, sums, strict=True)})
 
     def metric(self) -> float | None:
         """Mean metric over the workload's test mini-batches, weights and activations rounded; None where it has none. Moves no scale."""
@@ -586,7 +597,7 @@ def _run(
             rate = trainer.schedule.get_last_lr()[0]
             sampled = bool(recipe.angle_every) and step % recipe.angle_every == 0
             loss, angles, seen, reason = trainer.step(batches[order[place]], sampled)
-            angle, layer_angle = angles or (None, None)
+            angle, layer_angle = (None, None) if angles is None else (angles.all, angles.mean)
             row = {"step": step + 1, "epoch": epoch + 1, "loss": loss, "rate": rate, "angle": angle, "layer_angle": layer_angle}
             row["seconds"] = time.monotonic() - began
             log.add(row, seen)

@@ -22,6 +22,7 @@ from predictor.dataflow import DataFlow
 from predictor.gradient import activation_quantizer
 from tests.training import small
 from training import checkpoint, train
+from training.methods import LSQ
 from training.train import Outcome
 from workloads import Workload
 
@@ -136,7 +137,9 @@ def test_full_precision_is_plain_torch():
     np.testing.assert_allclose(found.steps.loss, losses, rtol=1e-5)
     # The angle of a gradient to itself, computed a second time with the network as it was.
     assert found.steps.angle.dropna().tolist() == [0.0] * 4
-    assert found.layers.empty
+    assert found.layers.flips.isna().all()
+    assert set(found.layers.angle) == {0.0}
+    assert not found.layers.underflows.any()
 
 
 def test_a_run_is_decided_by_its_seed_and_touches_nothing_else():
@@ -156,6 +159,24 @@ def test_sampling_the_angle_changes_nothing():
     angles = sampled.steps.angle
     assert angles.notna().tolist() == [True, False, False, True, False, False, True, False]
     assert angles.dropna().between(1, 60).all()
+
+
+@pytest.mark.parametrize(
+    "formats", [{}, {"weight": "float32"}, {"method": LSQ(), "activation": "FP134"}], ids=["all", "float32 weights", "method"]
+)
+def test_each_layer_has_its_angle_where_it_was_sampled(formats):
+    found = train(small.workload(), epochs=1, angle_every=3, **formats)
+    each = found.layers.dropna(subset="angle")
+    assert set(each.step) == {1, 4, 7}
+    assert set(each.kind) == {"W"}
+    for step, rows in each.groupby("step"):
+        assert sorted(rows.place) == ["0.weight", "3.weight", "8.weight"]
+        row = found.steps[found.steps.step == step].iloc[0]
+        assert rows.angle.mean() == pytest.approx(row.layer_angle)
+        assert rows.angle.min() < row.angle < rows.angle.max()
+    # Flips are counted once.
+    weights = found.layers[(found.layers.kind == "W") & found.layers.flips.notna()]
+    assert not weights.duplicated(["step", "place"]).any()
 
 
 def test_what_is_logged():
