@@ -343,7 +343,9 @@ class ProfileFormat(Emulated):
             array, order = np.ascontiguousarray(array).reshape(array.shape), list(range(array.ndim))
         out = np.empty_like(array)
         # How many neighbours in memory have one step.
-        run = array.size if axis is None else math.prod(array.shape[d] for d in order[order.index(axis % array.ndim) + 1 :])
+        run = (
+            array.size if axis is None or not array.ndim else math.prod(array.shape[d] for d in order[order.index(axis % array.ndim) + 1 :])
+        )
         flat, flat_out = (each.transpose(order).reshape(-1, copy=False) for each in (array, out))
         made = kernel.Mode(mode.rounding, None, mode.seed, mode.stream)
         kernel.round_scaled(

@@ -81,6 +81,16 @@ def test_memory_order_and_threads_do_not_matter(axis):
     assert (np.abs(drawn - x) < np.broadcast_to(steps.reshape([-1 if d == axis % 4 else 1 for d in range(4)]), x.shape)).all()
 
 
+def test_arrays_without_axes_or_elements():
+    format = formats.get("INT8")
+    assert format.round_scaled(np.float32(0.26), 0.1) == np.float32(3 * np.float64(np.float32(0.1)))
+    assert format.round_scaled(np.float32(0.26), [0.1], axis=0).shape == ()
+    assert formats.get("INT8/real/channel").round(np.array(0.3, np.float32), top=[0.1]) == np.float32(3 * np.float64(np.float32(0.1)))
+    for shape, axis in (((0, 3), 1), ((3, 0), 0), ((0,), None)):
+        step = 0.1 if axis is None else np.full(shape[axis], 0.1)
+        assert format.round_scaled(np.zeros(shape, np.float32), step, axis=axis).shape == shape
+
+
 def test_specials_and_bad_input():
     format = formats.get("INT8")
     x = np.float32([np.inf, -np.inf, np.nan, 3e38, -3e38, 1e-45, -0.0])
