@@ -81,6 +81,13 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         raise ValueError(f"{option} {text!r}: whole numbers between commas are needed") from None
 
 
+def _command() -> str:
+    """The command that was given, as a shell takes it."""
+    import shlex
+
+    return shlex.join(["formats", *sys.argv[1:]])
+
+
 @contextmanager
 def _progress() -> Iterator[Any]:
     """A function that shows a ranking's progress, with the time left, on standard error."""
@@ -552,7 +559,7 @@ def rank(
         again = "; the same command goes on from there" if store else ""
         _print(f"ended early by {reason}: {s['gradients']} measurements were made and are kept{again}")
     if output is not None:
-        results.write(found.table, output, found.settings)
+        results.write(found.table, output, found.settings | {"command": _command()})
         _print(f"wrote {output} and {results.sidecar_of(output)}")
     if not found.complete and (time_budget is None or s["seconds"] < time_budget):
         raise typer.Exit(INTERRUPTED)
@@ -959,41 +966,121 @@ def fit(
 @app.command()
 def plot(
     given: Annotated[
-        list[Path], typer.Argument(help="a ranking that `formats rank --output` wrote, or folders of `formats train`", metavar="RESULT...")
-    ],
+        list[Path] | None,
+        typer.Argument(
+            help="a file that `formats rank`, search, attribute or measure wrote, dumped tensors (.npz, .npy, .safetensors), or folders of `formats train`",
+            metavar="[RESULT]...",
+        ),
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(help="of a ranking: angles (E against A), top (the first, intervals, ties), pareto (with gates); layers: a heat map"),
+    ] = "angles",
+    profiles: Annotated[
+        str | None,
+        typer.Option(help="comma-separated formats: significant bits by binade, over the histograms of RESULT where that is tensors"),
+    ] = None,
+    by: Annotated[str, typer.Option(help="the effect of top and pareto")] = "AE",
+    top: Annotated[int, typer.Option(help="formats that top draws")] = 20,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="a .png, .svg or .pdf; default: beside the ranking, or flips.png in the folder of one run"),
+        typer.Option(
+            "--output", "-o", help="a .png, .svg or .pdf; default: beside RESULT, flips.png in the folder of one run, or profiles.png"
+        ),
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Draw the angle of E against the angle of A for all formats of a ranking; or, of training runs, how many weights flip over the steps.
+    """Draw a ranking, a search, angles by layer, formats' profiles, tensors' histograms under them, or how many weights flip while training.
 
     Runs that differ in their seed alone are drawn as their mean and range.
 
-    Examples: formats plot ranking.csv · formats plot ranking.parquet -o angles.svg · formats plot runs/log4-* runs/fp134 -o flips.pdf
+    Examples: formats plot ranking.csv · formats plot ranking.csv --kind top -o top.pdf · formats plot why.csv --kind layers
+    · formats plot --profiles FP134,BM43,E4M3 · formats plot tensors.npz --profiles FP134,INT8 · formats plot runs/log4-* -o flips.pdf
     """
     from reports import plots, results
+    from search.fit import ENDINGS, read_tensors
 
-    first = given[0]
-    if first.is_dir():
+    shapes = None if profiles is None else plots.profiles_of(_split(profiles))
+    first = given[0] if given else None
+    if first is not None and first.is_dir():
         from reports.runs import read_flips
 
-        if output is None and len(given) > 1:
-            raise ValueError(f"{len(given)} runs: say with --output where their plot goes")
+        if output is None and len(given or ()) > 1:
+            raise ValueError(f"{len(given or ())} runs: say with --output where their plot goes")
         target = output if output is not None else first / "flips.png"
         results.check_output(target, plots.ENDINGS, force)
-        table, workloads = read_flips(given)
+        table, workloads = read_flips(given or ())
         figure = plots.flips(table, f"{', '.join(workloads)}: flips of quantized weights")
-    elif len(given) > 1:
-        raise ValueError(f"{len(given)} results, of which {first} is no folder: one ranking is drawn, or folders of training runs")
+    elif len(given or ()) > 1:
+        raise ValueError(f"{len(given or ())} results, of which {first} is no folder: one ranking is drawn, or folders of training runs")
+    elif first is None:
+        if shapes is None:
+            raise ValueError("nothing to draw was given: name a result, or formats with --profiles")
+        target = output if output is not None else Path("profiles.png")
+        results.check_output(target, plots.ENDINGS, force)
+        figure = plots.profiles(shapes, "significant bits by binade")
+    elif shapes is not None:
+        if first.suffix.lower() not in ENDINGS:
+            raise ValueError(f"{first}: --profiles are drawn alone, or over tensors from {', '.join(ENDINGS)}")
+        target = output if output is not None else first.with_suffix(".png")
+        results.check_output(target, plots.ENDINGS, force)
+        tensors = {name: tensor.numpy() for name, tensor in read_tensors(first).items()}
+        figure = plots.histograms(tensors, shapes, f"{first.stem}: elements and precision by binade")
     else:
         target = output if output is not None else first.with_suffix(".png")
-        table = results.read(first, plots.PLOT_COLUMNS)
+        table = results.read(first, plots.columns_of(kind, by))
         results.check_output(target, plots.ENDINGS, force)
-        figure = plots.error_against_activation(table, f"{first.stem}: {len(table)} formats")
+        figure = plots.of_result(table, kind, first.stem, by, top)
     plots.save(figure, target)
     _print(f"wrote {target}")
+
+
+@app.command()
+def report(
+    ranking: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
+    html: Annotated[Path | None, typer.Option("--html", help="where the page goes; default: beside the ranking")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Make one page of a ranking that needs no network: a table and plots that filter each other, every format's profile and values, how it was made.
+
+    Examples: formats report ranking.csv · formats report ranking.parquet --html report.html --force
+    """
+    from reports import html as page
+    from reports import results
+
+    target = html if html is not None else ranking.with_suffix(".html")
+    results.check_output(target, page.ENDINGS, force)
+    page.write(ranking, target)
+    _print(f"wrote {target}")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
+    second: Annotated[Path, typer.Argument(help="another one, such as of a later checkpoint, another seed or other data")],
+    effect: Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")] = "AE",
+    top: Annotated[int, typer.Option(help="rows of each table to print")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say how stable a ranking is: rank correlations of two, with 95% bootstrap intervals, changed places, and what the first few have in common.
+
+    Examples: formats compare epoch10.csv epoch100.csv · formats compare seed0.csv seed1.csv --effect E --json
+    """
+    import json
+
+    from reports import compare as comparing
+    from reports.validation import correlations
+
+    found = comparing.compare(first, second, effect)
+    if as_json:
+        typer.echo(json.dumps(comparing.facts(found)))
+        return
+    for part in comparing.tables(found, top, f"{first}, then {second}: angle of {effect}"):
+        _print(part)
+    _print(f"{found.agreement.formats} formats: {correlations(found.agreement)}")
+    _print("in both, of the first k: " + ", ".join(f"{count} of {k}" for k, count in found.overlap.items()))
+    if found.left_out:
+        _print(f"left out, not the same format in both or without an angle: {', '.join(found.left_out)}")
 
 
 @bench.command("emulator")

@@ -65,7 +65,7 @@ def _versions() -> dict[str, str]:
 def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
     """Write a table in the form that the ending says, and `path`.meta.json with settings, versions, time and the table's digest."""
     content = _bytes(table, path.suffix.lower())
-    sidecar = {
+    beside = {
         "file": path.name,
         "rows": len(table),
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -74,13 +74,26 @@ def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
         "settings": settings,
     }
     write_atomically(path, lambda file: file.write(content))
-    text = json.dumps(sidecar, indent=1) + "\n"
+    text = json.dumps(beside, indent=1) + "\n"
     write_atomically(sidecar_of(path), lambda file: file.write(text.encode()))
 
 
 def sidecar_of(path: Path) -> Path:
     """Where the sidecar of a result file is."""
     return path.with_name(path.name + SIDECAR)
+
+
+def sidecar(path: Path) -> dict[str, Any]:
+    """What the sidecar of a result file says; nothing where there is none. ValueError where it is damaged."""
+    beside = sidecar_of(path)
+    if not beside.is_file():
+        return {}
+    try:
+        found = json.loads(beside.read_text())
+        found["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{beside} is damaged; remove it to read {path.name} without its check") from None
+    return dict(found)
 
 
 def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -90,14 +103,10 @@ def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"{path}: result files end in {', '.join(ENDINGS)}")
     content = path.read_bytes()
-    sidecar = sidecar_of(path)
-    if sidecar.is_file():
-        try:
-            recorded = json.loads(sidecar.read_text())["sha256"]
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{sidecar} is damaged; remove it to read {path.name} without its check") from None
+    recorded = sidecar(path).get("sha256")
+    if recorded is not None:
         if hashlib.sha256(content).hexdigest() != recorded:
-            raise ValueError(f"{path} is cut short or was changed after it was written ({sidecar.name} has another digest)")
+            raise ValueError(f"{path} is cut short or was changed after it was written ({sidecar_of(path).name} has another digest)")
     elif path.suffix.lower() == ".csv" and not content.endswith(b"\n"):
         raise ValueError(f"{path} is cut short: its last line has no end")
     readers: dict[str, Callable[[bytes], pd.DataFrame]] = {

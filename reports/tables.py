@@ -17,7 +17,8 @@ def _with_half(row: Any, column: str) -> str:
     return f"{angle:.3f}" if pd.isna(low) else f"{angle:.3f} ± {(high - low) / 2:.3f}"
 
 
-def _angle(row: Any, effect: str) -> str:
+def angle(row: Any, effect: str) -> str:
+    """The angle of an effect in a ranking's row, with its 95% half-width; ~ is predicted."""
     angle = row[f"angle_{effect}"]
     if not pd.isna(angle) and row[f"source_{effect}"] == "predicted":
         return f"~{angle:.3g}"
@@ -50,7 +51,7 @@ def ranking(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
             str(row["rank"]),
             str(row["name"]),
             "-" if pd.isna(row["bits"]) else str(row["bits"]),
-            *(_angle(row, effect) for effect in effects),
+            *(angle(row, effect) for effect in effects),
             *([f"{row['gates']:.0f}"] if "gates" in table.columns else []),
             str(row["profile"]),
         ]

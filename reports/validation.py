@@ -90,9 +90,14 @@ def table(runs: pd.DataFrame, title: str | None = None) -> Table:
 
 
 def sentence(agreement: Any, effect: str) -> str:
-    """The rank correlations of a `training.validate.Agreement` in words."""
+    """The rank correlations of a validation in words."""
+    return f"angle ({effect}) against final loss over {agreement.formats} formats: {correlations(agreement)}"
+
+
+def correlations(agreement: Any) -> str:
+    """The numbers of a `training.validate.Agreement`."""
     return (
-        f"angle ({effect}) against final loss over {agreement.formats} formats: Spearman {agreement.spearman:.3f} "
+        f"Spearman {agreement.spearman:.3f} "
         f"({agreement.spearman_low:.3f} to {agreement.spearman_high:.3f}), Kendall {agreement.kendall:.3f} "
         f"({agreement.kendall_low:.3f} to {agreement.kendall_high:.3f}); 95% bootstrap intervals"
     )

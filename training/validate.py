@@ -94,14 +94,29 @@ def agreement(angles: Sequence[float], losses: Sequence[Sequence[float]], seed: 
     x, y = np.asarray(angles, np.float64), [np.asarray(row, np.float64) for row in losses]
     if len(x) != len(y) or len(x) < 3:
         raise ValueError(f"{len(x)} angles and {len(y)} losses were given; 3 formats or more are needed, with both for each")
-    found = rank_correlations(x, np.array([row.mean() for row in y]))
     drawn = [rank_correlations(x[formats], means) for formats, means in resamples(y, seed)]
+    return _with_intervals(x, np.array([row.mean() for row in y]), drawn)
+
+
+def agreement_of_pairs(x: NDArray[np.float64], y: NDArray[np.float64], seed: int = 0) -> Agreement:
+    """Rank correlation of two numbers of each format; intervals from RESAMPLES draws of formats with replacement.
+
+    NaN where all of one side are equal. Raises ValueError for fewer than 3 formats.
+    """
+    if len(x) != len(y) or len(x) < 3:
+        raise ValueError(f"{len(x)} and {len(y)} numbers were given; 3 formats or more are needed, with both for each")
+    random = np.random.default_rng(seed)
+    draws = (random.integers(0, len(x), len(x)) for _ in range(RESAMPLES))
+    return _with_intervals(x, y, [rank_correlations(x[formats], y[formats]) for formats in draws])
+
+
+def _with_intervals(x: NDArray[np.float64], y: NDArray[np.float64], drawn: list[tuple[float, float]]) -> Agreement:
+    """The correlations of all formats, with the percentiles of those that were drawn."""
     if np.isnan(drawn).all():
         return Agreement(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, len(x))
-    (spearman_low, kendall_low), (spearman_high, kendall_high) = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0)
-    return Agreement(
-        float(found[0]), float(spearman_low), float(spearman_high), float(found[1]), float(kendall_low), float(kendall_high), len(x)
-    )
+    spearman, kendall = map(float, rank_correlations(x, y))
+    low, high = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0).tolist()
+    return Agreement(spearman, low[0], high[0], kendall, low[1], high[1], len(x))
 
 
 @dataclass(frozen=True)

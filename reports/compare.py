@@ -1,0 +1,88 @@
+"""How stable a ranking is: two rankings of the same formats, from other weights, seeds or data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from reports import results
+from reports.tables import plain
+from training.validate import Agreement, agreement_of_pairs
+
+TOPS = (1, 5, 10, 20, 50)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two rankings side by side.
+
+    table: a row per format that both hold, in the order of the first: name, place_a, place_b (1 is best, among these formats), change (of the place;
+    negative is better in the second), angle_a, angle_b (degrees). agreement: rank correlations of the angles. overlap: for each k, how many of the
+    first k are the same. left_out: names that only one holds, or that mean another format in each.
+    """
+
+    effect: str
+    table: pd.DataFrame
+    agreement: Agreement
+    overlap: dict[int, int]
+    left_out: list[str]
+
+
+def _digests(path: Path) -> dict[str, str]:
+    return dict(results.sidecar(path).get("settings", {}).get("formats", {}))
+
+
+def compare(first: Path, second: Path, effect: str = "AE", seed: int = 0) -> Comparison:
+    """Compare two files that `formats rank --output` wrote, by the angle of `effect`; `seed` decides the bootstrap.
+
+    Raises ValueError where one has no such angle, or fewer than 3 formats are common to both.
+    """
+    column = f"angle_{effect}"
+    a, b = (results.read(path, ("name", column)).set_index("name")[column].dropna() for path in (first, second))
+    for path, angles in ((first, a), (second, b)):
+        if not angles.index.is_unique:
+            raise ValueError(f"{path} holds {angles.index[angles.index.duplicated()][0]} twice")
+    one, other = _digests(first), _digests(second)
+    common = [name for name in a.index.intersection(b.index) if name not in one or name not in other or one[name] == other[name]]
+    if len(common) < 3:
+        raise ValueError(f"{first} and {second} have {len(common)} formats in common; at least 3 are needed")
+    table = pd.DataFrame({"name": common, "angle_a": a[common].to_numpy(np.float64), "angle_b": b[common].to_numpy(np.float64)})
+    for side in "ab":
+        table[f"place_{side}"] = table[f"angle_{side}"].rank(method="first").astype(int)
+    table["change"] = table["place_b"] - table["place_a"]
+    table = table.sort_values("place_a", ignore_index=True)[["name", "place_a", "place_b", "change", "angle_a", "angle_b"]]
+    found = agreement_of_pairs(table["angle_a"].to_numpy(), table["angle_b"].to_numpy(), seed)
+    overlap = {k: int(((table["place_a"] <= k) & (table["place_b"] <= k)).sum()) for k in TOPS if k <= len(common)}
+    return Comparison(effect, table, found, overlap, sorted(set(a.index).symmetric_difference(b.index) | (set(a.index) - set(common))))
+
+
+def tables(found: Comparison, top: int, title: str | None = None) -> tuple[Table, Table]:
+    """Two tables: the first `top` formats of the first ranking, and as many whose places changed most."""
+    headers = [("format", "left"), *((text, "right") for text in ("place", "then", "change", "angle (deg)", "then"))]
+
+    def rows(part: pd.DataFrame) -> list[list[str]]:
+        return [
+            [row.name, str(row.place_a), str(row.place_b), f"{row.change:+d}", f"{row.angle_a:.3f}", f"{row.angle_b:.3f}"]
+            for row in part.itertuples(index=False)
+        ]
+
+    moved = found.table[found.table["change"] != 0]
+    moved = moved.loc[moved["change"].abs().sort_values(ascending=False, kind="stable").index]
+    return plain(title, headers, rows(found.table.head(top))), plain("places that changed most", headers, rows(moved.head(top)))
+
+
+def facts(found: Comparison) -> dict[str, Any]:
+    """All of a comparison as plain values; NaN as None."""
+    numbers = {key: None if value != value else value for key, value in vars(found.agreement).items()}
+    return {
+        "effect": found.effect,
+        **numbers,
+        "overlap": {str(k): count for k, count in found.overlap.items()},
+        "left_out": found.left_out,
+        "table": found.table.to_dict("records"),
+    }
