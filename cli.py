@@ -112,6 +112,8 @@ def _progress() -> Iterator[Any]:
         if progress.stage not in tasks:
             tasks[progress.stage] = bar.add_task(progress.stage.value, total=progress.total)
         task = bar.tasks[tasks[progress.stage]]
+        if progress.done < task.completed:  # of the next network
+            bar.reset(task.id, total=progress.total)
         tenth = int(10 * progress.done / progress.total)
         if not bar.console.is_terminal and tenth > int(10 * task.completed / progress.total):
             # A log gets a line every tenth.
@@ -462,7 +464,12 @@ def attribute(
 
 @app.command()
 def rank(
-    model: ModelOption,
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model", "-m", help="resnet18, resnet20, package.module:function or file.py:function; several give one ranking over all"
+        ),
+    ],
     formats: Annotated[
         str | None,
         typer.Option(
@@ -505,11 +512,14 @@ def rank(
     mini-batches, and the rest are predicted (marked ~) with intervals that held-out formats have confirmed. Every exact measurement is kept, so that Ctrl-C,
     a larger budget or one more format cost nothing twice.
 
+    With several models, formats are ordered by their mean rank, beside the largest angle that they have on any.
+
     Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16
-    · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
+    · formats rank -m resnet18 -m resnet20 -o both.csv · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
     """
     from predictor.device import on_device
     from reports import results, tables
+    from search.across import rank_across
     from search.candidates import choose
     from search.rank import plan
     from search.rank import rank as rank_formats
@@ -523,31 +533,53 @@ def rank(
     if sweep:
         chosen = sweep_scales(chosen, parse_axes(sweep))
     wanted = _split(effects)
-    workload = on_device(load(model), device)
+    workloads = {name: on_device(load(name), device) for name in model}
     if dry_run:
-        planned = plan(workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive)
-        _print(
-            f"{model}: {planned.points} points; {planned.candidates} formats, at most {planned.measured} measured on at most {planned.minibatches} mini-batches: "
-            f"{planned.gradients} quantized gradients (exhaustive: {planned.exhaustive}), about {planned.seconds / 60:.1f} minutes"
-        )
+        for name, workload in workloads.items():
+            planned = plan(workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive)
+            _print(
+                f"{name}: {planned.points} points; {planned.candidates} formats, at most {planned.measured} measured on at most {planned.minibatches} mini-batches: "
+                f"{planned.gradients} quantized gradients (exhaustive: {planned.exhaustive}), about {planned.seconds / 60:.1f} minutes"
+            )
         return
-    with _measuring(workers, cluster, store, device) as measuring:
-        found = rank_formats(
-            workload,
-            chosen,
-            effects=wanted,
-            by=by,
-            minibatches=minibatches,
-            batch_size=batch_size,
-            exhaustive=exhaustive,
-            time_budget=time_budget,
-            exact=exact or (),
-            two_terms=two_terms,
-            with_cost=cost,
-            **measuring,
+    options: dict[str, Any] = {
+        "effects": wanted,
+        "by": by,
+        "minibatches": minibatches,
+        "batch_size": batch_size,
+        "exhaustive": exhaustive,
+        "time_budget": time_budget,
+        "exact": exact or (),
+        "two_terms": two_terms,
+        "with_cost": cost,
+    }
+    if len(workloads) > 1:
+        with _measuring(workers, cluster, store, device) as measuring:
+            across = rank_across(workloads, chosen, **options, **measuring)
+        _print(
+            tables.across(
+                across.table,
+                top,
+                f"{', '.join(across.rankings)}: {len(across.table)} formats by mean rank, angles of {across.settings['effect']}",
+            )
         )
+        _print("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
+        if not across.complete:
+            _print(
+                f"ended early, with {len(across.rankings)} of {len(workloads)} models"
+                + ("; the same command goes on from there" if store else "")
+            )
+        if output is not None:
+            results.write(across.table, output, across.settings | {"command": _command()})
+            _print(f"wrote {output} and {results.sidecar_of(output)}")
+        if not across.complete and time_budget is None:
+            raise typer.Exit(INTERRUPTED)
+        return
+    [(name, workload)] = workloads.items()
+    with _measuring(workers, cluster, store, device) as measuring:
+        found = rank_formats(workload, chosen, **options, **measuring)
     s = found.settings
-    title = f"{model}: {s['candidates']} formats by the angle of {found.by} over {s['minibatches']} mini-batches; {s['measured']} measured"
+    title = f"{name}: {s['candidates']} formats by the angle of {found.by} over {s['minibatches']} mini-batches; {s['measured']} measured"
     _print(tables.ranking(found.table, top, title))
     _print("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
     winner = found.table["name"].iloc[0]

@@ -67,7 +67,7 @@ def tables(found: Comparison, top: int, title: str | None = None) -> tuple[Table
 
     def rows(part: pd.DataFrame) -> list[list[str]]:
         return [
-            [row.name, str(row.place_a), str(row.place_b), f"{row.change:+d}", f"{row.angle_a:.3f}", f"{row.angle_b:.3f}"]
+            [str(row.name), str(row.place_a), str(row.place_b), f"{row.change:+d}", f"{row.angle_a:.3f}", f"{row.angle_b:.3f}"]
             for row in part.itertuples(index=False)
         ]
 

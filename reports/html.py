@@ -134,7 +134,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str) -> str:
     workload = settings.get("workload", file)
     of = f" over {settings['minibatches']} mini-batches, {settings['measured']} measured" if "measured" in settings else ""
     made = [f"formats report {shlex.quote(file)} --html {shlex.quote(Path(file).stem + '.html')}"]
-    if "formats" in settings:
+    if "command" in settings or "workload" in settings:
         made.insert(0, command(settings, list(table.columns), file))
     source = resources.files("reports") / "page"
     return Template((source / "report.html").read_text("utf-8")).substitute(

@@ -282,7 +282,8 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
         grid = rows.pivot(index="layer", columns="kind", values="angle_alone").loc[rows["layer"].unique()]
         grid = grid[[kind for kind in KINDS if kind in grid.columns]]
     elif {"format", "effect", "scope", "angle"} <= set(table.columns):
-        rows = table[~table["scope"].isin(("all", "first"))].assign(column=table["format"] + ", " + table["effect"])
+        rows = table[~table["scope"].isin(("all", "first"))]
+        rows = rows.assign(column=rows["format"] + ", " + rows["effect"])
         grid = rows.pivot(index="scope", columns="column", values="angle")
         grid = grid.loc[rows["scope"].unique(), rows["column"].unique()]
     else:

@@ -60,6 +60,27 @@ def ranking(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
     return plain(title, headers, rows)
 
 
+def across(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
+    """The first `top` rows of a ranking over several networks: rank, name, bits, mean rank, worst angle and where, and each network's rank."""
+    models = [column.removeprefix("rank@") for column in table.columns if column.startswith("rank@")]
+    headers = [
+        ("rank", "right"),
+        ("format", "left"),
+        ("bits", "right"),
+        ("mean rank", "right"),
+        ("worst angle (deg)", "right"),
+        ("on", "left"),
+    ]
+    rows = [
+        [
+            *(str(row["rank"]), str(row["name"]), "-" if pd.isna(row["bits"]) else str(row["bits"]), f"{row['mean_rank']:.4g}"),
+            *(angle(row, "worst"), str(row["worst_on"]), *(str(row[f"rank@{model}"]) for model in models)),
+        ]
+        for _, row in table.head(top).iterrows()
+    ]
+    return plain(title, [*headers, *((f"rank, {model}", "right") for model in models)], rows)
+
+
 def attribution(table: pd.DataFrame, top: int, title: str | None = None) -> tuple[Table, Table]:
     """Two tables of predictor.attribute: everything and the kinds; the `top` layers with the largest shares."""
 

@@ -546,3 +546,55 @@ def test_plot_of_training_runs(folder, inside):
     assert inside("plot", "run0", "run1") == (2, "", ["error: 2 runs: say with --output where their plot goes"])
     assert inside("plot", "run0", "run1", "-o", "flips.svg")[0] == 0
     assert "mine: flips of quantized weights" in (folder / "flips.svg").read_text()
+
+
+def test_several_networks_and_what_is_made_of_their_ranking(folder, inside):
+    code, out, _ = inside(
+        *(
+            "rank",
+            "-m",
+            "mine.py:net",
+            "-m",
+            "mine.py:other",
+            "-f",
+            "FP134,INT8,FP152,BM43",
+            "--minibatches",
+            "2",
+            "--cost",
+            "-o",
+            "both.csv",
+        )
+    )
+    assert code == 0
+    assert "4 formats by mean rank, angles of AE" in out
+    table = pd.read_csv(folder / "both.csv")
+    assert {"mean_rank", "angle_worst", "rank@mine.py:net", "angle_E@mine.py:other", "gates"} <= set(table.columns)
+    command = json.loads((folder / "both.csv.meta.json").read_text())["settings"]["command"]
+    assert command.startswith("formats rank -m mine.py:net -m mine.py:other -f FP134,INT8,FP152,BM43")
+    assert inside("plot", "both.csv", "--kind", "top", "--by", "worst", "-o", "top.svg") == (0, "wrote top.svg\n", [])
+    assert inside("plot", "both.csv", "--kind", "pareto", "--by", "worst", "-o", "front.pdf") == (0, "wrote front.pdf\n", [])
+    assert inside("report", "both.csv") == (0, "wrote both.html\n", [])
+    page = (folder / "both.html").read_text()
+    assert command in page
+    assert page.count("<tr data-row=") == 4
+    code, out, _ = inside("compare", "both.csv", "both.csv", "--effect", "worst", "--json")
+    assert (code, json.loads(out)["overlap"]) == (0, {"1": 1})
+    assert [row["change"] for row in json.loads(out)["table"]] == [0] * 4
+
+
+def test_plot_of_profiles_and_tensors(folder, inside):
+    assert inside("plot", "--profiles", "FP134,profile:8:4x2,5") == (0, "wrote profiles.png\n", [])
+    np.savez(folder / "dump.npz", w=np.linspace(-1, 1, 99, dtype=np.float32))
+    assert inside("plot", "dump.npz", "--profiles", "FP134,INT8") == (0, "wrote dump.png\n", [])
+    assert image.imread(folder / "dump.png").shape[1] == 1200
+    (folder / "r.csv").write_text("name\n")
+    for arguments, message in (
+        (("plot",), "nothing to draw was given"),
+        (("plot", "r.csv", "--profiles", "FP134"), "--profiles are drawn alone, or over tensors from .npz"),
+        (("plot", "r.csv", "--kind", "pie"), "kind 'pie': allowed are angles, top, pareto, layers"),
+        (("report", "r.csv"), "has no column 'rank'"),
+        (("report", "r.csv", "--html", "r.txt"), "must end in .html"),
+    ):
+        code, _, errors = inside(*arguments)
+        assert (code, len(errors)) == (2, 1), (arguments, errors)
+        assert message in errors[0]

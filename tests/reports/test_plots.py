@@ -103,3 +103,69 @@ def test_a_logarithmic_axis_for_rates_that_fall_far(tmp_path, ending):
     figure = plots.flips(run_of(0, np.zeros(5)), "none")
     assert figure.axes[0].get_yscale() == "linear"
     plots.save(figure, tmp_path / f"none.{ending}")
+
+
+def test_profiles_are_bars_over_the_same_binades():
+    given = plots.profiles_of(["FP134", "e4m3", "profile:8:4x2,5"])
+    assert [name for name, _ in given][:2] == ["FP134", "E4M3"]
+    figure = plots.profiles(given, "profiles")
+    for axes, (name, profile) in zip(figure.axes, given, strict=True):
+        assert axes.get_title(loc="left") == name
+        assert tuple(bar.get_height() for bar in axes.patches) == profile
+        assert [bar.get_x() + bar.get_width() / 2 for bar in axes.patches] == pytest.approx([-d for d in range(len(profile))])
+    with pytest.raises(ValueError, match="NF4 has no precision profile"):
+        plots.profiles_of(["NF4"])
+
+
+def test_a_histogram_counts_binades_below_the_largest():
+    tensor = np.array([[4.0, -7.5, 3.0, 0.0], [1.0, -1.5, np.inf, 2**-30]], np.float32)
+    figure = plots.histograms({"t": tensor, "zero": np.zeros(3, np.float32)}, plots.profiles_of(["INT8"]), "why")
+    elements, energy = figure.axes[0].containers
+    assert [bar.get_height() for bar in elements][:4] == pytest.approx([100 / 3, 100 / 6, 100 / 3, 0])
+    squares = np.array([16 + 56.25, 9, 1 + 2.25])
+    assert [bar.get_height() for bar in energy][:3] == pytest.approx(100 * squares / squares.sum())
+    [steps] = figure.axes[2].patches
+    assert steps.get_data().values.tolist() == [7, 6, 5, 4, 3, 2, 1]
+    assert sum(bar.get_height() for bar in figure.axes[1].containers[0]) == 0
+
+
+def test_layers_of_an_attribution_and_of_a_measurement():
+    [drawn] = plots.layers(attribution(8), "why").axes[0].images
+    grid = drawn.get_array()
+    assert grid.shape == (8, 4)
+    assert [grid[0, 0], grid[1, 1], grid[4, 0]] == pytest.approx([1.0, 1.7, 3.8])
+    rows = [(f, "AE", s, a) for f, a in (("FP134", 2.0), ("INT8", 3.0)) for s in ("b", "a", "all")]
+    figure = plots.layers(pd.DataFrame(rows, columns=["format", "effect", "scope", "angle"]), "layers")
+    assert figure.axes[0].images[0].get_array().tolist() == [[2, 3], [2, 3]]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["b", "a"]
+    with pytest.raises(ValueError, match="--scope layers"):
+        plots.layers(pd.DataFrame({"format": ["FP134"], "effect": ["E"], "scope": ["all"], "angle": [1.0]}), "none")
+    with pytest.raises(ValueError, match="formats attribute"):
+        plots.layers(pd.DataFrame({"name": []}), "none")
+
+
+def ranked():
+    table = pd.DataFrame({"rank": [1, 2, 2, 4], "name": list("PQRS"), "bits": [8, 8, 7, 6], "angle_AE": [1.0, 2.0, 3.0, 4.0]})
+    return table.assign(low_AE=[0.5, 1.5, 2.5, np.nan], high_AE=[2.0, 3.0, 4.0, np.nan], source_AE=["measured"] * 3 + ["predicted"])
+
+
+def test_the_first_few_with_intervals_and_ties():
+    [axes] = plots.of_result(ranked(), "top", "net", "AE", 4).axes
+    marks = [line for line in axes.lines if line.get_marker() in "os^"]
+    assert [line.get_xdata()[0] for line in marks] == [1, 2, 3, 4]
+    assert [line.get_markerfacecolor() == "white" for line in marks] == [False, False, False, True]
+    assert [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2] == [[0.5, 2], [1.5, 3], [2.5, 4]]
+    [band] = axes.patches
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((0.55, 2.45))
+    searched = ranked().assign(role=["synthesized E", "reference", "synthesized AE, pair AE", "catalogue A"])
+    [axes] = plots.of_result(searched, "top", "net", "AE", 4).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["synthesized", "reference", "catalogue"]
+
+
+def test_the_front_of_angle_and_gates():
+    [axes] = plots.of_result(ranked().assign(gates=[40.0, 30.0, 35.0, np.nan]), "pareto", "net", "AE", 4).axes
+    [front] = axes.lines
+    assert list(zip(front.get_xdata(), front.get_ydata(), strict=True)) == [(30, 2), (40, 1)]
+    assert {text.get_text() for text in axes.texts} == {"P", "Q"}
+    with pytest.raises(ValueError, match="kind 'pie': allowed are angles, top, pareto, layers"):
+        plots.columns_of("pie", "AE")
