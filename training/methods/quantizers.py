@@ -103,6 +103,11 @@ class Clipped:
         values: Tensor = self.format.round(scaled, keep_infinities=True, **self._top)
         return values
 
+    def directed(self, scaled: Tensor, rounding: Rounding) -> Tensor:
+        """Values of the format in units of the step, rounded up or down. float64 in and out."""
+        values: Tensor = self.format.round(scaled, rounding=rounding, **self._top)
+        return values
+
     def __call__(self, x: Tensor, threshold: Tensor, rounding: Rounding = Rounding.NEAREST, streams: Streams | None = None) -> Tensor:
         """x rounded, in its own dtype. threshold: a scalar, or of a shape that broadcasts. rounding: nearest or stochastic, which takes a stream."""
         step = self.step(threshold)

@@ -1,0 +1,7 @@
+"""Post-training quantization: ranges, equalization, bias correction and AdaRound, for any workload and format (docs/methods.md section 5)."""
+
+from training.calibration.adaround import AdaRound
+from training.calibration.network import Network
+from training.calibration.pipeline import At, LayerLoss, Quantized, Step, quantize
+
+__all__ = ["AdaRound", "At", "LayerLoss", "Network", "Quantized", "Step", "quantize"]

@@ -1,0 +1,202 @@
+"""AdaRound: each weight goes to its lower or upper neighbour in the format, as the layer's output wants it.
+
+Source: docs/methods.md section 5.7 (M. Nagel, R. Amjad, M. van Baalen, C. Louizos, T. Blankevoort, "Up or Down? Adaptive Rounding for
+Post-Training Quantization", ICML 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from formats import Rounding
+from training.calibration.network import FoldedLayer
+from training.calibration.store import ActivationStore
+from training.checkpoint import fill, optimizer_tensors, read, restore_optimizer, write
+from training.methods.quantizers import Clipped
+from training.methods.run import number
+
+ZETA, GAMMA = 1.1, -0.1
+"""The sigmoid is stretched to this range and clipped to 0 .. 1, so that its ends are reached."""
+
+SETTLED = 0.01
+"""h within this of 0 or 1 has been decided."""
+
+INPUT, TARGET = "input", "target"
+
+
+@dataclass(frozen=True)
+class AdaRound:
+    """Options. iterations: steps of Adam for each layer. rate: its learning rate. batch: rows of a step. regularization: lambda.
+
+    warmup: share of the iterations without the regularizer. first_beta, last_beta: its exponent, annealed by a cosine. checkpoint_every:
+    iterations between checkpoints, where there is a folder. The paper takes 10000 iterations at rate 0.001; fewer at 0.01 come close.
+
+    Raises ValueError for options that mean nothing.
+    """
+
+    iterations: int = 600
+    rate: float = 0.01
+    batch: int = 32
+    regularization: float = 0.01
+    warmup: float = 0.2
+    first_beta: float = 20.0
+    last_beta: float = 2.0
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        for name, least in (("iterations", 1), ("batch", 1), ("checkpoint_every", 1)):
+            number("adaround", name, getattr(self, name), least, math.inf, whole=True)
+        for name, low, high in (("rate", 0, math.inf), ("regularization", 0, math.inf), ("warmup", 0, 1), ("first_beta", 1, math.inf)):
+            number("adaround", name, getattr(self, name), low, high)
+        number("adaround", "last_beta", self.last_beta, 1, self.first_beta)
+
+    def beta(self, iteration: int) -> float | None:
+        """The regularizer's exponent at an iteration (from 0); None before it begins."""
+        start = self.warmup * self.iterations
+        if iteration < start:
+            return None
+        relative = (iteration - start) / (self.iterations - start)
+        return self.last_beta + 0.5 * (self.first_beta - self.last_beta) * (1 + math.cos(math.pi * relative))
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Where a weight may go. low, high: values of the format in units of the step, float64. step: float32, broadcastable. fraction: float64.
+
+    Beyond the format's largest value, and on its values, low and high are one.
+    """
+
+    low: Tensor
+    high: Tensor
+    step: Tensor
+    fraction: Tensor
+
+    def at(self, h: Tensor) -> Tensor:
+        """The weight between them, float32; h: 0 for low, 1 for high."""
+        return ((self.low + h * (self.high - self.low)) * self.step.double()).float()
+
+
+def neighbours(weight: Tensor, clipped: Clipped, threshold: Tensor) -> Neighbours:
+    """The two values of a format around each weight, at a clipping threshold (scalar or broadcastable)."""
+    step = clipped.step(threshold)
+    scaled = weight.detach().double() / step.double()
+    limit = clipped.largest
+    low, high = (clipped.directed(scaled.clamp(-limit, limit), mode) for mode in (Rounding.DOWN, Rounding.UP))
+    gap = high - low
+    fraction = torch.where(gap > 0, (scaled - low) / torch.where(gap > 0, gap, 1.0), 0.0).clamp(0, 1)
+    return Neighbours(low, high, step, fraction)
+
+
+def rectified(v: Tensor) -> Tensor:
+    """h(V): the stretched and clipped sigmoid."""
+    return (v.sigmoid() * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
+
+
+def first_values(fraction: Tensor) -> Tensor:
+    """V with h(V) = fraction, float32."""
+    return -((ZETA - GAMMA) / (fraction.double() - GAMMA) - 1).log().float()
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What became of a layer. nearest, loss: of its output after the activation, to nearest and as it was left (squared norm over channels,
+    mean over all else). settled: share of h within 0.01 of 0 or 1 at the end. flipped: share of weights not rounded to nearest."""
+
+    nearest: float
+    loss: float
+    settled: float
+    flipped: float
+
+
+def layer_loss(have: Tensor, want: Tensor, channel_axis: int) -> Tensor:
+    """Squared norm over channels, mean over rows and places."""
+    return (have - want).square().sum(channel_axis).mean()
+
+
+def round_layer(
+    layer: FoldedLayer,
+    clipped: Clipped,
+    threshold: Tensor,
+    store: ActivationStore,
+    activation: Callable[[Tensor], Tensor],
+    options: AdaRound,
+    seed: int = 0,
+    *,
+    checkpoint: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Tensor, Rounded]:
+    """The rounded weight (float32, values of the format times the step) and what became of the loss; the layer itself is not changed.
+
+    store: rows "input", with all layers before it quantized, and "target", the layer's output after its activation in float32.
+    seed: decides the mini-batches. checkpoint: a file written every `checkpoint_every` iterations, from which a run that was ended goes on to
+    the same bits at the same number of threads; removed by the caller. progress: called with the iterations done.
+
+    The result never has a higher loss on the store than rounding to nearest.
+    """
+    module: nn.Module = layer.module
+    places = neighbours(layer.weight, clipped, threshold)
+    nearest = clipped(layer.weight, threshold)
+    bias = {} if layer.module.bias is None else {"bias": layer.module.bias.detach()}
+
+    def output(weight: Tensor, x: Tensor) -> Tensor:
+        made: Tensor = functional_call(module, {"weight": weight, **bias}, (x,))
+        return activation(made)
+
+    @torch.no_grad()
+    def loss_of(weight: Tensor) -> float:
+        total = 0.0
+        for rows in store.in_order(options.batch):
+            x, want = store.read(INPUT, rows), store.read(TARGET, rows)
+            total += layer_loss(output(weight, x).double(), want.double(), layer.channel_axis).item() * len(x)
+        return total / store.rows
+
+    v = nn.Parameter(first_values(places.fraction))
+    # In float32, as a float64 product for each step would take most of the time; the end is taken from `places`.
+    low, gap = (places.low * places.step.double()).float(), ((places.high - places.low) * places.step.double()).float()
+    free = (gap > 0).float()
+    optimizer = torch.optim.Adam([v], lr=options.rate)
+    settings = {**asdict(options), "seed": seed, "layer": layer.name}
+    begin = 0
+    if checkpoint is not None and checkpoint.exists():
+        saved, state = read(checkpoint)
+        if state["settings"] != settings:
+            raise ValueError(f"{checkpoint} was made with other options; give the same ones, or start with --force")
+        fill({"v": v}, saved, "", checkpoint)
+        restore_optimizer(optimizer, saved, state["groups"])
+        begin = state["iteration"]
+    for iteration in range(begin, options.iterations):
+        # Mini-batches depend on seed and iteration alone, so that a resumed run sees the same.
+        generator = torch.Generator().manual_seed((seed << 32) + iteration)
+        rows = torch.randint(store.rows, (min(options.batch, store.rows),), generator=generator).numpy()
+        with torch.enable_grad():
+            h = rectified(v)
+            loss = layer_loss(output(low + h * gap, store.read(INPUT, rows)), store.read(TARGET, rows), layer.channel_axis)
+            beta = options.beta(iteration)
+            if beta is not None:
+                loss = loss + options.regularization * (free * (1 - (2 * h - 1).abs().pow(beta))).sum()
+            optimizer.zero_grad()
+            loss.backward()
+        optimizer.step()
+        done = iteration + 1
+        if checkpoint is not None and done % options.checkpoint_every == 0 and done < options.iterations:
+            state = {"settings": settings, "iteration": done, "groups": optimizer.state_dict()["param_groups"]}
+            write(checkpoint, {"v": v, **optimizer_tensors(optimizer)}, state)
+        if progress is not None:
+            progress(done)
+    h = rectified(v.detach())
+    undecided = free.bool()
+    settled = ((h < SETTLED) | (h > 1 - SETTLED))[undecided].float().mean().item() if undecided.any() else 1.0
+    # h(V) >= 1/2 is V >= 0.
+    rounded = places.at((v.detach() >= 0).double())
+    of_nearest, of_rounded = loss_of(nearest), loss_of(rounded)
+    if not of_rounded < of_nearest:
+        rounded, of_rounded = nearest, of_nearest
+    flipped = (rounded != nearest).float().mean().item()
+    return rounded, Rounded(of_nearest, of_rounded, settled, flipped)

@@ -1,0 +1,344 @@
+"""A network for calibration: traced, its batch normalization folded into the layers before it, and how its layers follow each other.
+
+Source: docs/methods.md section 5.2 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 3.2).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from predictor.dataflow import unwrapped
+
+RELU = frozenset({"ReLU", "relu", "relu_"})
+RELU6 = frozenset({"ReLU6", "relu6"})
+LEAKY = frozenset({"LeakyReLU", "leaky_relu", "leaky_relu_", "PReLU", "prelu"})
+MAXIMUM = frozenset(
+    {"MaxPool1d", "MaxPool2d", "MaxPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "max_pool1d", "max_pool2d", "max_pool3d"}
+)
+MEAN = frozenset(
+    {
+        *("AvgPool1d", "AvgPool2d", "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d"),
+        *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+    }
+)
+SAME = frozenset(
+    {"Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "dropout", "dropout1d", "dropout2d", "dropout3d", "contiguous"}
+)
+FLATTEN = frozenset({"Flatten", "flatten"})
+
+
+class Capped(nn.Module):
+    """min(max(x, 0), cap) with a cap of its own for each channel (axis 1): a ReLU6 whose channels were rescaled."""
+
+    cap: Tensor
+
+    def __init__(self, channels: int, cap: float):
+        super().__init__()
+        self.register_buffer("cap", torch.full((channels,), cap))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.minimum(x.relu(), self.cap.reshape(-1, *[1] * (x.ndim - 2)))
+
+
+@dataclass(eq=False)
+class FoldedLayer:
+    """One convolution, transposed convolution or linear layer of the graph.
+
+    name: of the module. node: its (first) call. calls: how often it is called. gamma, beta: standard deviation (signed, as the folded batch
+    normalization has it) and mean of each output channel, float32; None where no normalization was folded.
+    """
+
+    name: str
+    node: fx.Node
+    module: Any
+    calls: int
+    gamma: Tensor | None = None
+    beta: Tensor | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight's data."""
+        data: Tensor = self.module.weight.data
+        return data
+
+    @property
+    def output_axis(self) -> int:
+        """The axis of the weight's output channels."""
+        return 1 if isinstance(self.module, _ConvTransposeNd) else 0
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of channels in the layer's output."""
+        return -1 if isinstance(self.module, nn.Linear) else 1
+
+    @property
+    def outputs(self) -> int:
+        """Output channels."""
+        count: int = self.module.out_features if isinstance(self.module, nn.Linear) else self.module.out_channels
+        return count
+
+    @property
+    def inputs(self) -> int:
+        """Input channels."""
+        count: int = self.module.in_features if isinstance(self.module, nn.Linear) else self.module.in_channels
+        return count
+
+    @property
+    def groups(self) -> int:
+        """Groups of channels that see only each other."""
+        return int(getattr(self.module, "groups", 1))
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel has a filter of its own, and only one."""
+        return self.groups == self.inputs == self.outputs and self.groups > 1
+
+    @property
+    def padded(self) -> bool:
+        """Whether zeros are read at borders."""
+        if not isinstance(self.module, _ConvNd) or isinstance(self.module, _ConvTransposeNd):
+            # A transposed convolution reads fewer products at its borders, as if it were padded.
+            return isinstance(self.module, _ConvTransposeNd)
+        padding = self.module.padding
+        return padding == "same" if isinstance(padding, str) else any(int(p) for p in padding)
+
+    def per_output(self, values: Tensor) -> Tensor:
+        """One value an output channel, to be multiplied with the weight; for transposed convolutions of one group."""
+        return values.reshape([-1 if d == self.output_axis else 1 for d in range(self.weight.ndim)])
+
+    def by_input(self, channels: int) -> Tensor:
+        """The weight as (channels, others): all that reads each of `channels` channels, which flattening may have spread over several inputs."""
+        if self.depthwise or isinstance(self.module, _ConvTransposeNd):
+            return self.weight.reshape(self.inputs, -1)
+        moved = self.weight.movedim(1, 0)
+        return moved.reshape(channels, -1)
+
+    def scale_inputs(self, factors: Tensor) -> None:
+        """Multiply what reads each channel by a factor (a vector)."""
+        if self.depthwise or isinstance(self.module, _ConvTransposeNd):
+            shape = [-1, *[1] * (self.weight.ndim - 1)]
+            self.weight.mul_(factors.reshape(shape))
+            return
+        spread = factors.repeat_interleave(self.inputs // len(factors))
+        self.weight.mul_(spread.reshape(1, -1, *[1] * (self.weight.ndim - 2)))
+
+    def response(self, weight: Tensor, means: Tensor) -> Tensor:
+        """What constant input channels `means` (a vector) give at each output channel away from borders, with a weight: float64."""
+        weight, means = weight.double(), means.double()
+        taps = weight.flatten(2).sum(2) if weight.ndim > 2 else weight
+        if self.depthwise:
+            return taps[:, 0] * means
+        spread = means.repeat_interleave(self.inputs // len(means))
+        return spread @ taps if isinstance(self.module, _ConvTransposeNd) else taps @ spread
+
+    def add_bias(self, added: Tensor) -> None:
+        """Add to the bias, which is made where there is none."""
+        if self.module.bias is None:
+            self.module.bias = nn.Parameter(torch.zeros(self.outputs, dtype=self.weight.dtype, device=self.weight.device))
+        # The sum in float64, since corrections are small.
+        self.module.bias.data = (self.module.bias.data.double() + added.double()).to(self.weight.dtype)
+
+
+@dataclass(eq=False)
+class Link:
+    """Two layers of which the second reads what the first gives, through operations that treat each channel by itself.
+
+    nodes: what lies between, in order. activation: none, relu, capped (ReLU6 too), leaky. exclusive: whether nothing else reads the first's
+    output. through_maximum: whether there is maximum pooling. pads: whether a pooling between them reads zeros at borders.
+    """
+
+    first: FoldedLayer
+    second: FoldedLayer
+    nodes: list[fx.Node]
+    activation: str
+    exclusive: bool
+    through_maximum: bool
+    pads: bool
+
+
+class Network:
+    """A copy of a network, traced, in evaluation mode; nothing of the original is changed.
+
+    module: computes what the original computes, and can be called like it. layers: in the order of the forward pass.
+    folded: names of the layers into which a batch normalization was folded.
+
+    fold: False leaves batch normalization where it is. Only modules are layers: products that are computed with functional calls, or inside
+    torch's attention and recurrent modules, are left alone.
+
+    Raises ValueError that names the module where tracing is impossible.
+    """
+
+    def __init__(self, model: nn.Module, fold: bool = True):
+        self.module = _traced(copy.deepcopy(unwrapped(model)).eval())
+        self._modules = dict(self.module.named_modules())
+        calls = Counter(node.target for node in self.module.graph.nodes if node.op == "call_module")
+        self.layers: list[FoldedLayer] = []
+        for node in self.module.graph.nodes:
+            if node.op == "call_module" and isinstance(self._modules[node.target], _ConvNd | nn.Linear):
+                if not any(layer.name == node.target for layer in self.layers):
+                    self.layers.append(FoldedLayer(node.target, node, self._modules[node.target], calls[node.target]))
+        if not self.layers:
+            raise ValueError("the network has no convolution or linear module to quantize")
+        if fold:
+            for layer in self.layers:
+                self._fold(layer, calls)
+            self.changed()
+
+    @property
+    def folded(self) -> list[str]:
+        """Names of the layers that hold a folded batch normalization."""
+        return [layer.name for layer in self.layers if layer.gamma is not None]
+
+    def changed(self) -> None:
+        """After a change of the graph."""
+        self.module.graph.lint()
+        self.module.recompile()
+        self.module.delete_all_unused_submodules()
+        self._modules = dict(self.module.named_modules())
+
+    def _fold(self, layer: FoldedLayer, calls: Counter[Any]) -> None:
+        following = list(layer.node.users)
+        if layer.calls != 1 or len(following) != 1 or following[0].op != "call_module":
+            return
+        norm = self._modules[cast(str, following[0].target)]
+        # Without running statistics there is nothing fixed to fold.
+        if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None or calls[following[0].target] != 1:
+            return
+        if norm.num_features != layer.outputs or (layer.output_axis == 1 and layer.groups > 1):
+            return
+        gamma = torch.ones(layer.outputs) if norm.weight is None else norm.weight.detach()
+        beta = torch.zeros(layer.outputs) if norm.bias is None else norm.bias.detach()
+        factor = gamma.double() / (norm.running_var.double() + norm.eps).sqrt()
+        bias = torch.zeros(layer.outputs) if layer.module.bias is None else layer.module.bias.detach()
+        shifted = beta.double() + factor * (bias.double() - norm.running_mean.double())
+        layer.module.weight.data = (layer.weight.double() * layer.per_output(factor)).to(layer.weight.dtype)
+        layer.module.bias = nn.Parameter(shifted.to(layer.weight.dtype))
+        layer.gamma, layer.beta = gamma.float().clone(), beta.float().clone()
+        following[0].replace_all_uses_with(layer.node)
+        self.module.graph.erase_node(following[0])
+
+    def kind(self, node: fx.Node) -> str:
+        """What an operation is: the class of a module, the name of a function or method; "" for inputs and parameters."""
+        if node.op == "call_module":
+            return type(self._modules[cast(str, node.target)]).__name__
+        if node.op == "call_function":
+            return str(getattr(node.target, "__name__", ""))
+        return str(node.target) if node.op == "call_method" else ""
+
+    def argument(self, node: fx.Node, place: int, name: str, default: Any) -> Any:
+        """An argument of a function or method, or the attribute of a module."""
+        if node.op == "call_module":
+            return getattr(self._modules[cast(str, node.target)], name, default)
+        return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+    def submodule(self, node: fx.Node) -> Any:
+        """The module that a node calls."""
+        return self._modules[cast(str, node.target)]
+
+    def activation_after(self, layer: FoldedLayer) -> Callable[[Tensor], Tensor]:
+        """The activation that alone reads a layer's output, where it is a ReLU or capped one; else the identity."""
+        users = list(layer.node.users)
+        kind = self.kind(users[0]) if len(users) == 1 else ""
+        if kind in RELU:
+            return torch.relu
+        if kind in RELU6:
+            return nn.functional.relu6
+        if kind == "Capped":
+            return cast(Callable[[Tensor], Tensor], self.submodule(users[0]))
+        return lambda y: y
+
+    def links(self) -> list[Link]:
+        """All pairs of layers that follow each other, in the order of the second."""
+        by_node = {layer.node: layer for layer in self.layers}
+        found = []
+        for layer in self.layers:
+            if layer.calls == 1 and (link := self._link(layer, by_node)) is not None:
+                found.append(link)
+        return found
+
+    def _link(self, second: FoldedLayer, by_node: dict[fx.Node, FoldedLayer]) -> Link | None:
+        nodes: list[fx.Node] = []
+        activation, maximum, pads = "none", False, False
+        node = second.node.args[0] if second.node.args else None
+        while isinstance(node, fx.Node) and node not in by_node:
+            kind = self.kind(node)
+            known = {"relu": RELU, "capped": RELU6 | {"Capped"}, "leaky": LEAKY}
+            seen = [name for name, kinds in known.items() if kind in kinds]
+            if seen:
+                if activation != "none":
+                    return None
+                activation = seen[0]
+            elif kind in MAXIMUM:
+                maximum = True
+            elif kind in MEAN:
+                pads = pads or ("daptive" not in kind and self.argument(node, 3, "padding", 0) not in (0, (0, 0), (0,), (0, 0, 0)))
+            elif kind in FLATTEN:
+                if self.argument(node, 1, "start_dim", 1 if kind == "Flatten" else 0) != 1:
+                    return None
+            elif kind not in SAME:
+                return None
+            nodes.insert(0, node)
+            node = node.args[0] if node.args else None
+        if not isinstance(node, fx.Node):
+            return None
+        first = by_node[node]
+        if first.calls != 1 or second.inputs % first.outputs or (isinstance(second.module, _ConvNd) and second.inputs != first.outputs):
+            return None
+        exclusive = all(len(each.users) == 1 for each in (first.node, *nodes))
+        return Link(first, second, nodes, activation, exclusive, maximum, pads)
+
+    def replace_activation(self, node: fx.Node, name: str, module: nn.Module) -> fx.Node:
+        """Let a new module compute what a node did; the new node."""
+        self.module.add_submodule(name, module)
+        with self.module.graph.inserting_after(node):
+            made = self.module.graph.call_module(name, (node.args[0],))
+        node.replace_all_uses_with(made)
+        self.module.graph.erase_node(node)
+        self.changed()
+        return made
+
+    def replace_relu6(self) -> int:
+        """Put ReLU in the place of every ReLU6, which changes what the network computes; how many there were."""
+        found = [node for node in self.module.graph.nodes if self.kind(node) in RELU6]
+        for node in found:
+            self.replace_activation(node, f"{node.name}_relu", nn.ReLU())
+        return len(found)
+
+
+class _Tracer(fx.Tracer):
+    """Remembers the module in which tracing is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside: list[str] = []
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        self.inside.append(self.path_of_module(m))
+        result = super().call_module(m, forward, args, kwargs)
+        # Not in a finally: after an error, the module that made it is the last one.
+        self.inside.pop()
+        return result
+
+
+def _traced(model: nn.Module) -> fx.GraphModule:
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:
+        where = f"module {tracer.inside[-1]}" if tracer.inside else "the network itself"
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(
+            f"{where} ({type(model.get_submodule(tracer.inside[-1]) if tracer.inside else model).__name__}) cannot be traced by torch.fx: "
+            f"{reason}; its forward pass may not depend on values or shapes of tensors"
+        ) from error
+    made = fx.GraphModule(tracer.root, graph)
+    return made.eval()
