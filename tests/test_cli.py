@@ -137,6 +137,7 @@ def test_help_has_examples_and_start_is_quick(folder):
         "cost",
         "train",
         "methods",
+        "quantize",
     )
     for command in names:
         out = run(command, "--help", cwd=folder).stdout
@@ -598,3 +599,27 @@ def test_plot_of_profiles_and_tensors(folder, inside):
         code, _, errors = inside(*arguments)
         assert (code, len(errors)) == (2, 1), (arguments, errors)
         assert message in errors[0]
+
+
+def test_quantize_tells_steps_and_layers_and_exports(folder, inside):
+    quick = ("quantize", "-m", "mine.py:net", "-W", "INT4", "--adaround-iterations", "4", "--minibatches", "1")
+    code, out, _ = inside(*quick, "-o", "run", "--export", "net.safetensors")
+    assert code == 0
+    assert "weights by AdaRound" in out
+    assert "the costliest first" in out
+    assert out.splitlines()[-2:] == ["wrote run", "wrote net.safetensors"]
+    assert any(key.endswith(".codes") for key in load_file(folder / "net.safetensors"))
+    code, out, _ = inside(*quick, "-o", "run", "--resume", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((folder / "run" / "result.json").read_text())
+    for more, expected in (
+        (("-o", "run"), "error: run holds an earlier run; go on with resume (--resume) or replace it with force (--force)"),
+        (
+            ("-o", "run", "--resume", "--seed", "1"),
+            "error: run/settings.json was made with seed 0, not 1; give the same, or start with --force",
+        ),
+        (("--no-fold",), "error: without folding there is nothing to equalize or absorb; switch those off too"),
+        (("-W", "MXFP4"), "error: format MXFP4 has no single scale for a clipping threshold to set; allowed are formats with one a tensor"),
+    ):
+        code, _, errors = inside(*quick, *more)
+        assert (code, errors) == (2, [expected])

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from training.methods.quantizers import Clipped, from_description
 from training.methods.run import ExportedLayer, Run
-from training.train import Result
 from workloads.files import write_atomically
 from workloads.workload import Workload
 
@@ -54,12 +53,14 @@ def check_export(path: Path) -> None:
         raise ValueError("onnxscript is not installed; pip install 'numeric-formats[onnx]', or export to .safetensors")
 
 
-def export_to(path: Path, workload: Workload, result: Result) -> None:
-    """Write what a training with a method has given, in the format that the name's end says. Raises ValueError as `export` and `export_onnx` do."""
+def export_to(path: Path, workload: Workload, model: nn.Module, run: Run) -> None:
+    """Write a network and what quantizes it (`Result.model`, `Result.run`, or `Quantized.network`, `Quantized.run`), as the name's end says.
+
+    Raises ValueError as `export` and `export_onnx` do.
+    """
     check_export(path)
-    assert result.run is not None
     if path.suffix == ".safetensors":
-        export(path, result.model, result.run)
+        export(path, model, run)
         return
     from training.onnx_export import export_onnx
 
@@ -69,7 +70,7 @@ def export_to(path: Path, workload: Workload, result: Result) -> None:
         raise ValueError(
             f"export {path}: mini-batches of {workload.name} do not begin with the tensor that its network takes; use .safetensors"
         )
-    export_onnx(path, result.model, result.run, x)
+    export_onnx(path, model, run, x)
 
 
 def _tensors(layers: list[ExportedLayer]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

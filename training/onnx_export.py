@@ -119,7 +119,7 @@ class _Weight(nn.Module):
 
 
 class _Input(nn.Module):
-    """What a description of an input's quantizer (`training.methods.quantizers.from_description`) is in ONNX.
+    """What a description of an input's, or output's, quantizer (`training.methods.quantizers.from_description`) is in ONNX.
 
     Raises ValueError for one that has no counterpart there.
     """
@@ -178,7 +178,8 @@ def _prepared(model: nn.Module, layers: list[ExportedLayer]) -> nn.Module:
     model = copy.deepcopy(model).eval()
     seen: set[str] = set()
     for entry in layers:
-        if entry.parameter in seen or entry.output is not None:
+        clipped = entry.output is not None and entry.output["kind"] == "clip"
+        if entry.parameter in seen or clipped:
             what = "is used by several quantized layers" if entry.parameter in seen else "has a clipped output"
             raise ValueError(f"layer {entry.layer}: it {what}, which the ONNX export has no room for")
         if entry.code not in ("integer", "INT8", "INT4"):
@@ -202,6 +203,8 @@ def _prepared(model: nn.Module, layers: list[ExportedLayer]) -> nn.Module:
             layer.register_forward_pre_hook(lambda _, args, quantize=quantize: (quantize(args[0]), *args[1:]))
         if entry.added is not None:
             layer.register_forward_hook(lambda _, args, output, add=_Added(entry.added): add(output))
+        if entry.output is not None:
+            layer.register_forward_hook(lambda _, args, output, change=_Input(entry.layer, entry.output): change(output))
     return model
 
 

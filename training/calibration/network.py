@@ -183,9 +183,9 @@ class Network:
         calls = Counter(node.target for node in self.module.graph.nodes if node.op == "call_module")
         self.layers: list[FoldedLayer] = []
         for node in self.module.graph.nodes:
-            if node.op == "call_module" and isinstance(self._modules[node.target], _ConvNd | nn.Linear):
-                if not any(layer.name == node.target for layer in self.layers):
-                    self.layers.append(FoldedLayer(node.target, node, self._modules[node.target], calls[node.target]))
+            known = any(layer.name == node.target for layer in self.layers)
+            if node.op == "call_module" and isinstance(self._modules[node.target], _ConvNd | nn.Linear) and not known:
+                self.layers.append(FoldedLayer(node.target, node, self._modules[node.target], calls[node.target]))
         if not self.layers:
             raise ValueError("the network has no convolution or linear module to quantize")
         if fold:
@@ -259,11 +259,8 @@ class Network:
     def links(self) -> list[Link]:
         """All pairs of layers that follow each other, in the order of the second."""
         by_node = {layer.node: layer for layer in self.layers}
-        found = []
-        for layer in self.layers:
-            if layer.calls == 1 and (link := self._link(layer, by_node)) is not None:
-                found.append(link)
-        return found
+        found = (self._link(layer, by_node) for layer in self.layers if layer.calls == 1)
+        return [link for link in found if link is not None]
 
     def _link(self, second: FoldedLayer, by_node: dict[fx.Node, FoldedLayer]) -> Link | None:
         nodes: list[fx.Node] = []

@@ -33,7 +33,7 @@ def test_onnxruntime_predicts_the_same(tmp_path, name):
     method, types, tolerance = EXPORTED[name]
     workload, path = small.workload(), tmp_path / "net.onnx"
     found = train(workload, method=method, epochs=2, rate=0.05)
-    export_to(path, workload, found)
+    export_to(path, workload, found.model, found.run)
     given = onnx.load(path)
     onnx.checker.check_model(given)
     run = onnxruntime_of(path)
@@ -72,8 +72,9 @@ def test_onnxruntime_predicts_the_same(tmp_path, name):
 )
 def test_what_onnx_has_no_integers_for_is_refused(tmp_path, method, message):
     workload, path = small.workload(1), tmp_path / "net.onnx"
+    found = train(workload, method=method, epochs=1)
     with pytest.raises(ValueError, match=message):
-        export_to(path, workload, train(workload, method=method, epochs=1))
+        export_to(path, workload, found.model, found.run)
     assert not path.exists()
 
 
@@ -92,4 +93,4 @@ def test_inputs_that_are_no_tensor_are_refused(tmp_path):
     other = small.workload(1)
     object.__setattr__(other, "batches", [{"x": torch.zeros(1)}])
     with pytest.raises(ValueError, match="do not begin with the tensor that its network takes"):
-        export_to(tmp_path / "net.onnx", other, found)
+        export_to(tmp_path / "net.onnx", other, found.model, found.run)
