@@ -75,7 +75,7 @@ class ActivationStore:
                         f"mini-batches give tensors of shapes {shape} and {tuple(kept.shape[1:])} at one layer; equal ones are needed"
                     )
                 shape, rows = tuple(kept.shape[1:]), rows + len(kept)
-                file.write(memoryview(kept.numpy()).cast("B"))  # type: ignore[arg-type]
+                file.write(kept.numpy().tobytes())
         assert shape is not None
         self.rows = rows
         self._maps[name] = np.memmap(path, np.float32, "r", shape=(rows, *shape))
