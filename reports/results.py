@@ -111,7 +111,7 @@ def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
         raise ValueError(f"{path} is cut short: its last line has no end")
     readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
         ".csv": lambda data: pd.read_csv(StringIO(data.decode())),
-        ".json": lambda data: pd.read_json(StringIO(data.decode()), orient="records", convert_dates=False),
+        ".json": lambda data: pd.read_json(StringIO(data.decode()), orient="records"),
         ".parquet": lambda data: pd.read_parquet(BytesIO(data)),
     }
     try:

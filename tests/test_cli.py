@@ -1,5 +1,7 @@
 """The command line, as a user meets it."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -74,11 +76,29 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(*arguments, cwd, check=True):
+def process(*arguments, cwd, check=True):
+    """The command in a process of its own, as a user starts it."""
     done = subprocess.run([FORMATS, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
     if check:
         assert done.returncode == 0, done.stderr
     return done
+
+
+def run(*arguments, cwd, check=True):
+    """The same in this process, which has loaded and compiled already what takes a new one most of its time."""
+    out, err, before = io.StringIO(), io.StringIO(), (os.getcwd(), sys.argv)
+    os.chdir(cwd)
+    sys.argv = ["formats", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            cli.run()
+    finally:
+        os.chdir(before[0])
+        sys.argv = before[1]
+    code = ended.value.code or 0
+    if check:
+        assert code == 0, err.getvalue()
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def test_list(folder):
@@ -230,7 +250,7 @@ def test_rank_with_workers_is_the_table_of_one_process(folder, monkeypatch):
 def test_rank_on_a_cluster_without_ray(folder, monkeypatch):
     (folder / "ray.py").write_text("raise ImportError('no Ray here')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
-    done = run("rank", "-m", "mine.py:net", "--cluster", "auto", cwd=folder, check=False)
+    done = process("rank", "-m", "mine.py:net", "--cluster", "auto", cwd=folder, check=False)
     assert done.returncode == 2
     assert done.stderr == "error: a cluster needs Ray, which is not installed: pip install 'numeric-formats[cluster]'\n"
 
@@ -344,7 +364,7 @@ def test_bad_input_is_one_line_and_exit_code_two(folder, inside):
         assert (code, len(errors)) == (2, 1), (arguments, errors)
         assert message in errors[0], (arguments, errors)
     # As a process of its own does it.
-    done = run(*cases[0][0], cwd=folder, check=False)
+    done = process(*cases[0][0], cwd=folder, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert cases[0][1] in done.stderr
     assert (folder / "there.csv").read_text() == "x\n"
@@ -432,8 +452,8 @@ def test_folders_of_the_same_names_in_the_way(folder):
     for name in ("formats", "search"):
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text("")
-    assert "498 formats" in run("list", cwd=folder).stdout
-    assert "FP134" in run("rank", "-m", "mine.py:net", "-f", "FP134", "--minibatches", "1", cwd=folder).stdout
+    assert "498 formats" in process("list", cwd=folder).stdout
+    assert "FP134" in process("rank", "-m", "mine.py:net", "-f", "FP134", "--minibatches", "1", cwd=folder).stdout
     done = subprocess.run(
         [sys.executable, "-c", "from predictor import measure"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
