@@ -185,7 +185,11 @@ def test_methods_by_name():
     assert found.parts == (LSQ(include_linear=False), DistributionAdaptiveInt8(format="FP134"))
     for names, options, message in (
         (["adam"], [], "method 'adam': allowed are octo, lac, dai8, ui8, lsq, lsqplus, slb"),
-        (["ui8"], ["gamma=1"], "option 'gamma=1': KEY=VALUE is needed, with a key of ui8: format, error_format, error_rounding, alpha, beta"),
+        (
+            ["ui8"],
+            ["gamma=1"],
+            "option 'gamma=1': KEY=VALUE is needed, with a key of ui8: format, error_format, error_rounding, alpha, beta",
+        ),
         (["ui8"], ["alpha"], "option 'alpha'"),
         (["ui8"], ["alpha=big"], "alpha 'big': a number is needed"),
         (["ui8"], ["period=1.5"], "period '1.5': a whole number is needed"),
