@@ -357,20 +357,25 @@ class ProfileFormat(Emulated):
         """`encode` of a float32 or float64 array. On NaN it raises ValueError, and then leaves `out` in part written."""
         from formats import kernel
 
-        flat = self.granularity is Granularity.TENSOR and x.flags.c_contiguous
+        target, stored = None if clash(x, out) else out, code_type(self.bits)
+        one = self.granularity is Granularity.TENSOR and x.flags.c_contiguous
+        flat = one and (target is None or target.flags.c_contiguous)
+        nearest, rule = mode.rounding is Rounding.NEAREST and x.dtype == np.float32, None
         if top is not None:
-            found = self._check_top(top, () if flat else group(self.scale, x.shape).groups)
+            found = self._check_top(top, () if one else group(self.scale, x.shape).groups)
+        elif flat and nearest and 0 < x.size <= kernel.FOUND_AT_ONCE:
+            # Found in the call that encodes.
+            found, rule = np.empty((), np.int64), self._rule
         else:
-            found = np.array(self._top_for(kernel.largest_flat(x)), np.int64) if flat else self.find_top(x)
-        if mode.rounding is not Rounding.NEAREST or x.dtype != np.float32:
+            found = np.array(self._top_for(kernel.largest_flat(x)), np.int64) if one else self.find_top(x)
+        if not nearest:
             # Values of the format are float32 numbers, which the encoding below leaves as they are.
             x = self.round_array(x, top=found, mode=mode).astype(np.float32, copy=False)
-        target, stored = None if clash(x, out) else out, code_type(self.bits)
         half = 1 << (self.bits - 1)
         wrap = 2 * half if self.two_complement else 0
-        if flat and (target is None or target.flags.c_contiguous):
+        if flat:
             codes = np.empty(x.shape, stored) if target is None else target
-            known = kernel.encode_flat(x, codes, found, self._grid, wrap, half)
+            known = kernel.encode_flat(x, codes, found, self._grid, wrap, half, rule)
         else:
             tiled = tile(x, self.scale, target, stored)
             codes = tiled.result

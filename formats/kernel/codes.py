@@ -23,8 +23,9 @@ from formats.kernel.bits import (
     pointer_short,
 )
 from formats.kernel.grid import BINADES, CHANGE1, CHANGE2, CHANGES_LOOP, LOOP, PROFILE, TAIL, TAIL_SHIFT, change_bits, highest_bits, is_fast
+from formats.kernel.largest import largest_of_run, top_of
 from formats.kernel.nearest import round4
-from formats.kernel.task import ANY, CHUNK, Task, flat, layout, place, share, strides
+from formats.kernel.task import ANY, CHUNK, COLUMNS, Task, flat, layout, place, share, strides
 
 
 @njit(nogil=True, inline="always")
@@ -137,8 +138,11 @@ def _index_slowly(y, codes, top, grid, half, wrap):
 
 @njit(nogil=True)
 def _encode_tiles(w, x, codes, tops, grid, nan):
-    """Arguments: x and its strides, codes and their strides, tops and their strides, grid, half, wrap, where to note a NaN."""
+    """Arguments: x and its strides, codes and their strides, tops and their strides, grid, half, wrap, where to note a NaN, and whether T of a flat
+    array is to be found and put into tops; then above, headroom, lowest and highest T."""
     first, last = share(w)
+    if w[21]:
+        tops[0] = top_of(i8(largest_of_run(x[: w[COLUMNS]])), 23, 127, w[22], w[23], w[24], w[25])
     y = np.empty(CHUNK, np.int32)
     for tile in range(first, last):
         batch, down, across, row, end, left, width = place(w, tile)
@@ -212,11 +216,14 @@ def _decode_shorts(pointer):
     _decode_tiles(w, carray(pointer_short(w[7]), (ANY,)), carray(pointer_float(w[10]), (ANY,)), tops, table, nan)
 
 
-def _encode(codes: NDArray[Any], place: list[int], grid: NDArray[np.int64], wrap: int, half: int) -> bool:
+def _encode(
+    codes: NDArray[Any], place: list[int], grid: NDArray[np.int64], wrap: int, half: int, rule: tuple[int, int, int, int] | None = None
+) -> bool:
     nan = np.zeros(1, np.int64)
     if codes.size:
         task = _encode_bytes if codes.itemsize == 1 else _encode_shorts
-        threads.run(task, [*place, address_of(grid), half, wrap, address_of(nan)], codes.size)
+        finding = (0, 0, 0, 0, 0) if rule is None else (1, *rule)
+        threads.run(task, [*place, address_of(grid), half, wrap, address_of(nan), *finding], codes.size if rule is None else 1)
     return not nan[0]
 
 
@@ -231,9 +238,20 @@ def encode_tiles(
     return _encode(codes, [*layout(x, tile, tops.shape), *place], grid, wrap, half)
 
 
-def encode_flat(x: NDArray[Any], codes: NDArray[Any], top: NDArray[np.int64], grid: NDArray[np.int64], wrap: int, half: int) -> bool:
-    """`encode_tiles` of C-contiguous arrays with one scale, `top` of shape (); quicker to call."""
-    return _encode(codes, [*flat(x), address_of(codes), 0, 0, address_of(top), 0, 0, 0], grid, wrap, half)
+def encode_flat(
+    x: NDArray[Any],
+    codes: NDArray[Any],
+    top: NDArray[np.int64],
+    grid: NDArray[np.int64],
+    wrap: int,
+    half: int,
+    rule: tuple[int, int, int, int] | None = None,
+) -> bool:
+    """`encode_tiles` of C-contiguous arrays with one scale, `top` of shape (); quicker to call.
+
+    rule: how T is found, as `round_flat` takes it; it is put into `top`. One thread then does it all.
+    """
+    return _encode(codes, [*flat(x), address_of(codes), 0, 0, address_of(top), 0, 0, 0], grid, wrap, half, rule)
 
 
 def decode_tiles(

@@ -225,3 +225,19 @@ def test_tiles_are_the_same_in_every_memory_order(shape, block):
         np.testing.assert_array_equal(made.codes, codes.codes)
         np.testing.assert_array_equal(made.top, codes.top)
         np.testing.assert_array_equal(made.decode(), codes.decode())
+
+
+@pytest.mark.parametrize("name", ["FP134", "INT8", "T8.5x3@2", "FP134/rceil", "FP134/even", "FP134/headroom1", "bfloat16", "E4M3"])
+def test_a_scale_found_in_the_call_that_encodes_is_that_of_find_top(name):
+    """Small arrays, whose scale is found on the way, as the parts of it that a given scale encodes."""
+    format, rng = formats.get(name), np.random.default_rng(5)
+    for size in (1, 3, 1000, 20_000, 200_000):
+        for exponent in (-140, -30, 0, 100):
+            x = np.ldexp(rng.standard_normal(size), exponent).astype(np.float32)
+            for given in (x, np.zeros_like(x), np.where(rng.random(size) < 0.3, np.inf, x).astype(np.float32)):
+                top = format.find_top(given)
+                expected = format.encode(given, top=top)
+                out = np.empty(size, expected.codes.dtype)
+                for q in (format.encode(given), format.encode(given, out=out)):
+                    assert q.top == top
+                    assert (q.codes == expected.codes).all()
