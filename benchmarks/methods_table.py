@@ -41,7 +41,7 @@ from workloads.files import Held, write_atomically
 SCRATCH: dict[str, Any] = {"epochs": 5, "rate": 0.1}
 FINE: dict[str, Any] = {"epochs": 3, "rate": 0.01, "start": "pretrained"}
 FULL: dict[str, Any] = {"activation": "float32", "error": "float32", "weight": "float32", "gradient": "float32", "master": "float32"}
-BATCH, ANGLE_EVERY = 128, 25
+BATCH, ANGLE_EVERY = 128, 50
 PLAIN: dict[str, Any] = {"alpha": 0.0, "search": "none"}
 SEARCH: dict[str, Any] = {"t_end_time": 0.8, "t_factor": 10.0, "bn_calibration": True, "activation_delay": 200}
 """Temperatures of the five epochs: 1, 10, 100, and 1000 with the likeliest values from the fourth on."""
