@@ -142,6 +142,7 @@ class DataFlow:
 
     model: the network. exact: names of layers (with all inside them) that stay in full precision.
     evaluation: where a pass is made without gradients, as metrics are, whether it has points all the same.
+    pointed: False where no operation is to get a point, so that sites cost no copies of what lies between them.
     points, skipped: what the last forward pass found. parameters: its parameters in the order of their first use.
     """
 
@@ -154,6 +155,7 @@ class DataFlow:
         self.activation: Quantizer | None = None
         self.error: Quantizer | None = None
         self.evaluation = False
+        self.pointed = True
         self.site: Callable[[Site], Quantizers | None] | None = None
         self.points: list[Point] = []
         self.skipped: list[Skipped] = []
@@ -246,7 +248,7 @@ class DataFlow:
         return output
 
     def _input(self, x: Tensor) -> Tensor:
-        if x.is_floating_point():
+        if x.is_floating_point() and self.pointed:
             point = self._new_point("input", x)
             point.two_terms = True
             x = _Quantize.apply(x, self, point)
@@ -282,7 +284,7 @@ class DataFlow:
 
     def point(self, output: Tensor, operation: str) -> Tensor:
         """The quantized output of an operation; what decompositions call."""
-        if not torch.is_grad_enabled():
+        if not (self.pointed and torch.is_grad_enabled()):
             return output
         return _Quantize.apply(output, self, self._new_point(operation, output))
 
@@ -313,12 +315,13 @@ class DataFlow:
         if decomposition is not None:
             return self._marked(decomposition(self, *args, **kwargs), True)
         reason = reason_for_no_point(name, args)
-        if in_place and depends and reason is None and torch.is_grad_enabled():
+        pointed = depends and self.pointed and torch.is_grad_enabled()
+        if in_place and pointed and reason is None:
             return self._in_place(function, name, args, kwargs)
         computed = self.site is not None and depends and name in sites.OPERATIONS
         result = self._at_site(function, name, args, kwargs) if computed else function(*args, **kwargs)
-        outputs = [t for t in tensors_in(result) if t.requires_grad and t.is_floating_point() and t.grad_fn is not None]
-        if depends and outputs and torch.is_grad_enabled():
+        outputs = [t for t in tensors_in(result) if t.requires_grad and t.is_floating_point() and t.grad_fn is not None] if pointed else []
+        if outputs:
             if reason is None:
                 self._warn_if_unknown(name)
                 result = map_tensors(lambda t: self.point(t, name) if t.requires_grad and t.grad_fn is not None else t, result)

@@ -271,12 +271,13 @@ class Trainer:
         """The points round and the method's sites quantize inside; for evaluation without a trace, and also where no gradient is recorded."""
         flow, run = self.flow, self.run
         flow.activation, flow.error, flow.evaluation = self._quantizer("A", evaluation), self._quantizer("E", evaluation), evaluation
+        flow.pointed = flow.activation is not None or flow.error is not None
         if run is not None:
             flow.site, run.training = run.site, not evaluation
         try:
             yield
         finally:
-            flow.activation, flow.error, flow.evaluation = None, None, False
+            flow.activation, flow.error, flow.evaluation, flow.pointed = None, None, False, True
             if run is not None:
                 flow.site, run.training = None, False
 

@@ -138,15 +138,14 @@ class Clipped:
         return (values.double() * step.double()).float()
 
 
-def clip_range(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """[factor * min, factor * max], where an end that lies beyond zero, as seen from its own side, is the tensor's own."""
-    least, largest = x.detach().amin(), x.detach().amax()
+def clipped_range(least: Tensor, largest: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """[factor * least, factor * largest], where an end that lies beyond zero, as seen from its own side, stays."""
     return torch.where(least < 0, factor * least, least), torch.where(largest > 0, factor * largest, largest)
 
 
 def range_clip(x: Tensor, factor: float) -> Tensor:
-    """x clipped to `clip_range`."""
-    low, high = clip_range(x, factor)
+    """x clipped to `clipped_range` of its own least and largest."""
+    low, high = clipped_range(x.detach().amin(), x.detach().amax(), factor)
     return x.clamp(low.item(), high.item())  # with tensors as bounds it takes ten times as long
 
 
@@ -170,14 +169,25 @@ def whole_steps(x: Tensor, step: Tensor, rounding: Rounding, streams: Streams | 
 
 
 def asymmetric(
-    x: Tensor, low: Tensor, high: Tensor, bits: int, rounding: Rounding = Rounding.NEAREST, streams: Streams | None = None
+    x: Tensor,
+    low: Tensor,
+    high: Tensor,
+    bits: int,
+    rounding: Rounding = Rounding.NEAREST,
+    streams: Streams | None = None,
+    within: bool = False,
 ) -> Tensor:
-    """x on the grid of `zero_point`; the gradient goes through inside the range."""
+    """x on the grid of `zero_point`; the gradient goes through inside the range. within: low and high are x's own least and largest."""
     step, zero = zero_point(low, high, bits)
     # Products with the step keep the order of whole numbers, so that the grid's ends can be told in them.
     values = whole_steps(x, step, rounding, streams)
     least, most = ((end.double() * step.double()).float().item() for end in (-zero, 2**bits - 1 - zero))
-    if least <= values.amin() and values.amax() <= most:
+    if within and rounding is Rounding.NEAREST:
+        # Rounding is monotone, so the ends tell whether any element lies beyond the grid.
+        reached = whole_steps(torch.stack([low, high]), step, rounding, None).tolist()
+    else:
+        reached = [values.amin().item(), values.amax().item()]
+    if least <= reached[0] and reached[1] <= most:
         return straight_through(x, values.to(x.dtype))
     inside = (values >= least) & (values <= most) if torch.is_grad_enabled() and x.requires_grad else None
     return straight_through(x, values.clamp_(least, most).to(x.dtype), inside)
@@ -185,7 +195,7 @@ def asymmetric(
 
 def asymmetric_range(x: Tensor, bits: int, rounding: Rounding = Rounding.NEAREST, streams: Streams | None = None) -> Tensor:
     """The same over the tensor's own range."""
-    return asymmetric(x, x.detach().amin(), x.detach().amax(), bits, rounding, streams)
+    return asymmetric(x, x.detach().amin(), x.detach().amax(), bits, rounding, streams, within=True)
 
 
 def from_description(described: dict[str, Any]) -> Callable[[Tensor], Tensor]:
