@@ -628,7 +628,9 @@ def train(
     option: Annotated[
         list[str] | None, typer.Option("--option", help="an option of the method (may be repeated)", metavar="KEY=VALUE")
     ] = None,
-    start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
+    start: Annotated[
+        str, typer.Option("--from", help="scratch, pretrained, or the folder of a formats quantize --output, with --method lsq or lsqplus")
+    ] = "scratch",
     optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
     rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
     momentum: Annotated[float, typer.Option(help="of SGD, or AdamW's first")] = 0.9,
@@ -657,6 +659,7 @@ def train(
     · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3 -E E5M2 --rate 0.01
     · formats train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134
     · formats train -m resnet20 --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx
+    · formats train -m resnet20 --epochs 3 --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01
     """
     from predictor.device import on_device
     from reports.tables import plain
@@ -674,7 +677,15 @@ def train(
         if not method:
             raise ValueError("--export is for --method; formats methods lists methods")
         check_export(export)
-    workload = on_device(load(model), device)
+    workload, ranges = load(model), None
+    if Path(start).is_dir() and start not in ("scratch", "pretrained"):
+        from training.calibration import begin_from
+
+        if not method:
+            raise ValueError("--from with a folder is for --method lsq or lsqplus, whose steps begin with its ranges")
+        workload, ranges = begin_from(start, workload)
+        start = "pretrained"
+    workload = on_device(workload, device)
     with _training_line() as show:
         result = train_network(
             workload,
@@ -687,7 +698,7 @@ def train(
             master_rounding=master_rounding,
             scale=scale,
             two_terms=two_terms,
-            method=method_from(method, option or ()) if method else None,
+            method=method_from(method, option or (), ranges) if method else None,
             epochs=epochs,
             seed=seed,
             output=output,
@@ -731,7 +742,9 @@ def validate(
     seeds: Annotated[int, typer.Option(help="trainings of each format")] = 2,
     effect: Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")] = "AE",
     epochs: Annotated[int, typer.Option(help="passes over the training mini-batches")] = 5,
-    start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
+    start: Annotated[
+        str, typer.Option("--from", help="scratch, pretrained, or the folder of a formats quantize --output, with --method lsq or lsqplus")
+    ] = "scratch",
     rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
     batch_size: BatchSizeOption = None,
     weight: Annotated[str, typer.Option("--weight", "-W", help="format of weights; same: the one under test")] = "float32",

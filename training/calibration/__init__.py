@@ -3,5 +3,6 @@
 from training.calibration.adaround import AdaRound
 from training.calibration.network import Network
 from training.calibration.pipeline import At, LayerLoss, Quantized, Step, quantize
+from training.calibration.start import begin_from
 
-__all__ = ["AdaRound", "At", "LayerLoss", "Network", "Quantized", "Step", "quantize"]
+__all__ = ["AdaRound", "At", "LayerLoss", "Network", "Quantized", "Step", "begin_from", "quantize"]

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from formats import Rounding
+from training.calibration.grids import WeightGrid
 from training.calibration.network import FoldedLayer
 from training.calibration.store import ActivationStore
 from training.checkpoint import fill, optimizer_tensors, read, restore_optimizer, write
-from training.methods.quantizers import Clipped
 from training.methods.run import number
 
 ZETA, GAMMA = 1.1, -0.1
@@ -66,34 +65,6 @@ class AdaRound:
         return self.last_beta + 0.5 * (self.first_beta - self.last_beta) * (1 + math.cos(math.pi * relative))
 
 
-@dataclass(frozen=True, eq=False)
-class Neighbours:
-    """Where a weight may go. low, high: values of the format in units of the step, float64. step: float32, broadcastable. fraction: float64.
-
-    Beyond the format's largest value, and on its values, low and high are one.
-    """
-
-    low: Tensor
-    high: Tensor
-    step: Tensor
-    fraction: Tensor
-
-    def at(self, h: Tensor) -> Tensor:
-        """The weight between them, float32; h: 0 for low, 1 for high."""
-        return ((self.low + h * (self.high - self.low)) * self.step.double()).float()
-
-
-def neighbours(weight: Tensor, clipped: Clipped, threshold: Tensor) -> Neighbours:
-    """The two values of a format around each weight, at a clipping threshold (scalar or broadcastable)."""
-    step = clipped.step(threshold)
-    scaled = weight.detach().double() / step.double()
-    limit = clipped.largest
-    low, high = (clipped.directed(scaled.clamp(-limit, limit), mode) for mode in (Rounding.DOWN, Rounding.UP))
-    gap = high - low
-    fraction = torch.where(gap > 0, (scaled - low) / torch.where(gap > 0, gap, 1.0), 0.0).clamp(0, 1)
-    return Neighbours(low, high, step, fraction)
-
-
 def rectified(v: Tensor) -> Tensor:
     """h(V): the stretched and clipped sigmoid."""
     return (v.sigmoid() * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
@@ -122,7 +93,7 @@ def layer_loss(have: Tensor, want: Tensor, channel_axis: int) -> Tensor:
 
 def round_layer(
     layer: FoldedLayer,
-    clipped: Clipped,
+    grid: WeightGrid,
     threshold: Tensor,
     store: ActivationStore,
     activation: Callable[[Tensor], Tensor],
@@ -134,15 +105,15 @@ def round_layer(
 ) -> tuple[Tensor, Rounded]:
     """The rounded weight (float32, values of the format times the step) and what became of the loss; the layer itself is not changed.
 
-    store: rows "input", with all layers before it quantized, and "target", the layer's output after its activation in float32.
+    threshold: of the grid. store: rows "input", with all layers before it quantized, and "target", the layer's output after its activation in float32.
     seed: decides the mini-batches. checkpoint: a file written every `checkpoint_every` iterations, from which a run that was ended goes on to
     the same bits at the same number of threads; removed by the caller. progress: called with the iterations done.
 
     The result never has a higher loss on the store than rounding to nearest.
     """
     module: nn.Module = layer.module
-    places = neighbours(layer.weight, clipped, threshold)
-    nearest = clipped(layer.weight, threshold)
+    places = grid.neighbours(layer.weight, threshold)
+    nearest = grid.weight(layer.weight, threshold)
     bias = {} if layer.module.bias is None else {"bias": layer.module.bias.detach()}
 
     def output(weight: Tensor, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The grids that calibration sets ranges for: any format at one scale, and integers with a zero point.
+"""The grids of calibration: any format at one scale, integers with a zero point, and formats that find scales of channels or blocks themselves.
 
 Source: docs/methods.md section 5.1 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, sections 2.2 and 5.1).
 """
@@ -13,12 +13,36 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 import formats
-from formats import Format, ProfileFormat
-from training.methods.quantizers import Clipped, asymmetric, zero_point
+from formats import Format, ProfileFormat, Rounding
+from formats.scale import Granularity
+from training.methods.quantizers import Clipped, asymmetric, straight_through, zero_point
 from training.scheme import training_format
 
 MOST_BITS = 15
 """Of integers with a zero point; wider ones are taken as symmetric."""
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Where a weight may go. low, high: values of the format in units of the step, float64. step: float32, broadcastable. fraction: float64.
+
+    Beyond the format's largest value, and on its values, low and high are one.
+    """
+
+    low: Tensor
+    high: Tensor
+    step: Tensor
+    fraction: Tensor
+
+    def at(self, h: Tensor) -> Tensor:
+        """The weight between them, float32; h: 0 for low, 1 for high."""
+        return ((self.low + h * (self.high - self.low)) * self.step.double()).float()
+
+
+def _between(low: Tensor, scaled: Tensor, high: Tensor, step: Tensor) -> Neighbours:
+    gap = high - low
+    fraction = torch.where(gap > 0, (scaled - low) / torch.where(gap > 0, gap, 1.0), 0.0).clamp(0, 1)
+    return Neighbours(low, high, step, fraction)
 
 
 @dataclass(frozen=True)
@@ -26,6 +50,22 @@ class Symmetric:
     """A format scaled so that its largest value lies at the larger end of a range."""
 
     clipped: Clipped
+
+    @property
+    def name(self) -> str:
+        """The format's."""
+        return str(self.clipped.format.name)
+
+    def weight(self, weight: Tensor, threshold: Tensor) -> Tensor:
+        """A weight to nearest at a clipping threshold (scalar or broadcastable)."""
+        return self.clipped(weight, threshold)
+
+    def neighbours(self, weight: Tensor, threshold: Tensor) -> Neighbours:
+        """The two values around each weight."""
+        step, limit = self.clipped.step(threshold), self.clipped.largest
+        scaled = weight.detach().double() / step.double()
+        low, high = (self.clipped.directed(scaled.clamp(-limit, limit), mode) for mode in (Rounding.DOWN, Rounding.UP))
+        return _between(low, scaled, high, step)
 
     def __call__(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """x rounded, in its own dtype; low, high: float32 scalars, or of a shape that broadcasts."""
@@ -51,18 +91,73 @@ class Affine:
         return {"kind": "fixed-range", "bits": self.bits, "low": min(low.item(), 0.0), "high": max(high.item(), 0.0)}
 
 
-Grid = Symmetric | Affine
+@dataclass(frozen=True)
+class OwnScales:
+    """A format that finds the scale of each block or channel from the tensor, so that there is no range to set.
+
+    Runs of a block lie along what a product sums over: a weight is a matrix of a row for each filter, its taps in turn and the channels of each
+    together; of activations, they lie along channels. Tiles of two dimensions are the format's own (docs/formats.md section 3).
+    """
+
+    format: ProfileFormat
+
+    @property
+    def name(self) -> str:
+        """The format's."""
+        return self.format.name
+
+    def __call__(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Activations to nearest; low, high: not used."""
+        tiles = isinstance(self.format.scale.block, tuple) or x.ndim < 3
+        rounded = self.format.round(x if tiles else x.movedim(1, -1).contiguous())
+        return straight_through(x, rounded if tiles else rounded.movedim(-1, 1))
+
+    def described(self, low: Tensor, high: Tensor) -> dict[str, Any]:
+        """Raises ValueError: exported files hold one scale a tensor or channel."""
+        raise ValueError(f"{self.name} has scales of blocks, which exported files do not hold")
+
+    @staticmethod
+    def _rows(weight: Tensor) -> Tensor:
+        return weight.detach().movedim(1, -1).reshape(len(weight), -1)
+
+    @staticmethod
+    def _of_rows(rows: Tensor, weight: Tensor) -> Tensor:
+        return rows.reshape(weight.movedim(1, -1).shape).movedim(-1, 1)
+
+    def weight(self, weight: Tensor, threshold: Tensor) -> Tensor:
+        """A weight (outputs, inputs, ...) to nearest; threshold: not used."""
+        return self._of_rows(self.format.round(self._rows(weight).contiguous()), weight)
+
+    def neighbours(self, weight: Tensor, threshold: Tensor) -> Neighbours:
+        """The two values around each weight, at the scales that rounding to nearest takes."""
+        rows = self._rows(weight).contiguous()
+        top = self.format.find_top(rows)
+        low, high = (self.format.round(rows.double(), top=top, rounding=mode) for mode in (Rounding.DOWN, Rounding.UP))
+        low, scaled, high = (self._of_rows(each, weight) for each in (low, rows.double(), high))
+        return _between(low, scaled, high, torch.ones(()))
 
 
-def weight_grid(given: str | Format) -> Symmetric | None:
-    """The grid of weights in a format; None for "float32". Raises ValueError for formats without a single scale to set."""
-    return None if training_format(given) is None else Symmetric(Clipped(given))
+WeightGrid = Symmetric | OwnScales
+Grid = Symmetric | Affine | OwnScales
+
+
+def _with_own_scales(given: str | Format) -> OwnScales | None:
+    format = formats.get(given)
+    return OwnScales(format) if isinstance(format, ProfileFormat) and format.granularity is Granularity.BLOCK else None
+
+
+def weight_grid(given: str | Format) -> WeightGrid | None:
+    """The grid of weights in a format; None for "float32". Raises ValueError for formats that have neither one scale a tensor nor blocks."""
+    return None if training_format(given) is None else _with_own_scales(given) or Symmetric(Clipped(given))
 
 
 def activation_grid(given: str | Format) -> Grid | None:
     """The grid of activations: integers get a zero point, other formats are symmetric; None for "float32". Raises ValueError as `weight_grid` does."""
     if training_format(given) is None:
         return None
+    own = _with_own_scales(given)
+    if own is not None:
+        return own
     format = formats.get(given)
     if isinstance(format, ProfileFormat) and format.two_complement and format.bits <= MOST_BITS:
         Clipped(format)  # refuses those with scales of channels or blocks

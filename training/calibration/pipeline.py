@@ -26,7 +26,7 @@ from training import checkpoint
 from training.calibration.adaround import INPUT, TARGET, AdaRound, Rounded, round_layer
 from training.calibration.correction import correct_analytic, correct_empirical, input_means
 from training.calibration.equalize import absorb, equalize
-from training.calibration.grids import Grid, Symmetric, activation_grid, weight_grid
+from training.calibration.grids import Grid, OwnScales, WeightGrid, activation_grid, weight_grid
 from training.calibration.network import FoldedLayer, Network
 from training.calibration.ranges import Range, RangeRule, Seen, find_range, normalized_range
 from training.calibration.store import ActivationStore, at_layer, run
@@ -46,6 +46,8 @@ FOLDING_ERROR = 1e-3
 """More than this, relative, between the losses before and after folding means that the normalization was not of the layer's channels."""
 
 SETTINGS, RESULT = "settings.json", "result.json"
+END = "network.safetensors"
+"""Of a finished run: the network, without quantizers of activations, and all ranges (`training.calibration.begin_from`)."""
 
 
 class Absorb(StrEnum):
@@ -110,7 +112,7 @@ class Options:
     batch_size: int | None = None
     seed: int = 0
     rank_layers: bool = True
-    weight_grid: Symmetric | None = field(init=False, repr=False, compare=False)
+    weight_grid: WeightGrid | None = field(init=False, repr=False, compare=False)
     activation_grid: Grid | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -210,12 +212,13 @@ class Quantized:
 class _Exported(Run):
     """Quantized layers, for what exports a training method's."""
 
-    def __init__(self, layers: list[ExportedLayer]):
+    def __init__(self, layers: Callable[[], list[ExportedLayer]]):
         super().__init__()
         self._layers = layers
 
     def exported(self) -> list[ExportedLayer]:
-        return self._layers
+        """As codes. Raises ValueError for formats with scales of blocks."""
+        return self._layers()
 
 
 class ActivationQuantizer(nn.Module):
@@ -253,7 +256,7 @@ def quantize(
 ) -> Quantized:
     """Quantize a trained network without training it; the workload's own network stays as it is.
 
-    weights, activations: formats with one scale a tensor (integers of activations get a zero point), or "float32". Quantized are the weight and
+    weights, activations: formats with one scale a tensor (integers of activations get a zero point) or with scales of blocks, or "float32". Quantized are the weight and
     the input of every convolution and linear module, and the output of the last one where it is the network's. options: `Options`.
     output: a folder for AdaRound's checkpoints and `result.json`; without it nothing is kept. resume: go on with what is in it, to the same bits
     at the same number of threads. force: begin anew. progress: called with an `At`.
@@ -352,25 +355,32 @@ class _Pipeline:
                 self._step("activations alone", _with_quantizers(self.full, quantizers))
             self._step("weights and activations" if options.weight_grid is not None else "activations", model)
         layers = self._layer_losses(quantizers) if options.rank_layers else ()
-        result = Quantized(model, network.module, _Exported(self._exported(quantizers)), tuple(self.steps), layers, self.settings)
+        result = Quantized(model, network.module, _Exported(lambda: self._exported(quantizers)), tuple(self.steps), layers, self.settings)
         if self.folder is not None:
+            self._write_end(self.folder / END, quantizers)
             content = json.dumps(result.plain(), indent=1).encode()
             write_atomically(self.folder / RESULT, lambda file: file.write(content))
         return result
 
-    def _weight_range(self, layer: FoldedLayer, grid: Symmetric) -> Tensor:
+    def _write_end(self, path: Path, quantizers: dict[tuple[str, str], ActivationQuantizer]) -> None:
+        tensors = {f"network.{name}": value for name, value in self.network.module.state_dict().items()}
+        tensors |= {f"threshold.{name}": value for name, value in self.thresholds.items()}
+        inputs = {name: (found.low.item(), found.high.item()) for (name, side), found in quantizers.items() if side == "input"}
+        checkpoint.write(path, tensors, {"inputs": inputs})
+
+    def _weight_range(self, layer: FoldedLayer, grid: WeightGrid) -> Tensor:
         options = self.options
         axis = layer.output_axis if options.per_channel else None
         found = find_range(layer.weight, grid, options.weight_range, axis=axis, percentile=options.percentile)
         return layer.per_output(found.threshold) if options.per_channel else found.threshold
 
-    def _quantize_weights(self, grid: Symmetric) -> None:
+    def _quantize_weights(self, grid: WeightGrid) -> None:
         options, layers = self.options, self.network.layers
         weights = {}
         for k, layer in enumerate(layers):
             self.thresholds[layer.name] = self._weight_range(layer, grid)
             weights[layer.name] = layer.weight.clone()
-            layer.module.weight.data = grid.clipped(layer.weight, self.thresholds[layer.name])
+            layer.module.weight.data = grid.weight(layer.weight, self.thresholds[layer.name])
             self._at("ranges of weights", k + 1, len(layers))
         self._step("weights to nearest", self.network.module)
         if options.adaround is not None:
@@ -387,7 +397,7 @@ class _Pipeline:
                 self._at("bias correction", k + 1, len(layers))
             self._step("biases corrected", self.network.module)
 
-    def _round(self, grid: Symmetric, adaround: AdaRound, weights: dict[str, Tensor]) -> None:
+    def _round(self, grid: WeightGrid, adaround: AdaRound, weights: dict[str, Tensor]) -> None:
         """AdaRound, layer by layer; what a checkpoint holds is not done again. Layers that are called several times stay at nearest."""
         layers = [layer for layer in self.network.layers if layer.calls == 1]
         for k, layer in enumerate(layers):
@@ -412,7 +422,7 @@ class _Pipeline:
 
                     threshold = self.thresholds[layer.name]
                     rounded, self.rounded[layer.name] = round_layer(
-                        layer, grid.clipped, threshold, store, activation, adaround, self.options.seed, checkpoint=unfinished, progress=show
+                        layer, grid, threshold, store, activation, adaround, self.options.seed, checkpoint=unfinished, progress=show
                     )
                     # With the strides that the weight had.
                     layer.module.weight.data = nearest.copy_(rounded)
@@ -518,12 +528,15 @@ class _Pipeline:
         grid, found = self.options.weight_grid, []
         if grid is None:
             return []
+        if isinstance(grid, OwnScales):
+            raise ValueError(f"{grid.name} has scales of blocks, which exported files do not hold")
         for layer in self.network.layers:
             codes, scale = grid.clipped.encode(layer.weight, self.thresholds[layer.name])
             ends = [quantizers.get((layer.name, side)) for side in ("input", "output")]
             described = [None if quantizer is None else quantizer.described for quantizer in ends]
-            name = grid.clipped.format.name
-            found.append(ExportedLayer(layer.name, f"{layer.name}.weight", codes, scale, name, input=described[0], output=described[1]))
+            found.append(
+                ExportedLayer(layer.name, f"{layer.name}.weight", codes, scale, grid.name, input=described[0], output=described[1])
+            )
         return found
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.calibration.grids import Grid, Symmetric
+from training.calibration.grids import Grid, OwnScales, Symmetric
 
 CANDIDATES = 100
 """Ends are tried at whole hundredths of the full ones."""
@@ -77,6 +77,8 @@ def search_range(batches: Sequence[Tensor], grid: Grid, loss: Loss = squared_err
     with the other held, until neither gains. full: the range to shrink, by default from the least to the largest element.
     """
     full = full or _ends(batches)
+    if isinstance(grid, OwnScales):
+        return full
     low, high = full.low.clamp(max=0), full.high.clamp(min=0)
     if isinstance(grid, Symmetric):
         low = high = full.threshold
@@ -140,6 +142,7 @@ def find_range(
 
     batches: a tensor, or several whose losses add up. rule: minmax, mse, percentile, or for logits cross-entropy. percentile: of that rule.
     full: the range that minmax gives and mse shrinks, where the tensors are a sample of more (not with an axis).
+    The range of a grid with scales of its own is the full one, and decides nothing.
     Raises ValueError for NaN and infinities, and for cross-entropy of channels.
     """
     tensors = [batches] if isinstance(batches, Tensor) else list(batches)

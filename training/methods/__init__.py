@@ -13,6 +13,7 @@ from training.methods.dai8 import DistributionAdaptiveInt8
 from training.methods.lsq import LSQ
 from training.methods.lsqplus import LSQPlus
 from training.methods.octo import Compensation, Octo
+from training.methods.ranges import KnownRanges
 from training.methods.run import Method, Run, quantized
 from training.methods.slb import SLB
 from training.methods.ui8 import UnifiedInt8
@@ -57,8 +58,10 @@ def _parsed(text: str, kind: Any, option: str) -> Any:
     return text
 
 
-def method_from(names: Sequence[str], options: Sequence[str] = ()) -> Method:
+def method_from(names: Sequence[str], options: Sequence[str] = (), ranges: KnownRanges | None = None) -> Method:
     """A method from names of `METHODS`, several to combine, and options as "key=value", or "method.key=value" where several have it.
+
+    ranges: of calibration, for methods that learn steps; ValueError where none of them does.
 
     Raises ValueError for names and options that do not exist, values that mean nothing, and methods that do not go together.
     """
@@ -68,6 +71,13 @@ def method_from(names: Sequence[str], options: Sequence[str] = ()) -> Method:
     kinds = {name: get_type_hints(METHODS[name]) for name in names}
     allowed = {name: [entry.name for entry in fields(METHODS[name])] for name in names}
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
+    if ranges is not None:
+        learning = [name for name in names if "ranges" in allowed[name]]
+        if not learning:
+            able = [name for name, kind in METHODS.items() if any(entry.name == "ranges" for entry in fields(kind))]
+            raise ValueError(f"method {' and '.join(names)} learns no steps to begin with ranges of calibration; {' and '.join(able)} do")
+        for name in learning:
+            given[name]["ranges"] = ranges
     for option in options:
         key, equals, value = option.partition("=")
         owner, dot, bare = key.rpartition(".")

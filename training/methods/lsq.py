@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from predictor.sites import Quantizers, Site
 from training.methods.learned import learned
 from training.methods.quantizers import SMALLEST_LEARNED_STEP
+from training.methods.ranges import KnownRanges
 from training.methods.run import About, ExportedLayer, Layer, Run, Setup, number
 from training.scheme import one_of
 from training.weights import Group
@@ -61,7 +62,8 @@ class LearnedSteps:
     weight_bits, activation_bits: of all layers but the first and last of the network, which have edge_bits; 2 to 8.
     include_linear: False leaves linear layers in float32. per_channel: a step for each output channel of a weight.
     count_batch: N of activations counts the mini-batch too. scaled_gradient: whether gradients of steps are multiplied by g; Adam can do
-    without. step_rate: learning rate of steps relative to that of weights.
+    without. step_rate: learning rate of steps relative to that of weights. ranges: of calibration, from which steps begin where it found any
+    (`training.calibration.begin_from`).
     """
 
     about: ClassVar[About]
@@ -76,8 +78,11 @@ class LearnedSteps:
     count_batch: bool = False
     scaled_gradient: bool = True
     step_rate: float = 1.0
+    ranges: KnownRanges | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.ranges, KnownRanges | None):
+            raise ValueError(f"{self.about.name}: ranges {self.ranges!r}: --from with a folder of formats quantize sets them")
         for name in ("weight_bits", "activation_bits", "edge_bits"):
             number(self.about.name, name, getattr(self, name), 2, 8, whole=True)
         number(self.about.name, "step_rate", self.step_rate, 0, math.inf)
@@ -144,7 +149,9 @@ class LearnedRun(Run):
             if layer.parameter not in self._weight_bits:
                 self._weight_bits[layer.parameter] = given[0]
                 dims = tuple(d for d in range(layer.weight.ndim) if d != layer.output_axis) if options.per_channel else None
-                self._add(layer.parameter, weight_step(layer.weight, given[0], dims))
+                ranges, high = options.ranges, signed_grid(given[0])[1]
+                known = None if ranges is None else ranges.weight_step(layer.parameter, high, options.per_channel)
+                self._add(layer.parameter, weight_step(layer.weight, given[0], dims) if known is None else known)
 
     def _add(self, name: str, value: Tensor, kind: str = "step") -> None:
         self.parameters[f"{kind}.{name}"] = nn.Parameter(value.detach().clone())
@@ -228,4 +235,7 @@ class LSQRun(LearnedRun):
         auto = layer.first or self._sign is Sign.AUTO
         signed = bool((x < 0).any()) if auto else self._sign is Sign.SIGNED
         self.grids[layer.name] = signed_grid(bits) if signed else unsigned_grid(bits)
-        self._add(layer.name, first_step(x, self.grids[layer.name][1]))
+        low, high = self.grids[layer.name]
+        ranges = self._shared.ranges
+        known = None if ranges is None else ranges.input_step(layer.site.layer, low, high)
+        self._add(layer.name, first_step(x, high) if known is None else known)

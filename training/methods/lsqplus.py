@@ -118,7 +118,10 @@ class LSQPlusRun(LearnedRun):
 
     def _start_activation(self, layer: Layer, x: Tensor, bits: int) -> None:
         low, high = self.grids[layer.name] = (signed_grid if self._options.signed else unsigned_grid)(bits)
-        if self._options.init is Init.SEARCH:
+        known = None if self._options.ranges is None else self._options.ranges.inputs.get(layer.site.layer)
+        if known is not None:
+            step, offset = min_max(torch.tensor(min(known[0], 0.0)), torch.tensor(max(known[1], 0.0)), low, high)
+        elif self._options.init is Init.SEARCH:
             step, offset = searched(x, low, high)
         else:
             step, offset = min_max(x.detach().float().amin(), x.detach().float().amax(), low, high)

@@ -7,7 +7,7 @@ from torch import nn
 from tests.training import small
 from tests.training.calibration import nets
 from training.calibration import AdaRound, Network, quantize
-from training.calibration.adaround import INPUT, TARGET, first_values, layer_loss, neighbours, rectified, round_layer
+from training.calibration.adaround import INPUT, TARGET, first_values, layer_loss, rectified, round_layer
 from training.calibration.correction import clipped_normal_mean, correct_analytic, correct_empirical
 from training.calibration.equalize import absorb, equalize, input_ranges, output_ranges
 from training.calibration.grids import Affine, Symmetric, affine, effective_range
@@ -186,7 +186,7 @@ def test_ptq_check_8(workload, tmp_path, format, per_channel):
     layer = network.layers[1]
     found = find_range(layer.weight, Symmetric(clipped), axis=0 if per_channel else None).threshold
     threshold = layer.per_output(found) if per_channel else found
-    places = neighbours(layer.weight, clipped, threshold)
+    places = Symmetric(clipped).neighbours(layer.weight, threshold)
     assert (rectified(first_values(places.fraction)) - places.fraction).abs().max() < 1e-6
     nearest = clipped(layer.weight, threshold)
     assert torch.equal(places.at((first_values(places.fraction) >= 0).double()), nearest)
@@ -200,7 +200,7 @@ def test_ptq_check_8(workload, tmp_path, format, per_channel):
         store.fill(TARGET, at_layer(workload, network.module, layer.name, batches, output=True), torch.relu)
         stores.append(store)
     before = layer.weight.clone()
-    rounded, told = round_layer(layer, clipped, threshold, stores[0], network.activation_after(layer), AdaRound(iterations=300))
+    rounded, told = round_layer(layer, Symmetric(clipped), threshold, stores[0], network.activation_after(layer), AdaRound(iterations=300))
     assert torch.equal(layer.weight, before)
     assert told.loss < told.nearest
 

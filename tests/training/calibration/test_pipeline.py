@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import nn
 
+import formats
 from tests.training import small
 from tests.training.calibration import killed, nets
 from training import export
 from training.calibration import AdaRound, Network, quantize
 from training.calibration.equalize import absorb, chains, equalize
-from training.calibration.grids import Affine
+from training.calibration.grids import Affine, OwnScales
 from training.calibration.ranges import find_range, normalized_range, percentile_range
 from workloads import Workload
 
@@ -67,6 +68,28 @@ def test_weights_that_are_left_alone_and_formats_of_all_kinds(workload):
     for rule in ("minmax", "percentile", "bn"):
         found = quantize(workload, "INT8", "INT8", activation_range=rule, bias_correction="empirical", **off)
         assert found.steps[-1].metric >= found.steps[0].metric - 0.05
+
+
+@pytest.mark.parametrize("format", ["MXFP6-E2M3", "BM33", "INT4/block32"])
+def test_formats_with_scales_of_blocks(workload, format):
+    """Blocks of weights lie along what a product sums over, those of activations along channels."""
+    made = formats.get(format)
+    result = quantize(workload, format, format, equalize=False, absorb="off", **QUICK)
+    assert result.steps[-1].metric > result.steps[0].metric - 0.1
+    for layer in Network(workload.model).layers:
+        rows = lambda w: w.movedim(1, -1).reshape(len(w), -1)  # noqa: E731
+        weight, top = layer.weight, made.find_top(rows(layer.weight))
+        after, place = result.network.get_submodule(layer.name).weight.data, OwnScales(made).neighbours(weight, torch.zeros(()))
+        low, high = (made.round(rows(weight).double(), top=top, rounding=mode) for mode in ("down", "up"))
+        assert torch.equal(rows(place.low), low)
+        assert torch.equal(rows(place.high), high)
+        assert ((rows(after) == low) | (rows(after) == high)).all()
+    assert (after != OwnScales(made).weight(weight, torch.zeros(()))).any()
+    x = torch.randn(2, 40, 3, 3)
+    by_channels = made.round(x.movedim(1, -1).contiguous()).movedim(-1, 1)
+    assert torch.equal(OwnScales(made)(x, torch.zeros(()), torch.zeros(())), made.round(x) if format == "BM33" else by_channels)
+    with pytest.raises(ValueError, match=f"{format} has scales of blocks, which exported files do not hold"):
+        result.run.exported()
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
@@ -202,7 +225,7 @@ def test_a_network_that_cannot_be_traced_is_refused_by_the_name_of_the_module():
     ("options", "message"),
     [
         ({"fold": False}, "without folding there is nothing to equalize"),
-        ({"weights": "MXFP4"}, "no single scale"),
+        ({"weights": "NVFP4"}, "no single scale"),
         ({"absorb": "some"}, "absorb 'some': allowed are off, all, exact"),
         ({"weight_range": "cross-entropy"}, "it is for logits"),
         ({"percentile": 40}, "percentile 40"),

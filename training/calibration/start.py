@@ -1,0 +1,58 @@
+"""Training that begins from a network after calibration (docs/methods.md section 5.9)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from training import checkpoint
+from training.calibration.equalize import absorb, equalize
+from training.calibration.network import Network
+from training.calibration.pipeline import END, RESULT, SETTINGS, Absorb, Relu6
+from training.methods.ranges import KnownRanges
+from workloads.digest import weights_digest
+from workloads.workload import Workload
+
+
+def begin_from(folder: Path | str, workload: Workload) -> tuple[Workload, KnownRanges]:
+    """The workload with the network that `quantize(workload, ..., output=folder)` ended with, and the ranges that it found.
+
+    The network has batch normalization folded, where that was asked for, and the weights as they were rounded; nothing rounds its activations.
+    Use as `train(workload, method=LSQ(..., ranges=ranges), start="pretrained")`.
+
+    Raises ValueError for a folder without a finished run, or with one of another network.
+    """
+    folder = Path(folder)
+    if not (folder / RESULT).exists() or not (folder / END).exists():
+        raise ValueError(f"{folder} holds no finished run of formats quantize --output; make one, or finish it with --resume")
+    settings = json.loads((folder / SETTINGS).read_text())
+    digest = weights_digest(workload.model)
+    if settings["network"] != digest:
+        raise ValueError(f"{folder} was made from the network {settings['workload']} with other weights than {workload.name} has now")
+    made = Network(workload.model, settings["fold"])
+    # The same changes of the graph; all values are then read.
+    if settings["equalize"]:
+        if settings["relu6"] == Relu6.REPLACE:
+            made.replace_relu6()
+        equalize(made)
+    if settings["absorb"] != Absorb.OFF:
+        absorb(made, exact_only=settings["absorb"] == Absorb.EXACT)
+    tensors, state = checkpoint.read(folder / END)
+    _fill(made.module, {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")})
+    thresholds = {f"{name.removeprefix('threshold.')}.weight": value for name, value in tensors.items() if name.startswith("threshold.")}
+    ranges = KnownRanges(thresholds, {name: (low, high) for name, (low, high) in state["inputs"].items()})
+    return replace(workload, model=made.module, source=None), ranges
+
+
+def _fill(module: nn.Module, values: dict[str, torch.Tensor]) -> None:
+    """Read all parameters and buffers; corrections have added biases to layers that had none."""
+    own = module.state_dict()
+    for name, value in values.items():
+        layer, _, leaf = name.rpartition(".")
+        if name not in own and leaf == "bias":
+            module.get_submodule(layer).bias = nn.Parameter(torch.zeros_like(value))
+    module.load_state_dict(values)
