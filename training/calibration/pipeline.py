@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -463,8 +464,7 @@ class _Pipeline:
         handles = []
         try:
             for name, sample in seen.items():
-                hook: Any = lambda _, args, sample=sample: sample.see(args[0])  # noqa: E731
-                handles.append(self.network.module.get_submodule(name).register_forward_pre_hook(hook))
+                handles.append(self.network.module.get_submodule(name).register_forward_pre_hook(partial(_see_input, sample)))
             if logits is not None:
                 handles.append(logits.module.register_forward_hook(lambda _, args, y: of_logits.see(y)))
             for k, batch in enumerate(self.batches):
@@ -538,6 +538,10 @@ class _Pipeline:
                 ExportedLayer(layer.name, f"{layer.name}.weight", codes, scale, grid.name, input=described[0], output=described[1])
             )
         return found
+
+
+def _see_input(sample: Seen, _: nn.Module, args: tuple[Any, ...]) -> None:
+    sample.see(args[0])
 
 
 def _input_of(node: fx.Node) -> Any:
