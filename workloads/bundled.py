@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workloads import fashion_mnist
+from workloads.mobilenet import mobilenetv2
 from workloads.resnet import resnet18, resnet20
 from workloads.workload import Workload
 
@@ -67,4 +68,5 @@ def _fashion_mnist_classifier(name: str, network: Callable[[], nn.Module]) -> Wo
 BUNDLED: dict[str, Callable[[], Workload]] = {
     "resnet18": partial(_fashion_mnist_classifier, "resnet18", resnet18),
     "resnet20": partial(_fashion_mnist_classifier, "resnet20", resnet20),
+    "mobilenetv2": partial(_fashion_mnist_classifier, "mobilenetv2", mobilenetv2),
 }

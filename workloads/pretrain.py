@@ -1,6 +1,7 @@
 """Train a bundled network from scratch, as its weights in this repository were trained.
 
     python -m workloads.pretrain resnet18 --epochs 8 --output runs/resnet18
+    python -m workloads.pretrain mobilenetv2 --epochs 8 --rate 0.5 --decay 1e-3 --output runs/mobilenetv2
 
 Full Fashion-MNIST, SGD with Nesterov momentum and a one-cycle learning rate, random horizontal flips, forward and
 backward in bfloat16 autocast (which only makes it faster: weights and optimizer are float32). Everything random comes from the
@@ -20,9 +21,10 @@ from torch import Tensor, nn
 
 from workloads import fashion_mnist
 from workloads.files import write_atomically
+from workloads.mobilenet import mobilenetv2
 from workloads.resnet import resnet18, resnet20
 
-NETWORKS = {"resnet18": resnet18, "resnet20": resnet20}
+NETWORKS = {"resnet18": resnet18, "resnet20": resnet20, "mobilenetv2": mobilenetv2}
 BATCH = 128
 
 
@@ -40,11 +42,12 @@ def to_float16(model: nn.Module) -> dict[str, Tensor]:
 
 
 def main(
-    network: Annotated[str, typer.Argument(help="resnet18 or resnet20")],
+    network: Annotated[str, typer.Argument(help="resnet18, resnet20 or mobilenetv2")],
     output: Annotated[Path, typer.Option(help="folder for the checkpoint and the weights")],
     epochs: Annotated[int, typer.Option(help="passes over the 60,000 images", min=1)] = 8,
     seed: Annotated[int, typer.Option(help="decides initial weights, data order and flips")] = 0,
     rate: Annotated[float, typer.Option(help="largest learning rate")] = 0.1,
+    decay: Annotated[float, typer.Option(help="weight decay; depthwise filters have none")] = 5e-4,
     bfloat16: Annotated[bool, typer.Option(help="autocast to bfloat16")] = True,
 ) -> None:
     """Train NETWORK on full Fashion-MNIST and write its float16 weights."""
@@ -56,11 +59,19 @@ def main(
     torch.manual_seed(seed)
     model = NETWORKS[network]()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    # Depthwise filters are not decayed (A. Howard et al., "MobileNets", 2017, section 3).
+    depthwise = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1}
+    groups = [[p for p in model.parameters() if (id(p) in depthwise) is kind] for kind in (False, True)]
+    optimizer = torch.optim.SGD(
+        [{"params": group, "weight_decay": 0.0 if k else decay} for k, group in enumerate(groups) if group],
+        lr=rate,
+        momentum=0.9,
+        nesterov=True,
+    )
     steps = len(images) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps, pct_start=0.25)
     checkpoint = output / "checkpoint.pt"
-    settings = {"network": network, "epochs": epochs, "seed": seed, "rate": rate, "bfloat16": bfloat16}
+    settings = {"network": network, "epochs": epochs, "seed": seed, "rate": rate, "decay": decay, "bfloat16": bfloat16}
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint)

@@ -38,6 +38,17 @@ def test_resnet20_is_the_cifar_network_and_reaches_its_accuracy():
     assert np.mean([workload.metric(workload.model, batch) for batch in workload.test(500)]) > 0.92
 
 
+def test_mobilenetv2_is_depthwise_and_reaches_its_accuracy():
+    workload = load("mobilenetv2")
+    assert sum(p.numel() for p in workload.model.parameters()) == 149_034
+    depthwise = [m for m in workload.model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert len(depthwise) == 8
+    assert all(m.groups == m.in_channels == m.out_channels for m in depthwise)
+    workload.model.eval()
+    # All 10,000 test images: 0.9117 (benchmarks/pretrain_mobilenetv2.txt); these are the first 2,000.
+    assert np.mean([workload.metric(workload.model, batch) for batch in workload.test(500)]) > 0.90
+
+
 def test_bundled_images_are_the_first_of_the_data_set():
     data = fashion_mnist.read_bundled()
     assert data["train_images"].shape == (12_800, 28, 28)
@@ -121,7 +132,7 @@ def test_a_file_and_a_module_of_ones_own(tmp_path, monkeypatch):
         ("nowhere.at_all:f", ValueError, "cannot import nowhere"),
         ("nofile.py:f", ValueError, "there is no file nofile.py"),
         ("resnet81", ValueError, "did you mean resnet18"),
-        ("vgg", ValueError, "Bundled: resnet18, resnet20"),
+        ("vgg", ValueError, "Bundled: resnet18, resnet20, mobilenetv2"),
     ):
         with pytest.raises(error, match=message):
             load(name)
