@@ -32,7 +32,14 @@ app.add_typer(cache, name="cache")
 INTERRUPTED = 130
 BAD_INPUT = 2
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="resnet18, resnet20, package.module:function or file.py:function")]
+MODEL_HELP = "resnet18, resnet20, torchvision:NAME, timm:NAME, hf:NAME, package.module:function or file.py:function"
+ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
+DataOption = Annotated[
+    str | None,
+    typer.Option(help="of a public network: imagefolder:PATH, cifar10[:PATH], cifar100[:PATH] or text:PATH", metavar="KIND:PATH"),
+]
+WEIGHTS_HELP = "of a public network: a local file (.pth, .pt, .safetensors; for hf also a folder) instead of the public weights"
+WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace an existing output")]
 MinibatchesOption = Annotated[
@@ -350,7 +357,7 @@ def verify(
 
 
 @app.command()
-def points(model: ModelOption, exact: ExactOption = None) -> None:
+def points(model: ModelOption, data: DataOption = None, weights: WeightsOption = None, exact: ExactOption = None) -> None:
     """List where a model's data flow is quantized, what has no point, and what is kept exact.
 
     Example: formats points --model resnet18
@@ -359,7 +366,7 @@ def points(model: ModelOption, exact: ExactOption = None) -> None:
     from reports.tables import plain
     from workloads import load
 
-    listed, skipped = list_points(load(model), exact or ())
+    listed, skipped = list_points(load(model, data, weights), exact or ())
     headers = [("point", "right"), ("layer", "left"), ("operation", "left"), ("shape", "left"), ("", "left")]
     _print(plain(f"{model}: points", headers, listed))
     _print(plain("no point", [("layer", "left"), ("operation", "left"), ("shape", "left"), ("why", "left")], skipped))
@@ -370,6 +377,8 @@ def points(model: ModelOption, exact: ExactOption = None) -> None:
 def measure(
     model: ModelOption,
     formats: Annotated[str, typer.Option("--formats", "-f", help="comma-separated names; ACTIVATION+ERROR is a pair")],
+    data: DataOption = None,
+    weights: WeightsOption = None,
     effects: EffectsOption = "E,A,AE",
     minibatches: MinibatchesOption = None,
     batch_size: BatchSizeOption = None,
@@ -392,7 +401,7 @@ def measure(
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
     names = _split(formats)
-    workload = on_device(load(model), device)
+    workload = on_device(load(model, data, weights), device)
     found = measure_angles(
         workload, names, _split(effects), minibatches, batch_size=batch_size, scopes=[scope], exact=exact or (), two_terms=two_terms
     )
@@ -408,6 +417,8 @@ def attribute(
     format: Annotated[
         str, typer.Option("--format", "-f", help="a name, or ACTIVATION+ERROR: the first rounds W and A, the second E and G")
     ],
+    data: DataOption = None,
+    weights: WeightsOption = None,
     minibatches: Annotated[int | None, typer.Option(help="mini-batches; default: 4, or all where there are fewer")] = None,
     batch_size: BatchSizeOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")] = False,
@@ -434,7 +445,7 @@ def attribute(
         results.check_output(output, results.ENDINGS, force)
     if plot is not None:
         results.check_output(plot, plots.ENDINGS, force)
-    workload, kept = load(model), exact or ()
+    workload, kept = load(model, data, weights), exact or ()
     if dry_run:
         work = estimate(workload, format, minibatches, batch_size=batch_size, exact=kept, two_terms=two_terms)
         _print(
@@ -473,10 +484,10 @@ def attribute(
 def rank(
     model: Annotated[
         list[str],
-        typer.Option(
-            "--model", "-m", help="resnet18, resnet20, package.module:function or file.py:function; several give one ranking over all"
-        ),
+        typer.Option("--model", "-m", help=f"{MODEL_HELP}; several give one ranking over all"),
     ],
+    data: DataOption = None,
+    weights: WeightsOption = None,
     formats: Annotated[
         str | None,
         typer.Option(
@@ -540,7 +551,7 @@ def rank(
     if sweep:
         chosen = sweep_scales(chosen, parse_axes(sweep))
     wanted = _split(effects)
-    workloads = {name: on_device(load(name), device) for name in model}
+    workloads = {name: on_device(load(name, data, weights), device) for name in model}
     if dry_run:
         for name, workload in workloads.items():
             planned = plan(workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive)
@@ -608,6 +619,8 @@ def rank(
 def train(
     model: ModelOption,
     epochs: Annotated[int, typer.Option(help="passes over the training mini-batches")],
+    data: DataOption = None,
+    weights: WeightsOption = None,
     activation: Annotated[
         str | None,
         typer.Option(
@@ -677,7 +690,7 @@ def train(
         if not method:
             raise ValueError("--export is for --method; formats methods lists methods")
         check_export(export)
-    workload, ranges = load(model), None
+    workload, ranges = load(model, data, weights), None
     if Path(start).is_dir() and start not in ("scratch", "pretrained"):
         from training.calibration import begin_from
 
@@ -737,6 +750,8 @@ def validate(
     ranking: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
     model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="folder of the trainings and of what comes out of them")],
+    data: DataOption = None,
+    weights: WeightsOption = None,
     count: Annotated[int, typer.Option(help="formats to take from all over the ranking")] = 24,
     formats: Annotated[str, typer.Option("--formats", "-f", help="comma-separated names to train beside them")] = "",
     seeds: Annotated[int, typer.Option(help="trainings of each format")] = 2,
@@ -770,7 +785,7 @@ def validate(
     table = results.read(ranking, ("name", "bits", f"angle_{effect}"))
     with _validation_line() as show:
         found = validate_ranking(
-            load(model),
+            load(model, data, weights),
             table,
             output=output,
             count=count,
@@ -801,6 +816,8 @@ def validate(
 @app.command()
 def quantize(
     model: ModelOption,
+    data: DataOption = None,
+    weights_file: Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)] = None,
     weights: Annotated[str, typer.Option("--weights", "-W", help="format of weights; float32 leaves them as they are")] = "INT4",
     activations: Annotated[str, typer.Option("--activations", "-A", help="format of layers' inputs; integers get a zero point")] = "INT8",
     fold: Annotated[bool, typer.Option("--fold/--no-fold", help="fold batch normalization into the layers before it")] = True,
@@ -847,7 +864,7 @@ def quantize(
         check_export(export)
         if weights.strip().lower() == "float32":
             raise ValueError("--export writes weights as codes; give --weights a format")
-    workload = load(model)
+    workload = load(model, data, weights_file)
     with _quantization_line() as show:
         result = quantize_network(
             workload,
@@ -964,6 +981,8 @@ def cost(
 @app.command()
 def search(
     model: ModelOption,
+    data: DataOption = None,
+    weights: WeightsOption = None,
     bits: WidthOption = 8,
     effects: FittedOption = "E,A,AE",
     max_binades: MaxBinadesOption = None,
@@ -1010,7 +1029,7 @@ def search(
         results.check_output(output, results.ENDINGS, force)
     wanted = _split(effects)
     constraints = Constraints(max_binades, shape, max_precisions, max_runs, _numbers("--headroom", headroom))
-    workload = on_device(load(model), device)
+    workload = on_device(load(model, data, weights), device)
     if average_bits is not None:
         with _measuring(workers, cluster, store, device) as measuring:
             table, settings = search_layers(
@@ -1259,6 +1278,8 @@ def bench_emulator(
 @bench.command("gradient")
 def bench_gradient(
     model: ModelOption = "resnet18",
+    data: DataOption = None,
+    weights: WeightsOption = None,
     format: Annotated[str, typer.Option(help="the format that quantizes data flow")] = "FP134",
     batch_size: Annotated[int, typer.Option(help="examples a mini-batch")] = 128,
     repeats: Annotated[int, typer.Option(help="counted runs; the median is printed")] = 5,
@@ -1275,7 +1296,7 @@ def bench_gradient(
         plain(
             f"{model}, batch {batch_size}, median of {repeats}",
             [("what", "left"), ("seconds", "right"), ("x full precision", "right")],
-            run_bench(load(model), format, batch_size, repeats),
+            run_bench(load(model, data, weights), format, batch_size, repeats),
         )
     )
 

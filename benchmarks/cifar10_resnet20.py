@@ -2,23 +2,22 @@
 
     python benchmarks/cifar10_resnet20.py WEIGHTS.pt IMAGES.zip
 
-WEIGHTS is a state dict, IMAGES holds train/CLASS/NNNN.jpg. Prints the angles measured here beside those of an independent implementation.
+WEIGHTS is a state dict, IMAGES is CIFAR-10 as train/CLASS/NNNN.jpg. Prints the angles measured here beside those of an independent implementation.
 """
 
-import io
 import sys
-import zipfile
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 import typer
-from PIL import Image
 
 from predictor import measure
 from workloads import Workload
 from workloads.bundled import classification_loss
+from workloads.cifar import read_cifar
+from workloads.images import Preprocessing, Reader
 from workloads.resnet import resnet20
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -33,14 +32,10 @@ TOLERANCE = 0.02
 
 def read_images(path: Path, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Image number i is the (i // 10)-th file, in sorted order, of class i % 10 of train/."""
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if name.startswith("train/") and name.endswith(".jpg"))
-        classes = sorted({name.split("/")[1] for name in names})
-        by_class = [[name for name in names if name.split("/")[1] == entry] for entry in classes]
-        pixels = [np.asarray(Image.open(io.BytesIO(archive.read(by_class[i % 10][i // 10]))).convert("RGB")) for i in range(count)]
-    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
-    images = (images - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
-    return images.contiguous(memory_format=torch.channels_last), torch.arange(count) % 10
+    images = read_cifar("cifar10", path).train
+    by_class = [np.flatnonzero(images.labels == label) for label in range(10)]
+    numbers = tuple(int(by_class[i % 10][i // 10]) for i in range(count))
+    return Reader(images, Preprocessing(MEAN, DEVIATION), "cifar10").batch(numbers)
 
 
 def cifar10_resnet20(weights: Path, images: Path, minibatches: int, batch_size: int = 128) -> Workload:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workloads import fashion_mnist
 from workloads.mobilenet import mobilenetv2
 from workloads.resnet import resnet18, resnet20
+from workloads.weights import fill
 from workloads.workload import Workload
 
 FOLDER = Path(__file__).parent / "bundled"
@@ -22,11 +22,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Fill the model from a safetensors file of float16 tensors; ValueError where names or shapes differ."""
     if not path.is_file():
         raise FileNotFoundError(f"the weights {path} are missing from this installation")
-    state = {name: value.float() for name, value in load_file(path).items()}
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    wrong = unexpected + [name for name in missing if not name.endswith("num_batches_tracked")]
-    if wrong:
-        raise ValueError(f"{path} does not fit the network: {', '.join(wrong[:3])}")
+    fill(model, path, "the network")
 
 
 def classification_loss(model: nn.Module, batch: ImageBatch) -> Tensor:

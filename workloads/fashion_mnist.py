@@ -5,20 +5,18 @@ Algorithms", arXiv:1708.07747. MIT licence.
 """
 
 import gzip
-import os
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
+from workloads.download import find
 from workloads.files import write_atomically
 
 MEAN, DEVIATION = 0.2860, 0.3530
 PUBLIC_ADDRESS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-FOLDER_VARIABLE = "FORMATS_DATA"
 BUNDLED = Path(__file__).parent / "bundled" / "fashion_mnist.npz"
 BUNDLED_TRAIN, BUNDLED_TEST = 12_800, 2_000
 
@@ -38,21 +36,8 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
 
 def _file(name: str) -> Path:
     """The first place that holds the file: $FORMATS_DATA, Debian's package, the user's cache; else the public address."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "formats" / "fashion-mnist"
-    named = os.environ.get(FOLDER_VARIABLE)
-    folders = ([Path(named)] if named else []) + [DEBIAN_FOLDER, cache]
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    try:
-        with urllib.request.urlopen(f"{PUBLIC_ADDRESS}/{name}", timeout=60) as response:
-            write_atomically(cache / name, lambda file: file.write(response.read()))
-    except OSError as error:
-        raise FileNotFoundError(
-            f"Fashion-MNIST's {name} is in none of {', '.join(map(str, folders))} and could not be downloaded "
-            f"({error}); install Debian's dataset-fashion-mnist or set {FOLDER_VARIABLE} to the folder that holds it"
-        ) from error
-    return cache / name
+    remedy = "install Debian's dataset-fashion-mnist or "
+    return find("Fashion-MNIST", name, PUBLIC_ADDRESS, folders=[DEBIAN_FOLDER], remedy=remedy)
 
 
 def read_full() -> dict[str, NDArray[np.uint8]]:

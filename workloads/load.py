@@ -8,17 +8,28 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import quote, unquote
 
 from workloads.bundled import BUNDLED
 from workloads.workload import Workload
 
+PUBLIC = ("torchvision", "timm", "hf")
 
-def load(name: str) -> Workload:
-    """A bundled workload by name, or a user's own as `package.module:function` or `file.py:function`.
 
-    The function takes no arguments and returns a Workload. Raises ValueError for an unknown name or a place that does not
-    hold such a function, TypeError where it returns something else.
+def load(name: str, data: str | None = None, weights: Path | str | None = None) -> Workload:
+    """A bundled workload by name, a public network as `torchvision:NAME`, `timm:NAME` or `hf:NAME`, or a user's own as `package.module:function` or
+    `file.py:function`, a function that takes no arguments and returns a Workload.
+
+    data, weights: of a public network, which needs data: `imagefolder:PATH`, `cifar10[:PATH]` or `cifar100[:PATH]` for images, `text:PATH` for language models;
+    weights are a local file, by default the public ones. A name with both is written `NAME?data=DATA&weights=WEIGHTS`, special characters as in an address.
+
+    Raises ValueError for an unknown name or a place that does not hold such a function, TypeError where it returns something else, ImportError where a package
+    is missing, OSError where data or weights cannot be had.
     """
+    if name.partition(":")[0] in PUBLIC:
+        return _public(name, data, weights)
+    if data is not None or weights is not None:
+        raise ValueError(f"--data and --weights are for {', '.join(f'{package}:NAME' for package in PUBLIC)}; {name} has its own")
     if name in BUNDLED:
         return replace(BUNDLED[name](), source=name)
     place, colon, function = name.rpartition(":")
@@ -26,7 +37,8 @@ def load(name: str) -> Workload:
         near = difflib.get_close_matches(name, BUNDLED, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(
-            f"unknown model {name!r}; {hint}Bundled: {', '.join(BUNDLED)}; your own: package.module:function or file.py:function"
+            f"unknown model {name!r}; {hint}Bundled: {', '.join(BUNDLED)}; public: {', '.join(f'{package}:NAME' for package in PUBLIC)}; "
+            "your own: package.module:function or file.py:function"
         )
     workload = _function(place, function)()
     if not isinstance(workload, Workload):
@@ -34,6 +46,35 @@ def load(name: str) -> Workload:
     # A file is named in full, so that it is found from another folder too.
     source = f"{Path(place).resolve()}:{function}" if place.endswith(".py") else name
     return replace(workload, source=source)
+
+
+def _public(given: str, data: str | None, weights: Path | str | None) -> Workload:
+    network, _, query = given.partition("?")
+    parts = dict(part.partition("=")[::2] for part in query.split("&") if part)
+    if wrong := [part for part in parts if part not in ("data", "weights")]:
+        raise ValueError(f"{given}: {wrong[0]} is not data or weights")
+    data = unquote(parts["data"]) if data is None and "data" in parts else data
+    weights = unquote(parts["weights"]) if weights is None and "weights" in parts else weights
+    package, _, name = network.partition(":")
+    if data is None:
+        raise ValueError(
+            f"{network} needs --data: imagefolder:PATH, cifar10[:PATH] or cifar100[:PATH] for images, text:PATH for language models"
+        )
+    # Places are named in full, so that they are found from another folder too.
+    kind, colon, place = data.partition(":")
+    data = f"{kind}:{Path(place).expanduser().resolve()}" if place else kind + colon
+    file = None if weights is None else Path(weights).expanduser().resolve()
+    # Only here, since it reads pictures, archives and pickles, which nothing else needs.
+    if package == "hf":
+        from workloads.huggingface import language_model
+
+        made = language_model(name, data, file)
+    else:
+        from workloads.public import classifier
+
+        made = classifier(package, name, data, file)
+    kept = "" if file is None else f"&weights={quote(str(file))}"
+    return replace(made, source=f"{network}?data={quote(data, safe='/:')}{kept}")
 
 
 def _function(place: str, name: str) -> Callable[[], object]:

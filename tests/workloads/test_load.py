@@ -14,6 +14,7 @@ from torch import nn
 from workloads import Workload, fashion_mnist, load
 from workloads.bundled import load_weights
 from workloads.digest import digest, weights_digest
+from workloads.download import FOLDER_VARIABLE
 from workloads.files import write_atomically
 from workloads.pretrain import to_float16
 from workloads.resnet import resnet18, resnet20
@@ -70,7 +71,7 @@ def test_data_folder_and_damaged_files(tmp_path, monkeypatch):
     for part in ("train", "t10k"):
         write(f"{part}-images-idx3-ubyte.gz", images)
         write(f"{part}-labels-idx1-ubyte.gz", np.uint8([3, 7]))
-    monkeypatch.setenv(fashion_mnist.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     full = fashion_mnist.read_full()
     assert (full["test_images"] == images).all()
     assert full["train_labels"].tolist() == [3, 7]
@@ -85,7 +86,7 @@ def test_data_folder_and_damaged_files(tmp_path, monkeypatch):
 
 
 def test_data_that_is_nowhere(tmp_path, monkeypatch):
-    monkeypatch.setenv(fashion_mnist.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "none")
     monkeypatch.setattr(fashion_mnist, "PUBLIC_ADDRESS", (tmp_path / "gone").as_uri())
