@@ -87,7 +87,7 @@ def test_minibatches_are_mixed_and_the_same_every_time(tmp_path):
     assert y.dtype is torch.int64
     assert {int(label) for _, labels in batches for label in labels} == {0, 1}
     first = int(np.random.default_rng(0).permutation(16)[0])
-    assert torch.equal(x[0], torch.from_numpy(np.asarray(images.read(first))).permute(2, 0, 1).float() / 255)
+    assert torch.equal(x[0], torch.from_numpy(np.array(images.read(first))).permute(2, 0, 1).float() / 255)
     with pytest.raises(ValueError, match="mine has 16 images, fewer than a mini-batch of 17; give a smaller batch size"):
         Reader(images, PLAIN, "mine").train(17)
     [(everything, _)] = Reader(images, PLAIN, "mine").test(17)
