@@ -118,12 +118,14 @@ def _local(transformers: Any, network: str, weights: Path) -> tuple[nn.Module, A
         "output_loading_info": True,
         "local_files_only": True,
     }
+    auto = transformers.AutoModelForCausalLM
     if weights.is_dir():
-        place = folder
+        model, info = auto.from_pretrained(folder, **options)
     else:
-        place = None
-        options |= {"state_dict": read_state(weights), "config": transformers.AutoConfig.from_pretrained(folder, local_files_only=True)}
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(place, **options)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):  # only to learn which class it is
+            kind = type(auto.from_config(config))
+        model, info = kind.from_pretrained(None, config=config, state_dict=read_state(weights), **options)
     wrong = [f"{name} is {tuple(given)}, the network's {tuple(needed)}" for name, given, needed in sorted(info["mismatched_keys"])]
     refuse(wrong + [f"{name} is missing" for name in sorted(info["missing_keys"])], weights, network)
     return model, transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)

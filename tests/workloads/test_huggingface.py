@@ -70,9 +70,8 @@ def test_a_file_of_weights_gives_what_the_folder_gives(folder):
     assert load(single.source).source == single.source
 
 
-def test_other_processes_make_the_same_workload(folder, kind):
-    if kind != "gpt2":
-        pytest.skip("one kind of network is enough for what other processes do")
+@pytest.mark.parametrize("kind", ["gpt2"], indirect=True)
+def test_other_processes_make_the_same_workload(folder):
     workload = load("hf:tiny", f"text:{folder / 'text.txt'}", folder)
     options = {"effects": ("E", "AE"), "minibatches": 2, "batch_size": 4, "exhaustive": True}
     here = rank(workload, ["FP134", "INT6"], **options)

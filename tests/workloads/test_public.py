@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+import cli
 from predictor import measure
+from search.rank import rank
 from tests.workloads.images import write_folder
 from workloads import load, public
 from workloads.images import Preprocessing
@@ -68,6 +70,30 @@ def test_a_network_and_data(folder, tmp_path, stand_in, monkeypatch):
     found = measure(again, ["FP134", "INT6"], minibatches=2, batch_size=3)
     assert (found.angle > 0).all()
     assert found.angle.max() < 90
+
+
+def test_commands_take_data_and_weights(folder, tmp_path, stand_in, monkeypatch, capsys):
+    torch.save(Small(3).state_dict(), tmp_path / "w.pth")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["formats", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.run()
+        return ended.value.code, *capsys.readouterr()
+
+    own = ("-m", "torchvision:small", "--data", "imagefolder:set", "--weights", "w.pth")
+    code, out, _ = run("rank", *own, "-f", "FP134,INT8", "--minibatches", "2", "--batch-size", "3", "--no-store")
+    assert (code, out.count("FP134"), out.splitlines()[0]) == (
+        0,
+        2,
+        "torchvision:small: 2 formats by the angle of AE over 2 mini-batches; 2 measured",
+    )
+    assert run("bench", "gradient", *own, "--batch-size", "2", "--repeats", "1")[0] == 0
+    code, _, error = run("quantize", *own[:4], "--weights-file", "absent.pth")
+    assert (code, error) == (2, f"error: there is no file of weights {tmp_path / 'absent.pth'}\n")
+    for command in (("measure", "-f", "INT8"), ("attribute", "-f", "INT8"), ("search",), ("train", "--epochs", "1")):
+        assert run(*command, *own[:4])[2].startswith("error: torchvision:small has 4 outputs")
 
 
 def test_places_with_special_characters(folder, tmp_path, stand_in):
@@ -135,7 +161,8 @@ def test_torchvision(folder, tmp_path):
     numbers = reader.train(2).numbers[0]
     preset = models.ResNet18_Weights.DEFAULT.transforms()
     assert torch.allclose(x, torch.stack([preset(reader.images.read(n)) for n in numbers]), rtol=0, atol=1e-6)
-    assert (measure(workload, ["FP134", "INT8"], minibatches=1, batch_size=2).angle < 90).all()
+    ranked = rank(workload, ["FP134", "INT8"], effects=("E",), by="E", minibatches=1, batch_size=2).table
+    assert 0 < ranked["angle_E"].iloc[0] < ranked["angle_E"].iloc[1] < 90
     with pytest.raises(ValueError, match="torchvision has no classifier 'resnet81'; did you mean resnet18"):
         load("torchvision:resnet81", f"imagefolder:{folder}")
 
@@ -148,6 +175,7 @@ def test_timm(folder, tmp_path):
     reader = workload.batches.__self__
     preset = timm.data.create_transform(**timm.data.resolve_model_data_config(workload.model))
     assert torch.allclose(x, torch.stack([preset(reader.images.read(n)) for n in reader.train(2).numbers[0]]), rtol=0, atol=1e-6)
-    assert (measure(workload, ["FP134", "INT8"], minibatches=1, batch_size=2).angle < 90).all()
+    ranked = rank(workload, ["FP134", "INT8"], effects=("E",), by="E", minibatches=1, batch_size=2).table
+    assert 0 < ranked["angle_E"].iloc[0] < ranked["angle_E"].iloc[1] < 90
     with pytest.raises(ValueError, match="did you mean mobilenetv2_050"):
-        load("timm:mobilenetv2_05", f"imagefolder:{folder}")
+        load("timm:mobilenetv2_050x", f"imagefolder:{folder}")
