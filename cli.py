@@ -360,7 +360,7 @@ def verify(
 def points(model: ModelOption, data: DataOption = None, weights: WeightsOption = None, exact: ExactOption = None) -> None:
     """List where a model's data flow is quantized, what has no point, and what is kept exact.
 
-    Example: formats points --model resnet18
+    Examples: formats points --model resnet18 · formats points -m hf:gpt2 --data text:book.txt
     """
     from predictor.points import list_points
     from reports.tables import plain
@@ -533,6 +533,7 @@ def rank(
     With several models, formats are ordered by their mean rank, beside the largest angle that they have on any.
 
     Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16
+    · formats rank -m timm:resnet18 --data imagefolder:photos --weights mine.pth · formats rank -m hf:gpt2 --data text:book.txt
     · formats rank -m resnet18 -m resnet20 -o both.csv · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
     """
     from predictor.device import on_device
@@ -1016,7 +1017,7 @@ def search(
 
     The names that it prints can be used wherever a format's name can. With --average-bits, the last of --effects decides.
 
-    Examples: formats search --model resnet18 · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
+    Examples: formats search --model resnet18 · formats search -m torchvision:resnet50 --data imagefolder:photos --weights mine.pth · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
     """
     from predictor.device import on_device
     from reports import results, tables
@@ -1286,7 +1287,7 @@ def bench_gradient(
 ) -> None:
     """Time a quantized gradient (AE) against the full-precision one, in one run.
 
-    Example: formats bench gradient
+    Examples: formats bench gradient · formats bench gradient -m torchvision:resnet50 --data imagefolder:photos --batch-size 16
     """
     from predictor.bench import run as run_bench
     from reports.tables import plain
