@@ -357,16 +357,42 @@ def verify(
 
 
 @app.command()
-def points(model: ModelOption, data: DataOption = None, weights: WeightsOption = None, exact: ExactOption = None) -> None:
-    """List where a model's data flow is quantized, what has no point, and what is kept exact.
+def points(
+    model: ModelOption,
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    exact: ExactOption = None,
+    tensors: Annotated[
+        Path | None,
+        typer.Option(help="write the activations and errors of a mini-batch to this .npz, for `formats plot` and `formats fit`"),
+    ] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="with --tensors: only of this layer (may be repeated)")] = None,
+    batch_size: BatchSizeOption = None,
+    force: ForceOption = False,
+) -> None:
+    """List where a model's data flow is quantized, what has no point, and what is kept exact; or write the tensors that are there.
 
-    Examples: formats points --model resnet18 · formats points -m hf:gpt2 --data text:book.txt
+    Examples: formats points --model resnet18 · formats points -m resnet20 --tensors dump.npz --layer conv1 --layer fc
+    · formats points -m hf:gpt2 --data text:book.txt
     """
     from predictor.points import list_points
+    from reports import results
     from reports.tables import plain
     from workloads import load
 
-    listed, skipped = list_points(load(model, data, weights), exact or ())
+    if layer and tensors is None:
+        raise ValueError("--layer chooses what --tensors writes")
+    if tensors is not None:
+        results.check_output(tensors, (".npz",), force)
+    workload = load(model, data, weights)
+    if tensors is not None:
+        from predictor.record import record, write
+
+        found = record(workload, layer or (), batch_size)
+        write(found, tensors)
+        _print(f"wrote {len(found)} tensors to {tensors}")
+        return
+    listed, skipped = list_points(workload, exact or ())
     headers = [("point", "right"), ("layer", "left"), ("operation", "left"), ("shape", "left"), ("", "left")]
     _print(plain(f"{model}: points", headers, listed))
     _print(plain("no point", [("layer", "left"), ("operation", "left"), ("shape", "left"), ("why", "left")], skipped))
@@ -808,7 +834,7 @@ def validate(
     _print(validation.sentence(agreement, effect))
     results.write(found.runs, output / "runs.csv", found.settings | {"agreement": asdict(agreement)})
     plots.save(
-        validation.loss_against_angle(found.runs, f"{model}: does the angle ({effect}) predict training?"),
+        plots.loss_against_angle(found.runs, f"{model}: does the angle ({effect}) predict training?"),
         output / "loss_against_angle.png",
     )
     _print(f"wrote {output / 'runs.csv'} and {output / 'loss_against_angle.png'}")
@@ -1149,14 +1175,17 @@ def plot(
         ),
     ] = None,
     kind: Annotated[
-        str,
-        typer.Option(help="of a ranking: angles (E against A), top (the first, intervals, ties), pareto (with gates); layers: a heat map"),
-    ] = "angles",
+        str | None,
+        typer.Option(
+            help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), pareto (with gates); of angles by layer: layers; "
+            "of a search: synthesized; of a validation's runs.csv: validation; of folders: flips; of tensors: histograms; of formats alone: profiles"
+        ),
+    ] = None,
     profiles: Annotated[
         str | None,
         typer.Option(help="comma-separated formats: significant bits by binade, over the histograms of RESULT where that is tensors"),
     ] = None,
-    by: Annotated[str, typer.Option(help="the effect of top and pareto")] = "AE",
+    by: Annotated[str, typer.Option(help="the effect of top, pareto and synthesized")] = "AE",
     top: Annotated[int, typer.Option(help="formats that top draws")] = 20,
     output: Annotated[
         Path | None,
@@ -1166,7 +1195,7 @@ def plot(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Draw a ranking, a search, angles by layer, formats' profiles, tensors' histograms under them, or how many weights flip while training.
+    """Draw a ranking, a search, angles by layer, formats' profiles, tensors' histograms under them, a validation, or how many weights flip while training.
 
     Runs that differ in their seed alone are drawn as their mean and range.
 
@@ -1174,40 +1203,12 @@ def plot(
     · formats plot --profiles FP134,BM43,E4M3 · formats plot tensors.npz --profiles FP134,INT8 · formats plot runs/log4-* -o flips.pdf
     """
     from reports import plots, results
-    from search.fit import ENDINGS, read_tensors
 
-    shapes = None if profiles is None else plots.profiles_of(_split(profiles))
-    first = given[0] if given else None
-    if first is not None and first.is_dir():
-        from reports.runs import read_flips
-
-        if output is None and len(given or ()) > 1:
-            raise ValueError(f"{len(given or ())} runs: say with --output where their plot goes")
-        target = output if output is not None else first / "flips.png"
-        results.check_output(target, plots.ENDINGS, force)
-        table, workloads = read_flips(given or ())
-        figure = plots.flips(table, f"{', '.join(workloads)}: flips of quantized weights")
-    elif len(given or ()) > 1:
-        raise ValueError(f"{len(given or ())} results, of which {first} is no folder: one ranking is drawn, or folders of training runs")
-    elif first is None:
-        if shapes is None:
-            raise ValueError("nothing to draw was given: name a result, or formats with --profiles")
-        target = output if output is not None else Path("profiles.png")
-        results.check_output(target, plots.ENDINGS, force)
-        figure = plots.profiles(shapes, "significant bits by binade")
-    elif shapes is not None:
-        if first.suffix.lower() not in ENDINGS:
-            raise ValueError(f"{first}: --profiles are drawn alone, or over tensors from {', '.join(ENDINGS)}")
-        target = output if output is not None else first.with_suffix(".png")
-        results.check_output(target, plots.ENDINGS, force)
-        tensors = {name: tensor.numpy() for name, tensor in read_tensors(first).items()}
-        figure = plots.histograms(tensors, shapes, f"{first.stem}: elements and precision by binade")
-    else:
-        target = output if output is not None else first.with_suffix(".png")
-        table = results.read(first, plots.columns_of(kind, by))
-        results.check_output(target, plots.ENDINGS, force)
-        figure = plots.of_result(table, kind, first.stem, by, top)
-    plots.save(figure, target)
+    files, names = given or [], _split(profiles or "")
+    meant = plots.kind_of(files, kind, names)
+    target = output if output is not None else plots.default_target(files, meant)
+    results.check_output(target, plots.ENDINGS, force)
+    plots.save(plots.draw(files, meant, names, by, top), target)
     _print(f"wrote {target}")
 
 

@@ -1,5 +1,7 @@
 """Plots of attributions and of training runs: bars, lines, colours and marks."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,8 @@ from matplotlib import colors, image
 
 from predictor.attribute import COLUMNS
 from reports import plots
+
+ROOT = Path(__file__).parents[2]
 
 
 def attribution(layers=40, interval=True):
@@ -150,7 +154,7 @@ def ranked():
 
 
 def test_the_first_few_with_intervals_and_ties():
-    [axes] = plots.of_result(ranked(), "top", "net", "AE", 4).axes
+    [axes] = plots.top(ranked(), "AE", 4, "net").axes
     marks = [line for line in axes.lines if line.get_marker() in "os^"]
     assert [line.get_xdata()[0] for line in marks] == [1, 2, 3, 4]
     assert [line.get_markerfacecolor() == "white" for line in marks] == [False, False, False, True]
@@ -158,14 +162,108 @@ def test_the_first_few_with_intervals_and_ties():
     [band] = axes.patches
     assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((0.55, 2.45))
     searched = ranked().assign(role=["synthesized E", "reference", "synthesized AE, pair AE", "catalogue A"])
-    [axes] = plots.of_result(searched, "top", "net", "AE", 4).axes
+    [axes] = plots.top(searched, "AE", 4, "net").axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["synthesized", "reference", "catalogue"]
 
 
 def test_the_front_of_angle_and_gates():
-    [axes] = plots.of_result(ranked().assign(gates=[40.0, 30.0, 35.0, np.nan]), "pareto", "net", "AE", 4).axes
+    [axes] = plots.pareto_front(ranked().assign(gates=[40.0, 30.0, 35.0, np.nan]), "AE", "net").axes
     [front] = axes.lines
     assert list(zip(front.get_xdata(), front.get_ydata(), strict=True)) == [(30, 2), (40, 1)]
     assert {text.get_text() for text in axes.texts} == {"P", "Q"}
-    with pytest.raises(ValueError, match="kind 'pie': allowed are angles, top, pareto, layers"):
-        plots.columns_of("pie", "AE")
+
+
+def test_names_hide_no_mark_that_they_can_help_hiding():
+    """Beside a mark there is another one where the name would stand first."""
+    table = ranked().assign(gates=[40.0, 30.0, 35.0, 30.1])
+    alone, crowded = (
+        plots.pareto_front(rows, "AE", "net").axes[0] for rows in (table.head(3), table.assign(angle_AE=[1.0, 2.0, 3.0, 2.03]))
+    )
+    [first], [second] = ([text for text in axes.texts if text.get_text() == "Q"] for axes in (alone, crowded))
+    assert first.get_position() != second.get_position()
+    crowded.figure.canvas.draw()
+    mark = crowded.transData.transform((30.1, 2.03))
+    boxes = [text.get_bbox_patch().get_window_extent() for text in crowded.texts]
+    assert len(boxes) == 2
+    assert not any(box.contains(*mark) for box in boxes)
+
+
+def search_table():
+    rows = [
+        ("BM25", "block E A AE", -1.5, -2.0, -1.0),
+        ("profile:8:4,6x2,5x2,4x2,3,2,1", "synthesized A AE", -1.0, -1.5, 0.5),
+        ("T8.6x2@1+FP134", "pair AE", -3.0, -4.0, -2.0),
+        ("T8.6x2@1", "synthesized A, catalogue A", -0.5, -1.0, 0.0),
+        ("FP134", "reference", 0.0, 0.0, 0.0),
+        ("FP152", "known", np.nan, np.nan, np.nan),
+    ]
+    return pd.DataFrame(rows, columns=["name", "role", *(f"difference{end}_AE" for end in ("", "_low", "_high"))])
+
+
+def test_synthesized_beside_standard_profiles():
+    """The grid's rows are the profiles, the marks in the same rows the differences; pairs and what was not measured are left out."""
+    cells, differences = plots.synthesized(search_table(), "AE", "net").axes
+    grid = cells.images[0].get_array()
+    names = ("BM25", "profile:8:4,6x2,5x2,4x2,3,2,1", "T8.6x2@1", "FP134")
+    for line, (_, profile) in zip(grid, plots.profiles_of(names), strict=True):
+        assert [int(bits) for bits in line[~np.isnan(line)]] == list(profile)
+    assert [text.get_text() for text in cells.get_yticklabels()] == ["BM25", "made for A AE", "T8.6x2@1", "FP134"]
+    assert len(cells.texts) == sum(len(profile) for _, profile in plots.profiles_of(names))
+    made, known = (container.lines[0] for container in differences.containers)
+    assert [*zip(made.get_xdata(), made.get_ydata(), strict=True)] == [(-1.0, 1), (-0.5, 2)]
+    assert [*zip(known.get_xdata(), known.get_ydata(), strict=True)] == [(-1.5, 0), (0.0, 3)]
+    assert differences.get_xlabel() == "angle of AE less that of FP134 (degrees)"
+    with pytest.raises(ValueError, match="no format with one profile"):
+        plots.synthesized(search_table().iloc[[2, 5]], "AE", "net")
+
+
+def test_a_picture_holds_so_many_tensors():
+    with pytest.raises(ValueError, match="13 tensors: a picture holds at most 12"):
+        plots.histograms({str(i): np.ones(2, np.float32) for i in range(13)}, plots.profiles_of(["INT8"]), "why")
+
+
+def test_final_loss_against_angle():
+    runs = pd.read_csv(ROOT / "benchmarks" / "validation_resnet20.csv")
+    [axes] = plots.loss_against_angle(runs.assign(loss=runs.loss.where(runs.name != "BM25", np.nan)), "net").axes
+    marks = sorted((x, y) for container in axes.containers for x, y in zip(*container.lines[0].get_data(), strict=True))
+    means = runs[runs.name != "BM25"].groupby("name").agg(angle=("angle", "first"), loss=("loss", "mean"))
+    assert np.array(marks) == pytest.approx(np.array(sorted(zip(means.angle, means.loss, strict=True))))
+    [crosses] = axes.collections[-1:]
+    assert crosses.get_label() == "diverged"
+    assert crosses.get_offsets()[:, 0] == pytest.approx([runs[runs.name == "BM25"].angle.iloc[0]])
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "names", "meant"),
+    [
+        ([], None, ["INT8"], "profiles"),
+        (["run"], None, [], "flips"),
+        (["run", "run"], "flips", [], "flips"),
+        (["t.npz"], None, ["INT8"], "histograms"),
+        (["r.csv"], None, [], "angles"),
+        (["r.csv"], "validation", [], "validation"),
+    ],
+)
+def test_the_kind_follows_from_what_is_given(tmp_path, given, kind, names, meant):
+    (tmp_path / "run").mkdir()
+    assert plots.kind_of([tmp_path / name for name in given], kind, names) == meant
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "names", "message"),
+    [
+        ([], None, [], "nothing to draw was given"),
+        ([], "top", ["INT8"], "top are drawn of one result file; given: formats alone"),
+        (["run"], "angles", [], "angles are drawn of one result file"),
+        (["r.csv"], "flips", [], "flips are drawn of folders that `formats train` wrote"),
+        (["r.csv"], "histograms", ["INT8"], "one file of tensors"),
+        (["r.csv", "r.csv"], None, [], "angles are drawn of one result file"),
+        (["r.csv"], "pie", [], "kind 'pie': allowed are angles, top, pareto, layers, synthesized, validation, flips, histograms, profiles"),
+        (["t.npz"], None, [], "--profiles are drawn alone, or over tensors"),
+        (["r.csv"], None, ["INT8"], "--profiles are drawn alone, or over tensors"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(tmp_path, given, kind, names, message):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ValueError, match=message):
+        plots.kind_of([tmp_path / name for name in given], kind, names)

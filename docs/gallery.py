@@ -1,0 +1,141 @@
+"""Every picture of the documentation, drawn anew into docs/images/: run `python docs/gallery.py` in the root of the repository.
+
+Most are made of the raw output in benchmarks/. Tensors, angles by layer and flips are computed here, on a few small mini-batches of the bundled ResNet-20; the
+picture of the report is a screenshot, for which the package playwright and a Chromium are needed.
+"""
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from predictor import measure
+from predictor.record import record
+from predictor.record import write as write_tensors
+from reports import html, plots, results
+from search.cost import gates_of
+from training import train
+from workloads import Workload, load
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS, IMAGES = ROOT / "benchmarks", ROOT / "docs" / "images"
+RANKING = BENCHMARKS / "resnet18_ranking.csv"
+LAYERS = ("FP134", "BM25", "T8.6x2@1", "FP143", "INT8", "FP152")
+FLIP_STEPS, FLIP_BATCH = 80, 32
+
+
+def searched(path: Path) -> pd.DataFrame:
+    """What `formats search` has printed, as the columns that the plot needs."""
+    rows = []
+    for line in path.read_text().splitlines():
+        found = re.match(r" +\d+   (\S+) ", line)
+        if found:
+            # Of each effect the angle and the difference, which the reference does not have; the last of them is AE.
+            difference = re.search(r"([+-][\d.]+) ± ([\d.]+) +\d+\*? +\S[^±]*$", line)
+            middle, half = (float(part) for part in difference.groups()) if difference else (0.0, 0.0)
+            role = re.split(r" {2,}", line.strip())[-1]
+            rows.append((found[1], role, middle, middle - half, middle + half))
+    return pd.DataFrame(rows, columns=["name", "role", "difference_AE", "difference_low_AE", "difference_high_AE"])
+
+
+def small(workload: Workload, steps: int, batch_size: int) -> Workload:
+    """The same network with so few training mini-batches."""
+    batches = workload.minibatches(batch_size)[:steps]
+    return Workload(workload.name, workload.model, batches, workload.loss, train=batches)
+
+
+def angles() -> Figure:
+    return plots.draw([RANKING], plots.Kind.ANGLES)
+
+
+def top() -> Figure:
+    return plots.draw([RANKING], plots.Kind.TOP)
+
+
+def pareto() -> Figure:
+    table = results.read(RANKING)
+    return plots.pareto_front(table.assign(gates=table["name"].map(gates_of)), "AE", "resnet18: angle of AE against cost")
+
+
+def profiles() -> Figure:
+    return plots.draw([], plots.Kind.PROFILES, ["INT8", "FP134", "T8.6x2@1", "FP152"])
+
+
+def histograms() -> Figure:
+    tensors = record(load("resnet20"), ["layer1.0.conv1", "layer3.2.conv2"], batch_size=16)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "resnet20.npz"
+        write_tensors(tensors, file)
+        return plots.draw([file], plots.Kind.HISTOGRAMS, ["FP134", "INT8", "FP152"])
+
+
+def layers() -> Figure:
+    workload = load("resnet20")
+    batches = workload.minibatches(32)[:2]
+    few = Workload(workload.name, workload.model, batches, workload.loss)
+    return plots.layers(measure(few, LAYERS, ["AE"], scopes=["layers"]), "resnet20: angle by layer, two mini-batches of 32")
+
+
+def synthesized() -> Figure:
+    return plots.synthesized(searched(BENCHMARKS / "search_resnet18.txt"), "AE", "resnet18: synthesized and known formats")
+
+
+def validation() -> Figure:
+    return plots.draw([BENCHMARKS / "validation_resnet20.csv"], plots.Kind.VALIDATION)
+
+
+def flips() -> Figure:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = []
+        for rounding in ("nearest", "hysteresis", "stochastic"):
+            runs.append(Path(folder) / rounding)
+            workload = small(load("resnet20"), FLIP_STEPS, FLIP_BATCH)
+            train(workload, weight="LOG4", weight_rounding=rounding, epochs=1, start="pretrained", rate=0.01, output=runs[-1])
+        return plots.draw(runs, plots.Kind.FLIPS)
+
+
+def screenshot(target: Path) -> str | None:
+    """The report of a ranking in headless Chromium; says why there is none."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return "the package playwright is missing"
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        return "no chromium or google-chrome on the PATH"
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        page_file = Path(folder) / "report.html"
+        html.write(RANKING, page_file)
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page.set_default_timeout(120_000)
+        page.goto(page_file.as_uri())
+        page.wait_for_selector("html[data-ready]", state="attached")
+        page.wait_for_timeout(1000)
+        page.screenshot(path=target)
+        browser.close()
+    return None
+
+
+PICTURES: tuple[Callable[[], Figure], ...] = (angles, top, pareto, profiles, histograms, layers, synthesized, validation, flips)
+
+
+def main(chosen: list[str]) -> None:
+    """Draw all pictures, or those that are named."""
+    IMAGES.mkdir(exist_ok=True)
+    for draw in PICTURES:
+        if not chosen or draw.__name__ in chosen:
+            plots.save(draw(), IMAGES / f"{draw.__name__}.png")
+            print(f"wrote {IMAGES.relative_to(ROOT) / draw.__name__}.png", flush=True)
+    if not chosen or "report" in chosen:
+        missing = screenshot(IMAGES / "report.png")
+        print(f"no screenshot of the report: {missing}" if missing else "wrote docs/images/report.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

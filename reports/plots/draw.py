@@ -1,0 +1,111 @@
+"""From what a user has (result files, tensors, folders of training runs, formats' names) to a picture of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from reports import results, runs
+from reports.plots import layers, profiles, rankings, training
+from search.fit import ENDINGS as TENSORS
+from search.fit import read_tensors
+
+
+class Kind(StrEnum):
+    """What a picture shows. Of a ranking: angles, top, pareto; of an attribution or a measurement by layer: layers; of a search: synthesized;
+    of a validation's runs.csv: validation; of training runs' folders: flips; of tensors and formats: histograms; of formats alone: profiles."""
+
+    ANGLES = "angles"
+    TOP = "top"
+    PARETO = "pareto"
+    LAYERS = "layers"
+    SYNTHESIZED = "synthesized"
+    VALIDATION = "validation"
+    FLIPS = "flips"
+    HISTOGRAMS = "histograms"
+    PROFILES = "profiles"
+
+
+def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Kind:
+    """The kind that is meant; by default what is drawn of a folder, tensors, or formats alone, and the angles of a table.
+
+    Raises ValueError for a kind that there is not, and where it is not made of what was given.
+    """
+    if kind is not None and kind not in list(Kind):
+        raise ValueError(f"kind {kind!r}: allowed are {', '.join(Kind)}")
+    if not given:
+        if not names:
+            raise ValueError("nothing to draw was given: name a result, or formats with --profiles")
+        usual = Kind.PROFILES
+    elif given[0].is_dir():
+        usual = Kind.FLIPS
+    else:
+        usual = Kind.HISTOGRAMS if given[0].suffix.lower() in TENSORS else Kind.ANGLES
+    meant = usual if kind is None else Kind(kind)
+    needs = {
+        Kind.PROFILES: "formats, with --profiles, and no result",
+        Kind.FLIPS: "folders that `formats train` wrote",
+        Kind.HISTOGRAMS: f"one file of tensors ({', '.join(TENSORS)})",
+    }
+    if needs.get(meant) != needs.get(usual) or (len(given) > 1 and meant is not Kind.FLIPS):
+        raise ValueError(
+            f"{meant} are drawn of {needs.get(meant, 'one result file')}; given: {', '.join(map(str, given)) or 'formats alone'}"
+        )
+    if bool(names) != (meant in (Kind.PROFILES, Kind.HISTOGRAMS)):
+        raise ValueError("--profiles are drawn alone, or over tensors from " + ", ".join(TENSORS) + ", which need them")
+    return meant
+
+
+def default_target(given: Sequence[Path], kind: Kind) -> Path:
+    """Where a picture goes that no --output names: beside what it shows, or inside it. Raises ValueError for several runs."""
+    if kind is Kind.PROFILES:
+        return Path("profiles.png")
+    if len(given) > 1:
+        raise ValueError(f"{len(given)} runs: say with --output where their plot goes")
+    return given[0] / "flips.png" if kind is Kind.FLIPS else given[0].with_suffix(".png")
+
+
+def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
+    """What a table must hold to be drawn so."""
+    angle = tuple(f"{column}_{by}" for column in ("angle", "low", "high"))
+    return {
+        Kind.ANGLES: ("name", "bits", "family", "angle_E", "angle_A", "source_E", "source_A"),
+        Kind.TOP: ("rank", "name", "bits", *angle, f"source_{by}"),
+        Kind.PARETO: ("name", "bits", "gates", f"angle_{by}"),
+        Kind.SYNTHESIZED: ("name", "role", *(f"difference{end}_{by}" for end in ("", "_low", "_high"))),
+        Kind.VALIDATION: ("name", "bits", "angle", "outcome", "loss", "metric"),
+    }.get(kind, ())
+
+
+def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str = "AE", count: int = 20) -> Figure:
+    """The picture of a kind.
+
+    given: files or folders, as `kind_of` wants them. names: the formats of profiles and histograms. by: the effect of top, pareto and synthesized. count: how many
+    formats top draws. Raises ValueError for files that are damaged or of something else, and a count below 1.
+    """
+    if count < 1:
+        raise ValueError(f"the first {count} formats: at least 1 is needed")
+    if kind is Kind.PROFILES:
+        return profiles.profiles(profiles.profiles_of(names), "significant bits by binade")
+    first = given[0]
+    if kind is Kind.FLIPS:
+        table, workloads = runs.read_flips(given)
+        return training.flips(table, f"{', '.join(workloads)}: flips of quantized weights")
+    if kind is Kind.HISTOGRAMS:
+        tensors = {name: tensor.numpy() for name, tensor in read_tensors(first).items()}
+        return profiles.histograms(tensors, profiles.profiles_of(names), f"{first.stem}: elements and precision by binade")
+    table = results.read(first, columns_of(kind, by))
+    if kind is Kind.TOP:
+        return rankings.top(table, by, count, f"{first.stem}: the first {min(count, len(table))} of {len(table)} formats")
+    if kind is Kind.PARETO:
+        return rankings.pareto_front(table, by, f"{first.stem}: angle of {by} against cost")
+    if kind is Kind.LAYERS:
+        return layers.layers(table, f"{first.stem}: angle by layer")
+    if kind is Kind.SYNTHESIZED:
+        return profiles.synthesized(table, by, f"{first.stem}: synthesized and known formats")
+    if kind is Kind.VALIDATION:
+        return training.loss_against_angle(table, f"{first.stem}: does the angle predict training?")
+    return rankings.error_against_activation(table, f"{first.stem}: {len(table)} formats")

@@ -1,0 +1,123 @@
+"""Plots of rankings: all formats, the first few, and what they cost."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis
+from search.cost import pareto
+
+LABELLED = ("INT", "FP")
+
+
+def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
+    """Angle of effect E against that of effect A for every format, coloured by bits, named formats and the first labelled.
+
+    Filled marks are measured, hollow ones predicted. `table` has the columns of a ranking.
+    """
+    figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
+    shown = table[(table["angle_E"] > 0) & (table["angle_A"] > 0)]
+    for bits in sorted(shown["bits"].dropna().unique(), reverse=True):
+        colour, marker = STYLE.get(int(bits), OTHER)
+        rows = shown[shown["bits"] == bits]
+        measured = (rows["source_E"] == "measured") & (rows["source_A"] == "measured")
+        axes.scatter(
+            rows[~measured]["angle_A"],
+            rows[~measured]["angle_E"],
+            s=16,
+            marker=marker,
+            facecolors="none",
+            edgecolors=colour,
+            linewidths=0.7,
+            label=f"{int(bits)} bits, predicted" if (~measured).any() else None,
+        )
+        axes.scatter(
+            rows[measured]["angle_A"],
+            rows[measured]["angle_E"],
+            s=26,
+            marker=marker,
+            color=colour,
+            linewidths=0,
+            zorder=3,
+            label=f"{int(bits)} bits, measured" if measured.any() else None,
+        )
+    unknown = shown[shown["bits"].isna()]
+    if len(unknown):
+        axes.scatter(unknown["angle_A"], unknown["angle_E"], s=26, color=OTHER[0], marker=OTHER[1], label="custom")
+    axes.set(
+        xscale="log", yscale="log", xlabel="angle, activations quantized (degrees)", ylabel="angle, errors quantized (degrees)", title=title
+    )
+    log_axis(axes.xaxis)
+    log_axis(axes.yaxis)
+    axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
+    axes.legend(fontsize=8, frameon=False)
+    labelled = shown[shown["family"].isin(LABELLED) | (shown.index == shown.index.min())]
+    label_points(axes, labelled[["name", "angle_A", "angle_E"]].itertuples(index=False), shown[["angle_A", "angle_E"]])
+    return figure
+
+
+def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
+    """The first `count` formats of a ranking or a search: angles with their 95% intervals, the first on top, ties on one grey band.
+
+    Coloured by bits; of a search, by what a format is there for, so that synthesized ones stand beside the standard ones. Hollow marks are predicted.
+    """
+    rows = table.head(count)
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.26 * len(rows)), layout="constrained")
+    searched = "role" in rows.columns
+    groups = [
+        str(role).split()[0].rstrip(",") if searched else bits
+        for role, bits in zip(rows.get("role", rows["bits"]), rows["bits"], strict=True)
+    ]
+    names = list(dict.fromkeys(groups))
+    labelled = set()
+    for place, ((_, row), group) in enumerate(zip(rows.iterrows(), groups, strict=True)):
+        colour, marker = (
+            (COLOURS[names.index(group) % len(COLOURS)], "o") if searched else STYLE.get(-1 if pd.isna(group) else int(group), OTHER)
+        )
+        angle, low, high = (float(row[f"{column}_{by}"]) for column in ("angle", "low", "high"))
+        label = str(group) if searched else "custom" if pd.isna(group) else f"{int(group)} bits"
+        measured = row[f"source_{by}"] == "measured"
+        if low == low:
+            axes.plot([low, high], [place, place], color=colour, linewidth=1.2, alpha=0.8)
+        axes.plot(
+            angle, place, marker=marker, color=colour, markerfacecolor=colour if measured else "white", linestyle="none",
+            label=None if label in labelled else label,
+        )  # fmt: skip
+        labelled.add(label)
+    ranks = rows["rank"].tolist()
+    for rank in dict.fromkeys(ranks):
+        if ranks.count(rank) > 1:
+            first = ranks.index(rank)
+            axes.axhspan(first - 0.45, first + ranks.count(rank) - 0.55, color="#888888", alpha=0.15, linewidth=0)
+    axes.set_yticks(range(len(rows)), [f"{name}   {rank}" for name, rank in zip(rows["name"], ranks, strict=True)], fontsize=8)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set(xlabel=f"angle of {by} (degrees, with 95% interval); grey: ties; hollow: predicted", title=title)
+    axes.grid(True, axis="x", linewidth=0.4, alpha=0.5)
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    return figure
+
+
+def pareto_front(table: pd.DataFrame, by: str, title: str) -> Figure:
+    """Angle against the gates of a lane, coloured by bits, with the line of those that no other beats in both, which are labelled.
+
+    table: of a ranking with the column `gates`; rows without angle or gates are left out.
+    """
+    rows = table[table["gates"].notna() & table[f"angle_{by}"].notna()].reset_index(drop=True)
+    figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
+    for bits in sorted(rows["bits"].unique(), reverse=True):
+        colour, marker = STYLE.get(int(bits), OTHER)
+        part = rows[rows["bits"] == bits]
+        axes.scatter(
+            part["gates"], part[f"angle_{by}"], s=18, marker=marker, color=colour, alpha=0.7, linewidths=0, label=f"{int(bits)} bits"
+        )
+    front = rows.loc[pareto(zip(rows[f"angle_{by}"], rows["gates"], strict=True))].sort_values("gates")
+    axes.step(front["gates"], front[f"angle_{by}"], where="post", color="black", linewidth=1, label="no other is better in both")
+    axes.set(xlabel="gates of a multiply-accumulate lane (NAND2 equivalents)", ylabel=f"angle of {by} (degrees)", yscale="log", title=title)
+    log_axis(axes.yaxis)
+    axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
+    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    label_points(axes, front[["name", "gates", f"angle_{by}"]].itertuples(index=False), rows[["gates", f"angle_{by}"]])
+    return figure

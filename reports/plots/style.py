@@ -1,0 +1,88 @@
+"""What all plots share: colours that colour-blind readers can tell apart, axes, names beside points, and writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import ArrayLike
+
+from workloads.files import write_atomically
+
+ENDINGS = (".png", ".svg", ".pdf")
+# Okabe and Ito's colours; shapes say the same again.
+STYLE = {8: ("#0072B2", "o"), 7: ("#E69F00", "s"), 6: ("#009E73", "^")}
+OTHER = ("#555555", "D")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def log_axis(axis: Any) -> None:
+    """Plain numbers at 1, 2 and 5 of each decade."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+MARK = 4
+"""Half the width of a mark, in pixels of the drawing."""
+PLACES = [
+    (x, y, "left" if x > 0 else "right") for near, far in ((6, 5), (12, 16), (18, 28)) for x in (near, -near) for y in (far, -far - 7)
+]
+"""Where a name may stand, in points from its mark: nearest first, the side at which the text ends."""
+
+
+def label_points(axes: Any, points: Iterable[tuple[str, float, float]], marks: ArrayLike = ()) -> None:
+    """Names beside their points (name, x, y), where they hide fewest marks; left out where one would lie on another name or leave the axes.
+
+    marks: (n, 2), data coordinates of what is drawn besides the points.
+    """
+    axes.figure.canvas.draw()
+    renderer = axes.figure.canvas.get_renderer()
+    named = sorted(points, key=lambda point: point[1])
+    every = [(x, y) for _, x, y in named] + [tuple(mark) for mark in np.asarray(marks, np.float64).reshape(-1, 2)]
+    seen = axes.transData.transform(every) if every else np.empty((0, 2))
+    frame, taken = axes.get_window_extent(), []
+    for name, x, y in named:
+        best: tuple[int, Any, Any] | None = None
+        for dx, dy, side in PLACES:
+            text = axes.annotate(
+                name,
+                (x, y),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha=side,
+                fontsize=8,
+                zorder=6,
+                bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6},
+                arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "#555555", "shrinkA": 0, "shrinkB": 2},
+            )
+            text.update_positions(renderer)
+            place = Text.get_window_extent(text)  # without the line to the mark
+            inside = frame.containsx(place.x0) and frame.containsx(place.x1) and frame.containsy(place.y0) and frame.containsy(place.y1)
+            hidden = int(((seen > place.min - MARK) & (seen < place.max + MARK)).all(1).sum())
+            if not inside or any(place.overlaps(other) for other in taken) or (best is not None and best[0] <= hidden):
+                text.remove()
+                continue
+            if best is not None:
+                best[1].remove()
+            best = (hidden, text, place)
+            if not hidden:
+                break
+        if best is not None:
+            taken.append(best[2])
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the form that the ending says, then close it."""
+    write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))
+    plt.close(figure)

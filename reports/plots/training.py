@@ -1,0 +1,95 @@
+"""Plots of training: flips of weights, and the final loss against the angle that was to predict it."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis
+from reports.validation import by_format
+
+LINES = {"hysteresis": "-", "nearest": "--", "stochastic": ":"}
+SMOOTHED_OVER = 50
+"""A smoothed line is the mean over this part of a run's steps."""
+
+
+def _smoothed(rates: pd.DataFrame) -> pd.DataFrame:
+    return rates.rolling(max(1, len(rates) // SMOOTHED_OVER), center=True, min_periods=1).mean().where(rates.notna())
+
+
+def flips(table: pd.DataFrame, title: str) -> Figure:
+    """Share of quantized weights that change in a step, over the steps: a smoothed line a setting and rounding over faint points of all runs.
+
+    Runs of one setting, which differ in their seed, are drawn as their mean with a band from the lowest to the highest. `table` has the columns of
+    reports.runs.read_flips.
+    """
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    lowest, highest = float("inf"), 0.0
+    for number, ((setting, rounding), rows) in enumerate(table.groupby(["setting", "rounding"], sort=False)):
+        rates = rows.pivot(index="step", columns="run", values="flip_rate")
+        lines = _smoothed(rates)
+        colour, seeds = COLOURS[number % len(COLOURS)], len(rates.columns)
+        # Pixels in vector files too: a long run has tens of thousands of them.
+        axes.plot(
+            rates.index, rates, linestyle="none", marker=".", markersize=3, alpha=0.35, color=colour, markeredgewidth=0, rasterized=True
+        )
+        label = f"{setting}, {rounding}" + (f" ({seeds} runs)" if seeds > 1 else "")
+        axes.plot(
+            lines.index, lines.mean(axis=1), color=colour, linestyle=LINES.get(str(rounding), "-."), linewidth=1.6, zorder=3, label=label
+        )
+        if seeds > 1:
+            axes.fill_between(lines.index, lines.min(axis=1), lines.max(axis=1), color=colour, alpha=0.2, linewidth=0)
+        lowest, highest = min(lowest, lines.where(lines > 0).min().min()), max(highest, lines.max().max())
+    axes.set(xlabel="step", ylabel="share of quantized weights that change", title=title)
+    if highest >= 10 * lowest:
+        # Zero lies below; a line that reaches it leaves the axes.
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_ylim(lowest / 2, min(1, highest * 2))
+        log_axis(axes.yaxis)
+    else:
+        axes.set_ylim(bottom=0)
+    axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def loss_against_angle(runs: pd.DataFrame, title: str) -> Figure:
+    """Mean final loss of every format against its angle, both on logarithmic axes, coloured by bits; bars span its seeds.
+
+    A format of which a run diverged stands above the others as a cross. `runs` has the columns of `training.validate.Validation.runs`.
+    """
+    table = by_format(runs)
+    figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
+    finite = table[np.isfinite(table["loss"])]
+    for bits in sorted(finite["bits"].unique(), reverse=True):
+        colour, marker = STYLE.get(int(bits), OTHER)
+        rows = finite[finite["bits"] == bits]
+        spread = [rows["loss"] - rows["loss_low"], rows["loss_high"] - rows["loss"]]
+        axes.errorbar(
+            rows["angle"],
+            rows["loss"],
+            yerr=spread,
+            fmt=marker,
+            color=colour,
+            markersize=6,
+            linewidth=1,
+            capsize=2,
+            label=f"{int(bits)} bits",
+            zorder=5,
+        )
+    axes.set(xscale="log", yscale="log", xlabel="angle (degrees)", ylabel="training loss of the last epoch", title=title)
+    diverged = table[~np.isfinite(table["loss"])]
+    if len(diverged):
+        # Above all losses, whatever they are.
+        axes.scatter(
+            diverged["angle"], [0.97] * len(diverged), marker="x", color="#D55E00", transform=axes.get_xaxis_transform(), label="diverged"
+        )
+    axes.set_xlim(table["angle"].min() / 1.15, table["angle"].max() * 1.35)  # room for names
+    log_axis(axes.xaxis)
+    log_axis(axes.yaxis)
+    axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    label_points(axes, [(row.name, row.angle, row.loss) for row in finite.itertuples(index=False)])
+    return figure
