@@ -1,7 +1,5 @@
 """The command line, as a user meets it."""
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -20,6 +18,7 @@ import cli
 from cli import _split
 from predictor.gradient import Effect
 from search.store import Context, Store, Stored
+from tests.command import run
 from workloads.files import hold
 
 FORMATS = Path(sys.executable).with_name("formats")
@@ -82,23 +81,6 @@ def process(*arguments, cwd, check=True):
     if check:
         assert done.returncode == 0, done.stderr
     return done
-
-
-def run(*arguments, cwd, check=True):
-    """The same in this process, which has loaded and compiled already what takes a new one most of its time."""
-    out, err, before = io.StringIO(), io.StringIO(), (os.getcwd(), sys.argv)
-    os.chdir(cwd)
-    sys.argv = ["formats", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            cli.run()
-    finally:
-        os.chdir(before[0])
-        sys.argv = before[1]
-    code = ended.value.code or 0
-    if check:
-        assert code == 0, err.getvalue()
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def test_list(folder):
