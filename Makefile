@@ -3,7 +3,7 @@ BIN := .venv/bin
 # Wheels are built for these versions; constraints.txt pins all of them.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: rank test prove bench clean
+.PHONY: rank test docs prove bench clean
 
 rank: .venv/installed
 	$(BIN)/formats rank --model resnet18 --output ranking.csv --force
@@ -13,6 +13,10 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n 2 --dist worksteal
+
+# The documentation as a site in build/site; needs no network once installed.
+docs: .venv/installed-docs
+	$(BIN)/mkdocs build --strict --quiet
 
 # Rounding right for all 2^32 float32 inputs, format by format; about 8 minutes on 2 cores.
 prove: .venv/installed-dev
@@ -33,6 +37,10 @@ bench: .venv/installed-bench
 
 .venv/installed-dev: .venv/installed
 	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(INSTALL) --editable '.[docs]'
 	touch $@
 
 .venv/installed-bench: .venv/installed

@@ -1,6 +1,7 @@
 """Every picture of the documentation, drawn anew into docs/images/: run `python docs/gallery.py` in the root of the repository.
 
-Most are made of the raw output in benchmarks/. Tensors, angles by layer and flips are computed here, on a few small mini-batches of the bundled ResNet-20; the
+Most are made of the raw output in benchmarks/. Tensors and angles by layer are computed here, on a few small mini-batches of the bundled ResNet-20, and flips on the
+network of examples/mine.py; the
 picture of the report is a screenshot, for which the package playwright and a Chromium are needed.
 """
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS, IMAGES = ROOT / "benchmarks", ROOT / "docs" / "images"
 RANKING = BENCHMARKS / "resnet18_ranking.csv"
 LAYERS = ("FP134", "BM25", "T8.6x2@1", "FP143", "INT8", "FP152")
-FLIP_STEPS, FLIP_BATCH = 80, 32
+FLIP_STEPS, FLIP_BATCH = 150, 32
 
 
 def searched(path: Path) -> pd.DataFrame:
@@ -41,12 +42,6 @@ def searched(path: Path) -> pd.DataFrame:
             role = re.split(r" {2,}", line.strip())[-1]
             rows.append((found[1], role, middle, middle - half, middle + half))
     return pd.DataFrame(rows, columns=["name", "role", "difference_AE", "difference_low_AE", "difference_high_AE"])
-
-
-def small(workload: Workload, steps: int, batch_size: int) -> Workload:
-    """The same network with so few training mini-batches."""
-    batches = workload.minibatches(batch_size)[:steps]
-    return Workload(workload.name, workload.model, batches, workload.loss, train=batches)
 
 
 def angles() -> Figure:
@@ -90,12 +85,13 @@ def validation() -> Figure:
 
 
 def flips() -> Figure:
+    workload = load(f"{ROOT / 'examples' / 'mine.py'}:net")
+    few = Workload("mine", workload.model, workload.minibatches(), workload.loss, train=workload.train(FLIP_BATCH)[:FLIP_STEPS])
     with tempfile.TemporaryDirectory() as folder:
         runs = []
         for rounding in ("nearest", "hysteresis", "stochastic"):
             runs.append(Path(folder) / rounding)
-            workload = small(load("resnet20"), FLIP_STEPS, FLIP_BATCH)
-            train(workload, weight="LOG4", weight_rounding=rounding, epochs=1, start="pretrained", rate=0.01, output=runs[-1])
+            train(few, weight="LOG4", weight_rounding=rounding, epochs=1, start="pretrained", rate=0.01, output=runs[-1])
         return plots.draw(runs, plots.Kind.FLIPS)
 
 

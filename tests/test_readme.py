@@ -6,17 +6,14 @@ from pathlib import Path
 from typer.main import get_command
 
 import cli
+from tests.documents import run_python
 from workloads import Workload
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_python_blocks_run():
-    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) >= 3
-    names: dict = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+    names = run_python(README, "README.md")
     assert isinstance(names["net"](), Workload)
     assert names["q"].decode().shape == (3,)
 

@@ -87,7 +87,7 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
         raise ValueError("the table holds no layer; measure with --scope layers")
     figure, axes = plt.subplots(figsize=(3.6 + 0.75 * len(grid.columns), 1.6 + 0.24 * len(grid)), layout="constrained")
     image = axes.imshow(grid.to_numpy(np.float64), cmap="viridis", aspect="auto", vmin=0)
-    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(grid.columns) > 4 else {}
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(grid.columns) > 4 else {}
     axes.set_xticks(range(len(grid.columns)), [str(column) for column in grid.columns], fontsize=8, **slanted)
     axes.set_yticks(range(len(grid)), [str(layer) for layer in grid.index], fontsize=8)
     largest = np.nanmax(grid.to_numpy(np.float64))

@@ -51,7 +51,8 @@ def label_points(axes: Any, points: Iterable[tuple[str, float, float]], marks: A
     named = sorted(points, key=lambda point: point[1])
     every = [(x, y) for _, x, y in named] + [tuple(mark) for mark in np.asarray(marks, np.float64).reshape(-1, 2)]
     seen = axes.transData.transform(every) if every else np.empty((0, 2))
-    frame, taken = axes.get_window_extent(), []
+    frame = axes.get_window_extent()
+    taken: list[Any] = []
     for name, x, y in named:
         best: tuple[int, Any, Any] | None = None
         for dx, dy, side in PLACES:
@@ -69,7 +70,7 @@ def label_points(axes: Any, points: Iterable[tuple[str, float, float]], marks: A
             text.update_positions(renderer)
             place = Text.get_window_extent(text)  # without the line to the mark
             inside = frame.containsx(place.x0) and frame.containsx(place.x1) and frame.containsy(place.y0) and frame.containsy(place.y1)
-            hidden = int(((seen > place.min - MARK) & (seen < place.max + MARK)).all(1).sum())
+            hidden = int(((seen > np.array(place.min) - MARK) & (seen < np.array(place.max) + MARK)).all(1).sum())
             if not inside or any(place.overlaps(other) for other in taken) or (best is not None and best[0] <= hidden):
                 text.remove()
                 continue

@@ -1,0 +1,72 @@
+"""The documentation: its pages' commands and Python run, it is built without a warning, and its pages fetch nothing."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from tests.command import run
+from tests.documents import ROOT, agrees, blocks, run_python
+
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+WITH_BLOCKS = [page for page in PAGES if any(block.language in ("sh", "python") for block in blocks((DOCS / page).read_text()))]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A folder that looks to commands like the root of the repository, and that they may write to."""
+    for name in ("benchmarks", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS)
+def test_what_a_page_says_runs(root, page):
+    text = (DOCS / page).read_text()
+    run_python(text, page)
+    for block in blocks(text):
+        if block.language == "sh" and block.run:
+            printed = ""
+            for program, *arguments in block.commands:
+                assert program == "formats"
+                printed += run(*arguments, cwd=root).stdout
+            if block.compared:
+                assert agrees(printed, block.output), f"{block.text}has printed\n{printed}"
+
+
+def test_blocks_of_a_page():
+    page = 'a\n\n<!-- tested with: --top 3 -->\n```sh\nformats list  # all\n\nformats rank -o "x y"\n```\n\n```text\n1\n...\n9\n```\n\nb\n\n```text\n2\n```\n'
+    commands, text = blocks(page)
+    assert commands.commands == [["formats", "list", "--top", "3"], ["formats", "rank", "-o", "x y", "--top", "3"]]
+    assert (commands.run, commands.compared, commands.output, text.text) == (True, False, "1\n...\n9\n", "2\n")
+    assert agrees("\n1  \n5\n7\n9\n", commands.output)
+    assert not agrees("1\n5\n8\n", commands.output)
+    assert not blocks("<!-- not run: long -->\n```sh\nmake\n```\n")[0].run
+    with pytest.raises(ValueError, match="remark 'quick'"):
+        blocks("<!-- quick -->\n```sh\nmake\n```\n")
+
+
+def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"],
+        cwd=ROOT, check=True, timeout=300, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    for page in PAGES:
+        html = (tmp_path / "site" / page).with_suffix(".html").read_text()
+        assert str(ROOT) not in html, page
+        fetched = re.findall(r"<(?:script|img|iframe)[^>]* src=\"?([^\" >]+)|<link[^>]* href=\"?([^\" >]+)", html)
+        assert fetched
+        assert not [address for found in fetched for address in found if re.match(r"(?:https?:)?//", address)], page
+
+
+def test_pictures_are_small_and_of_one_kind():
+    pictures = sorted((DOCS / "images").iterdir())
+    assert len(pictures) == 10
+    for path in pictures:
+        assert path.stat().st_size < 300_000, path
+        assert Image.open(path).format == "PNG"
