@@ -71,5 +71,9 @@ def run_python(page: str, name: str) -> dict:
 
 def agrees(printed: str, shown: str) -> bool:
     """Whether a command has printed what a page shows, where a line ... stands for any lines; space at the ends of lines does not count."""
-    lines = [re.escape(line.rstrip()) if line.strip() != "..." else r"(?:.*\n)*?.*" for line in shown.strip("\n").splitlines()]
-    return re.fullmatch("\n".join(lines), "\n".join(line.rstrip() for line in printed.strip("\n").splitlines())) is not None
+
+    def bare(text: str) -> str:
+        return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
+
+    lines = [re.escape(line) if line != "..." else r"(?:.*\n)*?.*" for line in bare(shown).splitlines()]
+    return re.fullmatch("\n".join(lines), bare(printed)) is not None

@@ -69,4 +69,5 @@ def test_pictures_are_small_and_of_one_kind():
     assert len(pictures) == 10
     for path in pictures:
         assert path.stat().st_size < 300_000, path
-        assert Image.open(path).format == "PNG"
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
