@@ -603,6 +603,21 @@ def test_plot_of_profiles_and_tensors(folder, inside):
         assert message in errors[0]
 
 
+def test_tensors_of_points_are_written_fitted_and_drawn(folder, inside):
+    assert inside("points", "-m", "mine.py:net", "--tensors", "t.npz", "--layer", "1") == (0, "wrote 2 tensors to t.npz\n", [])
+    assert inside("fit", "t.npz", "--formats", "FP134,INT8")[0] == 0
+    assert inside("plot", "t.npz", "--kind", "histograms", "--profiles", "FP134,INT8") == (0, "wrote t.png\n", [])
+    for arguments, message in (
+        (("--layer", "1"), "--layer chooses what --tensors writes"),
+        (("--tensors", "t.npz"), "output t.npz exists; use --force"),
+        (("--tensors", "t.npz", "--force", "--layer", "fc"), "layer 'fc' has no point"),
+        (("--tensors", "t.txt"), "must end in .npz"),
+    ):
+        code, _, errors = inside("points", "-m", "mine.py:net", *arguments)
+        assert (code, len(errors)) == (2, 1), (arguments, errors)
+        assert message in errors[0]
+
+
 def test_quantize_tells_steps_and_layers_and_exports(folder, inside):
     quick = ("quantize", "-m", "mine.py:net", "-W", "INT4", "--adaround-iterations", "4", "--minibatches", "1")
     code, out, _ = inside(*quick, "-o", "run", "--export", "net.safetensors")
