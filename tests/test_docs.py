@@ -1,5 +1,6 @@
 """The documentation: its pages' commands and Python run, it is built without a warning, and its pages fetch nothing."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
+from reports import plots
 from tests.command import run
 from tests.documents import ROOT, agrees, blocks, run_python
 
@@ -64,9 +66,22 @@ def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path):
         assert not [address for found in fetched for address in found if re.match(r"(?:https?:)?//", address)], page
 
 
-def test_pictures_are_small_and_of_one_kind():
+def test_what_a_search_printed_is_drawn():
+    spec = importlib.util.spec_from_file_location("gallery", DOCS / "gallery.py")
+    gallery = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gallery)
+    table = gallery.searched(ROOT / "benchmarks" / "search_resnet20.txt").set_index("name")
+    assert len(table) == 16
+    assert table.loc["BM25"].tolist() == ["block E A AE", -1.997, pytest.approx(-3.498), pytest.approx(-0.496)]
+    assert table.loc["T8.6x2@1"].role == "synthesized A, catalogue A"
+    assert table.loc["FP134"].tolist() == ["reference", 0, 0, 0]
+
+
+def test_every_kind_has_a_small_picture():
     pictures = sorted((DOCS / "images").iterdir())
-    assert len(pictures) == 10
+    assert {path.stem for path in pictures} == {*plots.Kind, "report"}
+    page = (DOCS / "concepts" / "pictures.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == set(plots.Kind)
     for path in pictures:
         assert path.stat().st_size < 300_000, path
         with Image.open(path) as picture:
