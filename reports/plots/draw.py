@@ -50,7 +50,9 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
         Kind.FLIPS: "folders that `formats train` wrote",
         Kind.HISTOGRAMS: f"one file of tensors ({', '.join(TENSORS)})",
     }
-    if needs.get(meant) != needs.get(usual) or (len(given) > 1 and meant is not Kind.FLIPS):
+    if len(given) > 1 and usual is not Kind.FLIPS:
+        raise ValueError(f"{len(given)} results, of which {given[0]} is no folder: one result is drawn, or folders of training runs")
+    if needs.get(meant) != needs.get(usual):
         raise ValueError(
             f"{meant} are drawn of {needs.get(meant, 'one result file')}; given: {', '.join(map(str, given)) or 'formats alone'}"
         )

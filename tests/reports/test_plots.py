@@ -257,7 +257,7 @@ def test_the_kind_follows_from_what_is_given(tmp_path, given, kind, names, meant
         (["run"], "angles", [], "angles are drawn of one result file"),
         (["r.csv"], "flips", [], "flips are drawn of folders that `formats train` wrote"),
         (["r.csv"], "histograms", ["INT8"], "one file of tensors"),
-        (["r.csv", "r.csv"], None, [], "angles are drawn of one result file"),
+        (["r.csv", "r.csv"], None, [], "2 results, of which .* is no folder"),
         (["r.csv"], "pie", [], "kind 'pie': allowed are angles, top, pareto, layers, synthesized, validation, flips, histograms, profiles"),
         (["t.npz"], None, [], "--profiles are drawn alone, or over tensors"),
         (["r.csv"], None, ["INT8"], "--profiles are drawn alone, or over tensors"),
