@@ -41,7 +41,8 @@ SEVEN = ("INT7", "FP124", "FP133")
 SIX = ("INT6", "FP123", "FP132", "BM23", "T6.4x2@1", "MXFP6-E2M3", "MXFP6-E3M2")
 SYNTHESIZED = {"resnet20": ("profile:8:5x2,6,5x2,4x2,3x2,2x2,1x3",), "mobilenetv2": ("profile:8:5x2,6,5x2,4x2,3x2,2x2,1x3",)}
 """For effect AE of the ResNet-20, by `formats search` (benchmarks/search_resnet20.txt); on MobileNetV2 to see whether it carries over."""
-ROUNDED = ("FP124", "FP133", "MXFP6-E2M3", "MXFP6-E3M2", "INT6")
+ROUNDED = ("FP124", "FP133", "MXFP6-E2M3")
+"""And what is synthesized: with AdaRound too."""
 
 
 class Part(StrEnum):
@@ -95,11 +96,11 @@ def cells() -> Iterator[Cell]:
         yield collapse("min-max, a scale a channel", **PLAIN, per_channel=True)
         for weights in ("INT4", "INT3"):
             for scale, options in (("tensor", {}), ("channel", {"per_channel": True})):
-                for name in ("nearest", "AdaRound"):
+                for name in ("nearest", "AdaRound") if scale == "tensor" else ("nearest",):
                     yield cell(Part.BITS, network, f"one scale a {scale}, {name}", weights, "INT8", name == "AdaRound", **options)
         for format in (*EIGHT, *SYNTHESIZED[network], *SEVEN, *SIX):
             yield cell(Part.FORMATS, network, "nearest", format, format)
-        for format in ROUNDED:
+        for format in (*ROUNDED, *SYNTHESIZED[network]):
             yield cell(Part.FORMATS, network, "AdaRound", format, format, adaround=True)
 
 
