@@ -1,0 +1,78 @@
+"""Scenes to detect garments in: images of Fashion-MNIST at random places and sizes on a black canvas.
+
+A scene holds one to MOST garments in square tiles that do not overlap. A garment's box is the smallest that holds its
+pixels: x0, y0, x1, y1 in pixels, from the left and top edge of its first to the right and bottom edge of its last pixel.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workloads import fashion_mnist
+
+CANVAS, MOST = 64, 4
+SMALLEST, LARGEST = 16, 40
+"""Sides of a tile in pixels."""
+TRIES = 10
+NOTHING = -1
+"""The class where a scene has fewer than MOST garments."""
+
+
+class Scenes(NamedTuple):
+    """images: (N, 1, CANVAS, CANVAS) float32, normalized as the single images are. boxes: (N, MOST, 4) float32. classes: (N, MOST) int64."""
+
+    images: Tensor
+    boxes: Tensor
+    classes: Tensor
+
+
+def _tiles(count: int, garments: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of scene, garment, side, left, top."""
+    found = []
+    for scene in range(count):
+        placed: list[tuple[int, int, int]] = []
+        wanted = int(random.integers(1, MOST + 1))
+        for _ in range(wanted * TRIES):
+            side = int(random.integers(SMALLEST, LARGEST + 1))
+            x, y = (int(place) for place in random.integers(0, CANVAS - side + 1, 2))
+            if all(x >= left + other or left >= x + side or y >= top + other or top >= y + side for other, left, top in placed):
+                placed.append((side, x, y))
+                if len(placed) == wanted:
+                    break
+        found += [(scene, int(random.integers(garments)), *place) for place in placed]
+    return np.array(found, np.int64)
+
+
+def _resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Images (N, 28, 28) as (N, side, side)."""
+    grey = torch.from_numpy(images)[:, None].float()
+    scaled = F.interpolate(grey, (side, side), mode="bilinear", align_corners=False, antialias=side < images.shape[1])
+    return scaled[:, 0].round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def _extent(pixels: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First place and one after the last that is set, in each row (N, places)."""
+    return pixels.argmax(1), pixels.shape[1] - pixels[:, ::-1].argmax(1)
+
+
+def compose(images: NDArray[np.uint8], labels: NDArray[np.uint8], count: int, seed: int) -> Scenes:
+    """Scenes of garments drawn from images (N, 28, 28) with labels (N,), none of which is black all over; the seed decides everything."""
+    tiles = _tiles(count, len(images), np.random.default_rng(seed))
+    canvas = np.zeros((count, CANVAS, CANVAS), np.uint8)
+    boxes, classes = np.zeros((count, MOST, 4), np.float32), np.full((count, MOST), NOTHING)
+    first = np.searchsorted(tiles[:, 0], tiles[:, 0])
+    place = np.arange(len(tiles)) - first  # among the garments of the scene
+    for side in range(SMALLEST, LARGEST + 1):
+        rows = np.flatnonzero(tiles[:, 2] == side)
+        scene, garment, _, left, top = tiles[rows].T
+        resized = _resized(images[garment], side)
+        (x0, x1), (y0, y1) = _extent(resized.any(1)), _extent(resized.any(2))
+        boxes[scene, place[rows]] = np.stack([left + x0, top + y0, left + x1, top + y1], 1)
+        classes[scene, place[rows]] = labels[garment]
+        for pixels, s, x, y in zip(resized, scene, left, top, strict=True):
+            canvas[s, y : y + side, x : x + side] = pixels
+    return Scenes(fashion_mnist.to_input(canvas), torch.from_numpy(boxes), torch.from_numpy(classes))
