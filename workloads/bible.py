@@ -74,6 +74,6 @@ def write_bundled() -> None:
 def to_symbols(text: str) -> Tensor:
     """Text as the numbers (N,) int64 of its characters, 0 to SYMBOLS - 1. Raises ValueError for others than printable ASCII."""
     codes = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - ord(FIRST)
-    if codes.size and not (0 <= codes.min() and codes.max() < SYMBOLS):
+    if codes.size and (codes.min() < 0 or codes.max() >= SYMBOLS):
         raise ValueError(f"the text has characters outside of {FIRST!r} to {LAST!r}")
     return torch.from_numpy(codes)

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads import fashion_mnist
+from workloads import bible, fashion_mnist, scenes
+from workloads.detector import Detector, detection_loss, precision
+from workloads.language import LSTM, TextBatch, Transformer, bits_per_character, language_loss, to_batch, windows
 from workloads.mobilenet import mobilenetv2
 from workloads.resnet import resnet18, resnet20
 from workloads.weights import fill
@@ -61,8 +63,44 @@ def _fashion_mnist_classifier(name: str, network: Callable[[], nn.Module]) -> Wo
     )
 
 
+def _text_batches(part: str, batch_size: int) -> list[TextBatch]:
+    symbols = bible.to_symbols(bible.read_bundled())
+    own = windows(symbols[-bible.TEST :] if part == "test" else symbols[: -bible.TEST])
+    count = len(own) // batch_size
+    # Neighbours in the text are of one kind; a mini-batch takes its windows from all over.
+    return [to_batch(own[number : count * batch_size : count]) for number in range(count)]
+
+
+def _language_model(name: str, network: Callable[[int], nn.Module]) -> Workload:
+    model = network(bible.SYMBOLS)
+    load_weights(model, FOLDER / f"{name}.safetensors")
+    train = partial(_text_batches, "train")
+    return Workload(name, model, train, language_loss, train=train, test=partial(_text_batches, "test"), metric=bits_per_character)
+
+
+def _train_scenes(batch_size: int) -> list[scenes.Scenes]:
+    whole = scenes.TRAIN // batch_size * batch_size
+    parts = (part[:whole].split(batch_size) for part in scenes.bundled_train())
+    return [scenes.Scenes(*batch) for batch in zip(*parts, strict=True)]
+
+
+def _test_scenes(_: int) -> list[scenes.Scenes]:
+    """One mini-batch, whatever is asked for: precision is of a whole set."""
+    return [scenes.bundled_test()]
+
+
+def _detector() -> Workload:
+    model = Detector()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    load_weights(model, FOLDER / "detector.safetensors")
+    return Workload("detector", model, _train_scenes, detection_loss, train=_train_scenes, test=_test_scenes, metric=precision)
+
+
 BUNDLED: dict[str, Callable[[], Workload]] = {
     "resnet18": partial(_fashion_mnist_classifier, "resnet18", resnet18),
     "resnet20": partial(_fashion_mnist_classifier, "resnet20", resnet20),
     "mobilenetv2": partial(_fashion_mnist_classifier, "mobilenetv2", mobilenetv2),
+    "lstm": partial(_language_model, "lstm", LSTM),
+    "transformer": partial(_language_model, "transformer", Transformer),
+    "detector": _detector,
 }

@@ -67,7 +67,7 @@ def windows(symbols: Tensor) -> Tensor:
 
 def to_batch(window: Tensor) -> TextBatch:
     """Windows (N, LENGTH + 1) as input and target, each (N, LENGTH)."""
-    return window[:, :-1], window[:, 1:]
+    return window[:, :-1].contiguous(), window[:, 1:].contiguous()
 
 
 def language_loss(model: nn.Module, batch: TextBatch) -> Tensor:

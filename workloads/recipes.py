@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
-from workloads import bible, fashion_mnist
+from workloads import bible, fashion_mnist, scenes
+from workloads.detector import Detector, detection_loss, precision
 from workloads.language import LSTM, Transformer, bits_per_character, language_loss, to_batch, windows
 from workloads.mobilenet import mobilenetv2
 from workloads.resnet import resnet18, resnet20
 from workloads.workload import Batch
 
-IMAGES, WINDOWS = 128, 64
+IMAGES, WINDOWS, SCENES = 128, 64, 64
 """In a mini-batch."""
 
 
@@ -71,8 +72,8 @@ def _images() -> Data:
     return Data(steps, epoch, lambda model: accuracy(model, *test))
 
 
-def _image_network(network: Callable[[], nn.Module]) -> nn.Module:
-    return network().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+def _channels_last(network: Callable[[], nn.Module]) -> nn.Module:
+    return network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _image_loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -123,10 +124,28 @@ def _adamw(model: nn.Module, rate: float) -> Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
 
 
+# The detector.
+
+
+def _scenes() -> Data:
+    data = fashion_mnist.read_full()
+    images, labels = data["train_images"], data["train_labels"]
+    test = scenes.bundled_test()
+    steps = len(images) // SCENES
+
+    def epoch(generator: torch.Generator) -> Iterator[Batch]:
+        for _ in range(steps):
+            seed = int(torch.randint(1 << 62, (), generator=generator))
+            yield scenes.compose(images, labels, SCENES, seed)
+
+    return Data(steps, epoch, lambda model: precision(model, test))
+
+
 RECIPES = {
-    "resnet18": Recipe(partial(_image_network, resnet18), _images, _image_loss, _sgd, 8, 0.1, "accuracy"),
-    "resnet20": Recipe(partial(_image_network, resnet20), _images, _image_loss, _sgd, 8, 0.1, "accuracy"),
-    "mobilenetv2": Recipe(partial(_image_network, mobilenetv2), _images, _image_loss, partial(_sgd, decay=1e-3), 8, 0.5, "accuracy"),
+    "resnet18": Recipe(partial(_channels_last, resnet18), _images, _image_loss, _sgd, 8, 0.1, "accuracy"),
+    "resnet20": Recipe(partial(_channels_last, resnet20), _images, _image_loss, _sgd, 8, 0.1, "accuracy"),
+    "mobilenetv2": Recipe(partial(_channels_last, mobilenetv2), _images, _image_loss, partial(_sgd, decay=1e-3), 8, 0.5, "accuracy"),
     "lstm": Recipe(partial(LSTM, bible.SYMBOLS), _text, language_loss, _adamw, 4, 5e-3, "bits per character"),
     "transformer": Recipe(partial(Transformer, bible.SYMBOLS), _text, _transformer_loss, _adamw, 3, 3e-3, "bits per character"),
+    "detector": Recipe(partial(_channels_last, Detector), _scenes, detection_loss, _adamw, 5, 2e-3, "mAP at IoU 0.5"),
 }

@@ -17,7 +17,10 @@ from workloads import fashion_mnist
 CANVAS, MOST = 64, 4
 SMALLEST, LARGEST = 16, 40
 """Sides of a tile in pixels."""
-TRIES = 10
+TRIES = 20
+"""Tiles that are drawn for a scene; those that would overlap an earlier one are left out."""
+TRAIN, TEST = 3_200, 500
+"""Scenes that the bundled workload trains and is tested on."""
 NOTHING = -1
 """The class where a scene has fewer than MOST garments."""
 
@@ -32,18 +35,20 @@ class Scenes(NamedTuple):
 
 def _tiles(count: int, garments: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Rows of scene, garment, side, left, top."""
+    wanted = random.integers(1, MOST + 1, count)
+    sides = random.integers(SMALLEST, LARGEST + 1, (count, TRIES))
+    places = random.integers(0, CANVAS - sides[..., None] + 1, (count, TRIES, 2))
+    tries = np.concatenate([random.integers(garments, size=(count, TRIES, 1)), sides[..., None], places], 2).tolist()
     found = []
     for scene in range(count):
-        placed: list[tuple[int, int, int]] = []
-        wanted = int(random.integers(1, MOST + 1))
-        for _ in range(wanted * TRIES):
-            side = int(random.integers(SMALLEST, LARGEST + 1))
-            x, y = (int(place) for place in random.integers(0, CANVAS - side + 1, 2))
-            if all(x >= left + other or left >= x + side or y >= top + other or top >= y + side for other, left, top in placed):
-                placed.append((side, x, y))
-                if len(placed) == wanted:
+        placed: list[list[int]] = []
+        for tile in tries[scene]:
+            _, side, x, y = tile
+            if all(x >= left + other or left >= x + side or y >= top + other or top >= y + side for _, other, left, top in placed):
+                placed.append(tile)
+                if len(placed) == wanted[scene]:
                     break
-        found += [(scene, int(random.integers(garments)), *place) for place in placed]
+        found += [(scene, *tile) for tile in placed]
     return np.array(found, np.int64)
 
 
@@ -54,9 +59,10 @@ def _resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return scaled[:, 0].round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def _extent(pixels: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First place and one after the last that is set, in each row (N, places)."""
-    return pixels.argmax(1), pixels.shape[1] - pixels[:, ::-1].argmax(1)
+def _extent(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First place and one after the last that is not black, in each row (N, places)."""
+    seen = pixels > 0
+    return seen.argmax(1), seen.shape[1] - seen[:, ::-1].argmax(1)
 
 
 def compose(images: NDArray[np.uint8], labels: NDArray[np.uint8], count: int, seed: int) -> Scenes:
@@ -70,9 +76,21 @@ def compose(images: NDArray[np.uint8], labels: NDArray[np.uint8], count: int, se
         rows = np.flatnonzero(tiles[:, 2] == side)
         scene, garment, _, left, top = tiles[rows].T
         resized = _resized(images[garment], side)
-        (x0, x1), (y0, y1) = _extent(resized.any(1)), _extent(resized.any(2))
+        (x0, x1), (y0, y1) = _extent(resized.max(1)), _extent(resized.max(2))
         boxes[scene, place[rows]] = np.stack([left + x0, top + y0, left + x1, top + y1], 1)
         classes[scene, place[rows]] = labels[garment]
         for pixels, s, x, y in zip(resized, scene, left, top, strict=True):
             canvas[s, y : y + side, x : x + side] = pixels
     return Scenes(fashion_mnist.to_input(canvas), torch.from_numpy(boxes), torch.from_numpy(classes))
+
+
+def bundled_train() -> Scenes:
+    """TRAIN scenes of the bundled training images."""
+    data = fashion_mnist.read_bundled()
+    return compose(data["train_images"], data["train_labels"], TRAIN, seed=0)
+
+
+def bundled_test() -> Scenes:
+    """TEST scenes of the bundled test images."""
+    data = fashion_mnist.read_bundled()
+    return compose(data["test_images"], data["test_labels"], TEST, seed=0)
