@@ -32,7 +32,7 @@ app.add_typer(cache, name="cache")
 INTERRUPTED = 130
 BAD_INPUT = 2
 
-MODEL_HELP = "resnet18, resnet20, torchvision:NAME, timm:NAME, hf:NAME, package.module:function or file.py:function"
+MODEL_HELP = "resnet18, resnet20, mobilenetv2, lstm, transformer, detector, torchvision:NAME, timm:NAME, hf:NAME, package.module:function or file.py:function"
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 DataOption = Annotated[
     str | None,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize, nnls
+from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
 from predictor.gradient import Effect
@@ -35,6 +35,7 @@ LINEAR = 50.0
 """Degrees beyond which tan^2 is no longer proportional to noise; such formats do not take part in the least squares."""
 TOWARDS_EQUAL = 0.05
 """How strongly weights are drawn to equal ones, relative to what the formats say: their number is below that of the tensors."""
+NEWTON_STEPS = 100
 KEPT = 1e-3
 """Share of the ratios' variance below which a principal direction is dropped."""
 SLOPE_VARIANCE = 4.0
@@ -82,6 +83,34 @@ def to_degrees(scale: Array) -> Array:
     return np.asarray(2 * np.degrees(np.arctan(np.exp(scale / 2))))
 
 
+def drawn_to_ones(rows: Array, pull: float) -> Array:
+    """The x >= 0 (n,) with the least |rows @ x - 1|^2 + pull * |x - 1|^2, pull > 0; rows (m, n) finite, with m well below n.
+
+    Where x is least, it is max(0, 1 + rows^T r / pull) with r = 1 - rows @ x, and that r has the least of a convex function of m numbers, which
+    Newton's method finds: m^2 * n operations a step, however many tensors a network has (a recurrent one has some for each time step).
+    """
+    rows, residual = np.asarray_chkfinite(rows), np.zeros(len(rows))
+
+    def at(residual: Array) -> tuple[Array, float]:
+        x = np.maximum(0, 1 + residual @ rows / pull)
+        return x, float(0.5 * residual @ residual + 0.5 * pull * x @ x - residual.sum())
+
+    x, cost = at(residual)
+    for _ in range(NEWTON_STEPS):
+        slope, inside = residual + rows @ x - 1, rows[:, x > 0]
+        step = np.linalg.solve(np.eye(len(rows)) + inside @ inside.T / pull, slope)
+        share, (new, lower) = 1.0, at(residual - step)
+        while lower > cost - 1e-4 * share * float(slope @ step) and share > 1e-9:
+            share /= 2
+            new, lower = at(residual - share * step)
+        # Between the places where an entry of x becomes zero the function is quadratic, and a whole step there is exact.
+        done = share == 1 and np.array_equal(new > 0, x > 0)
+        residual, x, cost = residual - share * step, new, lower
+        if done:
+            break
+    return x
+
+
 def fit_weights(ratios: Array, angles: Array) -> Array:
     """Non-negative weights (rows,) of tan^2(angle) on ratios (formats, rows): relative least squares, drawn towards equal weights."""
     use = (angles < LINEAR) & (angles > 0)
@@ -90,11 +119,7 @@ def fit_weights(ratios: Array, angles: Array) -> Array:
     target = np.tan(np.radians(np.clip(angles[use], 1e-6, 89))) ** 2
     total = ratios[use].sum(1)
     equal = math.exp(np.mean(np.log(target / np.maximum(total, LEAST))))
-    pull = math.sqrt(TOWARDS_EQUAL * use.sum())
-    rows = np.concatenate([ratios[use] * equal / target[:, None], pull * np.eye(ratios.shape[1]) / math.sqrt(ratios.shape[1])])
-    wanted = np.concatenate([np.ones(int(use.sum())), np.full(ratios.shape[1], pull / math.sqrt(ratios.shape[1]))])
-    found, _ = nnls(rows, wanted)
-    return np.asarray(found * equal)
+    return drawn_to_ones(ratios[use] * equal / target[:, None], TOWARDS_EQUAL * use.sum() / ratios.shape[1]) * equal
 
 
 @dataclass(frozen=True)

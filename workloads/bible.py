@@ -1,6 +1,6 @@
 """The World English Bible: five million characters of English prose and verse.
 
-Source: Debian's package sword-text-web (zText module engWEB2015eb, https://ebible.org/web/). Public domain.
+Source: Debian's package sword-text-web 426.0-1 (zText module engWEB2015eb, https://ebible.org/web/). Public domain.
 """
 
 import lzma
