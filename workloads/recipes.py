@@ -143,7 +143,7 @@ def _scenes() -> Data:
 
 RECIPES = {
     "resnet18": Recipe(partial(_channels_last, resnet18), _images, _image_loss, _sgd, 8, 0.1, "accuracy"),
-    "resnet20": Recipe(partial(_channels_last, resnet20), _images, _image_loss, _sgd, 8, 0.1, "accuracy"),
+    "resnet20": Recipe(partial(_channels_last, resnet20), _images, _image_loss, _sgd, 10, 0.1, "accuracy"),
     "mobilenetv2": Recipe(partial(_channels_last, mobilenetv2), _images, _image_loss, partial(_sgd, decay=1e-3), 8, 0.5, "accuracy"),
     "lstm": Recipe(partial(LSTM, bible.SYMBOLS), _text, language_loss, _adamw, 4, 5e-3, "bits per character"),
     "transformer": Recipe(partial(Transformer, bible.SYMBOLS), _text, _transformer_loss, _adamw, 3, 3e-3, "bits per character"),
