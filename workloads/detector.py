@@ -19,6 +19,7 @@ STRIDES = (8, 16)
 LONGEST = 24
 """Boxes whose longer side is at most this many pixels belong to the first scale, longer ones to the second."""
 CLASSES = 10
+GROUPS = 8
 FOCUS, BALANCE = 2.0, 0.25
 """gamma and alpha of the focal loss."""
 LEAST_SCORE, OVERLAP, PRIOR = 0.05, 0.5, 0.01
@@ -71,7 +72,8 @@ class Detector(nn.Module):
         self.further = nn.Sequential(_block(medium, large, 2), _block(large, large))
         self.across = nn.Conv2d(medium, head, 1)
         self.back = nn.Conv2d(large, head, 1)
-        self.head = _block(head, head)
+        # Normalized image by image: both scales share the head, and running statistics over both would fit neither.
+        self.head = nn.Sequential(nn.Conv2d(head, head, 3, 1, 1, bias=False), nn.GroupNorm(GROUPS, head), nn.SiLU())
         self.scores = Scores(head, CLASSES, 3, padding=1)
         self.boxes = nn.Conv2d(head, 4, 3, padding=1)
 

@@ -147,5 +147,5 @@ RECIPES = {
     "mobilenetv2": Recipe(partial(_channels_last, mobilenetv2), _images, _image_loss, partial(_sgd, decay=1e-3), 8, 0.5, "accuracy"),
     "lstm": Recipe(partial(LSTM, bible.SYMBOLS), _text, language_loss, _adamw, 4, 5e-3, "bits per character"),
     "transformer": Recipe(partial(Transformer, bible.SYMBOLS), _text, _transformer_loss, _adamw, 3, 3e-3, "bits per character"),
-    "detector": Recipe(partial(_channels_last, Detector), _scenes, detection_loss, _adamw, 5, 2e-3, "mAP at IoU 0.5"),
+    "detector": Recipe(partial(_channels_last, Detector), _scenes, detection_loss, _adamw, 3, 2e-3, "mAP at IoU 0.5"),
 }

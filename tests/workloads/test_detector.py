@@ -121,7 +121,7 @@ def test_points():
     flow = DataFlow(Detector())
     with flow:
         flow.model(torch.zeros(2, 1, 64, 64))
-    block, head = ["conv2d", "batch_norm", "silu"], ["conv2d", "batch_norm", "silu", "conv2d", "conv2d"]
+    block, head = ["conv2d", "batch_norm", "silu"], ["conv2d", "group_norm", "silu", "conv2d", "conv2d"]
     found = [point.operation for point in flow.points]
     assert found == ["input", *block * 7, "conv2d", "conv2d", "interpolate", "add", *head * 2]
     assert [point.name for point in flow.points if point.last] == ["scores:conv2d", "boxes:conv2d", "scores:conv2d#1", "boxes:conv2d#1"]
