@@ -636,7 +636,7 @@ def test_quantize_tells_steps_and_layers_and_exports(folder, inside):
             "error: run/settings.json was made with seed 0, not 1; give the same, or start with --force",
         ),
         (("--no-fold",), "error: without folding there is nothing to equalize or absorb; switch those off too"),
-        (("-W", "MXFP4"), "error: format MXFP4 has no single scale for a clipping threshold to set; allowed are formats with one a tensor"),
+        (("-W", "NVFP4"), "error: format NVFP4 has no single scale for a clipping threshold to set; allowed are formats with one a tensor"),
     ):
         code, _, errors = inside(*quick, *more)
         assert (code, errors) == (2, [expected])
