@@ -76,24 +76,26 @@ def cell(part: Part, network: str, name: str, weights: str, activations: str, ad
     return Cell(part, network, name, weights, activations, tuple({"rank_layers": False, **options}.items()), adaround)
 
 
+def eight(network: str, name: str, adaround: bool = False, **options: Any) -> Cell:
+    """W8A8."""
+    return cell(Part.COLLAPSE, network, name, "INT8", "INT8", adaround, **options)
+
+
 def cells() -> Iterator[Cell]:
     """All of them, in the order of the tables."""
     no_ranges = {key: value for key, value in PLAIN.items() if not key.endswith("_range")}
     for network in NETWORKS:
-        collapse = lambda name, adaround=False, network=network, **options: cell(  # noqa: E731
-            Part.COLLAPSE, network, name, "INT8", "INT8", adaround, **options
-        )
-        yield collapse("nothing: min-max ranges, one scale a tensor", **PLAIN)
-        yield collapse("ranges of the least squared error", **no_ranges)
-        yield collapse("bias correction, analytic", **no_ranges, bias_correction="analytic")
-        yield collapse("bias correction, empirical", **no_ranges, bias_correction="empirical")
-        yield collapse("equalization", absorb="off")
-        yield collapse("equalization, ReLU for ReLU6", absorb="off", relu6="replace")
-        yield collapse("equalization, absorption")
-        yield collapse("equalization, absorption, bias correction", bias_correction="empirical")
-        yield collapse("AdaRound alone", adaround=True, **no_ranges)
-        yield collapse("the whole pipeline: equalization, absorption, AdaRound", adaround=True)
-        yield collapse("min-max, a scale a channel", **PLAIN, per_channel=True)
+        yield eight(network, "nothing: min-max ranges, one scale a tensor", **PLAIN)
+        yield eight(network, "ranges of the least squared error", **no_ranges)
+        yield eight(network, "bias correction, analytic", **no_ranges, bias_correction="analytic")
+        yield eight(network, "bias correction, empirical", **no_ranges, bias_correction="empirical")
+        yield eight(network, "equalization", absorb="off")
+        yield eight(network, "equalization, ReLU for ReLU6", absorb="off", relu6="replace")
+        yield eight(network, "equalization, absorption")
+        yield eight(network, "equalization, absorption, bias correction", bias_correction="empirical")
+        yield eight(network, "AdaRound alone", adaround=True, **no_ranges)
+        yield eight(network, "the whole pipeline: equalization, absorption, AdaRound", adaround=True)
+        yield eight(network, "min-max, a scale a channel", **PLAIN, per_channel=True)
         for weights in ("INT4", "INT3"):
             for scale, options in (("tensor", {}), ("channel", {"per_channel": True})):
                 for name in ("nearest", "AdaRound") if scale == "tensor" else ("nearest",):

@@ -70,6 +70,10 @@ def test_weights_that_are_left_alone_and_formats_of_all_kinds(workload):
         assert found.steps[-1].metric >= found.steps[0].metric - 0.05
 
 
+def rows(weight):
+    return weight.movedim(1, -1).reshape(len(weight), -1)
+
+
 @pytest.mark.parametrize("format", ["MXFP6-E2M3", "BM33", "INT4/block32"])
 def test_formats_with_scales_of_blocks(workload, format):
     """Blocks of weights lie along what a product sums over, those of activations along channels."""
@@ -77,7 +81,6 @@ def test_formats_with_scales_of_blocks(workload, format):
     result = quantize(workload, format, format, equalize=False, absorb="off", **QUICK)
     assert result.steps[-1].metric > result.steps[0].metric - 0.1
     for layer in Network(workload.model).layers:
-        rows = lambda w: w.movedim(1, -1).reshape(len(w), -1)  # noqa: E731
         weight, top = layer.weight, made.find_top(rows(layer.weight))
         after, place = result.network.get_submodule(layer.name).weight.data, OwnScales(made).neighbours(weight, torch.zeros(()))
         low, high = (made.round(rows(weight).double(), top=top, rounding=mode) for mode in ("down", "up"))
