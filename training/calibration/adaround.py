@@ -27,6 +27,9 @@ ZETA, GAMMA = 1.1, -0.1
 SETTLED = 0.01
 """h within this of 0 or 1 has been decided."""
 
+SEEDS_APART = 1_000_003
+"""Between the mini-batches of one seed and the next."""
+
 INPUT, TARGET = "input", "target"
 
 
@@ -144,7 +147,8 @@ def round_layer(
         begin = state["iteration"]
     for iteration in range(begin, options.iterations):
         # Mini-batches depend on seed and iteration alone, so that a resumed run sees the same.
-        generator = torch.Generator().manual_seed((seed << 32) + iteration)
+        # torch's generator takes the last 32 bits alone.
+        generator = torch.Generator().manual_seed((SEEDS_APART * seed + iteration) % (1 << 32))
         rows = torch.randint(store.rows, (min(options.batch, store.rows),), generator=generator).numpy()
         with torch.enable_grad():
             h = rectified(v)

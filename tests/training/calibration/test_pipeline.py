@@ -70,6 +70,14 @@ def test_weights_that_are_left_alone_and_formats_of_all_kinds(workload):
         assert found.steps[-1].metric >= found.steps[0].metric - 0.05
 
 
+def test_seeds_draw_other_minibatches(workload):
+    """A seed decides what AdaRound sees, and nothing else does."""
+    quick = {"minibatches": 3, "adaround": AdaRound(iterations=20), "rank_layers": False}
+    first, same, other = (quantize(workload, "INT3", "float32", seed=seed, **quick).network.state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
 def rows(weight):
     return weight.movedim(1, -1).reshape(len(weight), -1)
 
