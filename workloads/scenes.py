@@ -1,4 +1,7 @@
-"""Scenes to detect garments in: images of Fashion-MNIST at random places and sizes on a black canvas.
+"""Scenes to detect garments in: images of Fashion-MNIST at random places and sizes on a grey background with noise.
+
+Background: its grey differs from scene to scene, and every pixel has noise, as a camera's would. On a black canvas all cells without an object
+are rounded alike, their errors add up instead of averaging out, and the angle of activations says nothing but that.
 
 A scene holds one to MOST garments in square tiles that do not overlap. A garment's box is the smallest that holds its
 pixels: x0, y0, x1, y1 in pixels, from the left and top edge of its first to the right and bottom edge of its last pixel.
@@ -17,6 +20,8 @@ from workloads import fashion_mnist
 CANVAS, MOST = 64, 4
 SMALLEST, LARGEST = 16, 40
 """Sides of a tile in pixels."""
+BRIGHTEST, NOISE = 64, 10
+"""Background: its mean grey is at most the first, of 255; its standard deviation is the second."""
 TRIES = 20
 """Tiles that are drawn for a scene; those that would overlap an earlier one are left out."""
 TRAIN, TEST = 3_200, 500
@@ -52,6 +57,12 @@ def _tiles(count: int, garments: int, random: np.random.Generator) -> NDArray[np
     return np.array(found, np.int64)
 
 
+def _background(count: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Canvases (count, CANVAS, CANVAS) without objects."""
+    grey = random.uniform(0, BRIGHTEST, (count, 1, 1)) + NOISE * random.standard_normal((count, CANVAS, CANVAS))
+    return grey.round().clip(0, 255).astype(np.uint8)
+
+
 def _resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Images (N, 28, 28) as (N, side, side)."""
     grey = torch.from_numpy(images)[:, None].float()
@@ -67,8 +78,8 @@ def _extent(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 def compose(images: NDArray[np.uint8], labels: NDArray[np.uint8], count: int, seed: int) -> Scenes:
     """Scenes of garments drawn from images (N, 28, 28) with labels (N,), none of which is black all over; the seed decides everything."""
-    tiles = _tiles(count, len(images), np.random.default_rng(seed))
-    canvas = np.zeros((count, CANVAS, CANVAS), np.uint8)
+    random = np.random.default_rng(seed)
+    tiles, canvas = _tiles(count, len(images), random), _background(count, random)
     boxes, classes = np.zeros((count, MOST, 4), np.float32), np.full((count, MOST), NOTHING)
     first = np.searchsorted(tiles[:, 0], tiles[:, 0])
     place = np.arange(len(tiles)) - first  # among the garments of the scene
@@ -80,7 +91,8 @@ def compose(images: NDArray[np.uint8], labels: NDArray[np.uint8], count: int, se
         boxes[scene, place[rows]] = np.stack([left + x0, top + y0, left + x1, top + y1], 1)
         classes[scene, place[rows]] = labels[garment]
         for pixels, s, x, y in zip(resized, scene, left, top, strict=True):
-            canvas[s, y : y + side, x : x + side] = pixels
+            ground = canvas[s, y : y + side, x : x + side]
+            np.copyto(ground, pixels, where=pixels > 0)
     return Scenes(fashion_mnist.to_input(canvas), torch.from_numpy(boxes), torch.from_numpy(classes))
 
 

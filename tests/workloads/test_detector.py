@@ -43,7 +43,7 @@ def test_it_reaches_its_precision():
     (whole,) = workload.test(64)
     assert len(whole.images) == scenes.TEST
     # As printed after pretraining: benchmarks/pretrain_detector.txt.
-    assert workload.metric(workload.model, whole) == pytest.approx(0.8517, abs=1e-4)
+    assert workload.metric(workload.model, whole) == pytest.approx(0.8512, abs=1e-4)
 
 
 def test_mini_batches_are_the_same_each_time():

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from workloads import fashion_mnist
-from workloads.scenes import CANVAS, LARGEST, MOST, NOTHING, SMALLEST, compose
+from workloads import fashion_mnist, scenes
+from workloads.scenes import BRIGHTEST, CANVAS, LARGEST, MOST, NOISE, NOTHING, SMALLEST, compose
 
 
 def drawn(count=300):
@@ -16,13 +16,20 @@ def drawn(count=300):
     return compose(images, labels, count, seed=3)
 
 
-def test_boxes_hold_the_garments_and_nothing_else_is_there():
-    scenes = drawn()
-    assert scenes.images.shape == (300, 1, CANVAS, CANVAS)
-    assert scenes.boxes.shape == (300, MOST, 4)
+def greys(images):
+    """As they were before normalization, 0 to 255."""
+    return (images * fashion_mnist.DEVIATION + fashion_mnist.MEAN) * 255
+
+
+def test_boxes_hold_the_garments_and_nothing_else_is_there(monkeypatch):
+    monkeypatch.setattr(scenes, "BRIGHTEST", 0)
+    monkeypatch.setattr(scenes, "NOISE", 0)
+    made = drawn()
+    assert made.images.shape == (300, 1, CANVAS, CANVAS)
+    assert made.boxes.shape == (300, MOST, 4)
     black = fashion_mnist.to_input(np.zeros((1, 1, 1), np.uint8)).item()
     seen = set()
-    for image, boxes, classes in zip(scenes.images[:, 0], scenes.boxes, scenes.classes, strict=True):
+    for image, boxes, classes in zip(made.images[:, 0], made.boxes, made.classes, strict=True):
         lit, left = image > black, image > black
         number = (classes != NOTHING).sum()
         assert 1 <= number <= MOST
@@ -34,8 +41,7 @@ def test_boxes_hold_the_garments_and_nothing_else_is_there():
             inside = lit[y0:y1, x0:x1]
             # Tight: each edge of the box has a pixel of the garment.
             assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
-            grey = (image[y0:y1, x0:x1] * fashion_mnist.DEVIATION + fashion_mnist.MEAN).max() * 255
-            assert abs(grey - (100 + 10 * label)) <= 1
+            assert abs(greys(image[y0:y1, x0:x1]).max() - (100 + 10 * label)) <= 1
             left[y0:y1, x0:x1] = False
             seen.add(int(number))
         assert not left.any()
@@ -44,14 +50,30 @@ def test_boxes_hold_the_garments_and_nothing_else_is_there():
 
 def test_real_garments_have_their_sizes_and_labels():
     data = fashion_mnist.read_bundled()
-    scenes = compose(data["test_images"], data["test_labels"], 200, seed=0)
-    there = scenes.classes != NOTHING
-    longer = (scenes.boxes[..., 2:] - scenes.boxes[..., :2]).amax(-1)[there]
+    made = compose(data["test_images"], data["test_labels"], 200, seed=0)
+    there = made.classes != NOTHING
+    longer = (made.boxes[..., 2:] - made.boxes[..., :2]).amax(-1)[there]
     assert longer.min() >= SMALLEST / 2
     assert LARGEST - 1 <= longer.max() <= LARGEST
-    assert scenes.classes[there].unique().tolist() == list(range(10))
-    assert (scenes.boxes >= 0).all()
-    assert (scenes.boxes <= CANVAS).all()
+    assert made.classes[there].unique().tolist() == list(range(10))
+    assert (made.boxes >= 0).all()
+    assert (made.boxes <= CANVAS).all()
+
+
+def test_the_background_has_noise_and_a_grey_of_its_own():
+    made = drawn()
+    empty = torch.ones_like(made.images[:, 0], dtype=torch.bool)
+    for scene, boxes in enumerate(made.boxes.int().tolist()):
+        for x0, y0, x1, y1 in boxes:
+            empty[scene, y0:y1, x0:x1] = False
+    grounds = [grey[outside] for grey, outside in zip(greys(made.images[:, 0]), empty, strict=True)]
+    means = torch.stack([ground.mean() for ground in grounds])
+    # Clipped at black: the darkest canvases are a little brighter than what was drawn.
+    assert 3 < means.min() < 6
+    assert BRIGHTEST - 2 < means.max() < BRIGHTEST + 1
+    spread = torch.stack([ground.std() for ground, mean in zip(grounds, means, strict=True) if mean > 4 * NOISE])
+    assert len(spread) > 50
+    assert (spread / NOISE - 1).abs().max() < 0.1
 
 
 def test_the_seed_decides_everything():
