@@ -41,13 +41,13 @@ def facts(result: Result) -> list[float]:
     return [metric, loss, float(rates.mean()), float(rates.iloc[-max(1, len(rates) // 10) :].mean())]
 
 
-def interval(values: Sequence[float]) -> str:
-    """Mean and half-width of the 95% t-interval."""
+def interval(values: Sequence[float], digits: int = 4) -> str:
+    """Mean and half-width of the 95% t-interval, the mean alone of one value."""
     mean = float(np.mean(values))
     if len(values) < 2:
-        return f"{mean:.4f}"
+        return f"{mean:.{digits}f}"
     half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{mean:.4f} ± {half:.4f}"
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def main(
