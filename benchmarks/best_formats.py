@@ -3,20 +3,19 @@
     python benchmarks/best_formats.py --output runs/best               # ranks what is not ranked yet, then prints the table
     python benchmarks/best_formats.py --output runs/best --only-print
 
-Rankings are those of `formats rank --by EFFECT`, one CSV each; measurements are kept in the store, so that a run that was ended goes on. Prints for each
-network and effect the first format with its angle and 95% interval, how many others share its rank, and FP134's angle and rank; then
-the format with the best mean rank over all networks (`search.across`).
+Rankings are those of `formats rank --by EFFECT`, one CSV each; measurements are kept in the store, so that a run that was ended goes on. Prints for each effect
+and network the first format with its angle and 95% interval, how many share its rank, the first with one scale a tensor, and FP134 with its rank; then the formats with the
+best mean rank over all networks (`search.across`) and FP134, with the largest angle over networks and the rank on each.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
-import torch
 import typer
 
 from reports import results
-from search.across import tabulate
+from search.across import WORST, tabulate
 from search.rank import rank
 from search.store import Store
 from workloads import load
@@ -24,6 +23,7 @@ from workloads.bundled import BUNDLED
 
 EFFECTS = ("E", "A", "AE")
 REFERENCE = "FP134"
+SHOWN = 6
 
 
 def ranking(output: Path, network: str, effect: str) -> pd.DataFrame | None:
@@ -32,10 +32,26 @@ def ranking(output: Path, network: str, effect: str) -> pd.DataFrame | None:
     return pd.read_csv(path) if path.exists() else None
 
 
-def angle(row: "pd.Series[float]", effect: str) -> str:
-    """Angle and the larger half of its interval."""
+def described(row: "pd.Series[Any]", effect: str) -> str:
+    """Name, angle and interval."""
     middle, low, high = (row[f"{kind}_{effect}"] for kind in ("angle", "low", "high"))
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+    return f"{row['name']:9} {middle:5.2f} [{low:5.2f}, {high:5.2f}]"
+
+
+def show(rankings: dict[str, pd.DataFrame], effect: str) -> None:
+    """Print the tables of an effect."""
+    print(f"\n{effect:14} {'first of all':31} {'tied':>4}   {'first with one scale a tensor':31}   {REFERENCE:31} {'rank':>4}")
+    for network, table in rankings.items():
+        first, scaled, reference = table.iloc[0], table[table.granularity == "tensor"].iloc[0], table[table.name == REFERENCE].iloc[0]
+        tied = int((table["rank"] == 1).sum()) - 1
+        ends = f"{described(scaled, effect):31}   {described(reference, effect):31} {reference['rank']:4.0f}"
+        print(f"{network:14} {described(first, effect):31} {tied:4}   {ends}")
+    if len(rankings) > 1:
+        across = tabulate(rankings, effect)
+        print(f"\n{'all networks':14} {'mean rank':>9} {'largest angle':>13}   rank on {', '.join(rankings)}")
+        for _, row in pd.concat([across.head(SHOWN), across[across.name == REFERENCE]]).drop_duplicates("name").iterrows():
+            ranks = " ".join(f"{row[f'rank@{network}']:4.0f}" for network in rankings)
+            print(f"{row['name']:14} {row.mean_rank:9.1f} {row[f'angle_{WORST}']:13.2f}   {ranks}")
 
 
 def main(
@@ -54,23 +70,9 @@ def main(
                         found = rank(workload, effects=[effect], by=effect, store=store)
                         results.write(found.table, output / f"{name}-{effect}.csv", found.settings)
                         print(f"{name}, {effect}: {found.table.name[0]}", flush=True)
-    print(
-        f"{'network':14} {'effect':6} {'best':10} {'angle, 95%':>24} {'tied':>5} {REFERENCE:>24} {'rank':>5}   ({torch.get_num_threads()} threads)"
-    )
     for effect in EFFECTS:
-        for name in networks:
-            table = ranking(output, name, effect)
-            if table is None:
-                continue
-            first, own = table.iloc[0], table[table.name == REFERENCE].iloc[0]
-            tied = int((table["rank"] == 1).sum()) - 1
-            print(
-                f"{name:14} {effect:6} {first['name']:10} {angle(first, effect):>24} {tied:5} {angle(own, effect):>24} {own['rank']:5.0f}"
-            )
-        done = {name: table for name in networks if (table := ranking(output, name, effect)) is not None}
-        if len(done) > 1:
-            best = tabulate(done, effect)
-            print(best.head(5).to_string(index=False))
+        if rankings := {name: table for name in networks if (table := ranking(output, name, effect)) is not None}:
+            show(rankings, effect)
 
 
 if __name__ == "__main__":
