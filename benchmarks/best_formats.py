@@ -4,7 +4,7 @@
     python benchmarks/best_formats.py --output runs/best --only-print
 
 Rankings are those of `formats rank --by EFFECT`, one CSV each; measurements are kept in the store, so that a run that was ended goes on. Prints for each effect
-and network the first format with its angle and 95% interval, how many share its rank, the first with one scale a tensor, and FP134 with its rank; then the formats with the
+and network the first format with its angle and 95% interval, how many share its rank, the first with one scale a tensor, and FP134 with its rank; the minifloats and INT8; then the formats with the
 best mean rank over all networks (`search.across`) and FP134, with the largest angle over networks and the rank on each.
 """
 
@@ -23,6 +23,7 @@ from workloads.bundled import BUNDLED
 
 EFFECTS = ("E", "A", "AE")
 REFERENCE = "FP134"
+PLAIN = ("FP125", "FP134", "FP143", "FP152", "INT8")
 SHOWN = 6
 
 
@@ -46,6 +47,10 @@ def show(rankings: dict[str, pd.DataFrame], effect: str) -> None:
         tied = int((table["rank"] == 1).sum()) - 1
         ends = f"{described(scaled, effect):31}   {described(reference, effect):31} {reference['rank']:4.0f}"
         print(f"{network:14} {described(first, effect):31} {tied:4}   {ends}")
+    print(f"\n{'angle (rank)':14}" + "".join(f"{name:>13}" for name in PLAIN))
+    for network, table in rankings.items():
+        rows = table.set_index("name").loc[list(PLAIN)]
+        print(f"{network:14}" + "".join(f"{row[f'angle_{effect}']:7.2f} ({row['rank']:3.0f})" for _, row in rows.iterrows()))
     if len(rankings) > 1:
         across = tabulate(rankings, effect)
         print(f"\n{'all networks':14} {'mean rank':>9} {'largest angle':>13}   rank on {', '.join(rankings)}")
