@@ -103,8 +103,7 @@ class ProfileFormat(Emulated):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "profile", profiles.check(self.profile))
-        if not isinstance(self.bits, int) or not 2 <= self.bits <= 16:
-            raise ValueError(f"{self.bits!r} bits: 2 to 16 are allowed")
+        profiles.check_bits(self.bits)
         first = self.profile[0]
         if self.largest == (1 << first) - 1:
             object.__setattr__(self, "largest", None)

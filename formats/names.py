@@ -18,7 +18,8 @@ BLOCK_MINIFLOAT_SCALE = Scale(per=Granularity.BLOCK, block=(48, 48), exponent_fi
 
 
 def name_and_family(profile: Profile, bits: int, scale: Scale = Scale()) -> tuple[str, Family]:
-    """The canonical name of a profile at a width and scale, and the family it belongs to."""
+    """The canonical name of a profile at a width and scale, and the family it belongs to; ValueError for an unsupported width."""
+    profiles.check_bits(bits)
     if replace(scale, headroom=0, policy=ScalePolicy.FLOOR) == BLOCK_MINIFLOAT_SCALE:
         for e in range(bits - 1):
             if _block_minifloat_profile(e, bits - 1 - e) == profile:

@@ -37,6 +37,12 @@ def check(profile: Iterable[int]) -> Profile:
     return values
 
 
+def check_bits(bits: int) -> None:
+    """ValueError unless codes of so many bits are supported."""
+    if not isinstance(bits, int) or not 2 <= bits <= 16:
+        raise ValueError(f"{bits!r} bits: 2 to 16 are allowed")
+
+
 def magnitude_count(profile: Profile) -> int:
     """Number of magnitudes, zero included."""
     return 1 + sum(1 << (p - 1) for p in profile)

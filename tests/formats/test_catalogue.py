@@ -134,6 +134,7 @@ def test_other_spellings(spelling, name):
         "FP134/rows",
         "profile:8:1x999999999",
         "profile:8:99",
+        "profile:99:5,4",
     ],
 )
 def test_unknown_names(name):
