@@ -438,8 +438,8 @@ def posit(bits: int, es: int) -> CodebookFormat:
     >>> formats.posit(8, 2).round(np.float32([3.14159, 1e-30, 1e30]), top=0).tolist()
     [3.25, 5.960464477539063e-08, 16777216.0]
     """
-    if not 2 <= bits <= 16 or es < 0:
-        raise ValueError(f"posit<{bits},{es}>: 2 to 16 bits and es >= 0 are allowed")
+    if not 2 <= bits <= 16 or not 0 <= es <= 6:
+        raise ValueError(f"posit<{bits},{es}>: 2 to 16 bits and es of 0 to 6 are allowed")
     if (bits - 2) << es > FLOAT32_LARGEST_EXPONENT:
         raise ValueError(
             f"posit<{bits},{es}>: values up to 2^{(bits - 2) << es} are not float32 numbers; (bits - 2) * 2^es <= 127 is needed"

@@ -135,6 +135,7 @@ def test_other_spellings(spelling, name):
         "profile:8:1x999999999",
         "profile:8:99",
         "profile:99:5,4",
+        "posit<16,99999>",
     ],
 )
 def test_unknown_names(name):
