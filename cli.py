@@ -450,7 +450,7 @@ def attribute(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")] = False,
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
-    top: Annotated[int, typer.Option(help="layers to print")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="layers to print")] = 20,
     output: OutputOption = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="draw the kinds and the largest layers as .png, .svg or .pdf")] = None,
     force: ForceOption = False,
@@ -546,7 +546,7 @@ def rank(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")] = False,
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
-    top: Annotated[int, typer.Option(help="rows of the table to print")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="rows of the table to print")] = 20,
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -598,6 +598,7 @@ def rank(
         "two_terms": two_terms,
         "with_cost": cost,
     }
+    forced = " with --force" if output is not None and not force else ""
     if len(workloads) > 1:
         with _measuring(workers, cluster, store, device) as measuring:
             across = rank_across(workloads, chosen, **options, **measuring)
@@ -612,7 +613,7 @@ def rank(
         if not across.complete:
             _print(
                 f"ended early, with {len(across.rankings)} of {len(workloads)} models"
-                + ("; the same command goes on from there" if store else "")
+                + (f"; the same command{forced} goes on from there" if store else "")
             )
         if output is not None:
             results.write(across.table, output, across.settings | {"command": _command()})
@@ -633,7 +634,7 @@ def rank(
     _print(f"{s['gradients']} gradients were needed, {s['exhaustive_gradients']} would measure all; {s['seconds']:.0f} s")
     if not found.complete:
         reason = "the time budget" if time_budget is not None and s["seconds"] >= time_budget else "an interrupt"
-        again = "; the same command goes on from there" if store else ""
+        again = f"; the same command{forced} goes on from there" if store else ""
         _print(f"ended early by {reason}: {s['gradients']} measurements were made and are kept{again}")
     if output is not None:
         results.write(found.table, output, found.settings | {"command": _command()})
@@ -717,13 +718,16 @@ def train(
         if not method:
             raise ValueError("--export is for --method; formats methods lists methods")
         check_export(export)
+    if start not in ("scratch", "pretrained") and not Path(start).is_dir():
+        raise ValueError(f"--from {start!r}: allowed are scratch, pretrained, and a folder of formats quantize --output")
     workload, ranges = load(model, data, weights), None
-    if Path(start).is_dir() and start not in ("scratch", "pretrained"):
+    if start not in ("scratch", "pretrained"):
         from training.calibration import begin_from
 
         if not method:
             raise ValueError("--from with a folder is for --method lsq or lsqplus, whose steps begin with its ranges")
         workload, ranges = begin_from(start, workload)
+        _print(f"{start} holds {ranges.formats}; the bits of training are the method's own options (formats methods)")
         start = "pretrained"
     workload = on_device(workload, device)
     with _training_line() as show:
@@ -937,6 +941,8 @@ def quantize(
                 for layer in result.layers
             ]
             _print(plain("layers, each quantized alone, the costliest first", headers, found))
+        if result.kept:
+            _print(f"left in float32, since only convolution and linear modules are quantized: {', '.join(result.kept)}")
     if export is not None:
         export_to(export, workload, result.network, result.run)
     if not as_json:
@@ -1125,7 +1131,7 @@ def fit(
     max_precisions: MaxPrecisionsOption = None,
     max_runs: MaxRunsOption = None,
     headroom: HeadroomOption = "0,1",
-    top: Annotated[int, typer.Option(help="rows of the table to print")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="rows of the table to print")] = 20,
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -1236,7 +1242,7 @@ def compare(
     first: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
     second: Annotated[Path, typer.Argument(help="another one, such as of a later checkpoint, another seed or other data")],
     effect: Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")] = "AE",
-    top: Annotated[int, typer.Option(help="rows of each table to print")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="rows of each table to print")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Say how stable a ranking is: rank correlations of two, with 95% bootstrap intervals, changed places, and what the first few have in common.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from formats.format import Format, from_profile
 from formats.names import get
 from formats.scale import Scale
 from formats.standards import minifloat
+from formats.userfile import run_file
 
 ENDINGS = (".py", ".toml")
 _KEYS = {"profile", "codebook", "exponent_bits", "fraction_bits", "bias", "bits", "signed", "scale"}
@@ -46,11 +46,7 @@ def load_formats(path: Path) -> list[Format]:
 
 
 def _from_python(path: Path) -> list[Format]:
-    spec = importlib.util.spec_from_file_location(f"formats_file_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} cannot be read as Python")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = run_file(path, f"formats_file_{path.stem}")
     objects = [value for name, value in vars(module).items() if not name.startswith("_")]
     return [value for value in objects if not isinstance(value, type) and isinstance(value, Format)]
 

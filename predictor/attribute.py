@@ -33,7 +33,7 @@ from predictor.gradient import (
     layer_of,
     round_in_dtype,
 )
-from predictor.measure import ALL, check_minibatches, interval
+from predictor.measure import ALL, angle_interval, check_minibatches
 from workloads.digest import digest, weights_digest
 from workloads.workload import Workload
 
@@ -300,7 +300,7 @@ def _tabulate(found: dict[tuple[str, str], list[tuple[float, float]]]) -> pd.Dat
     rows = []
     for (kind, layer), angles in found.items():
         alone, without = np.array(angles).T
-        rows.append((kind, layer, *interval(alone), *interval(without), np.nan, len(angles)))
+        rows.append((kind, layer, *angle_interval(alone), *angle_interval(without), np.nan, len(angles)))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     # Beyond 90 degrees the tangent falls again.
     power = np.tan(np.radians(table["angle_alone"].clip(upper=FAILED))) ** 2

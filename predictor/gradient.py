@@ -134,6 +134,15 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def _same_draws(model: nn.Module) -> Iterator[None]:
+    """What a forward pass draws from torch, such as a dropout that stays on, is the same in every pass: only the format is to differ."""
+    place = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with torch.random.fork_rng([place] if place.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
+
+
 class Gradients:
     """The weight gradients of one mini-batch. Use as a context manager.
 
@@ -206,9 +215,14 @@ class Gradients:
         """The loss of a forward pass with activations rounded by a quantizer, or in full precision; for `backward`."""
         self.flow.activation = activation
         self.flow.points = []
-        with torch.enable_grad():
-            loss = self.workload.loss(self.flow.model, self.batch)
         name = self.workload.name
+        with torch.enable_grad(), _same_draws(self.flow.model):
+            try:
+                loss = self.workload.loss(self.flow.model, self.batch)
+            except (RuntimeError, IndexError, KeyError, AttributeError) as error:
+                if activation is not None:  # a format's fault, not the workload's
+                    raise
+                raise ValueError(f"the loss of workload {name} fails: {type(error).__name__}: {error}") from error
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             given = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(type(loss).__name__)
             raise ValueError(f"the loss of workload {name} is {given}; a tensor of one element is needed")

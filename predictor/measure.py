@@ -129,6 +129,12 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def angle_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean and 95% t-interval of angles, without what no angle can be."""
+    mean, low, high = interval(values)
+    return mean, max(low, 0.0) if low == low else low, min(high, 180.0) if high == high else high
+
+
 def measure(
     workload: Workload,
     candidates: Sequence[str | Candidate],
@@ -167,7 +173,7 @@ def measure(
         for effect in wanted:
             mine = [m for m in found if m.format == index and m.effect is effect]
             for scope in scopes:
-                mean, low, high = interval(np.array([m.angle(scope) for m in mine]))
+                mean, low, high = angle_interval(np.array([m.angle(scope) for m in mine]))
                 failures = sum(m.failed(scope) for m in mine)
                 rows.append((format.name, effect.value, scope, mean, low, high, len(mine), failures))
     return pd.DataFrame(rows, columns=["format", "effect", "scope", "angle", "low", "high", "n", "failures"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from formats import Format, ProfileFormat
 from formats.profile import written
 from predictor.gradient import Candidate, Effect, formats_of
-from predictor.measure import Measurement, interval
+from predictor.measure import Measurement, angle_interval, interval
 
 MEASURED, PREDICTED = "measured", "predicted"
 
@@ -131,7 +131,7 @@ def tabulate(
             if len(values) < minibatches and effect in predicted:
                 mean, low, high = (float(column[index]) for column in predicted[effect])
             elif len(values):
-                mean, low, high = interval(values)
+                mean, low, high = angle_interval(values)
             else:
                 mean = low = high = float("nan")
             row |= {
@@ -156,19 +156,19 @@ def tabulate(
 def regret(candidates: Sequence[Candidate], table: pd.DataFrame, angles: Angles, by: Effect) -> float:
     """By how many degrees at most another candidate is better than the first of the table, each bound at 97.5% confidence; 0 where none is.
 
-    From paired differences where both were measured on the same mini-batches at least twice, else from the other's own lower bound. Not a number where
-    the first was measured on fewer than two mini-batches.
+    From paired differences where both were measured on the same mini-batches at least twice, else from the other's own lower bound, which is 0 for one
+    of which nothing is known; never more than the first's own angle. Not a number where the first was measured on fewer than two mini-batches.
     """
     indices = {candidate.name: index for index, candidate in enumerate(candidates)}
     winner = angles.of(indices[table["name"].iloc[0]], by)
     if len(winner) < 2:
         return float("nan")
-    bounds = [0.0]
+    first, bounds = float(table[f"angle_{by}"].iloc[0]), [0.0]
     for name, low in zip(table["name"].iloc[1:], table[f"low_{by}"].iloc[1:], strict=True):
         other = angles.of(indices[name], by)
         common = sorted(winner.keys() & other.keys())
         if len(other) == len(winner) == len(common) >= 2:
             bounds.append(interval(np.array([winner[number] - other[number] for number in common]))[2])
         else:
-            bounds.append(float(table[f"angle_{by}"].iloc[0] - low))
-    return max(bound for bound in bounds if not np.isnan(bound))
+            bounds.append(first if np.isnan(low) else first - float(low))
+    return min(first, max(bounds))

@@ -2,14 +2,15 @@
 
 import difflib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from urllib.parse import quote, unquote
 
+from formats.userfile import located, run_file
 from workloads.bundled import BUNDLED
 from workloads.workload import Workload
 
@@ -40,7 +41,9 @@ def load(name: str, data: str | None = None, weights: Path | str | None = None) 
             f"unknown model {name!r}; {hint}Bundled: {', '.join(BUNDLED)}; public: {', '.join(f'{package}:NAME' for package in PUBLIC)}; "
             "your own: package.module:function or file.py:function"
         )
-    workload = _function(place, function)()
+    make = _function(place, function)
+    with located(Path(make.__code__.co_filename)) if isinstance(make, FunctionType) else nullcontext():
+        workload = make()
     if not isinstance(workload, Workload):
         raise TypeError(f"{name} returned {type(workload).__name__}; a function that returns a workloads.Workload is needed")
     # A file is named in full, so that it is found from another folder too.
@@ -92,14 +95,7 @@ def _file(path: Path) -> ModuleType:
         raise ValueError(f"there is no file {path}")
     # What lies beside the file can be imported from it, but never instead of anything installed.
     _search_last(path.resolve().parent)
-    name = f"workload_file_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} cannot be read as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return run_file(path, f"workload_file_{path.stem}")
 
 
 def _module(name: str) -> ModuleType:

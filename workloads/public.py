@@ -27,7 +27,9 @@ def require(package: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{extra}: networks need the extra {extra} of numeric-formats (pip install {extra}): {error}") from error
+        raise ImportError(
+            f"{extra}: networks need the extra {extra} of numeric-formats (pip install 'numeric-formats[{extra}]'): {error}"
+        ) from error
     except (ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ImportError(f"{extra}: networks cannot be had, since {package} fails beside torch {torch.__version__}: {reason}") from error

@@ -387,6 +387,6 @@ def test_nothing_is_left_behind():
         raise RuntimeError("broken inside")
 
     broken = Workload("broken", Small(failing, w=nn.Linear(8, 8)), [SEQUENCE], lambda m, b: m(b).sum())
-    with pytest.raises(RuntimeError, match="broken inside"), Gradients(broken, SEQUENCE):
+    with pytest.raises(ValueError, match="the loss of workload broken fails: RuntimeError: broken inside"), Gradients(broken, SEQUENCE):
         pass
     assert torch.overrides._get_current_function_mode_stack() == []

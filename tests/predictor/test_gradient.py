@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import nn
 import formats
 from predictor import Pair, measure
 from predictor.gradient import Effect, Gradients
+from predictor.measure import angle_interval, interval
 from search import rank
 from search.rank import choose
 from tests.predictor.test_angle import small_workload
@@ -180,3 +182,39 @@ def test_rank_takes_weights_by_request():
     assert ranking.by is Effect.AE
     with pytest.raises(ValueError, match="effect W is measured, never predicted"):
         rank(workload, choose(bits=8), effects=["W"])
+
+
+class Dropping(nn.Module):
+    """Its dropout is on in evaluation too."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(20, 30), nn.Linear(30, 5)
+
+    def forward(self, x):
+        return self.b(F.dropout(torch.relu(self.a(x))))
+
+
+def test_a_random_forward_pass_draws_the_same_for_every_format():
+    torch.manual_seed(0)
+    model, batch = Dropping(), (torch.randn(32, 20), torch.randint(0, 5, (32,)))
+    workload = Workload("dropping", model, [batch], lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+    state = torch.get_rng_state()
+    # Other draws would make 60 degrees of any format.
+    assert (measure(workload, ["FP169"], ["E", "A", "AE"]).angle < 0.5).all()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_loss_that_fails_is_said_in_a_line(workload):
+    x, y = workload.batches[0]
+    wrong = Workload("wrong", workload.model, [(x, y + 1000)], workload.loss)
+    with pytest.raises(ValueError, match="the loss of workload wrong fails: IndexError: Target 10"):
+        measure(wrong, ["FP134"], ["E"])
+
+
+def test_no_interval_leaves_the_angles_there_are():
+    assert angle_interval(np.array([1.0, 100.0])) == (50.5, 0.0, 180.0)
+    mean, low, high = angle_interval(np.array([1.0]))
+    assert mean == 1
+    assert np.isnan([low, high]).all()
+    assert angle_interval(np.array([1.0, 1.5, 2.0])) == interval(np.array([1.0, 1.5, 2.0]))

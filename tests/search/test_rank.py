@@ -270,3 +270,7 @@ def test_the_bound_of_regret(workload):
     alone = angles_of([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [8.0, 9.0, 10.0]])
     assert regret(chosen, table, alone, Effect.AE) == 0
     assert np.isnan(regret(chosen, table, angles_of([[1.0], [2.0], [9.0]]), Effect.AE))
+    # Of a format about which nothing is known all is possible; no angle is below 0, so that no lead exceeds the first's own.
+    unknown = table.assign(low_AE=[1.0, 1.1, np.nan])
+    assert regret(chosen, unknown, both, Effect.AE) == 2
+    assert regret(chosen, table, angles_of([[1.0, 2.0, 3.0], [30.0, 1.0, 1.0], []]), Effect.AE) == 2

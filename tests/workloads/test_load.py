@@ -212,3 +212,16 @@ def test_an_unfinished_write_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
     assert path.stat().st_mode & 0o044
+
+
+def test_what_a_file_of_ones_own_raises_is_said_with_its_line(tmp_path):
+    file = tmp_path / "net.py"
+    for content, message in (
+        ("def net(:", "net.py, line 1: SyntaxError: invalid syntax"),
+        ("import os\nimport torchh", "net.py, line 2: ModuleNotFoundError: No module named 'torchh'"),
+        ("def net():\n    x = 1\n    return {}[x]", "net.py, line 3: KeyError: 1"),
+        ("def net(x):\n    return 1", "net.py: TypeError: net.. missing 1 required positional argument: 'x'"),
+    ):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            load(f"{file}:net")

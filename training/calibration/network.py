@@ -198,6 +198,19 @@ class Network:
         """Names of the layers that hold a folded batch normalization."""
         return [layer.name for layer in self.layers if layer.gamma is not None]
 
+    @property
+    def kept(self) -> list[str]:
+        """Names of what has weights of two or more dimensions and is no layer here: recurrent, attention, embedding modules, parameters used by calls."""
+        own = {layer.name for layer in self.layers}
+        parameters = dict(self.module.named_parameters())
+        found: dict[str, None] = {}
+        for node in self.module.graph.nodes:
+            name = str(node.target)
+            held = self._modules[name].parameters() if node.op == "call_module" else [parameters[name]] if name in parameters else []
+            if name not in own and any(p.dim() >= 2 for p in held):
+                found[name] = None
+        return list(found)
+
     def changed(self) -> None:
         """After a change of the graph."""
         self.module.graph.lint()

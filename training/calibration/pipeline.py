@@ -194,7 +194,8 @@ class Quantized:
 
     model: a torch module in evaluation mode that computes with quantized weights and activations, called like the original. network: the same
     without quantizers of activations, which `run` describes, for `training.export.export(path, result.network, result.run)`.
-    steps: in their order. layers: the costliest first; empty where they were not measured. settings: plain values.
+    steps: in their order. layers: the costliest first; empty where they were not measured. kept: what has weights and is left in float32. settings: plain
+    values.
     """
 
     model: nn.Module
@@ -202,12 +203,13 @@ class Quantized:
     run: Run
     steps: tuple[Step, ...]
     layers: tuple[LayerLoss, ...]
+    kept: tuple[str, ...]
     settings: dict[str, Any]
 
     def plain(self) -> dict[str, Any]:
         """Steps, layers and settings as JSON has them."""
         layers = [{**asdict(layer), "total": layer.total} for layer in self.layers]
-        return {"steps": [asdict(step) for step in self.steps], "layers": layers, "settings": self.settings}
+        return {"steps": [asdict(step) for step in self.steps], "layers": layers, "kept": list(self.kept), "settings": self.settings}
 
 
 class _Exported(Run):
@@ -356,7 +358,8 @@ class _Pipeline:
                 self._step("activations alone", _with_quantizers(self.full, quantizers))
             self._step("weights and activations" if options.weight_grid is not None else "activations", model)
         layers = self._layer_losses(quantizers) if options.rank_layers else ()
-        result = Quantized(model, network.module, _Exported(lambda: self._exported(quantizers)), tuple(self.steps), layers, self.settings)
+        exported = _Exported(lambda: self._exported(quantizers))
+        result = Quantized(model, network.module, exported, tuple(self.steps), layers, tuple(network.kept), self.settings)
         if self.folder is not None:
             self._write_end(self.folder / END, quantizers)
             content = json.dumps(result.plain(), indent=1).encode()

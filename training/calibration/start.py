@@ -44,7 +44,9 @@ def begin_from(folder: Path | str, workload: Workload) -> tuple[Workload, KnownR
     tensors, state = checkpoint.read(folder / END)
     _fill(made.module, {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")})
     thresholds = {f"{name.removeprefix('threshold.')}.weight": value for name, value in tensors.items() if name.startswith("threshold.")}
-    ranges = KnownRanges(thresholds, {name: (low, high) for name, (low, high) in state["inputs"].items()})
+    weights, activations = (settings[kind].partition(" ")[0] for kind in ("weights", "activations"))
+    kinds = f"weights in {weights}, activations in {activations}"
+    ranges = KnownRanges(thresholds, {name: (low, high) for name, (low, high) in state["inputs"].items()}, kinds)
     return replace(workload, model=made.module, source=None), ranges
 
 

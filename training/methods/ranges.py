@@ -17,11 +17,12 @@ from training.methods.quantizers import SMALLEST_LEARNED_STEP
 class KnownRanges:
     """The clipping threshold of each weight, by the parameter's name, and the ends of the range of each layer's input, by the layer's.
 
-    name: a fingerprint, for settings. Thresholds: float32, a scalar or broadcastable to the weight.
+    formats: what was calibrated, in words. name: a fingerprint, for settings. Thresholds: float32, a scalar or broadcastable to the weight.
     """
 
     weights: Mapping[str, Tensor]
     inputs: Mapping[str, tuple[float, float]]
+    formats: str = ""
     name: str = field(init=False)
 
     def __post_init__(self) -> None:

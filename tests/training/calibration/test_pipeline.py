@@ -262,3 +262,17 @@ def test_layers_that_are_called_twice_are_quantized_once():
     found = quantize(Workload("twice", Twice(), data, small.loss), "INT4", "INT8", adaround=AdaRound(iterations=5))
     assert {layer.layer: layer.rounded is None for layer in found.layers} == {"a": True, "b": False}
     assert len(found.network.a.weight.unique()) <= 15
+
+
+def test_what_stays_in_float32_is_named(result):
+    assert result.kept == ()
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Embedding(7, 6), nn.TransformerEncoderLayer(6, 2, 12, batch_first=True), nn.Flatten(), nn.LayerNorm(24), nn.Linear(24, 3)
+    )
+    batches = [torch.randint(0, 7, (8, 4)) for _ in range(2)]
+    mixed = Workload("mixed", model, batches, lambda m, x: m(x).square().mean())
+    found = quantize(mixed, "INT4", "INT8", **QUICK | {"minibatches": 1})
+    assert found.kept == ("0", "1")
+    assert [layer.layer for layer in found.layers] == ["4"]
+    assert found.plain()["kept"] == ["0", "1"]
