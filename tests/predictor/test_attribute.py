@@ -12,7 +12,7 @@ import formats
 from predictor import Pair, measure
 from predictor.angle import degrees, layer_sums
 from predictor.attribute import COLUMNS, attribute, estimate
-from predictor.measure import interval
+from predictor.measure import angle_interval
 from tests.predictor.test_angle import small_workload
 from tests.predictor.test_gradient import assert_own, held
 from workloads import Workload
@@ -63,7 +63,7 @@ def test_every_row_is_the_angle_of_a_gradient_written_out():
 
     def angle(rounded):
         angles = [degrees(layer_sums(gradients(batch, rounded), gradients(batch, set())).sum(0)) for batch in batches]
-        return interval(np.array(angles))
+        return angle_interval(np.array(angles))
 
     table = attribute(workload, Pair(FORWARD, BACKWARD))
     layers = [(kind, layer) for kind in KINDS for layer in (["(network)"] if kind in "AE" else []) + ["0", "1"]]
