@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from formats.arrays import is_tensor, to_float
 from formats.mode import NEAREST, ModeChoice
+from formats.names import get
 
 if TYPE_CHECKING:
     from formats.emulated import Emulated
@@ -108,7 +109,7 @@ class _RoundGradient(torch.autograd.Function):
 class Quantize(nn.Module):
     """Rounds what passes through it: activations forward in one format, errors backward in another.
 
-    format: of activations; None leaves them. error: of errors; None leaves them. gradient: straight-through or clipped.
+    format: of activations, or its name; None leaves them. error: of errors; None leaves them. gradient: straight-through or clipped.
     Any floating dtype, shape and stride; the result has the dtype and shape of the input.
 
     >>> import torch
@@ -118,13 +119,15 @@ class Quantize(nn.Module):
     tensor([ 1.0000, -2.7500])
     """
 
-    def __init__(self, format: Format | None, error: Format | None = None, gradient: Gradient | str = Gradient.STRAIGHT_THROUGH) -> None:
+    def __init__(
+        self, format: Format | str | None, error: Format | str | None = None, gradient: Gradient | str = Gradient.STRAIGHT_THROUGH
+    ) -> None:
         super().__init__()
         try:
             self.gradient = Gradient(gradient)
         except ValueError:
             raise ValueError(f"gradient {gradient!r}: allowed are {', '.join(Gradient)}") from None
-        self.format, self.error = format, error
+        self.format, self.error = (None if given is None else get(given) for given in (format, error))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.error is not None:

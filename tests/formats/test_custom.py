@@ -147,6 +147,9 @@ def test_quantize_module():
     (out * w).sum().backward()
     torch.testing.assert_close(model[0].weight.grad, e.round(w).T @ x)
     assert torch.equal(Quantize(None)(x), x)
+    assert torch.equal(Quantize(a.name)(x), a.round(x))
+    with pytest.raises(ValueError, match="did you mean FP143"):
+        Quantize("FP1433")
     assert Quantize(a)(x.bfloat16()).dtype is torch.bfloat16
     assert "FP134" in repr(model)
     clipped = Quantize(a, gradient="clipped")
