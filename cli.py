@@ -148,8 +148,8 @@ def _measuring(workers: int | None, cluster: str | None, store: bool, device: st
 
 
 @contextmanager
-def _line(description: str) -> Iterator[Any]:
-    """A function (done, of, text) that shows progress on one line of standard error; a log gets a line every tenth."""
+def _line(description: str, again: str) -> Iterator[Any]:
+    """A function (done, of, text) that shows progress on one line of standard error; a log gets a line every tenth. again: what Ctrl-C has one told."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -167,15 +167,22 @@ def _line(description: str) -> Iterator[Any]:
 
     try:
         yield show
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; {again}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         if bar.live.is_started:
             bar.stop()
 
 
+def _resuming(output: Path | None, kept: str) -> str:
+    return "nothing is kept without --output" if output is None else f"the same command with --resume goes on from {kept} in {output}"
+
+
 @contextmanager
-def _training_line() -> Iterator[Any]:
+def _training_line(output: Path | None) -> Iterator[Any]:
     """A function that shows a training run's progress."""
-    with _line("training") as show:
+    with _line("training", _resuming(output, "the last checkpoint")) as show:
 
         def show_training(at: TrainingProgress) -> None:
             metric = "" if at.metric is None else f", metric {at.metric:.4f}"
@@ -185,16 +192,16 @@ def _training_line() -> Iterator[Any]:
 
 
 @contextmanager
-def _quantization_line() -> Iterator[Any]:
+def _quantization_line(output: Path | None) -> Iterator[Any]:
     """A function that shows how far each stage of a quantization is."""
-    with _line("quantizing") as show:
+    with _line("quantizing", _resuming(output, "what was finished")) as show:
         yield lambda at: show(at.done, at.of, at.stage)
 
 
 @contextmanager
 def _validation_line() -> Iterator[Any]:
     """A function that shows how far all trainings of a validation are, and the one at hand."""
-    with _line("trainings") as show:
+    with _line("trainings", "the same command goes on") as show:
 
         def show_validation(at: At) -> None:
             training = at.training
@@ -730,7 +737,7 @@ def train(
         _print(f"{start} holds {ranges.formats}; the bits of training are the method's own options (formats methods)")
         start = "pretrained"
     workload = on_device(workload, device)
-    with _training_line() as show:
+    with _training_line(output) as show:
         result = train_network(
             workload,
             activation=activation,
@@ -788,9 +795,7 @@ def validate(
     seeds: Annotated[int, typer.Option(help="trainings of each format")] = 2,
     effect: Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")] = "AE",
     epochs: Annotated[int, typer.Option(help="passes over the training mini-batches")] = 5,
-    start: Annotated[
-        str, typer.Option("--from", help="scratch, pretrained, or the folder of a formats quantize --output, with --method lsq or lsqplus")
-    ] = "scratch",
+    start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
     rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
     batch_size: BatchSizeOption = None,
     weight: Annotated[str, typer.Option("--weight", "-W", help="format of weights; same: the one under test")] = "float32",
@@ -896,7 +901,7 @@ def quantize(
         if weights.strip().lower() == "float32":
             raise ValueError("--export writes weights as codes; give --weights a format")
     workload = load(model, data, weights_file)
-    with _quantization_line() as show:
+    with _quantization_line(output) as show:
         result = quantize_network(
             workload,
             weights,

@@ -388,6 +388,20 @@ def test_ctrl_c_keeps_what_was_measured(folder):
     assert not json.loads((folder / "r.csv.meta.json").read_text())["settings"]["complete"]
 
 
+def test_ctrl_c_in_a_training_says_how_to_go_on(folder):
+    command = [FORMATS, "train", "-m", "mine.py:slow", "--epochs", "40", "--checkpoint-every", "1", "-o", "run"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seen = ""
+    while "step " not in seen:
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.endswith("interrupted; the same command with --resume goes on from the last checkpoint in run\n")
+
+
 def test_ctrl_c_keeps_the_rows_that_were_attributed(folder):
     command = [FORMATS, "attribute", "-m", "mine.py:slow", "-f", "FP134", "--minibatches", "10", "-o", "why.csv"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
