@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
+from matplotlib.ticker import NullLocator
 
 sys.path.insert(0, str(Path(__file__).parent))
 from hysteresis import interval
@@ -46,6 +47,9 @@ PLAIN: dict[str, Any] = {"alpha": 0.0, "search": "none"}
 SEARCH: dict[str, Any] = {"t_end_time": 0.8, "t_factor": 10.0, "bn_calibration": True, "activation_delay": 200}
 """Temperatures of the five epochs: 1, 10, 100, and 1000 with the likeliest values from the fourth on."""
 TIMES = "step_times.json"
+TICKS = (5, 10, 20, 50, 90)
+SHOWN = ((100, 1), (1, 3), (1, 1), (100, 2))
+"""Of accuracy, loss, angle and flips: the factor and the digits that are printed."""
 
 
 def settings() -> dict[str, tuple[str, Method | None, dict[str, Any]]]:
@@ -185,19 +189,18 @@ def show(output: Path, names: list[str], seeds: int) -> None:
     """Print the table."""
     times = json.loads((output / TIMES).read_text()) if (output / TIMES).exists() else {}
     for part in dict.fromkeys(settings()[name][0] for name in names):
-        print(f"\n{part:30} {'accuracy':>17} {'loss':>17} {'layer angle':>14} {'flips':>17} {'step':>5} seeds")
+        print(f"\n{part:30} {'accuracy, %':>13} {'loss':>15} {'layer angle':>13} {'flips, %':>12} {'step':>5} seeds")
         for name in names:
             if settings()[name][0] != part:
                 continue
             rows = [row for seed in range(seeds) if (row := facts(output, name, seed)) is not None]
-            columns = [
-                interval([row[k] for row in rows]) if rows and not np.isnan([row[k] for row in rows]).any() else "-" for k in range(4)
-            ]
-            angle = columns[2].replace(" ", "") if len(rows) < 2 else f"{np.mean([row[2] for row in rows]):.2f}"
+            columns = []
+            for k, (factor, digits) in enumerate(SHOWN):
+                values = [factor * row[k] for row in rows]
+                columns.append(interval(values, digits) if rows and not np.isnan(values).any() else "-")
             time_of = f"{times[name]:.2f}" if name in times else "-"
-            print(
-                f"{name:30} {columns[0]:>17} {columns[1]:>17} {angle if columns[2] != '-' else '-':>14} {columns[3]:>17} {time_of:>5} {len(rows)}"
-            )
+            accuracy, loss, angle, flips = columns
+            print(f"{name:30} {accuracy:>13} {loss:>15} {angle:>13} {flips:>12} {time_of:>5} {len(rows)}")
 
 
 def draw(output: Path, seeds: int, path: Path) -> None:
@@ -231,6 +234,8 @@ def draw(output: Path, seeds: int, path: Path) -> None:
         axis.set(xticks=range(len(names)), xticklabels=list(names), ylabel=what)
         axis.grid(True, axis="y", linewidth=0.4, alpha=0.5)
     axes[0].set_yscale("log")
+    axes[0].set_yticks(TICKS, [str(tick) for tick in TICKS])
+    axes[0].yaxis.set_minor_locator(NullLocator())
     axes[0].legend(frameon=False, fontsize=8)
     figure.suptitle("ResNet-20 from scratch, 5 epochs: does the format make clipping unnecessary?", fontsize=10)
     plots.save(figure, path)
