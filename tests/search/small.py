@@ -72,3 +72,12 @@ class Refusing:
     def round(self, x):
         time.sleep(self.seconds)
         raise ValueError("refusing rounds nothing")
+
+
+class Breaking:
+    """A format with an error in it."""
+
+    name, digest = "breaking", "breaking-1"
+
+    def round(self, x):
+        raise RuntimeError("breaking broke")

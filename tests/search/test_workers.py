@@ -15,7 +15,7 @@ from predictor.measure import DEFAULT_EFFECTS
 from search.store import FILE, Store
 from search.units import measured
 from search.workers import Workers
-from tests.search.small import Deadly, Refusing, broken_loss, drawn, net, slow_loss
+from tests.search.small import Breaking, Deadly, Refusing, broken_loss, drawn, net, slow_loss
 from tests.search.test_units import bits
 from workloads import Workload, load
 
@@ -121,7 +121,8 @@ def test_errors_are_one_line(pool, all_bits):
     began = pids(pool)
     error = errors("refusing rounds nothing", workload, [CANDIDATES[0], Refusing()])
     assert "small.py" in error.__notes__[0]
-    errors("^measuring in another process failed: RuntimeError: no such batch", net(loss=broken_loss), CANDIDATES)
+    errors("^the loss of workload small fails: RuntimeError: no such batch", net(loss=broken_loss), CANDIDATES)
+    errors("^measuring in another process failed: RuntimeError: breaking broke", workload, [CANDIDATES[0], Breaking()], [A])
     unsent = Workload("small", workload.model, [], lambda m, b: 0)
     errors(r"^workload small cannot be sent to another process \(.*lambda.*\); give it as", unsent, CANDIDATES)
     errors("has no function 'absent'", replace(workload, source="tests.search.small:absent"), CANDIDATES)
