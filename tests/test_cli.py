@@ -367,17 +367,22 @@ def test_a_result_cut_short_is_refused(folder):
         assert done.stderr.count("\n") == 1
 
 
+def read_until(process, text):
+    """Wait until a command that runs has said this."""
+    seen = ""
+    while text not in seen:
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+
+
 def test_ctrl_c_keeps_what_was_measured(folder):
     command = [FORMATS, "rank", "-m", "mine.py:slow", "-f", "FP134,FP143,INT8,BM43", "--minibatches", "40", "-o", "r.csv"]
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TERM": "dumb"}
     )
     # The first tenth has been measured once a line says so.
-    seen = ""
-    while "measure 16/160" not in seen:
-        line = process.stderr.readline()
-        assert line, seen
-        seen += line
+    read_until(process, "measure 16/160")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -391,11 +396,7 @@ def test_ctrl_c_keeps_what_was_measured(folder):
 def test_ctrl_c_in_a_training_says_how_to_go_on(folder):
     command = [FORMATS, "train", "-m", "mine.py:slow", "--epochs", "40", "--checkpoint-every", "1", "-o", "run"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    seen = ""
-    while "step " not in seen:
-        line = process.stderr.readline()
-        assert line, seen
-        seen += line
+    read_until(process, "step ")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -405,11 +406,7 @@ def test_ctrl_c_in_a_training_says_how_to_go_on(folder):
 def test_ctrl_c_keeps_the_rows_that_were_attributed(folder):
     command = [FORMATS, "attribute", "-m", "mine.py:slow", "-f", "FP134", "--minibatches", "10", "-o", "why.csv"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    seen = ""
-    while "measure 46/230" not in seen:  # the first mini-batch has been attributed
-        line = process.stderr.readline()
-        assert line, seen
-        seen += line
+    read_until(process, "measure 46/230")  # the first mini-batch has been attributed
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
