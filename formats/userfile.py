@@ -17,7 +17,7 @@ def located(path: Path) -> Iterator[None]:
     except Exception as error:  # the user's code may raise anything
         own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() == path.resolve()]
         number = error.lineno if isinstance(error, SyntaxError) else own[-1] if own else None
-        what = error.msg if isinstance(error, SyntaxError) else str(error)
+        what = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
         where = f"{path}, line {number}" if number else str(path)
         raise ValueError(f"{where}: {type(error).__name__}: {what}") from error
 
