@@ -306,6 +306,7 @@ def vectors(
     top: Annotated[
         int | None, typer.Option(help="top exponent T; default: 0, or the nearest at which all values are float32 numbers")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace files that are there")] = False,
 ) -> None:
     """Write what a hardware engineer needs: test vectors (CSV), a decode table ($readmemh) and a C header with encode and decode.
 
@@ -317,7 +318,7 @@ def vectors(
     format = formats.get(name)
     if not isinstance(format, formats.ProfileFormat):
         raise ValueError(f"{name} has no precision profile, of which vectors are made")
-    for path in write_vectors(format, output, top):
+    for path in write_vectors(format, output, top, force=force):
         _print(f"wrote {path}")
 
 
@@ -1359,15 +1360,23 @@ def cache_clear(
 
 def run() -> None:
     """The console script: errors in what the user gave are one line and exit code 2."""
+    code: int | None
     try:
-        app()
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:  # an option or argument that cannot be read; without a message where help was printed instead
+        code = BAD_INPUT
+        if message := " ".join(error.format_message().split()):
+            context = getattr(error, "ctx", None)
+            typer.echo(f"error: {message.rstrip('.')}" + (f"; see {context.command_path} --help" if context else ""), err=True)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        message = " ".join(str(error).split())
-        typer.echo(f"error: {message}", err=True)
-        sys.exit(BAD_INPUT)
+        from_system = isinstance(error, OSError) and error.filename is not None and error.strerror
+        message = f"{error.filename}: {error.strerror}" if from_system else str(error)
+        typer.echo(f"error: {' '.join(message.split())}", err=True)
+        code = BAD_INPUT
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
+    sys.exit(code or 0)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import difflib
 import re
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 from formats import profile as profiles
 from formats.format import Family, Format, ProfileFormat
@@ -73,9 +74,9 @@ def get(name: str | Format) -> Format:
     Names: the standards of `formats.standards.standard` (E4M3, float8_e5m2, bf16, posit<8,2>, ...), MXFP4 and the other MX formats, NVFP4;
     INT8, FP134 (sign, exponent, fraction bits), T8.5x3@2, BM43 or BM<4,3>, profile:8:4x2,5x3,4x7,3,2,1; and any of them, and codebooks, with
     another scale: FP134/channel, FP134/block32, INT8/tile16x16, FP134/headroom1, NF4/block64; INT8/real and INT8/real/channel have a scale
-    that is no power of two.
+    that is no power of two. FILE.toml or FILE.py is the format that a file of one's own defines (`formats.load_formats`), FILE:NAME one of several.
 
-    Raises ValueError that suggests the nearest names.
+    Raises ValueError that suggests the nearest names, or names what a file defines.
 
     >>> import formats
     >>> formats.get("fp116").name
@@ -85,7 +86,20 @@ def get(name: str | Format) -> Format:
         if isinstance(name, Format):
             return name
         raise TypeError(f"{name!r} is neither a format's name nor an object with name, digest and round")
+    if own := re.fullmatch(r"(.+\.(?:py|toml))(?::(.+))?", name.strip()):
+        return _from_file(Path(own[1]), own[2])
     return _parse(name.strip().lower(), name)
+
+
+def _from_file(path: Path, name: str | None) -> Format:
+    """The format of this name in a file of the user's, or the only one; read anew each time, since files change."""
+    from formats.custom import load_formats
+
+    found = load_formats(path)
+    chosen = [entry for entry in found if name in (None, entry.name)]
+    if len(chosen) != 1:
+        raise ValueError(f"{path} defines {', '.join(entry.name for entry in found)}; one is needed here, as {path}:{found[0].name}")
+    return chosen[0]
 
 
 @lru_cache(maxsize=2048)

@@ -57,7 +57,7 @@ def hard_inputs(format: ProfileFormat, top: int) -> NDArray[np.float32]:
     return np.concatenate([positive, positive | SIGN]).astype(np.uint32).view(np.float32)
 
 
-def write_vectors(format: ProfileFormat, folder: Path, top: int | None = None) -> list[Path]:
+def write_vectors(format: ProfileFormat, folder: Path, top: int | None = None, *, force: bool = True) -> list[Path]:
     """Write NAME_vectors.csv, NAME_decode.hex and NAME.h for a format at one top exponent; returns their paths in this order.
 
     top: a whole number in `format.top_range`; by default 0, or what in that range is nearest to it. The format's own rule for the scale,
@@ -69,7 +69,8 @@ def write_vectors(format: ProfileFormat, folder: Path, top: int | None = None) -
     NAME.h: NAME_encode and NAME_decode in C99 and C++. NAME_encode gives what `format.encode` gives, and 0 for NaN, for which that
     raises ValueError.
 
-    Files that are there are replaced, each in one step; the folder is made where it is missing. Raises as `hard_inputs` does, and OSError.
+    Files that are there are replaced, each in one step, or with force=False refused with FileExistsError before anything is written; the folder is
+    made where it is missing. Raises as `hard_inputs` does, and OSError.
     """
     if top is None:
         low, high = format.top_range
@@ -81,6 +82,9 @@ def write_vectors(format: ProfileFormat, folder: Path, top: int | None = None) -
         f"{name}_decode.hex": _decode_table(fixed, top, name),
         f"{name}.h": _header(fixed, top, name),
     }
+    there = [folder / file for file in texts if (folder / file).exists()]
+    if there and not force:
+        raise FileExistsError(f"output {there[0]} exists; use --force to replace it")
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():
         _write(folder / file, text)

@@ -151,7 +151,7 @@ class Gradients:
     loss: the full-precision loss, whose graph is kept for any number of backward passes.
     weights: those of the measured parameters, by name, that may be rounded; those of layers kept exact are left out.
 
-    Raises ValueError where the loss does not call the network, is not a finite scalar, or reaches no parameter.
+    Raises ValueError where the loss does not call the network, is not a finite scalar, or reaches no parameter, and where all of `full` is zero.
     """
 
     def __init__(self, workload: Workload, batch: Batch, *, exact: Sequence[str] = (), two_terms: bool = True):
@@ -204,6 +204,8 @@ class Gradients:
         for name, g in zip(self.layers, self.full, strict=True):
             if not g.isfinite().all():
                 raise ValueError(f"workload {self.workload.name}: the full-precision gradient of {name} is not finite")
+        if not any(g.any() for g in self.full):
+            raise ValueError(f"workload {self.workload.name}: the full-precision gradient is zero on a mini-batch, and no angle to it exists")
 
     @property
     def loss(self) -> Tensor:

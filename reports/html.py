@@ -90,11 +90,11 @@ def _pairs(entries: dict[str, Any]) -> str:
     return "\n".join(f'<tr><th>{escape(key)}</th><td class="code">{escape(text(value))}</td></tr>' for key, value in entries.items())
 
 
-def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str) -> str:
+def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -> str:
     """The page of a ranking as HTML.
 
     table: the columns of a ranking. sidecar: what results.sidecar gave of it, or nothing: then the page names no settings. file: the name of
-    the ranking's file, as commands have it. Raises ImportError without the extra `report`.
+    the ranking's file, and output that of the page, as commands have them. Raises ImportError without the extra `report`.
     """
     try:
         from plotly.offline import get_plotlyjs
@@ -133,7 +133,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str) -> str:
     data = {"by": by, "rows": [_row(row, effects, digests.get(str(row["name"]))) for _, row in table.iterrows()]}
     workload = settings.get("workload", file)
     of = f" over {settings['minibatches']} mini-batches, {settings['measured']} measured" if "measured" in settings else ""
-    made = [f"formats report {shlex.quote(file)} --html {shlex.quote(Path(file).stem + '.html')}"]
+    made = [f"formats report {shlex.quote(file)} --html {shlex.quote(output)}"]
     if "command" in settings or "workload" in settings:
         made.insert(0, command(settings, list(table.columns), file))
     source = resources.files("reports") / "page"
@@ -163,5 +163,5 @@ def write(ranking: Path, output: Path) -> None:
     table = results.read(ranking, COLUMNS)
     if not any(column.startswith("angle_") for column in table.columns) or not len(table):
         raise ValueError(f"{ranking} has no angles; a ranking that `formats rank --output` wrote is needed")
-    text = page(table, results.sidecar(ranking), ranking.name)
+    text = page(table, results.sidecar(ranking), ranking.name, output.name)
     write_atomically(output, lambda file: file.write(text.encode()))

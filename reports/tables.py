@@ -52,7 +52,7 @@ def ranking(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
             str(row["name"]),
             "-" if pd.isna(row["bits"]) else str(row["bits"]),
             *(angle(row, effect) for effect in effects),
-            *([f"{row['gates']:.0f}"] if "gates" in table.columns else []),
+            *(["-" if pd.isna(row["gates"]) else f"{row['gates']:.0f}"] if "gates" in table.columns else []),
             str(row["profile"]),
         ]
         for _, row in table.head(top).iterrows()

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from predictor.gradient import Candidate
+from predictor.measure import check_minibatches
 from search.candidates import choose
 from search.rank import rank
 from search.ranking import Ranking
@@ -76,6 +77,8 @@ def rank_across(
     if not workloads:
         raise ValueError("no workload was given")
     chosen = choose(candidates)
+    for workload in workloads.values():  # before the first is measured
+        check_minibatches(workload, options.get("minibatches"), options.get("batch_size"))
     share = None if time_budget is None else time_budget / len(workloads)
     found: dict[str, Ranking] = {}
     for name, workload in workloads.items():

@@ -66,6 +66,9 @@ def other():
     made = make(count=2)
     object.__setattr__(made, "name", "other")
     return made
+
+def flat():
+    return make(lambda m, b: 0 * F.cross_entropy(m(b[0]), b[1]))
 """
 
 
@@ -110,6 +113,9 @@ def test_vectors(folder):
     out = run("vectors", "T8.5x3@2", "--top", "4", "-o", "rtl", cwd=folder).stdout
     assert out.split() == ["wrote", "rtl/T8_5x3_2_vectors.csv", "wrote", "rtl/T8_5x3_2_decode.hex", "wrote", "rtl/T8_5x3_2.h"]
     assert (folder / "rtl" / "T8_5x3_2_vectors.csv").read_text().startswith("input_bits,output_code,output_bits\n")
+    again = run("vectors", "T8.5x3@2", "-o", "rtl", cwd=folder, check=False)
+    assert (again.returncode, again.stderr) == (2, "error: output rtl/T8_5x3_2_vectors.csv exists; use --force to replace it\n")
+    run("vectors", "T8.5x3@2", "-o", "rtl", "--force", cwd=folder)
 
 
 def test_verify(folder):
@@ -305,7 +311,7 @@ def test_bad_input_is_one_line_and_exit_code_two(folder, inside):
         (("rank", "-m", "mine.py:net", "-f", "FP13"), "unknown format 'FP13'; did you mean FP143, FP134"),
         (("show", "FP999"), "unknown format 'FP999'"),
         (("rank", "-m", "resnet81"), "unknown model 'resnet81'; did you mean resnet18"),
-        (("rank", "-m", "mine.py:absent"), "has no function 'absent'; it defines make, net, damaged, slow, number, full_disk, other"),
+        (("rank", "-m", "mine.py:absent"), "has no function 'absent'; it defines make, net, damaged, slow, number, full_disk, other, flat"),
         (("rank", "-m", "mine.py:number"), "returned int"),
         (("rank", "-m", "nofile.py:net"), "there is no file nofile.py"),
         (("rank", "-m", "mine.py:net", "-o", "there.csv"), "output there.csv exists; use --force"),
@@ -315,6 +321,14 @@ def test_bad_input_is_one_line_and_exit_code_two(folder, inside):
         (("rank", "-m", "mine.py:net", "--minibatches", "7"), "7 mini-batches were asked for; workload mine has 3"),
         (("rank", "-m", "mine.py:net", "--batch-size", "4"), "ready made"),
         (("rank", "-m", "mine.py:damaged"), "the loss of workload mine is nan in full precision"),
+        (("rank", "-m", "mine.py:flat"), "the full-precision gradient is zero on a mini-batch"),
+        (("rank", "-m", "mine.py:net", "-m", "mine.py:other", "--minibatches", "3"), "3 mini-batches were asked for; workload other has 2"),
+        (("rank", "-m", "mine.py:net", "--modle", "x"), "No such option: --modle (Possible options: --model); see formats rank --help"),
+        (("rank",), "Missing option '--model' / '-m'; see formats rank --help"),
+        (("show", "FP134", "--top", "x"), "Invalid value for '--top'"),
+        (("shwo",), "No such command 'shwo'"),
+        (("train", "-m", "resnet20", "--epochs", "1", "--batch-size", "20000"), "workload resnet20 has no mini-batches of 20000"),
+        (("train", "-m", "mine.py:net", "--epochs", "1", "-o", "file/run"), "file/run: Not a directory"),
         (("rank", "-m", "mine.py:net", "--effects", "E,Q"), "effect 'Q': allowed are E, A, AE"),
         (("rank", "-m", "mine.py:net", "--bits", "5"), "5 bits: the catalogue has 8, 7, 6"),
         (("list", "--family", "posit"), "the catalogue has INT, FP, tapered, BM"),

@@ -38,13 +38,18 @@ def accuracy(model: nn.Module, batch: ImageBatch) -> float:
         return (model(batch[0]).argmax(1) == batch[1]).float().mean().item()
 
 
+def _whole(examples: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """Examples in mini-batches of one size, without those that are left over; none where there are fewer than one mini-batch has."""
+    count = len(examples) // batch_size
+    return examples[: count * batch_size].split(batch_size) if count else ()
+
+
 def _image_batches(part: str, batch_size: int) -> list[ImageBatch]:
     data = fashion_mnist.read_bundled()
     # Convolutions on the CPU run about twice as fast on channels-last tensors.
     images = fashion_mnist.to_input(data[f"{part}_images"]).contiguous(memory_format=torch.channels_last)
     labels = fashion_mnist.to_target(data[f"{part}_labels"])
-    whole = len(images) // batch_size * batch_size
-    return list(zip(images[:whole].split(batch_size), labels[:whole].split(batch_size), strict=True))
+    return list(zip(_whole(images, batch_size), _whole(labels, batch_size), strict=True))
 
 
 def _fashion_mnist_classifier(name: str, network: Callable[[], nn.Module]) -> Workload:
@@ -79,8 +84,7 @@ def _language_model(name: str, network: Callable[[int], nn.Module]) -> Workload:
 
 
 def _train_scenes(batch_size: int) -> list[scenes.Scenes]:
-    whole = scenes.TRAIN // batch_size * batch_size
-    parts = (part[:whole].split(batch_size) for part in scenes.bundled_train())
+    parts = (_whole(part, batch_size) for part in scenes.bundled_train())
     return [scenes.Scenes(*batch) for batch in zip(*parts, strict=True)]
 
 

@@ -29,6 +29,23 @@ def test_examples_define_formats():
     assert [f.name for f in chosen][-2:] == ["FP134 of x/2, doubled", "FP134"]
 
 
+def test_a_format_of_a_file_by_name(tmp_path):
+    one, two = tmp_path / "one.toml", tmp_path / "two.py"
+    one.write_text("[Mine]\nprofile = '5x7,4,3,2,1'\n")
+    two.write_text("import formats\na = formats.get('INT8')\nb = formats.get('FP134')\n")
+    assert formats.get(str(one)).name == formats.get(f"{one}:Mine").name == "Mine"
+    assert formats.get(f" {two}:FP134") == formats.get("FP134")
+    assert candidate(f"{two}:INT8+{one}").name == "INT8+Mine"
+    one.write_text("[Mine]\nprofile = '2,1'\n")  # read again
+    assert formats.get(str(one)).profile == (2, 1)
+    with pytest.raises(ValueError, match=r"two.py defines INT8, FP134; one is needed here, as .*two.py:INT8"):
+        formats.get(str(two))
+    with pytest.raises(ValueError, match="defines INT8, FP134"):
+        formats.get(f"{two}:FP143")
+    with pytest.raises(FileNotFoundError, match="there is no file none.py"):
+        formats.get("none.py")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
