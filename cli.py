@@ -1369,8 +1369,9 @@ def run() -> None:
             context = getattr(error, "ctx", None)
             typer.echo(f"error: {message.rstrip('.')}" + (f"; see {context.command_path} --help" if context else ""), err=True)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        from_system = isinstance(error, OSError) and error.filename is not None and error.strerror
-        message = f"{error.filename}: {error.strerror}" if from_system else str(error)
+        message = str(error)
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            message = f"{error.filename}: {error.strerror}"
         typer.echo(f"error: {' '.join(message.split())}", err=True)
         code = BAD_INPUT
     except KeyboardInterrupt:

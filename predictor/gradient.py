@@ -205,7 +205,9 @@ class Gradients:
             if not g.isfinite().all():
                 raise ValueError(f"workload {self.workload.name}: the full-precision gradient of {name} is not finite")
         if not any(g.any() for g in self.full):
-            raise ValueError(f"workload {self.workload.name}: the full-precision gradient is zero on a mini-batch, and no angle to it exists")
+            raise ValueError(
+                f"workload {self.workload.name}: the full-precision gradient is zero on a mini-batch, and no angle to it exists"
+            )
 
     @property
     def loss(self) -> Tensor:

@@ -10,7 +10,8 @@ import formats
 from formats.device import find_top, round_anywhere
 from formats.mode import NEAREST
 from formats.torch import Quantize, _elsewhere, round_tensor
-from search.rank import choose
+from predictor.gradient import candidate
+from search.candidates import choose
 from tests.formats.reference import Reference
 from tests.formats.test_rounding import hard_floats, random_floats
 
@@ -38,11 +39,11 @@ def test_a_format_of_a_file_by_name(tmp_path):
     assert candidate(f"{two}:INT8+{one}").name == "INT8+Mine"
     one.write_text("[Mine]\nprofile = '2,1'\n")  # read again
     assert formats.get(str(one)).profile == (2, 1)
-    with pytest.raises(ValueError, match=r"two.py defines INT8, FP134; one is needed here, as .*two.py:INT8"):
+    with pytest.raises(ValueError, match=r"two\.py defines INT8, FP134; one is needed here, as .*two\.py:INT8"):
         formats.get(str(two))
     with pytest.raises(ValueError, match="defines INT8, FP134"):
         formats.get(f"{two}:FP143")
-    with pytest.raises(FileNotFoundError, match="there is no file none.py"):
+    with pytest.raises(FileNotFoundError, match=r"there is no file none\.py"):
         formats.get("none.py")
 
 

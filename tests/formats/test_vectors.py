@@ -273,7 +273,7 @@ def test_names_default_top_and_replacing(tmp_path):
     assert [path.read_text() for path in write_vectors(formats.get("T8.5x3@2"), paths[0].parent, 3)] != first
     assert [path.read_text() for path in write_vectors(formats.get("T8.5x3@2"), paths[0].parent, 0)] == first
     paths[0].unlink()
-    with pytest.raises(FileExistsError, match="T8_5x3_2_decode.hex exists; use --force"):
+    with pytest.raises(FileExistsError, match=r"T8_5x3_2_decode\.hex exists; use --force"):
         write_vectors(formats.get("T8.5x3@2"), paths[0].parent, 3, force=False)
     assert not paths[0].exists()
     wide = formats.from_profile([1] * 200)  # values are float32 numbers only from T = 50 on

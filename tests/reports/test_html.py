@@ -71,7 +71,9 @@ def test_a_page_holds_what_it_needs_and_every_value():
 
 
 def test_a_format_that_another_has_the_name_of_has_no_values_here():
-    page = html.page(ranking(), {"settings": {"formats": {"FP134": "other", "E4M3": formats.get("E4M3").digest}, **SETTINGS}}, "mine.csv", "seen.html")
+    page = html.page(
+        ranking(), {"settings": {"formats": {"FP134": "other", "E4M3": formats.get("E4M3").digest}, **SETTINGS}}, "mine.csv", "seen.html"
+    )
     rows = json.loads(Tags(page).data)["rows"]
     assert (rows[0]["parts"], len(rows[1]["parts"])) == ([], 1)
 
