@@ -49,6 +49,8 @@ def _image_batches(part: str, batch_size: int) -> list[ImageBatch]:
     # Convolutions on the CPU run about twice as fast on channels-last tensors.
     images = fashion_mnist.to_input(data[f"{part}_images"]).contiguous(memory_format=torch.channels_last)
     labels = fashion_mnist.to_target(data[f"{part}_labels"])
+    if part == "test":
+        batch_size = min(batch_size, len(images))  # a network is tested however large the mini-batches of its training are
     return list(zip(_whole(images, batch_size), _whole(labels, batch_size), strict=True))
 
 
@@ -71,6 +73,8 @@ def _fashion_mnist_classifier(name: str, network: Callable[[], nn.Module]) -> Wo
 def _text_batches(part: str, batch_size: int) -> list[TextBatch]:
     symbols = bible.to_symbols(bible.read_bundled())
     own = windows(symbols[-bible.TEST :] if part == "test" else symbols[: -bible.TEST])
+    if part == "test":
+        batch_size = min(batch_size, len(own))  # as in _image_batches
     count = len(own) // batch_size
     # Neighbours in the text are of one kind; a mini-batch takes its windows from all over.
     return [to_batch(own[number : count * batch_size : count]) for number in range(count)]

@@ -39,6 +39,16 @@ def test_resnet20_is_the_cifar_network_and_reaches_its_accuracy():
     assert np.mean([workload.metric(workload.model, batch) for batch in workload.test(500)]) > 0.92
 
 
+@pytest.mark.parametrize("name", ["resnet20", "lstm"])
+def test_batches_larger_than_the_data(name):
+    workload = load(name)
+    assert workload.train(10**6) == []  # and not one without examples, whose loss is not a number
+    [everything] = workload.test(10**6)
+    assert len(everything[0]) == len(workload.test(1))
+    with pytest.raises(ValueError, match="has no mini-batches of 1000000"):
+        workload.minibatches(10**6)
+
+
 def test_mobilenetv2_is_depthwise_and_reaches_its_accuracy():
     workload = load("mobilenetv2")
     assert sum(p.numel() for p in workload.model.parameters()) == 149_034
