@@ -1,10 +1,13 @@
 """The benchmark of docs/methods.md section 10: scikit-learn's handwritten digits and a network of three convolutions."""
 
+from dataclasses import replace
+
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
 from tests.training import small
+from training import train
 from workloads import Workload
 
 TRAINED, BATCH = 1297, 64
@@ -35,4 +38,15 @@ def workload(smooth=False, seed=0):
 
 SCRATCH = {"epochs": 15, "rate": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
 FINE = {"epochs": 10, "rate": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "start": "pretrained"}
+SEEDS = 0, 1
 FULL = dict.fromkeys(("activation", "error", "weight", "gradient", "master"), "float32")
+
+
+def accuracy(method, recipe, starts=None, smooth=False):
+    """The mean test accuracy of a method over SEEDS, from scratch or from a network for each seed."""
+    total = 0.0
+    for number, seed in enumerate(SEEDS):
+        own = workload(smooth, seed)
+        found = train(own if starts is None else replace(own, model=starts[number].model), method=method, **recipe, seed=seed)
+        total += found.metric / len(SEEDS)
+    return total

@@ -13,7 +13,6 @@ from torch import nn
 import formats
 from tests.training import digits
 from tests.training.methods.helper import distributions, started
-from training import train
 from training.methods import DistributionAdaptiveInt8
 from training.methods.dai8 import is_gaussian, next_thresholds
 from training.methods.quantizers import Clipped, absmax
@@ -195,6 +194,7 @@ def test_options_that_mean_nothing_are_refused():
             DistributionAdaptiveInt8(**options)
 
 
-def test_dai8_check_7():
-    """End to end, shorter: four epochs. Measured 99.0%, and 98.6% in full precision. All fifteen are in benchmarks/methods.py."""
-    assert train(digits.workload(), method=DistributionAdaptiveInt8(), **{**digits.SCRATCH, "epochs": 4}).metric >= 0.975
+def test_dai8_check_7(trained):
+    """End to end: within a point of full precision, over two seeds."""
+    full = sum(found.metric for found in trained) / len(trained)
+    assert digits.accuracy(DistributionAdaptiveInt8(), digits.SCRATCH) >= max(0.981, full - 0.01)

@@ -1,7 +1,6 @@
 """LSQ+: the checks of docs/methods.md section 7.4, by their numbers."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from torch import nn
 
 from tests.training import digits
 from tests.training.methods.helper import started
-from training import train
 from training.methods import LSQ, LSQPlus, quantized
 from training.methods.learned import learned
 from training.methods.lsq import first_step, unsigned_grid
@@ -126,18 +124,17 @@ def test_lsqplus_check_5(trained_smooth):
     found = {}
     for bits in (4, 2):
         options = {"weight_bits": bits, "activation_bits": bits, "include_linear": False}
-        found["plus", bits] = before_training(LSQPlus(**options), trained_smooth)
-        found["signed", bits] = before_training(LSQ(**options, activations="signed"), trained_smooth)
+        found["plus", bits] = before_training(LSQPlus(**options), trained_smooth[0].model)
+        found["signed", bits] = before_training(LSQ(**options, activations="signed"), trained_smooth[0].model)
     assert found["plus", 4] > found["signed", 4]
     assert found["plus", 2] > found["signed", 2] + 0.1
 
 
-def test_lsqplus_check_6(trained_smooth):
-    """End to end, shorter: two epochs. Measured 99.4 and 97.6%. All ten are in benchmarks/methods.py."""
-    for bits, floor in ((4, 0.979), (2, 0.961)):
-        workload = replace(digits.workload(smooth=True), model=trained_smooth)
-        method = LSQPlus(weight_bits=bits, activation_bits=bits, include_linear=False)
-        assert train(workload, method=method, **{**digits.FINE, "epochs": 2}).metric >= floor
+@pytest.mark.parametrize(("bits", "least"), [(4, 0.981), (2, 0.971)])
+def test_lsqplus_check_6(trained_smooth, bits, least):
+    """End to end: ten epochs from the trained network, over two seeds; a point and a half below what the specification measured."""
+    method = LSQPlus(weight_bits=bits, activation_bits=bits, include_linear=False)
+    assert digits.accuracy(method, digits.FINE, trained_smooth, smooth=True) >= least
 
 
 def test_options_that_mean_nothing_are_refused():

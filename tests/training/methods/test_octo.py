@@ -7,7 +7,6 @@ from torch import nn
 
 from tests.training import digits
 from tests.training.methods.helper import central_difference, started
-from training import train
 from training.methods import Compensation, Octo, quantized
 from training.methods.octo import demo_backward
 from training.methods.quantizers import Clipped, absmax, asymmetric_range, range_clip, zero_point
@@ -206,6 +205,7 @@ def test_options_that_mean_nothing_are_refused():
             Octo(**options)
 
 
-def test_octo_check_7():
-    """End to end, shorter: five epochs. Measured 99.4%. All fifteen are in benchmarks/methods.py."""
-    assert train(digits.workload(), method=Octo(), **{**digits.SCRATCH, "epochs": 5}).metric >= 0.979
+def test_octo_check_7(trained):
+    """End to end: within a point of full precision, over two seeds."""
+    full = sum(found.metric for found in trained) / len(trained)
+    assert digits.accuracy(Octo(), digits.SCRATCH) >= max(0.981, full - 0.01)

@@ -185,8 +185,11 @@ def test_options_that_mean_nothing_are_refused():
 
 @pytest.mark.parametrize("bits", [1, 2])
 def test_slb_check_7(bits):
-    """End to end, shorter: eight epochs, with a factor that sharpens 3125-fold in them. Measured 97.8 and 99.0%. All fifty are in
-    benchmarks/methods.py."""
-    method = SLB(bits=bits, bn_calibration=True, t_start_time=0.2, t_end_time=0.8, t_factor=5.0)
-    found = train(digits.workload(), method=method, **{**digits.SCRATCH, "epochs": 8})
-    assert found.metric >= {1: 0.963, 2: 0.975}[bits]
+    """End to end: fifty epochs, over two seeds, with a temperature that grows a thousandfold.
+
+    The specification has a factor of 1.2, which in fifty epochs makes 38-fold: weights are then far from decided when they become hard, and the
+    accuracy is the seed's luck (97.6 to 99.4% of four seeds, where the specification's one seed had 99.2; benchmarks/methods.txt). A thousandfold, as
+    its section 8.2 wants, gives 98.8 to 99.8%.
+    """
+    method = SLB(bits=bits, bn_calibration=True, t_factor=1000 ** (1 / 20))
+    assert digits.accuracy(method, {**digits.SCRATCH, "epochs": 50}) >= 0.98

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -168,7 +167,7 @@ def test_options_that_mean_nothing_are_refused():
     assert UnifiedInt8(format="NF4", error_rounding="nearest")
 
 
-def test_ui8_check_7():
-    """End to end, shorter: four epochs. Measured 99.0%, and 98.6% in full precision. All fifteen are in benchmarks/methods.py."""
-    workload = replace(digits.workload())
-    assert train(workload, method=UnifiedInt8(), **{**digits.SCRATCH, "epochs": 4}).metric >= 0.975
+def test_ui8_check_7(trained):
+    """End to end: within a point of full precision, over two seeds."""
+    full = sum(found.metric for found in trained) / len(trained)
+    assert digits.accuracy(UnifiedInt8(), digits.SCRATCH) >= max(0.981, full - 0.01)
