@@ -1,10 +1,12 @@
-"""The checks of docs/methods.md section 5.11, by number; where it measured on the digits network, smaller ones stand here, which train in a second."""
+"""The checks of docs/methods.md section 5.11, by number, on a network that trains in a second; those that it measured on the digits network there too."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from tests.training import small
+from tests.training import digits, small
 from tests.training.calibration import nets
 from training.calibration import AdaRound, Network, quantize
 from training.calibration.adaround import INPUT, TARGET, first_values, layer_loss, rectified, round_layer
@@ -179,6 +181,23 @@ def test_ptq_check_7(workload):
     assert (clipped_normal_mean(gamma, beta * 3, 6.0) - six).abs().max() < 0.02
 
 
+def stored(folder, workload, network, layer, batches):
+    """The layer's inputs and its outputs behind ReLU."""
+    store = ActivationStore(folder / f"{layer.name} {len(list(folder.iterdir()))}")
+    store.folder.mkdir()
+    store.fill(INPUT, at_layer(workload, network.module, layer.name, batches))
+    store.fill(TARGET, at_layer(workload, network.module, layer.name, batches, output=True), torch.relu)
+    return store
+
+
+def relative_error(folder, workload, network, layer, batches, weight, other):
+    """The error of the layer's outputs with one weight over that with another."""
+    store = stored(folder, workload, network, layer, batches)
+    x, want = (store.read(name, slice(None)) for name in (INPUT, TARGET))
+    errors = [layer_loss(torch.func.functional_call(layer.module, {"weight": w}, (x,)).relu(), want, 1).item() for w in (weight, other)]
+    return errors[0] / errors[1]
+
+
 @pytest.mark.parametrize(("format", "per_channel"), [("INT4", False), ("INT3", True), ("E2M1", False)])
 def test_ptq_check_8(workload, tmp_path, format, per_channel):
     """AdaRound begins as rounding to nearest, and ends with less error on data that it has not seen, at a neighbour of each weight."""
@@ -191,24 +210,13 @@ def test_ptq_check_8(workload, tmp_path, format, per_channel):
     nearest = clipped(layer.weight, threshold)
     assert torch.equal(places.at((first_values(places.fraction) >= 0).double()), nearest)
 
-    stores = []
-    for name, seed in (("seen", 3), ("held out", 4)):
-        store = ActivationStore(tmp_path / name)
-        store.folder.mkdir()
-        batches = [small.images(64, 10 * seed + k) for k in range(4)]
-        store.fill(INPUT, at_layer(workload, network.module, layer.name, batches))
-        store.fill(TARGET, at_layer(workload, network.module, layer.name, batches, output=True), torch.relu)
-        stores.append(store)
+    seen, held_out = ([small.images(64, 10 * seed + k) for k in range(4)] for seed in (3, 4))
+    store = stored(tmp_path, workload, network, layer, seen)
     before = layer.weight.clone()
-    rounded, told = round_layer(layer, Symmetric(clipped), threshold, stores[0], network.activation_after(layer), AdaRound(iterations=300))
+    rounded, told = round_layer(layer, Symmetric(clipped), threshold, store, network.activation_after(layer), AdaRound(iterations=300))
     assert torch.equal(layer.weight, before)
     assert told.loss < told.nearest
-
-    def loss(weight):
-        x, want = (stores[1].read(name, slice(None)) for name in (INPUT, TARGET))
-        return layer_loss(torch.func.functional_call(layer.module, {"weight": weight}, (x,)).relu(), want, 1).item()
-
-    assert loss(rounded) < 0.8 * loss(nearest)
+    assert relative_error(tmp_path, workload, network, layer, held_out, rounded, nearest) < 0.8
     # All weights are at their lower or upper neighbours, some not at the nearest.
     lower, upper = (places.at(torch.full_like(places.low, h)) for h in (0.0, 1.0))
     assert ((rounded == lower) | (rounded == upper)).all()
@@ -216,6 +224,23 @@ def test_ptq_check_8(workload, tmp_path, format, per_channel):
     if format.startswith("INT"):
         codes = (rounded / places.step - torch.floor(layer.weight / places.step).clamp(-clipped.largest, clipped.largest)).round()
         assert set(codes.unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("format", ["INT4", "INT3"])
+def test_ptq_check_8_on_digits(trained, tmp_path, format):
+    """The specification's case, 512 images, 600 iterations, one scale, where held-out errors were 0.24 to 0.66 of nearest's; here 0.24 to 0.63."""
+    workload = replace(digits.workload(), model=trained[0].model.eval())
+    network, clipped = Network(workload.model), Clipped(format)
+    layers = [layer for layer in network.layers if isinstance(layer.module, nn.Conv2d)]
+    assert len(layers) == 3
+    for layer in layers:
+        threshold = find_range(layer.weight, Symmetric(clipped)).threshold
+        store = stored(tmp_path, workload, network, layer, workload.batches[:8])
+        rounded, _ = round_layer(layer, Symmetric(clipped), threshold, store, network.activation_after(layer), AdaRound())
+        nearest = clipped(layer.weight, threshold)
+        assert relative_error(tmp_path, workload, network, layer, workload.test, rounded, nearest) < 0.75
+    found = quantize(workload, format, "float32", equalize=False, absorb="off", rank_layers=False)
+    assert found.steps[-1].metric >= 0.981
 
 
 def test_ptq_check_9(workload):

@@ -1,10 +1,7 @@
-"""Networks that methods start from."""
+"""Methods are tested on one thread."""
 
 import pytest
 import torch
-
-from tests.training import digits
-from training import train
 
 
 @pytest.fixture(autouse=True)
@@ -13,22 +10,3 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def trained():
-    """Trainings of the digits' network in full precision, one for each seed; at least 98.1%."""
-    return _trained(False)
-
-
-@pytest.fixture(scope="session")
-def trained_smooth():
-    """The same with SiLU."""
-    return _trained(True)
-
-
-def _trained(smooth):
-    torch.set_num_threads(1)
-    found = [train(digits.workload(smooth, seed), **digits.SCRATCH, **digits.FULL, seed=seed) for seed in digits.SEEDS]
-    assert all(one.metric >= 0.981 for one in found)
-    return found
