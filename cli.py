@@ -889,7 +889,7 @@ def quantize(
     """
     import json
 
-    from reports.tables import plain
+    from reports import tables
     from training.calibration import AdaRound
     from training.calibration import quantize as quantize_network
     from training.export import check_export, export_to
@@ -929,24 +929,8 @@ def quantize(
     if as_json:
         typer.echo(json.dumps(result.plain(), indent=1))
     else:
-        rows = [[step.name, f"{step.loss:.4f}", "-" if step.metric is None else f"{step.metric:.4f}"] for step in result.steps]
-        _print(
-            plain(
-                f"{model}: {weights} weights, {activations} activations", [("step", "left"), ("loss", "right"), ("metric", "right")], rows
-            )
-        )
-        if result.layers:
-            headers = [("layer", "left"), *((name, "right") for name in ("loss by weight", "by input", "output error", "to nearest"))]
-            found = [
-                [
-                    layer.layer,
-                    f"{layer.weight:+.5f}",
-                    f"{layer.activation:+.5f}",
-                    *("-" if value is None else f"{value:.4g}" for value in (layer.rounded, layer.nearest)),
-                ]
-                for layer in result.layers
-            ]
-            _print(plain("layers, each quantized alone, the costliest first", headers, found))
+        for part in tables.quantization(result, f"{model}: {weights} weights, {activations} activations"):
+            _print(part)
         if result.kept:
             _print(f"left in float32, since only convolution and linear modules are quantized: {', '.join(result.kept)}")
     if export is not None:

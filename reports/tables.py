@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich import box
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from training.calibration import Quantized
 
 
 def _with_half(row: Any, column: str) -> str:
@@ -180,3 +183,22 @@ def measurement(table: pd.DataFrame) -> Table:
         ("failed", "right"),
     ]
     return plain(None, headers, rows)
+
+
+def quantization(result: Quantized, title: str | None = None) -> list[Table]:
+    """What each step of a quantization has left of loss and metric; where layers were measured, what each costs, the costliest first."""
+    rows = [[step.name, f"{step.loss:.4f}", "-" if step.metric is None else f"{step.metric:.4f}"] for step in result.steps]
+    made = [plain(title, [("step", "left"), ("loss", "right"), ("metric", "right")], rows)]
+    if result.layers:
+        headers = [("layer", "left"), *((name, "right") for name in ("loss by weight", "by input", "output error", "to nearest"))]
+        found = [
+            [
+                layer.layer,
+                f"{layer.weight:+.5f}",
+                f"{layer.activation:+.5f}",
+                *("-" if value is None else f"{value:.4g}" for value in (layer.rounded, layer.nearest)),
+            ]
+            for layer in result.layers
+        ]
+        made.append(plain("layers, each quantized alone, the costliest first", headers, found))
+    return made
