@@ -8,7 +8,7 @@ Gradient methods and SLB are trained from scratch for 5 epochs at rate 0.1, LSQ 
 both ways. "plain" is Unified INT8 without search and without its learning rates: scaling by the largest magnitude. Every run is a folder of OUTPUT:
 finished ones are read, ended ones go on from their checkpoint, and several processes may share OUTPUT. Prints mean and 95% t-interval over
 seeds of the test accuracy, the last epoch's loss, the mean angle of the layers (of the last epoch's samples) and the part of weights whose codes
-flip in a step (same); the step's time is that of --time, relative to plain torch. Angles are not defined for SLB, whose gradients are those of other parameters.
+flip in a step (same); the step's time is that of --time, relative to plain torch. Then differences between gradient methods, seed by seed. Angles are not defined for SLB, whose gradients are those of other parameters.
 """
 
 import json
@@ -46,6 +46,7 @@ BATCH, ANGLE_EVERY = 128, 50
 PLAIN: dict[str, Any] = {"alpha": 0.0, "search": "none"}
 SEARCH: dict[str, Any] = {"t_end_time": 0.8, "t_factor": 10.0, "bn_calibration": True, "activation_delay": 200}
 """Temperatures of the five epochs: 1, 10, 100, and 1000 with the likeliest values from the fourth on."""
+TRICKS = ("UI8", "DAI8", "Octo")
 TIMES = "step_times.json"
 TICKS = (5, 10, 20, 50, 90)
 SHOWN = ((100, 1), (1, 3), (1, 1), (100, 2))
@@ -203,6 +204,21 @@ def show(output: Path, names: list[str], seeds: int) -> None:
             print(f"{name:30} {accuracy:>13} {loss:>15} {angle:>13} {flips:>12} {time_of:>5} {len(rows)}")
 
 
+def differences(output: Path, seeds: int) -> None:
+    """Print what clipping changes with INT8, with errors in INT4 and with FP134, and FP134 without it against INT8, seed by seed."""
+    plain, bits8 = "plain FP134", "8-bit gradients"
+    pairs = [(f"{trick}, {kind}", f"plain INT8, {kind}") for kind in (bits8, "4-bit gradients") for trick in TRICKS]
+    pairs += [(f"{trick} with FP134", plain) for trick in TRICKS]
+    pairs += [(plain, f"{method}, {bits8}") for method in ("plain INT8", *TRICKS)]
+    pairs += [(name, "full precision") for name in (plain, f"plain INT8, {bits8}")]
+    print(f"\n{'difference, seed by seed':56} {'accuracy, %':>13} {'loss':>15} {'layer angle':>13} seeds")
+    for name, other in pairs:
+        both = [(facts(output, name, seed), facts(output, other, seed)) for seed in range(seeds)]
+        rows = [[mine - theirs for mine, theirs in zip(a, b, strict=True)] for a, b in both if a is not None and b is not None]
+        columns = [interval([factor * row[k] for row in rows], digits) if rows else "-" for k, (factor, digits) in enumerate(SHOWN[:3])]
+        print(f"{name + ' less ' + other:56} {columns[0]:>13} {columns[1]:>15} {columns[2]:>13} {len(rows)}")
+
+
 def draw(output: Path, seeds: int, path: Path) -> None:
     """Layer angle and test accuracy of the gradient methods with errors in INT4, INT8 and everything in FP134."""
     names = {"plain": "plain INT8, {}", "UI8": "UI8, {}", "DAI8": "DAI8, {}", "Octo": "Octo, {}"}
@@ -265,6 +281,8 @@ def main(
                 time.sleep(20)
             waiting = left
     show(output, names, seeds)
+    if not only:
+        differences(output, seeds)
     if plot is not None:
         draw(output, seeds, plot)
 
