@@ -9,7 +9,8 @@ Gradient methods and SLB are trained from scratch for 5 epochs at rate 0.1, LSQ 
 both ways. "plain" is Unified INT8 without search and without its learning rates: scaling by the largest magnitude. Every run is a folder of OUTPUT:
 finished ones are read, ended ones go on from their checkpoint, and several processes may share OUTPUT. Prints mean and 95% t-interval over
 seeds of the test accuracy, the last epoch's loss, the mean angle of the layers (of the last epoch's samples) and the part of weights whose codes
-flip in a step (same); the step's time is that of --time, relative to plain torch. Then differences between gradient methods, seed by seed. Angles are not defined for SLB, whose gradients are those of other parameters. Octo is taken apart to see what its angle comes from.
+flip in a step (same); the step's time is that of --time, relative to plain torch. Then differences between gradient methods, seed by seed. Angles are not defined for SLB, whose gradients are those of other parameters. Octo, which rounds errors to nearest
+where the others round stochastically, is taken apart to see what its angle comes from.
 """
 
 import json
@@ -67,13 +68,10 @@ def settings() -> dict[str, tuple[str, Method | None, dict[str, Any]]]:
     found["UI8 with FP134"] = "FP134 in place of INT8", UnifiedInt8(format="FP134"), SCRATCH
     found["DAI8 with FP134"] = "FP134 in place of INT8", DistributionAdaptiveInt8(format="FP134"), SCRATCH
     found["Octo with FP134"] = "FP134 in place of INT8", Octo(format="FP134"), SCRATCH
-    apart = {
-        "no range clipping": Octo(clip=1.0),
-        "errors stochastic": Octo(rounding="stochastic"),
-        "no compensation": Octo(compensation=False),
-    }
-    for what, octo in apart.items():
-        found[f"Octo apart: {what}"] = "Octo taken apart, INT8", octo, SCRATCH
+    nearest = UnifiedInt8(**PLAIN, error_rounding="nearest")
+    apart = {"no range clipping": Octo(clip=1.0), "no compensation": Octo(compensation=False), "plain INT8, errors to nearest": nearest}
+    for what, method in apart.items():
+        found[f"Octo apart: {what}"] = "Octo taken apart", method, SCRATCH
     for bits in (4, 2, 1):
         for activations in (False, True):
             name = f"SLB W{bits}{'A8' if activations else ''}"
