@@ -9,8 +9,9 @@ Gradient methods and SLB are trained from scratch for 5 epochs at rate 0.1, LSQ 
 both ways. "plain" is Unified INT8 without search and without its learning rates: scaling by the largest magnitude. Every run is a folder of OUTPUT:
 finished ones are read, ended ones go on from their checkpoint, and several processes may share OUTPUT. Prints mean and 95% t-interval over
 seeds of the test accuracy, the last epoch's loss, the mean angle of the layers (of the last epoch's samples) and the part of weights whose codes
-flip in a step (same); the step's time is that of --time, relative to plain torch. Then differences between gradient methods, seed by seed. Angles are not defined for SLB, whose gradients are those of other parameters. Octo, which rounds errors to nearest
-where the others round stochastically, is taken apart to see what its angle comes from.
+flip in a step (same); the step's time is that of --time, relative to plain torch. Then differences between gradient methods, seed by seed. Angles
+are not defined for SLB, whose gradients are those of other parameters. Octo, which rounds errors to nearest where the others round stochastically, is
+taken apart to see what its angle comes from.
 """
 
 import json
@@ -85,7 +86,7 @@ def settings() -> dict[str, tuple[str, Method | None, dict[str, Any]]]:
 
 def folder_of(output: Path, name: str, seed: int) -> Path:
     """Where a run lies."""
-    return output / f"{name.lower().replace(',', '').replace('+', 'plus').replace(' ', '-')}-{seed}"
+    return output / f"{name.lower().replace(',', '').replace(':', '').replace('+', 'plus').replace(' ', '-')}-{seed}"
 
 
 def run_one(output: Path, name: str, seed: int) -> bool:
