@@ -196,8 +196,9 @@ def statistics_shares(repeats: int) -> None:
 def show(output: Path, names: list[str], seeds: int) -> None:
     """Print the table."""
     times = json.loads((output / TIMES).read_text()) if (output / TIMES).exists() else {}
+    width = max(map(len, names))
     for part in dict.fromkeys(settings()[name][0] for name in names):
-        print(f"\n{part:30} {'accuracy, %':>13} {'loss':>15} {'layer angle':>13} {'flips, %':>12} {'step':>5} seeds")
+        print(f"\n{part:{width}} {'accuracy, %':>13} {'loss':>15} {'layer angle':>13} {'flips, %':>12} {'step':>5} seeds")
         for name in names:
             if settings()[name][0] != part:
                 continue
@@ -208,7 +209,7 @@ def show(output: Path, names: list[str], seeds: int) -> None:
                 columns.append(interval(values, digits) if rows and not np.isnan(values).any() else "-")
             time_of = f"{times[name]:.2f}" if name in times else "-"
             accuracy, loss, angle, flips = columns
-            print(f"{name:30} {accuracy:>13} {loss:>15} {angle:>13} {flips:>12} {time_of:>5} {len(rows)}")
+            print(f"{name:{width}} {accuracy:>13} {loss:>15} {angle:>13} {flips:>12} {time_of:>5} {len(rows)}")
 
 
 def differences(output: Path, seeds: int) -> None:
@@ -218,12 +219,14 @@ def differences(output: Path, seeds: int) -> None:
     pairs += [(f"{trick} with FP134", plain) for trick in TRICKS]
     pairs += [(plain, f"{method}, {bits8}") for method in ("plain INT8", *TRICKS)]
     pairs += [(name, "full precision") for name in (plain, f"plain INT8, {bits8}")]
-    print(f"\n{'difference, seed by seed':56} {'accuracy, %':>13} {'loss':>15} {'layer angle':>13} seeds")
+    pairs += [(name, f"{'plain INT8' if 'plain' in name else 'Octo'}, {bits8}") for name in settings() if name.startswith("Octo apart")]
+    width = max(len(name) + len(other) for name, other in pairs) + len(" less ")
+    print(f"\n{'difference, seed by seed':{width}} {'accuracy, %':>13} {'loss':>15} {'layer angle':>13} seeds")
     for name, other in pairs:
         both = [(facts(output, name, seed), facts(output, other, seed)) for seed in range(seeds)]
         rows = [[mine - theirs for mine, theirs in zip(a, b, strict=True)] for a, b in both if a is not None and b is not None]
         columns = [interval([factor * row[k] for row in rows], digits) if rows else "-" for k, (factor, digits) in enumerate(SHOWN[:3])]
-        print(f"{name + ' less ' + other:56} {columns[0]:>13} {columns[1]:>15} {columns[2]:>13} {len(rows)}")
+        print(f"{name + ' less ' + other:{width}} {columns[0]:>13} {columns[1]:>15} {columns[2]:>13} {len(rows)}")
 
 
 def draw(output: Path, seeds: int, path: Path) -> None:
