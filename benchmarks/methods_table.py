@@ -184,7 +184,7 @@ def statistics_shares(repeats: int) -> None:
         dai8.channel_statistics = original
     period = UnifiedInt8().period
     kinds = {"plain": UnifiedInt8(**PLAIN), "UI8": UnifiedInt8(period=10**6), "search in every step": UnifiedInt8(period=1)}
-    taken = taking_turns({name: trainer_of(method) for name, method in kinds.items()}, max(3, repeats // 2))
+    taken = taking_turns({name: trainer_of(method) for name, method in kinds.items()}, repeats)
     search = (taken["search in every step"] - taken["UI8"]) / period
     whole = taken["UI8"] + search
     print(
@@ -213,19 +213,23 @@ def show(output: Path, names: list[str], seeds: int) -> None:
 
 
 def differences(output: Path, seeds: int) -> None:
-    """Print what clipping changes with INT8, with errors in INT4 and with FP134, and FP134 without it against INT8, seed by seed."""
+    """Print differences seed by seed: what clipping changes with INT8, with errors in INT4 and with FP134, FP134 without it against INT8, and others."""
     plain, bits8 = "plain FP134", "8-bit gradients"
     pairs = [(f"{trick}, {kind}", f"plain INT8, {kind}") for kind in (bits8, "4-bit gradients") for trick in TRICKS]
     pairs += [(f"{trick} with FP134", plain) for trick in TRICKS]
     pairs += [(plain, f"{method}, {bits8}") for method in ("plain INT8", *TRICKS)]
     pairs += [(name, "full precision") for name in (plain, f"plain INT8, {bits8}")]
     pairs += [(name, f"{'plain INT8' if 'plain' in name else 'Octo'}, {bits8}") for name in settings() if name.startswith("Octo apart")]
+    pairs += [("SLB W1", "SLB W4"), ("SLB W1", "full precision")]
     width = max(len(name) + len(other) for name, other in pairs) + len(" less ")
     print(f"\n{'difference, seed by seed':{width}} {'accuracy, %':>13} {'loss':>15} {'layer angle':>13} seeds")
     for name, other in pairs:
         both = [(facts(output, name, seed), facts(output, other, seed)) for seed in range(seeds)]
         rows = [[mine - theirs for mine, theirs in zip(a, b, strict=True)] for a, b in both if a is not None and b is not None]
-        columns = [interval([factor * row[k] for row in rows], digits) if rows else "-" for k, (factor, digits) in enumerate(SHOWN[:3])]
+        columns = []
+        for k, (factor, digits) in enumerate(SHOWN[:3]):
+            values = [factor * row[k] for row in rows]
+            columns.append(interval(values, digits) if rows and not np.isnan(values).any() else "-")
         print(f"{name + ' less ' + other:{width}} {columns[0]:>13} {columns[1]:>15} {columns[2]:>13} {len(rows)}")
 
 

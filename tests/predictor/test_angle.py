@@ -47,6 +47,26 @@ def test_small_angles_survive():
     assert degrees(layer_sums([q], [g]).sum(0)) == pytest.approx(exact, rel=1e-6)
 
 
+@pytest.mark.parametrize("size", [1, 16384, 16385, 100_003])
+def test_sums_of_large_tensors_are_those_of_exact_addition_for_any_number_of_threads(size):
+    torch.manual_seed(size)
+    g = torch.randn(size)
+    q = g + 1e-3 * torch.randn(size)
+    d = q.double() - g.double()
+    exact = [math.fsum(terms.tolist()) for terms in (d * g.double(), d * d, g.double() * g.double())]
+    size_of_terms = [(d * g.double()).abs().sum().item(), *exact[1:]]
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(layer_sums([q], [g])[0].tolist())
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
+    assert all(abs(a - b) <= 1e-14 * scale for a, b, scale in zip(found[0], exact, size_of_terms, strict=True))
+    assert degrees(layer_sums([torch.zeros(size)], [g])[0]) == 90
+
+
 def test_failures_count_as_ninety_degrees():
     for q in ([0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0]):
         assert angle_between(q, [1.0, 2.0]) == 90
