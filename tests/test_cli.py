@@ -534,7 +534,7 @@ def test_train_in_a_folder_that_cannot_be_gone_on_with(folder, inside):
 
     assert inside("train", "-m", "mine.py:net", "--epochs", "2", "-o", "whole")[0] == 0
     checkpoint = folder / "run" / "checkpoint.safetensors"
-    assert refused("full_disk") == "error: [Errno 28] No space left on device: 'run/checkpoint.safetensors'"
+    assert refused("full_disk") == "error: run/checkpoint.safetensors: No space left on device"
     with hold(folder / "run"):
         assert refused("net", "--resume").startswith("error: run is being written by another process")
     assert "run/checkpoint.safetensors was made with workload 'mine', not 'other'" in refused("other", "--resume")

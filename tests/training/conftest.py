@@ -7,6 +7,14 @@ from tests.training import digits
 from training import train
 
 
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def trained():
     """Trainings of the digits' network in full precision, one for each seed; at least 98.1%."""

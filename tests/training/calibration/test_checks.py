@@ -227,7 +227,7 @@ def test_ptq_check_8(workload, tmp_path, format, per_channel):
 
 
 @pytest.mark.parametrize("format", ["INT4", "INT3"])
-def test_ptq_check_8_on_digits(trained, tmp_path, format):
+def test_ptq_check_8_on_digits(one_thread, trained, tmp_path, format):
     """The specification's case, 512 images, 600 iterations, one scale, where held-out errors were 0.24 to 0.66 of nearest's; here 0.24 to 0.63."""
     workload = replace(digits.workload(), model=trained[0].model.eval())
     network, clipped = Network(workload.model), Clipped(format)
