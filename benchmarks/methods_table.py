@@ -193,6 +193,15 @@ def statistics_shares(repeats: int) -> None:
     )
 
 
+def cells(rows: list[list[float]]) -> list[str]:
+    """Mean and interval of each of the four facts over seeds; - where there is none."""
+    found = []
+    for k, (factor, digits) in enumerate(SHOWN):
+        values = [factor * row[k] for row in rows]
+        found.append(interval(values, digits) if rows and not np.isnan(values).any() else "-")
+    return found
+
+
 def show(output: Path, names: list[str], seeds: int) -> None:
     """Print the table."""
     times = json.loads((output / TIMES).read_text()) if (output / TIMES).exists() else {}
@@ -203,12 +212,8 @@ def show(output: Path, names: list[str], seeds: int) -> None:
             if settings()[name][0] != part:
                 continue
             rows = [row for seed in range(seeds) if (row := facts(output, name, seed)) is not None]
-            columns = []
-            for k, (factor, digits) in enumerate(SHOWN):
-                values = [factor * row[k] for row in rows]
-                columns.append(interval(values, digits) if rows and not np.isnan(values).any() else "-")
             time_of = f"{times[name]:.2f}" if name in times else "-"
-            accuracy, loss, angle, flips = columns
+            accuracy, loss, angle, flips = cells(rows)
             print(f"{name:{width}} {accuracy:>13} {loss:>15} {angle:>13} {flips:>12} {time_of:>5} {len(rows)}")
 
 
@@ -226,11 +231,8 @@ def differences(output: Path, seeds: int) -> None:
     for name, other in pairs:
         both = [(facts(output, name, seed), facts(output, other, seed)) for seed in range(seeds)]
         rows = [[mine - theirs for mine, theirs in zip(a, b, strict=True)] for a, b in both if a is not None and b is not None]
-        columns = []
-        for k, (factor, digits) in enumerate(SHOWN[:3]):
-            values = [factor * row[k] for row in rows]
-            columns.append(interval(values, digits) if rows and not np.isnan(values).any() else "-")
-        print(f"{name + ' less ' + other:{width}} {columns[0]:>13} {columns[1]:>15} {columns[2]:>13} {len(rows)}")
+        accuracy, loss, angle, _ = cells(rows)
+        print(f"{name + ' less ' + other:{width}} {accuracy:>13} {loss:>15} {angle:>13} {len(rows)}")
 
 
 def draw(output: Path, seeds: int, path: Path) -> None:
