@@ -22,10 +22,11 @@ from predictor.measure import DEFAULT_EFFECTS, Unit, check_effects, check_miniba
 from predictor.noise import Noise, needs_rounding, observe
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
 from search.candidates import choose
+from search.context import batch_digest, context_of
 from search.cost import gates_of
 from search.race import RUNGS, compare, most_units, rungs_until, settled
 from search.ranking import Angles, Ranking, regret, tabulate
-from search.store import Store, batch_digest, context_of
+from search.store import Store
 from search.units import Executor, measured
 from workloads.digest import digest, weights_digest
 from workloads.workload import Workload

@@ -11,7 +11,8 @@ import torch
 
 from predictor.gradient import Candidate, Effect
 from predictor.measure import Measurement, Unit, check_effects, measure_units
-from search.store import Store, Stored, batch_digest, context_of
+from search.context import batch_digest, context_of
+from search.store import Store, Stored
 from workloads.workload import Batch, Workload
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from predictor.dataflow import map_tensors
 from predictor.gradient import Gradients
 from predictor.measure import Measurement, Unit, measure_unit
-from search.store import batch_digest
+from search.context import batch_digest
 from search.units import Work
 from workloads import load
 from workloads.digest import weights_digest

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 import cli
 from cli import _split
 from predictor.gradient import Effect
-from search.store import Context, Store, Stored
+from search.context import Context
+from search.store import Store, Stored
 from tests.command import run
 from workloads.files import hold
 

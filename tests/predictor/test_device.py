@@ -12,8 +12,8 @@ from predictor import angle, device, noise
 from predictor.device import device_of, on_device
 from predictor.gradient import Gradients, candidate
 from predictor.measure import DEFAULT_EFFECTS, measurements
+from search.context import context_of
 from search.executors import executor_of
-from search.store import context_of
 from tests.search.small import loss, net
 from workloads import Workload
 

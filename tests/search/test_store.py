@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from predictor.gradient import Effect
+from search.context import Context, batch_digest, context_of
 from search.fingerprint import code_digest
-from search.store import FILE, Context, Store, Stored, batch_digest, context_of, default_path
+from search.store import FILE, Store, Stored, default_path
 from tests.search.small import net
 
 CONTEXT = Context("w", "n", "l", "p", "t", "d", "m", 1)
