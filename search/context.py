@@ -18,7 +18,6 @@ from search.fingerprint import code_digest
 from workloads.digest import digest, weights_digest
 from workloads.workload import Batch, Workload
 
-
 HOME = Path(__file__).resolve().parent.parent
 """The folder that the packages lie in."""
 MEASURING = (
@@ -79,7 +78,7 @@ def batch_digest(batch: Batch) -> str:
 
 def measuring_sources() -> list[Path]:
     """The files of `MEASURING`, in one order."""
-    found = []
+    found: list[Path] = []
     for name in MEASURING:
         path = HOME / name
         found += [path] if path.suffix == ".py" else path.glob("**/*.py")

@@ -67,7 +67,8 @@ WRITER = """
 import sys
 import numpy as np
 from pathlib import Path
-from search.store import Context, Store, Stored
+from search.context import Context
+from search.store import Store, Stored
 from predictor.gradient import Effect
 context = Context("w", "n", "l", "p", "t", "d", "m", 1)
 sys.stdin.readline()  # both begin together
@@ -216,7 +217,8 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from search.store import Context, Store, Stored
+from search.context import Context
+from search.store import Store, Stored
 from predictor.gradient import Effect
 context = Context("w", "n", "l", "p", "t", "d", "m", 1)
 with Store.open(Path(sys.argv[1])) as store:
@@ -342,7 +344,7 @@ def test_a_function_that_a_loss_calls_counts(monkeypatch):
 
 def test_fingerprints_are_equal_in_every_process():
     code = (
-        "from search.store import context_of, batch_digest; from tests.search.small import net; "
+        "from search.context import context_of, batch_digest; from tests.search.small import net; "
         "print(context_of(net(), threads=1).digest, batch_digest(net().batches[1]))"
     )
     found = {
