@@ -12,9 +12,9 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from search.rank import Progress
+    from search.stages import Progress
     from training.train import Progress as TrainingProgress
-    from training.validate import At
+    from training.validation import At
 
 app = typer.Typer(
     name="formats",
@@ -36,33 +36,56 @@ MODEL_HELP = "resnet18, resnet20, mobilenetv2, lstm, transformer, detector, torc
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 DataOption = Annotated[
     str | None,
-    typer.Option(help="of a public network: imagefolder:PATH, cifar10[:PATH], cifar100[:PATH] or text:PATH", metavar="KIND:PATH"),
+    typer.Option(
+        help="of a public network: imagefolder:PATH, cifar10[:PATH], cifar100[:PATH] or text:PATH", metavar="KIND:PATH"
+    ),
 ]
-WEIGHTS_HELP = "of a public network: a local file (.pth, .pt, .safetensors; for hf also a folder) instead of the public weights"
+WEIGHTS_HELP = (
+    "of a public network: a local file (.pth, .pt, .safetensors; for hf also a folder) instead of the public weights"
+)
 WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace an existing output")]
 MinibatchesOption = Annotated[
     int | None, typer.Option(help="mini-batches that all formats share; default: 8, or all where there are fewer")
 ]
 BatchSizeOption = Annotated[int | None, typer.Option(help="examples a mini-batch; default: the workload's")]
 EffectsOption = Annotated[
-    str, typer.Option(help="comma-separated: E (errors), A (activations), AE (both); by request W (weights), WAE (all three)")
+    str,
+    typer.Option(
+        help="comma-separated: E (errors), A (activations), AE (both); by request W (weights), WAE (all three)"
+    ),
 ]
 FittedOption = Annotated[str, typer.Option("--effects", help="comma-separated: E (errors), A (activations), AE (both)")]
-ExactOption = Annotated[list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")]
-TwoTermsOption = Annotated[bool, typer.Option("--two-terms/--one-term", help="round inputs and last errors in two terms")]
+ExactOption = Annotated[
+    list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")
+]
+TwoTermsOption = Annotated[
+    bool, typer.Option("--two-terms/--one-term", help="round inputs and last errors in two terms")
+]
 WorkersOption = Annotated[int | None, typer.Option(help="measure in this many processes, which share the cores")]
 ClusterOption = Annotated[str | None, typer.Option(help="measure on a Ray cluster: auto, or its address as HOST:PORT")]
 DeviceOption = Annotated[str, typer.Option(help="where the network runs: cpu, cuda (the first GPU), cuda:1, ...")]
-StoreOption = Annotated[bool, typer.Option("--store/--no-store", help="find and keep exact measurements in the user's cache")]
+StoreOption = Annotated[
+    bool, typer.Option("--store/--no-store", help="find and keep exact measurements in the user's cache")
+]
 BitsOption = Annotated[int | None, typer.Option(help="only formats of this width: 8, 7 or 6")]
 FamilyOption = Annotated[str | None, typer.Option(help="only this family: INT, FP, tapered or BM")]
 WidthOption = Annotated[int, typer.Option("--bits", help="width of the formats that are searched: 2 to 8")]
-ShapeOption = Annotated[str, typer.Option(help="how precision may go from the top down: any, unimodal or non-increasing")]
-MaxPrecisionsOption = Annotated[int | None, typer.Option(help="synthesize at most this many different precisions in a format")]
-MaxRunsOption = Annotated[int | None, typer.Option(help="synthesize at most this many runs of equal precision in a format")]
-HeadroomOption = Annotated[str, typer.Option(help="comma-separated: binades that may be left free above the largest magnitude")]
+ShapeOption = Annotated[
+    str, typer.Option(help="how precision may go from the top down: any, unimodal or non-increasing")
+]
+MaxPrecisionsOption = Annotated[
+    int | None, typer.Option(help="synthesize at most this many different precisions in a format")
+]
+MaxRunsOption = Annotated[
+    int | None, typer.Option(help="synthesize at most this many runs of equal precision in a format")
+]
+HeadroomOption = Annotated[
+    str, typer.Option(help="comma-separated: binades that may be left free above the largest magnitude")
+]
 PassesOption = Annotated[int, typer.Option("--noise-passes", help="mini-batches whose tensors the synthesis sees")]
 MaxBinadesOption = Annotated[int | None, typer.Option(help="only formats of at most this many binades")]
 
@@ -138,8 +161,8 @@ def _progress() -> Iterator[Any]:
 @contextmanager
 def _measuring(workers: int | None, cluster: str | None, store: bool, device: str) -> Iterator[dict[str, Any]]:
     """What measures, where measurements are kept, and the progress bar: arguments that ranking and searching share."""
-    from search.executors import executor_of
-    from search.store import Store
+    from predictor.measuring.session import executor_of
+    from predictor.measuring.store import Store
 
     with ExitStack() as stack:
         executor = stack.enter_context(executor_of(workers, cluster, device))
@@ -149,12 +172,19 @@ def _measuring(workers: int | None, cluster: str | None, store: bool, device: st
 
 @contextmanager
 def _line(description: str, again: str) -> Iterator[Any]:
-    """A function (done, of, text) that shows progress on one line of standard error; a log gets a line every tenth. again: what Ctrl-C has one told."""
+    """A function (done, of, text) that shows progress on one line of standard error; a log gets a line every tenth.
+    again: what Ctrl-C has one told."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     bar = Bar(*columns, console=Console(stderr=True))
     task = bar.add_task(description)
     if bar.console.is_terminal:
@@ -176,7 +206,11 @@ def _line(description: str, again: str) -> Iterator[Any]:
 
 
 def _resuming(output: Path | None, kept: str) -> str:
-    return "nothing is kept without --output" if output is None else f"the same command with --resume goes on from {kept} in {output}"
+    return (
+        "nothing is kept without --output"
+        if output is None
+        else f"the same command with --resume goes on from {kept} in {output}"
+    )
 
 
 @contextmanager
@@ -206,7 +240,11 @@ def _validation_line() -> Iterator[Any]:
         def show_validation(at: At) -> None:
             training = at.training
             done = (at.run - 1) * training.steps + training.step
-            show(done, at.runs * training.steps, f"run {at.run}/{at.runs}, {at.name} seed {at.seed}, loss {training.loss:.4f}")
+            show(
+                done,
+                at.runs * training.steps,
+                f"run {at.run}/{at.runs}, {at.name} seed {at.seed}, loss {training.loss:.4f}",
+            )
 
         yield show_validation
 
@@ -241,10 +279,13 @@ def list_formats(
     if standards and (bits, family, max_binades) != (None, None, None):
         raise ValueError("--standards lists all standards; --bits, --family and --max-binades choose among the 498")
     if standards:
-        from formats.describe import standards as described
+        from formats.description import standards as described
 
         keys = ["name", "bits", "scale", "profile", "largest", "smallest_positive", "special_values", "also"]
-        rows = [{key: row[key] for key in keys} | {"special_values": ", ".join(row["special_values"])} for row in described()]
+        rows = [
+            {key: row[key] for key in keys} | {"special_values": ", ".join(row["special_values"])}
+            for row in described()
+        ]
     else:
         keys = ["name", "bits", "family", "granularity", "binades", "profile"]
         chosen = [f for f in formats.catalogue(bits, family) if max_binades is None or f.binades <= max_binades]
@@ -254,8 +295,13 @@ def list_formats(
         return
     from reports.tables import plain
 
-    headers = [("format", "left"), *((key.replace("_", " "), "right" if key in ("bits", "binades") else "left") for key in keys[1:])]
-    _print(plain(None, headers, [[written(v) if isinstance(v, tuple) else _text(v) for v in row.values()] for row in rows]))
+    headers = [
+        ("format", "left"),
+        *((key.replace("_", " "), "right" if key in ("bits", "binades") else "left") for key in keys[1:]),
+    ]
+    _print(
+        plain(None, headers, [[written(v) if isinstance(v, tuple) else _text(v) for v in row.values()] for row in rows])
+    )
     if standards:
         _print("and posit<n,es>, minifloat(x,y,bias=b), P3109:k.p.{signed,unsigned}.{finite,extended}, INTn/real, LOG4")
     _print(f"{len(rows)} {'standards' if standards else 'formats'}")
@@ -270,8 +316,13 @@ def _text(value: object) -> str:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="FP134, INT8, T8.5x3@2, BM43, E4M3, MXFP4, NVFP4, NF4, profile:8:4x2,5x3,4x7,3,2,1, ...")],
-    top: Annotated[int | None, typer.Option(help="top exponent T at which values are shown; default: the standard's, else 0")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(help="FP134, INT8, T8.5x3@2, BM43, E4M3, MXFP4, NVFP4, NF4, profile:8:4x2,5x3,4x7,3,2,1, ..."),
+    ],
+    top: Annotated[
+        int | None, typer.Option(help="top exponent T at which values are shown; default: the standard's, else 0")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Show a format: profile, range, special values, and the values with their codes.
@@ -281,7 +332,7 @@ def show(
     import json
 
     import formats
-    from formats.describe import describe
+    from formats.description import describe
 
     facts = describe(formats.get(name), top)
     values = facts.pop("values")
@@ -291,7 +342,13 @@ def show(
         return
     from reports.tables import plain
 
-    _print(plain(facts["name"], [("", "left"), ("", "left")], [[key.replace("_", " "), _text(value)] for key, value in facts.items()]))
+    _print(
+        plain(
+            facts["name"],
+            [("", "left"), ("", "left")],
+            [[key.replace("_", " "), _text(value)] for key, value in facts.items()],
+        )
+    )
     if values is None:
         _print(f"{facts['number_of_values']} values, too many to list")
         return
@@ -304,16 +361,18 @@ def vectors(
     name: Annotated[str, typer.Argument(help="FP134, INT8, T8.5x3@2, profile:8:4x2,5x3,4x7,3,2,1, ...")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for the three files")] = Path(),
     top: Annotated[
-        int | None, typer.Option(help="top exponent T; default: 0, or the nearest at which all values are float32 numbers")
+        int | None,
+        typer.Option(help="top exponent T; default: 0, or the nearest at which all values are float32 numbers"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace files that are there")] = False,
 ) -> None:
-    """Write what a hardware engineer needs: test vectors (CSV), a decode table ($readmemh) and a C header with encode and decode.
+    """Write what a hardware engineer needs: test vectors (CSV), a decode table ($readmemh) and a C header with encode
+    and decode.
 
     Examples: formats vectors FP134 · formats vectors T8.5x3@2 --top 4 --output rtl/
     """
     import formats
-    from formats.vectors import write_vectors
+    from formats.hardware.vectors import write_vectors
 
     format = formats.get(name)
     if not isinstance(format, formats.ProfileFormat):
@@ -325,21 +384,27 @@ def vectors(
 @app.command()
 def verify(
     library: Annotated[
-        str, typer.Argument(help="ml_dtypes, torch, gfloat, qtorch, pychop, torchao, brevitas, or a function as package.module:name")
+        str,
+        typer.Argument(
+            help="ml_dtypes, torch, gfloat, qtorch, pychop, torchao, brevitas, or a function as package.module:name"
+        ),
     ],
-    as_format: Annotated[str | None, typer.Option("--as", help="the format that a function claims to round to, such as E4M3")] = None,
+    as_format: Annotated[
+        str | None, typer.Option("--as", help="the format that a function claims to round to, such as E4M3")
+    ] = None,
     inputs: Annotated[int, typer.Option(help="most inputs in a category")] = 200_000,
     seed: Annotated[int, typer.Option(help="decides the random inputs")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Say which of another library's roundings are exact, and where the others go wrong. Exit code 1 if one is wrong.
 
-    Examples: formats verify ml_dtypes · formats verify mypackage.casts:to_fp8 --as E4M3 · formats verify mypackage.mx:quantize --as MXFP4
+    Examples: formats verify ml_dtypes · formats verify mypackage.casts:to_fp8 --as E4M3 · formats verify
+    mypackage.mx:quantize --as MXFP4
     """
     import json
     from dataclasses import asdict
 
-    from formats.verify import verify as check
+    from formats.conformance.compare import verify as check
 
     checks = check(library, as_format, inputs, seed)
     if as_json:
@@ -372,18 +437,23 @@ def points(
     exact: ExactOption = None,
     tensors: Annotated[
         Path | None,
-        typer.Option(help="write the activations and errors of a mini-batch to this .npz, for `formats plot` and `formats fit`"),
+        typer.Option(
+            help="write the activations and errors of a mini-batch to this .npz, for `formats plot` and `formats fit`"
+        ),
     ] = None,
-    layer: Annotated[list[str] | None, typer.Option(help="with --tensors: only of this layer (may be repeated)")] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="with --tensors: only of this layer (may be repeated)")
+    ] = None,
     batch_size: BatchSizeOption = None,
     force: ForceOption = False,
 ) -> None:
-    """List where a model's data flow is quantized, what has no point, and what is kept exact; or write the tensors that are there.
+    """List where a model's data flow is quantized, what has no point, and what is kept exact; or write the tensors that
+    are there.
 
     Examples: formats points --model resnet18 · formats points -m resnet20 --tensors dump.npz --layer conv1 --layer fc
     · formats points -m hf:gpt2 --data text:book.txt
     """
-    from predictor.points import list_points
+    from predictor.listing import list_points
     from reports import results
     from reports.tables import plain
     from workloads import load
@@ -437,11 +507,20 @@ def measure(
     names = _split(formats)
     workload = on_device(load(model, data, weights), device)
     found = measure_angles(
-        workload, names, _split(effects), minibatches, batch_size=batch_size, scopes=[scope], exact=exact or (), two_terms=two_terms
+        workload,
+        names,
+        _split(effects),
+        minibatches,
+        batch_size=batch_size,
+        scopes=[scope],
+        exact=exact or (),
+        two_terms=two_terms,
     )
     _print(tables.measurement(found))
     if output is not None:
-        results.write(found, output, {"workload": model, "formats": names, "minibatches": minibatches, "batch_size": batch_size})
+        results.write(
+            found, output, {"workload": model, "formats": names, "minibatches": minibatches, "batch_size": batch_size}
+        )
         _print(f"wrote {output}")
 
 
@@ -449,30 +528,40 @@ def measure(
 def attribute(
     model: ModelOption,
     format: Annotated[
-        str, typer.Option("--format", "-f", help="a name, or ACTIVATION+ERROR: the first rounds W and A, the second E and G")
+        str,
+        typer.Option(
+            "--format", "-f", help="a name, or ACTIVATION+ERROR: the first rounds W and A, the second E and G"
+        ),
     ],
     data: DataOption = None,
     weights: WeightsOption = None,
-    minibatches: Annotated[int | None, typer.Option(help="mini-batches; default: 4, or all where there are fewer")] = None,
+    minibatches: Annotated[
+        int | None, typer.Option(help="mini-batches; default: 4, or all where there are fewer")
+    ] = None,
     batch_size: BatchSizeOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")
+    ] = False,
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
     top: Annotated[int, typer.Option(min=1, help="layers to print")] = 20,
     output: OutputOption = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="draw the kinds and the largest layers as .png, .svg or .pdf")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="draw the kinds and the largest layers as .png, .svg or .pdf")
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Say what causes a format's angle: which tensors (W, A, E, G) and which layers, each alone and each left out.
 
     Ctrl-C keeps the rows that were finished.
 
-    Examples: formats attribute -m resnet20 -f FP134 --plot why.png · formats attribute -m mine.py:net -f E4M3+E5M2 -o why.csv
+    Examples: formats attribute -m resnet20 -f FP134 --plot why.png · formats attribute -m mine.py:net -f E4M3+E5M2 -o
+    why.csv
     """
-    from predictor.attribute import attribute as attribute_angle
-    from predictor.attribute import estimate
+    from predictor.attribution import attribute as attribute_angle
+    from predictor.attribution import estimate
     from reports import plots, results, tables
-    from search.rank import Progress, Stage
+    from search.stages import Progress, Stage
     from workloads import load
 
     if output is not None:
@@ -503,7 +592,9 @@ def attribute(
         _print(part)
     _print("mean ± 95% half-width over mini-batches; share: tan² of the angle alone, over all kinds or all layers")
     if not settings["complete"]:
-        _print(f"ended early by an interrupt: {settings['gradients']} quantized gradients were computed; finished rows are kept")
+        _print(
+            f"ended early by an interrupt: {settings['gradients']} quantized gradients were computed; finished rows are kept"
+        )
     if output is not None:
         results.write(found, output, settings)
         _print(f"wrote {output} and {results.sidecar_of(output)}")
@@ -525,7 +616,9 @@ def rank(
     formats: Annotated[
         str | None,
         typer.Option(
-            "--formats", "-f", help="comma-separated names, or files (.py, .toml) that define formats, instead of the whole catalogue"
+            "--formats",
+            "-f",
+            help="comma-separated names, or files (.py, .toml) that define formats, instead of the whole catalogue",
         ),
     ] = None,
     bits: BitsOption = None,
@@ -534,24 +627,35 @@ def rank(
     sweep: Annotated[
         list[str] | None,
         typer.Option(
-            "--sweep", help="rank every format with each of these: headroom=0,1,2, scale=floor,rceil or block=16,32 (may be repeated)"
+            "--sweep",
+            help="rank every format with each of these: headroom=0,1,2, scale=floor,rceil or block=16,32 (may be repeated)",
         ),
     ] = None,
     effects: EffectsOption = "E,A,AE",
     by: Annotated[str | None, typer.Option(help="the effect that orders the table; default: AE")] = None,
     minibatches: Annotated[
         int | None,
-        typer.Option(help="mini-batches that angles are averaged over; default: 16, 4 for at most 24 formats, with --exhaustive all"),
+        typer.Option(
+            help="mini-batches that angles are averaged over; default: 16, 4 for at most 24 formats, with --exhaustive all"
+        ),
     ] = None,
     batch_size: BatchSizeOption = None,
-    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="measure every format, not only the promising ones")] = False,
-    time_budget: Annotated[float | None, typer.Option(help="seconds after which measuring stops with what it has")] = None,
-    cost: Annotated[bool, typer.Option("--cost", help="add the gates of a multiply-accumulate lane to the table")] = False,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="measure every format, not only the promising ones")
+    ] = False,
+    time_budget: Annotated[
+        float | None, typer.Option(help="seconds after which measuring stops with what it has")
+    ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="add the gates of a multiply-accumulate lane to the table")
+    ] = False,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
     device: DeviceOption = "cpu",
     store: StoreOption = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")
+    ] = False,
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
     top: Annotated[int, typer.Option(min=1, help="rows of the table to print")] = 20,
@@ -560,22 +664,24 @@ def rank(
 ) -> None:
     """Rank formats by how little they turn a pretrained network's weight gradient.
 
-    The noise of every format is read from one full-precision pass; a few that stand for all are measured, the promising ones race on more and more
-    mini-batches, and the rest are predicted (marked ~) with intervals that held-out formats have confirmed. Every exact measurement is kept, so that Ctrl-C,
-    a larger budget or one more format cost nothing twice.
+    The noise of every format is read from one full-precision pass; a few that stand for all are measured, the promising
+    ones race on more and more mini-batches, and the rest are predicted (marked ~) with intervals that held-out formats
+    have confirmed. Every exact measurement is kept, so that Ctrl-C, a larger budget or one more format cost nothing
+    twice.
 
     With several models, formats are ordered by their mean rank, beside the largest angle that they have on any.
 
-    Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16
-    · formats rank -m timm:resnet18 --data imagefolder:photos --weights mine.pth · formats rank -m hf:gpt2 --data text:book.txt
-    · formats rank -m resnet18 -m resnet20 -o both.csv · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
+    Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive
+    --minibatches 16 · formats rank -m timm:resnet18 --data imagefolder:photos --weights mine.pth · formats rank -m
+    hf:gpt2 --data text:book.txt · formats rank -m resnet18 -m resnet20 -o both.csv · formats rank -m resnet20 -f
+    FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
     """
     from predictor.device import on_device
     from reports import results, tables
     from search.across import rank_across
     from search.candidates import choose
-    from search.rank import plan
-    from search.rank import rank as rank_formats
+    from search.stages import plan
+    from search.stages import rank as rank_formats
     from search.sweep import parse_axes
     from search.sweep import sweep as sweep_scales
     from workloads import load
@@ -589,7 +695,9 @@ def rank(
     workloads = {name: on_device(load(name, data, weights), device) for name in model}
     if dry_run:
         for name, workload in workloads.items():
-            planned = plan(workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive)
+            planned = plan(
+                workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive
+            )
             _print(
                 f"{name}: {planned.points} points; {planned.candidates} formats, at most {planned.measured} measured on at most {planned.minibatches} mini-batches: "
                 f"{planned.gradients} quantized gradients (exhaustive: {planned.exhaustive}), about {planned.seconds / 60:.1f} minutes"
@@ -638,8 +746,12 @@ def rank(
     _print("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
     winner = found.table["name"].iloc[0]
     if s["regret_at_most"] == s["regret_at_most"]:  # not a number where there was one mini-batch
-        _print(f"no other is better than {winner} by more than {s['regret_at_most']:.2g} degrees (97.5% confidence for each)")
-    _print(f"{s['gradients']} gradients were needed, {s['exhaustive_gradients']} would measure all; {s['seconds']:.0f} s")
+        _print(
+            f"no other is better than {winner} by more than {s['regret_at_most']:.2g} degrees (97.5% confidence for each)"
+        )
+    _print(
+        f"{s['gradients']} gradients were needed, {s['exhaustive_gradients']} would measure all; {s['seconds']:.0f} s"
+    )
     if not found.complete:
         reason = "the time budget" if time_budget is not None and s["seconds"] >= time_budget else "an interrupt"
         again = f"; the same command{forced} goes on from there" if store else ""
@@ -660,25 +772,39 @@ def train(
     activation: Annotated[
         str | None,
         typer.Option(
-            "--activation", "-A", help="format of activations; float32 leaves a tensor as it is; default: FP134, with --method float32"
+            "--activation",
+            "-A",
+            help="format of activations; float32 leaves a tensor as it is; default: FP134, with --method float32",
         ),
     ] = None,
     error: Annotated[str | None, typer.Option("--error", "-E", help="format of errors; default as for -A")] = None,
-    weight: Annotated[str | None, typer.Option("--weight", "-W", help="format of weights, such as LOG4; default as for -A")] = None,
-    gradient: Annotated[str | None, typer.Option("--gradient", "-G", help="format of weight gradients; default as for -A")] = None,
-    master: Annotated[str | None, typer.Option(help="format of master weights and momentum; default: FP169, with --method float32")] = None,
+    weight: Annotated[
+        str | None, typer.Option("--weight", "-W", help="format of weights, such as LOG4; default as for -A")
+    ] = None,
+    gradient: Annotated[
+        str | None, typer.Option("--gradient", "-G", help="format of weight gradients; default as for -A")
+    ] = None,
+    master: Annotated[
+        str | None, typer.Option(help="format of master weights and momentum; default: FP169, with --method float32")
+    ] = None,
     weight_rounding: Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")] = "hysteresis",
     master_rounding: Annotated[str, typer.Option(help="nearest or stochastic")] = "stochastic",
     scale: Annotated[str, typer.Option(help="of activations, errors and gradients: delayed or current")] = "delayed",
     two_terms: TwoTermsOption = True,
     method: Annotated[
-        list[str] | None, typer.Option("--method", help="a published method (`formats methods`); twice to combine two", metavar="NAME")
+        list[str] | None,
+        typer.Option("--method", help="a published method (`formats methods`); twice to combine two", metavar="NAME"),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", help="an option of the method (may be repeated)", metavar="KEY=VALUE")
+        list[str] | None,
+        typer.Option("--option", help="an option of the method (may be repeated)", metavar="KEY=VALUE"),
     ] = None,
     start: Annotated[
-        str, typer.Option("--from", help="scratch, pretrained, or the folder of a formats quantize --output, with --method lsq or lsqplus")
+        str,
+        typer.Option(
+            "--from",
+            help="scratch, pretrained, or the folder of a formats quantize --output, with --method lsq or lsqplus",
+        ),
     ] = "scratch",
     optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
     rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
@@ -689,32 +815,42 @@ def train(
     batch_size: BatchSizeOption = None,
     seed: Annotated[int, typer.Option(help="decides weights, order and stochastic rounding")] = 0,
     loss_bound: Annotated[float, typer.Option(help="a loss above it ends the run as diverged")] = 1000.0,
-    angle_every: Annotated[int, typer.Option(help="steps between samples of the angle to the full-precision gradient; 0: none")] = 0,
+    angle_every: Annotated[
+        int, typer.Option(help="steps between samples of the angle to the full-precision gradient; 0: none")
+    ] = 0,
     checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints; 0: at the end of epochs alone")] = 0,
     device: DeviceOption = "cpu",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="folder for checkpoint, metrics and settings")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint in --output, if there is one")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="folder for checkpoint, metrics and settings")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on from the checkpoint in --output, if there is one")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="write into --output for TensorBoard too")] = False,
     export: Annotated[
-        Path | None, typer.Option(help="write what --method trained as codes and scales: a .safetensors, or an .onnx with INT8 or INT4")
+        Path | None,
+        typer.Option(
+            help="write what --method trained as codes and scales: a .safetensors, or an .onnx with INT8 or INT4"
+        ),
     ] = None,
 ) -> None:
     """Train a network with everything rounded: activations, errors, weights, gradients, master weights and momentum.
 
-    A run that was ended at any moment goes on with --resume, to the same bits at the same number of threads. Exit code 1 if it diverged.
+    A run that was ended at any moment goes on with --resume, to the same bits at the same number of threads. Exit code
+    1 if it diverged.
 
-    Examples: formats train -m resnet20 --epochs 5 -o runs/fp134 · formats train -m resnet20 --epochs 5 -W LOG4 -o runs/log4 --resume
-    · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3 -E E5M2 --rate 0.01
-    · formats train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134
-    · formats train -m resnet20 --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx
-    · formats train -m resnet20 --epochs 3 --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01
+    Examples: formats train -m resnet20 --epochs 5 -o runs/fp134 · formats train -m resnet20 --epochs 5 -W LOG4 -o
+    runs/log4 --resume · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3 -E E5M2 --rate 0.01 · formats
+    train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134 · formats train -m resnet20
+    --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx · formats train -m resnet20 --epochs 3
+    --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01
     """
     from predictor.device import on_device
     from reports.tables import plain
     from training import train as train_network
     from training.checkpoint import NAME
-    from training.export import check_export, export_to
+    from training.export.codes import check_export, export_to
     from training.methods import method_from
     from workloads import load
 
@@ -727,7 +863,9 @@ def train(
             raise ValueError("--export is for --method; formats methods lists methods")
         check_export(export)
     if start not in ("scratch", "pretrained") and not Path(start).is_dir():
-        raise ValueError(f"--from {start!r}: allowed are scratch, pretrained, and a folder of formats quantize --output")
+        raise ValueError(
+            f"--from {start!r}: allowed are scratch, pretrained, and a folder of formats quantize --output"
+        )
     workload, ranges = load(model, data, weights), None
     if start not in ("scratch", "pretrained"):
         from training.calibration import begin_from
@@ -770,7 +908,10 @@ def train(
             angle_every=angle_every,
             checkpoint_every=checkpoint_every,
         )
-    rows = [[str(row.epoch), f"{row.loss:.4f}", f"{row.metric:.4f}".replace("nan", "-")] for row in result.epochs.itertuples()]
+    rows = [
+        [str(row.epoch), f"{row.loss:.4f}", f"{row.metric:.4f}".replace("nan", "-")]
+        for row in result.epochs.itertuples()
+    ]
     _print(plain(f"{model}: {result.outcome}", [("epoch", "right"), ("loss", "right"), ("metric", "right")], rows))
     if output is not None:
         _print(f"wrote {output}")
@@ -788,7 +929,9 @@ def train(
 def validate(
     ranking: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
     model: ModelOption,
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the trainings and of what comes out of them")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="folder of the trainings and of what comes out of them")
+    ],
     data: DataOption = None,
     weights: WeightsOption = None,
     count: Annotated[int, typer.Option(help="formats to take from all over the ranking")] = 24,
@@ -799,16 +942,21 @@ def validate(
     start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
     rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
     batch_size: BatchSizeOption = None,
-    weight: Annotated[str, typer.Option("--weight", "-W", help="format of weights; same: the one under test")] = "float32",
-    gradient: Annotated[str, typer.Option("--gradient", "-G", help="format of weight gradients; same: the one under test")] = "float32",
+    weight: Annotated[
+        str, typer.Option("--weight", "-W", help="format of weights; same: the one under test")
+    ] = "float32",
+    gradient: Annotated[
+        str, typer.Option("--gradient", "-G", help="format of weight gradients; same: the one under test")
+    ] = "float32",
     master: Annotated[str, typer.Option(help="format of master weights and momentum")] = "float32",
     weight_rounding: Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")] = "hysteresis",
 ) -> None:
     """Train formats from all over a ranking, and see whether the angle has predicted how well each goes.
 
-    Every format rounds activations and errors, which is what the angle is about, in trainings from the same seeds; --weight, --gradient and --master
-    round the rest too. The choice is written down before the first. A
-    finished training is not done again and an ended one goes on: give the same command again, or in a second terminal to share the work.
+    Every format rounds activations and errors, which is what the angle is about, in trainings from the same seeds;
+    --weight, --gradient and --master round the rest too. The choice is written down before the first. A
+    finished training is not done again and an ended one goes on: give the same command again, or in a second terminal
+    to share the work.
 
     Examples: formats rank -m resnet20 -o ranking.csv && formats validate ranking.csv -m resnet20 -o runs/validate
     · formats validate ranking.csv -m resnet20 -o runs/few --count 6 --epochs 1 --formats FP134,INT8
@@ -816,7 +964,7 @@ def validate(
     from dataclasses import asdict
 
     from reports import plots, results, validation
-    from training.validate import validate as validate_ranking
+    from training.validation import validate as validate_ranking
     from workloads import load
 
     table = results.read(ranking, ("name", "bits", f"angle_{effect}"))
@@ -840,7 +988,9 @@ def validate(
             weight_rounding=weight_rounding,
         )
     agreement = found.agreement
-    _print(validation.table(found.runs, f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each"))
+    _print(
+        validation.table(found.runs, f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each")
+    )
     _print(validation.sentence(agreement, effect))
     results.write(found.runs, output / "runs.csv", found.settings | {"agreement": asdict(agreement)})
     plots.save(
@@ -855,17 +1005,33 @@ def quantize(
     model: ModelOption,
     data: DataOption = None,
     weights_file: Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)] = None,
-    weights: Annotated[str, typer.Option("--weights", "-W", help="format of weights; float32 leaves them as they are")] = "INT4",
-    activations: Annotated[str, typer.Option("--activations", "-A", help="format of layers' inputs; integers get a zero point")] = "INT8",
-    fold: Annotated[bool, typer.Option("--fold/--no-fold", help="fold batch normalization into the layers before it")] = True,
-    cle: Annotated[bool, typer.Option("--cle/--no-cle", help="equalize the ranges of neighbouring layers' channels")] = True,
-    relu6: Annotated[str, typer.Option(help="of equalization: cap (one a channel, exact) or replace (by ReLU)")] = "cap",
+    weights: Annotated[
+        str, typer.Option("--weights", "-W", help="format of weights; float32 leaves them as they are")
+    ] = "INT4",
+    activations: Annotated[
+        str, typer.Option("--activations", "-A", help="format of layers' inputs; integers get a zero point")
+    ] = "INT8",
+    fold: Annotated[
+        bool, typer.Option("--fold/--no-fold", help="fold batch normalization into the layers before it")
+    ] = True,
+    cle: Annotated[
+        bool, typer.Option("--cle/--no-cle", help="equalize the ranges of neighbouring layers' channels")
+    ] = True,
+    relu6: Annotated[
+        str, typer.Option(help="of equalization: cap (one a channel, exact) or replace (by ReLU)")
+    ] = "cap",
     absorb: Annotated[str, typer.Option(help="high biases: all, exact (not where padding reads zeros) or off")] = "all",
-    per_channel: Annotated[bool, typer.Option("--per-channel", help="a scale for each output channel of a weight")] = False,
+    per_channel: Annotated[
+        bool, typer.Option("--per-channel", help="a scale for each output channel of a weight")
+    ] = False,
     weight_range: Annotated[str, typer.Option(help="minmax, mse or percentile")] = "mse",
-    activation_range: Annotated[str, typer.Option(help="minmax, mse, percentile or bn (from batch normalization)")] = "mse",
+    activation_range: Annotated[
+        str, typer.Option(help="minmax, mse, percentile or bn (from batch normalization)")
+    ] = "mse",
     logits_range: Annotated[str, typer.Option(help="cross-entropy, mse, minmax, percentile, or off")] = "cross-entropy",
-    adaround: Annotated[bool, typer.Option("--adaround/--no-adaround", help="learn which way each weight is rounded")] = True,
+    adaround: Annotated[
+        bool, typer.Option("--adaround/--no-adaround", help="learn which way each weight is rounded")
+    ] = True,
     adaround_iterations: Annotated[int, typer.Option(help="steps for each layer")] = 600,
     adaround_rate: Annotated[float, typer.Option(help="its learning rate; the paper: 0.001 with 10000 steps")] = 0.01,
     bias_correction: Annotated[str, typer.Option(help="off, empirical or analytic; of use without AdaRound")] = "off",
@@ -873,26 +1039,33 @@ def quantize(
     batch_size: BatchSizeOption = None,
     seed: Annotated[int, typer.Option(help="decides the mini-batches of AdaRound")] = 0,
     layers: Annotated[bool, typer.Option("--layers/--no-layers", help="measure what each layer costs")] = True,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="folder for checkpoints and result.json")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="folder for checkpoints and result.json")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with what is in --output")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")] = False,
-    export: Annotated[Path | None, typer.Option(help="write codes and scales: a .safetensors, or an .onnx with INT8 or INT4")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="write codes and scales: a .safetensors, or an .onnx with INT8 or INT4")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Quantize a trained network without training it, and see what each step and each layer costs.
 
-    Batch normalization is folded, neighbouring layers are equalized, high biases absorbed, ranges set, weights rounded by AdaRound, ranges of activations
-    set. A run with --output that was ended at any moment goes on with --resume, to the same bits at the same number of threads.
+    Batch normalization is folded, neighbouring layers are equalized, high biases absorbed, ranges set, weights rounded
+    by AdaRound, ranges of activations set. A run with --output that was ended at any moment goes on with --resume, to
+    the same bits at the same number of threads.
 
-    Examples: formats quantize -m resnet20 --weights INT4 --activations INT8 -o runs/w4a8 · formats quantize -m resnet20 -W E2M1 -A FP134 --no-adaround
-    --bias-correction analytic · formats quantize -m mine.py:net --per-channel --export net.onnx · formats quantize -m resnet20 -o runs/w4a8 --resume
+    Examples: formats quantize -m resnet20 --weights INT4 --activations INT8 -o runs/w4a8 · formats quantize -m resnet20
+    -W E2M1 -A FP134 --no-adaround
+    --bias-correction analytic · formats quantize -m mine.py:net --per-channel --export net.onnx · formats quantize -m
+    resnet20 -o runs/w4a8 --resume
     """
     import json
 
     from reports import tables
     from training.calibration import AdaRound
     from training.calibration import quantize as quantize_network
-    from training.export import check_export, export_to
+    from training.export.codes import check_export, export_to
     from workloads import load
 
     if resume and output is None:
@@ -932,7 +1105,9 @@ def quantize(
         for part in tables.quantization(result, f"{model}: {weights} weights, {activations} activations"):
             _print(part)
         if result.kept:
-            _print(f"left in float32, since only convolution and linear modules are quantized: {', '.join(result.kept)}")
+            _print(
+                f"left in float32, since only convolution and linear modules are quantized: {', '.join(result.kept)}"
+            )
     if export is not None:
         export_to(export, workload, result.network, result.run)
     if not as_json:
@@ -958,7 +1133,10 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="print JSON, wi
     from reports.tables import plain
 
     # Two tables, since one would be wider than a page.
-    for keys in (("name", "weight", "activation", "error", "source"), ("name", "gradient", "granularity", "rounding", "layers")):
+    for keys in (
+        ("name", "weight", "activation", "error", "source"),
+        ("name", "gradient", "granularity", "rounding", "layers"),
+    ):
         _print(plain(None, [(key, "left") for key in keys], [[row[key] for key in keys] for row in rows]))
     for row in rows:
         _print(f"{row['name']}: " + ", ".join(f"{key}={value}" for key, value in row["options"].items()))
@@ -966,7 +1144,9 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="print JSON, wi
 
 @app.command()
 def cost(
-    names: Annotated[list[str], typer.Argument(help="FP134, INT8, T8.5x3@2, ...; ACTIVATION+ERROR is a pair", metavar="NAME...")],
+    names: Annotated[
+        list[str], typer.Argument(help="FP134, INT8, T8.5x3@2, ...; ACTIVATION+ERROR is a pair", metavar="NAME...")
+    ],
     accumulator: Annotated[
         str, typer.Option(help="exact (fixed point, nothing is rounded) or float (10 significant bits, as FP169)")
     ] = "exact",
@@ -980,20 +1160,28 @@ def cost(
     import json
     from dataclasses import asdict
 
-    from search.cost import cost as cost_of
-    from search.lane import Accumulator
-    from search.verilog import write
+    from formats.hardware.cost import cost as cost_of
+    from formats.hardware.lane import Accumulator
+    from formats.hardware.verilog import write
 
     costs = [cost_of(name, accumulator) for name in names]
     if as_json:
-        typer.echo(json.dumps([{"name": name} | asdict(c) | {"total": c.total} for name, c in zip(names, costs, strict=True)]))
+        typer.echo(
+            json.dumps([{"name": name} | asdict(c) | {"total": c.total} for name, c in zip(names, costs, strict=True)])
+        )
     else:
         from reports.tables import plain
 
         columns = ("multiplier", "aligner", "accumulator", "decoder", "total")
-        rows = [[name, *(f"{getattr(c, column):.0f}" for column in columns)] for name, c in zip(names, costs, strict=True)]
+        rows = [
+            [name, *(f"{getattr(c, column):.0f}" for column in columns)] for name, c in zip(names, costs, strict=True)
+        ]
         _print(
-            plain(f"NAND2 equivalents, {accumulator} accumulator", [("format", "left"), *((column, "right") for column in columns)], rows)
+            plain(
+                f"NAND2 equivalents, {accumulator} accumulator",
+                [("format", "left"), *((column, "right") for column in columns)],
+                rows,
+            )
         )
     if verilog is not None:
         for name in names:
@@ -1020,11 +1208,16 @@ def search(
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
     average_bits: Annotated[
-        float | None, typer.Option(help="a format for each layer instead, of at most so many bits on average; nothing is measured")
+        float | None,
+        typer.Option(help="a format for each layer instead, of at most so many bits on average; nothing is measured"),
     ] = None,
     widths: Annotated[str, typer.Option(help="with --average-bits: the widths that a layer may have")] = "4,5,6,7,8",
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="add the gates of each format's lane, and which formats no other beats in both angle and gates")
+        bool,
+        typer.Option(
+            "--pareto",
+            help="add the gates of each format's lane, and which formats no other beats in both angle and gates",
+        ),
     ] = False,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
@@ -1037,15 +1230,17 @@ def search(
 
     How much each tensor counts comes from a few known formats that are measured first.
 
-    The names that it prints can be used wherever a format's name can. With --average-bits, the last of --effects decides.
+    The names that it prints can be used wherever a format's name can. With --average-bits, the last of --effects
+    decides.
 
-    Examples: formats search --model resnet18 · formats search -m torchvision:resnet50 --data imagefolder:photos --weights mine.pth · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
+    Examples: formats search --model resnet18 · formats search -m torchvision:resnet50 --data imagefolder:photos
+    --weights mine.pth · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
     """
     from predictor.device import on_device
     from reports import results, tables
-    from search.search import search as search_formats
-    from search.search import search_layers
-    from search.synthesize import Constraints
+    from search.knapsack import Constraints
+    from search.tailored import search as search_formats
+    from search.tailored import search_layers
     from workloads import load
 
     if output is not None:
@@ -1070,7 +1265,8 @@ def search(
         average = (table["bits"] * table["elements"]).sum() / table["elements"].sum()
         _print(
             tables.layers(
-                table, f"{model}: a format for each layer by {settings['effect']}, {average:.3f} bits on average; predicted, not measured"
+                table,
+                f"{model}: a format for each layer by {settings['effect']}, {average:.3f} bits on average; predicted, not measured",
             )
         )
     else:
@@ -1112,7 +1308,9 @@ def fit(
     formats: Annotated[
         str | None,
         typer.Option(
-            "--formats", "-f", help="comma-separated names, or files (.py, .toml) that define formats, instead of the catalogue of --bits"
+            "--formats",
+            "-f",
+            help="comma-separated names, or files (.py, .toml) that define formats, instead of the catalogue of --bits",
         ),
     ] = None,
     bits: WidthOption = 8,
@@ -1125,16 +1323,17 @@ def fit(
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Rank formats by the noise that they add to dumped tensors, beside the best profile for these tensors. No model is needed.
+    """Rank formats by the noise that they add to dumped tensors, beside the best profile for these tensors. No model is
+    needed.
 
     Noise is the noise-to-signal ratio |Q(t) - t|^2 / |t|^2; formats are ordered by its mean over tensors.
 
     Examples: formats fit tensors.npz · formats fit gradients.safetensors --bits 6 --top 5
     """
     from reports import results, tables
-    from search.fit import fit as fit_formats
-    from search.fit import read_tensors
-    from search.synthesize import Constraints
+    from search.fitting import fit as fit_formats
+    from search.fitting import read_tensors
+    from search.knapsack import Constraints
 
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
@@ -1143,7 +1342,9 @@ def fit(
     found = fit_formats(read_tensors(file), names, bits, constraints)
     best = found.table[found.table["role"] == "synthesized"].iloc[0]
     _print(tables.fit(found.table.head(top), f"{file}: {len(found.table)} formats on {found.tensors} tensors"))
-    _print(f"the best {bits}-bit profile for these tensors: {best['name']} (mean NSR {best['nsr_mean']:.4g}, rank {best['rank']})")
+    _print(
+        f"the best {bits}-bit profile for these tensors: {best['name']} (mean NSR {best['nsr_mean']:.4g}, rank {best['rank']})"
+    )
     if found.zero:
         _print(f"left out, nothing but zeros: {', '.join(found.zero)}")
     if found.ignored:
@@ -1179,24 +1380,30 @@ def plot(
     ] = None,
     profiles: Annotated[
         str | None,
-        typer.Option(help="comma-separated formats: significant bits by binade, over the histograms of RESULT where that is tensors"),
+        typer.Option(
+            help="comma-separated formats: significant bits by binade, over the histograms of RESULT where that is tensors"
+        ),
     ] = None,
     by: Annotated[str, typer.Option(help="the effect of top, pareto and synthesized")] = "AE",
     top: Annotated[int, typer.Option(help="formats that top draws")] = 20,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="a .png, .svg or .pdf; default: beside RESULT, flips.png in the folder of one run, or profiles.png"
+            "--output",
+            "-o",
+            help="a .png, .svg or .pdf; default: beside RESULT, flips.png in the folder of one run, or profiles.png",
         ),
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Draw a ranking, a search, angles by layer, formats' profiles, tensors' histograms under them, a validation, or how many weights flip while training.
+    """Draw a ranking, a search, angles by layer, formats' profiles, tensors' histograms under them, a validation, or
+    how many weights flip while training.
 
     Runs that differ in their seed alone are drawn as their mean and range.
 
-    Examples: formats plot ranking.csv · formats plot ranking.csv --kind top -o top.pdf · formats plot why.csv --kind layers
-    · formats plot --profiles FP134,BM43,E4M3 · formats plot tensors.npz --profiles FP134,INT8 · formats plot runs/log4-* -o flips.pdf
+    Examples: formats plot ranking.csv · formats plot ranking.csv --kind top -o top.pdf · formats plot why.csv --kind
+    layers · formats plot --profiles FP134,BM43,E4M3 · formats plot tensors.npz --profiles FP134,INT8 · formats plot
+    runs/log4-* -o flips.pdf
     """
     from reports import plots, results
 
@@ -1211,15 +1418,18 @@ def plot(
 @app.command()
 def report(
     ranking: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
-    html: Annotated[Path | None, typer.Option("--html", help="where the page goes; default: beside the ranking")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="where the page goes; default: beside the ranking")
+    ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Make one page of a ranking that needs no network: a table and plots that filter each other, every format's profile and values, how it was made.
+    """Make one page of a ranking that needs no network: a table and plots that filter each other, every format's
+    profile and values, how it was made.
 
     Examples: formats report ranking.csv · formats report ranking.parquet --html report.html --force
     """
-    from reports import html as page
     from reports import results
+    from reports.page import html as page
 
     target = html if html is not None else ranking.with_suffix(".html")
     results.check_output(target, page.ENDINGS, force)
@@ -1230,12 +1440,15 @@ def report(
 @app.command()
 def compare(
     first: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
-    second: Annotated[Path, typer.Argument(help="another one, such as of a later checkpoint, another seed or other data")],
+    second: Annotated[
+        Path, typer.Argument(help="another one, such as of a later checkpoint, another seed or other data")
+    ],
     effect: Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")] = "AE",
     top: Annotated[int, typer.Option(min=1, help="rows of each table to print")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Say how stable a ranking is: rank correlations of two, with 95% bootstrap intervals, changed places, and what the first few have in common.
+    """Say how stable a ranking is: rank correlations of two, with 95% bootstrap intervals, changed places, and what the
+    first few have in common.
 
     Examples: formats compare epoch10.csv epoch100.csv · formats compare seed0.csv seed1.csv --effect E --json
     """
@@ -1266,11 +1479,21 @@ def bench_emulator(
 
     Examples: formats bench emulator · formats bench emulator --elements 1024 --repeats 1001
     """
-    from formats.bench import run as run_bench
+    from formats.conformance.speed import run as run_bench
     from reports.tables import plain
 
-    headers = [("what", "left"), ("threads", "right"), ("ns an element", "right"), ("x copy", "right"), ("GB/s", "right")]
-    _print(plain(f"rounding {elements} float32 to 8 bits, median of {repeats}", headers, run_bench(elements, repeats, format)))
+    headers = [
+        ("what", "left"),
+        ("threads", "right"),
+        ("ns an element", "right"),
+        ("x copy", "right"),
+        ("GB/s", "right"),
+    ]
+    _print(
+        plain(
+            f"rounding {elements} float32 to 8 bits, median of {repeats}", headers, run_bench(elements, repeats, format)
+        )
+    )
 
 
 @bench.command("gradient")
@@ -1284,7 +1507,8 @@ def bench_gradient(
 ) -> None:
     """Time a quantized gradient (AE) against the full-precision one, in one run.
 
-    Examples: formats bench gradient · formats bench gradient -m torchvision:resnet50 --data imagefolder:photos --batch-size 16
+    Examples: formats bench gradient · formats bench gradient -m torchvision:resnet50 --data imagefolder:photos
+    --batch-size 16
     """
     from predictor.bench import run as run_bench
     from reports.tables import plain
@@ -1308,8 +1532,8 @@ def cache_info(as_json: Annotated[bool, typer.Option("--json", help="print JSON"
     import json
     from dataclasses import asdict
 
+    from predictor.measuring.store import Store
     from reports.tables import plain
-    from search.store import Store
 
     with Store.open() as store:
         held = store.info()
@@ -1321,8 +1545,17 @@ def cache_info(as_json: Annotated[bool, typer.Option("--json", help="print JSON"
         f"{held.bytes / 1e6:.1f} MB; {held.set_aside} older or damaged files set aside"
     )
     if held.contexts:
-        headers = [("weights", "left"), ("torch", "left"), ("device", "left"), ("threads", "right"), ("measurements", "right")]
-        rows = [[c["weights"][:12], c["torch"], c["device"], str(c["threads"]), str(c["measurements"])] for c in held.contexts]
+        headers = [
+            ("weights", "left"),
+            ("torch", "left"),
+            ("device", "left"),
+            ("threads", "right"),
+            ("measurements", "right"),
+        ]
+        rows = [
+            [c["weights"][:12], c["torch"], c["device"], str(c["threads"]), str(c["measurements"])]
+            for c in held.contexts
+        ]
         _print(plain("made on", headers, rows))
 
 
@@ -1334,7 +1567,7 @@ def cache_clear(
 
     Example: formats cache clear --yes
     """
-    from search.store import Store, default_path
+    from predictor.measuring.store import Store, default_path
 
     if not yes:
         raise ValueError(f"all measurements in {default_path()} would be forgotten; say --yes")
@@ -1347,11 +1580,15 @@ def run() -> None:
     code: int | None
     try:
         code = app(standalone_mode=False)
-    except typer.TyperException as error:  # an option or argument that cannot be read; without a message where help was printed instead
+    except (
+        typer.TyperException
+    ) as error:  # an option or argument that cannot be read; without a message where help was printed instead
         code = BAD_INPUT
         if message := " ".join(error.format_message().split()):
             context = getattr(error, "ctx", None)
-            typer.echo(f"error: {message.rstrip('.')}" + (f"; see {context.command_path} --help" if context else ""), err=True)
+            typer.echo(
+                f"error: {message.rstrip('.')}" + (f"; see {context.command_path} --help" if context else ""), err=True
+            )
     except (ValueError, TypeError, OSError, ImportError) as error:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None and error.strerror:

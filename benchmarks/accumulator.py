@@ -2,9 +2,9 @@
 
     python benchmarks/accumulator.py > benchmarks/accumulator.txt
 
-Every error is the root mean square over many dot products, relative to the root mean square of the exact ones. The quantization error is that of
-the exact dot product of the codes against the dot product of the data in float64; the others are the accumulator's alone,
-against the exact dot product of the same codes.
+Every error is the root mean square over many dot products, relative to the root mean square of the exact ones. The
+quantization error is that of the exact dot product of the codes against the dot product of the data in float64; the
+others are the accumulator's alone, against the exact dot product of the same codes.
 """
 
 from typing import Annotated
@@ -14,7 +14,7 @@ import typer
 from numpy.typing import NDArray
 
 import formats
-from formats.matmul import Accumulator, ExactAccumulator, Float32Accumulator, FormatAccumulator, matmul
+from formats.accumulate import Accumulator, ExactAccumulator, Float32Accumulator, FormatAccumulator, matmul
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 OPERAND, MASTER, TOP = "FP134", "FP169", 32
@@ -38,7 +38,9 @@ def errors(length: int, rows: int, seed: int) -> tuple[float, list[float]]:
     assert isinstance(operand, formats.ProfileFormat)
     qx, qy = operand.encode(x), operand.encode(y)
     exact = matmul(qx, qy, accumulator=ExactAccumulator("float64")).astype(np.float64)
-    return relative_error(exact, x @ y), [relative_error(matmul(qx, qy, accumulator=a), exact) for a in ACCUMULATORS.values()]
+    return relative_error(exact, x @ y), [
+        relative_error(matmul(qx, qy, accumulator=a), exact) for a in ACCUMULATORS.values()
+    ]
 
 
 def main(
@@ -46,7 +48,9 @@ def main(
     seed: Annotated[int, typer.Option(help="seed of the data")] = 0,
 ) -> None:
     """Print the relative RMS error of every accumulator at every length."""
-    print(f"{rows * rows} dot products of {OPERAND} codes of Gaussian data for each length, seed {seed}; {MASTER} at top {TOP}")
+    print(
+        f"{rows * rows} dot products of {OPERAND} codes of Gaussian data for each length, seed {seed}; {MASTER} at top {TOP}"
+    )
     print("relative RMS error")
     print(f"{'length':>6} {OPERAND + ' itself':>16}" + "".join(f" {name:>16}" for name in ACCUMULATORS))
     for length in LENGTHS:

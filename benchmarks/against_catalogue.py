@@ -1,8 +1,10 @@
 """Synthesized formats against the catalogue's best with one scale a tensor, paired over 8 mini-batches.
 
-    python benchmarks/against_catalogue.py resnet20 --effect AE --catalogue T8.6x1@2 --formats profile:8:5x2,6,5x2,4x2,3x2,2x2,1x3
+    python benchmarks/against_catalogue.py resnet20 --effect AE --catalogue T8.6x1@2 --formats
+    profile:8:5x2,6,5x2,4x2,3x2,2x2,1x3
 
-What `formats search` found and printed; it compares with FP134, this with the best of the catalogue. Measurements come from the store where they are there.
+What `formats search` found and printed; it compares with FP134, this with the best of the catalogue. Measurements come
+from the store where they are there.
 """
 
 from typing import Annotated
@@ -11,10 +13,11 @@ import numpy as np
 import typer
 
 from cli import _split
-from predictor.gradient import candidate
-from predictor.measure import check_effects, check_minibatches, interval
-from search.store import Store
-from search.units import measured
+from formats.pairs import candidate
+from predictor.measuring.session import measured
+from predictor.measuring.store import Store
+from predictor.measuring.units import check_effects, check_minibatches
+from predictor.statistics import interval
 from workloads import load
 
 
@@ -36,7 +39,10 @@ def main(
             angles[found.format, found.minibatch] = found.angle()
     for name, row in zip(names[1:], angles[1:], strict=True):
         mean, low, _ = interval(row - angles[0])
-        print(f"{model}, {effect}: {name} less {catalogue}: {mean:+.3f} ± {mean - low:.3f} of {angles[0].mean():.3f}", flush=True)
+        print(
+            f"{model}, {effect}: {name} less {catalogue}: {mean:+.3f} ± {mean - low:.3f} of {angles[0].mean():.3f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python benchmarks/attribute.py FP134 E4M3+E5M2
 
-Each of two mini-batches of 64 is attributed by itself. Printed for each format: the kinds on either mini-batch; whether independent noise
-explains the whole (the root of the summed tan^2 of the parts, beside the angle of all of them together); how the layers' order agrees between
-mini-batches, alone and left out; and the layers with the largest shares.
+Each of two mini-batches of 64 is attributed by itself. Printed for each format: the kinds on either mini-batch; whether
+independent noise explains the whole (the root of the summed tan^2 of the parts, beside the angle of all of them
+together); how the layers' order agrees between mini-batches, alone and left out; and the layers with the largest
+shares.
 """
 
 import time
@@ -16,8 +17,8 @@ import pandas as pd
 import torch
 import typer
 
-from predictor.attribute import EVERYTHING, attribute
-from predictor.measure import ALL
+from predictor.attribution import EVERYTHING, attribute
+from predictor.measuring.units import ALL
 from workloads import load
 
 MODEL, BATCH = "resnet20", 64
@@ -33,9 +34,14 @@ def report(name: str) -> None:
     """Attribute one format and print what the module says."""
     workload = load(MODEL)
     began = time.monotonic()
-    found = [attribute(replace(workload, batches=[batch]), name).set_index(["kind", "layer"]) for batch in workload.minibatches(BATCH)[:2]]
+    found = [
+        attribute(replace(workload, batches=[batch]), name).set_index(["kind", "layer"])
+        for batch in workload.minibatches(BATCH)[:2]
+    ]
     first, second = found
-    print(f"{name}: {len(first)} rows, {2 * first.attrs['gradients']} quantized gradients, {time.monotonic() - began:.0f} s")
+    print(
+        f"{name}: {len(first)} rows, {2 * first.attrs['gradients']} quantized gradients, {time.monotonic() - began:.0f} s"
+    )
     print(f"{'kind':6} {'alone':>8} {'':>8} {'without':>9} {'':>8} {'share':>6}")
     for kind in (EVERYTHING, *"WAEG"):
         one, two = first.loc[kind, ALL], second.loc[kind, ALL]
@@ -48,13 +54,19 @@ def report(name: str) -> None:
         (EVERYTHING, [(kind, ALL) for kind in "WAEG"]),
         *((k, [i for i in first.index if i[0] == k and i[1] != ALL]) for k in "WAEG"),
     ):
-        pairs = [f"{together(table.loc[parts, 'angle_alone']):8.3f} {table.loc[(kind, ALL), 'angle_alone']:8.3f}" for table in found]
+        pairs = [
+            f"{together(table.loc[parts, 'angle_alone']):8.3f} {table.loc[(kind, ALL), 'angle_alone']:8.3f}"
+            for table in found
+        ]
         what = "kinds" if kind == EVERYTHING else f"{kind}, layers"
         print(f"  {what:10} {'   '.join(pairs)}")
     print("Spearman correlation between the mini-batches over layers: angle alone, angle without")
     for kind in "WAEG":
         rows = [index for index in first.index if index[0] == kind and index[1] != ALL]
-        values = [first.loc[rows, column].corr(second.loc[rows, column], method="spearman") for column in ("angle_alone", "angle_without")]
+        values = [
+            first.loc[rows, column].corr(second.loc[rows, column], method="spearman")
+            for column in ("angle_alone", "angle_without")
+        ]
         print(f"  {kind} ({len(rows)} layers) {values[0]:6.3f} {values[1]:6.3f}")
     share = ((first["share"] + second["share"]) / 2).drop(ALL, level="layer").sort_values(ascending=False)
     print(f"the {TOP} largest shares of {len(share)}")

@@ -1,10 +1,11 @@
 """The best format of each network and effect: every format of the catalogue on every bundled network, by E, A and AE.
 
-    python benchmarks/best_formats.py --output runs/best               # ranks what is not ranked yet, then prints the table
-    python benchmarks/best_formats.py --output runs/best --only-print
+    python benchmarks/best_formats.py --output runs/best               # ranks what is not ranked yet, then prints the
+    table python benchmarks/best_formats.py --output runs/best --only-print
 
-Rankings are those of `formats rank --by EFFECT`, one CSV each; measurements are kept in the store, so that a run that was ended goes on. Prints for each effect
-and network the first format with its angle and 95% interval, how many share its rank, the first with one scale a tensor, and FP134 with its rank; the minifloats and INT8; then the formats with the
+Rankings are those of `formats rank --by EFFECT`, one CSV each; measurements are kept in the store, so that a run that
+was ended goes on. Prints for each effect and network the first format with its angle and 95% interval, how many share
+its rank, the first with one scale a tensor, and FP134 with its rank; the minifloats and INT8; then the formats with the
 best mean rank over all networks (`search.across`) and FP134, with the largest angle over networks and the rank on each.
 """
 
@@ -14,12 +15,12 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from predictor.measuring.store import Store
 from reports import results
 from search.across import WORST, tabulate
-from search.rank import rank
-from search.store import Store
+from search.stages import rank
 from workloads import load
-from workloads.bundled import BUNDLED
+from workloads.bundled.networks import BUNDLED
 
 EFFECTS = ("E", "A", "AE")
 REFERENCE = "FP134"
@@ -41,20 +42,31 @@ def described(row: "pd.Series[Any]", effect: str) -> str:
 
 def show(rankings: dict[str, pd.DataFrame], effect: str) -> None:
     """Print the tables of an effect."""
-    print(f"\n{effect:14} {'first of all':31} {'tied':>4}   {'first with one scale a tensor':31}   {REFERENCE:31} {'rank':>4}")
+    print(
+        f"\n{effect:14} {'first of all':31} {'tied':>4}   {'first with one scale a tensor':31}   {REFERENCE:31} {'rank':>4}"
+    )
     for network, table in rankings.items():
-        first, scaled, reference = table.iloc[0], table[table.granularity == "tensor"].iloc[0], table[table.name == REFERENCE].iloc[0]
+        first, scaled, reference = (
+            table.iloc[0],
+            table[table.granularity == "tensor"].iloc[0],
+            table[table.name == REFERENCE].iloc[0],
+        )
         tied = int((table["rank"] == 1).sum()) - 1
         ends = f"{described(scaled, effect):31}   {described(reference, effect):31} {reference['rank']:4.0f}"
         print(f"{network:14} {described(first, effect):31} {tied:4}   {ends}")
     print(f"\n{'angle (rank)':14}" + "".join(f"{name:>13}" for name in PLAIN))
     for network, table in rankings.items():
         rows = table.set_index("name").loc[list(PLAIN)]
-        print(f"{network:14}" + "".join(f"{row[f'angle_{effect}']:7.2f} ({row['rank']:3.0f})" for _, row in rows.iterrows()))
+        print(
+            f"{network:14}"
+            + "".join(f"{row[f'angle_{effect}']:7.2f} ({row['rank']:3.0f})" for _, row in rows.iterrows())
+        )
     if len(rankings) > 1:
         across = tabulate(rankings, effect)
         print(f"\n{'all networks':14} {'mean rank':>9} {'largest angle':>13}   rank on {', '.join(rankings)}")
-        for _, row in pd.concat([across.head(SHOWN), across[across.name == REFERENCE]]).drop_duplicates("name").iterrows():
+        for _, row in (
+            pd.concat([across.head(SHOWN), across[across.name == REFERENCE]]).drop_duplicates("name").iterrows()
+        ):
             ranks = " ".join(f"{row[f'rank@{network}']:4.0f}" for network in rankings)
             print(f"{row['name']:14} {row.mean_rank:9.1f} {row[f'angle_{WORST}']:13.2f}   {ranks}")
 

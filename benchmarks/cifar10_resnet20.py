@@ -2,7 +2,8 @@
 
     python benchmarks/cifar10_resnet20.py WEIGHTS.pt IMAGES.zip
 
-WEIGHTS is a state dict, IMAGES is CIFAR-10 as train/CLASS/NNNN.jpg. Prints the angles measured here beside those of an independent implementation.
+WEIGHTS is a state dict, IMAGES is CIFAR-10 as train/CLASS/NNNN.jpg. Prints the angles measured here beside those of an
+independent implementation.
 """
 
 import sys
@@ -15,10 +16,10 @@ import typer
 
 from predictor import measure
 from workloads import Workload
-from workloads.bundled import classification_loss
-from workloads.cifar import read_cifar
-from workloads.images import Preprocessing, Reader
-from workloads.resnet import resnet20
+from workloads.bundled.networks import classification_loss
+from workloads.data.cifar import read_cifar
+from workloads.data.images import Preprocessing, Reader
+from workloads.networks.resnet import resnet20
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FORMATS = ("INT8", "FP125", "FP134", "FP143", "FP152", "FP133", "FP123", "INT6")

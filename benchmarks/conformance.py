@@ -1,9 +1,10 @@
-"""Which roundings of other libraries are exact? All that `formats.verify` knows of, compared bit for bit with the exact emulator.
+"""Which roundings of other libraries are exact? All that `formats.conformance.compare` knows of, compared bit for bit
+with the exact emulator.
 
     python benchmarks/conformance.py > benchmarks/conformance.txt
 
-Needs ml_dtypes, torch, gfloat, qtorch (which compiles an extension when it is imported: `ninja` has to be on PATH) and pychop; a library
-that cannot be used is named at the end.
+Needs ml_dtypes, torch, gfloat, qtorch (which compiles an extension when it is imported: `ninja` has to be on PATH) and
+pychop; a library that cannot be used is named at the end.
 """
 
 import importlib.metadata
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from formats.verify import LIBRARIES, Check, verify
+from formats.conformance.compare import LIBRARIES, Check, verify
 from reports import tables
 
 WIDTH = 190
@@ -26,7 +27,9 @@ def rows(checks: list[Check]) -> list[list[str]]:
         wrong = [check for check in mine if check.mismatches]
         if not wrong:
             lines.append([*subject, f"all {len(mine)}", f"{sum(check.inputs for check in mine)}", "exact", ""])
-        lines += [[*subject, check.category.value, str(check.inputs), str(check.mismatches), check.example] for check in wrong]
+        lines += [
+            [*subject, check.category.value, str(check.inputs), str(check.mismatches), check.example] for check in wrong
+        ]
     return lines
 
 
@@ -36,8 +39,16 @@ def main(
 ) -> None:
     """Print a table for each library: what is exact, and what is not with the first counterexample."""
     console = Console(width=WIDTH, highlight=False)
-    headers = [("rounding", "left"), ("format", "left"), ("category", "left"), ("inputs", "right"), ("mismatches", "right")]
-    print(f"At most {inputs} inputs in a category, seed {seed}. Categories that a library says it does not define are left out.")
+    headers = [
+        ("rounding", "left"),
+        ("format", "left"),
+        ("category", "left"),
+        ("inputs", "right"),
+        ("mismatches", "right"),
+    ]
+    print(
+        f"At most {inputs} inputs in a category, seed {seed}. Categories that a library says it does not define are left out."
+    )
     unusable = []
     for library in LIBRARIES:
         try:

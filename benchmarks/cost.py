@@ -1,12 +1,15 @@
-"""What the hardware of formats costs, from synthesis, and how well search/cost.py says so: gates of multiply-accumulate lanes, and the fit.
+"""What the hardware of formats costs, from synthesis, and how well formats/hardware/cost.py says so: gates of
+multiply-accumulate lanes, and the fit.
 
-    python benchmarks/cost.py run benchmarks/cost.csv > benchmarks/cost.txt      # Yosys and Icarus Verilog on the PATH; 5 minutes
-    python benchmarks/cost.py fit benchmarks/cost.csv >> benchmarks/cost.txt     # from the counts alone
+    python benchmarks/cost.py run benchmarks/cost.csv > benchmarks/cost.txt      # Yosys and Icarus Verilog on the PATH;
+    5 minutes python benchmarks/cost.py fit benchmarks/cost.csv >> benchmarks/cost.txt     # from the counts alone
 
-Every lane of search/verilog.py is simulated first (all codes through both decoders; random codes through the whole lane) and compared with the
-emulator's values in whole numbers. Yosys then maps it to CMOS gates, each part by itself, and the lane again flattened, where logic moves
-across the parts. A gate counts as its transistors in `stat -tech cmos` of Yosys (NAND2 4, XOR2 12, MUX2 12, flip-flop 16), divided by 4: NAND2 equivalents.
-The coefficients are fitted on every other format and pair, and the rest held out; the quantities that they weigh were chosen with all of them in view.
+Every lane of formats/hardware/verilog.py is simulated first (all codes through both decoders; random codes through the
+whole lane) and compared with the emulator's values in whole numbers. Yosys then maps it to CMOS gates, each part by
+itself, and the lane again flattened, where logic moves across the parts. A gate counts as its transistors in `stat
+-tech cmos` of Yosys (NAND2 4, XOR2 12, MUX2 12, flip-flop 16), divided by 4: NAND2 equivalents. The coefficients are
+fitted on every other format and pair, and the rest held out; the quantities that they weigh were chosen with all of
+them in view.
 """
 
 import re
@@ -26,9 +29,9 @@ from scipy.stats import spearmanr
 
 import formats
 from formats import Format, ProfileFormat
-from search.cost import Coefficients, cost, quantities
-from search.lane import FLOAT_BITS, Accumulator, Lane, operand
-from search.verilog import lane
+from formats.hardware.cost import Coefficients, cost, quantities
+from formats.hardware.lane import FLOAT_BITS, Accumulator, Lane, operand
+from formats.hardware.verilog import lane
 
 TAPERED = {8: 7, 7: 5, 6: 5}
 """How many tapered formats of each width, evenly spaced in the catalogue's order."""
@@ -43,16 +46,22 @@ PAIRS = (
     ("LOG4", "INT8"),
 )
 SYNTHESIS = "synth -top lane; dfflegalize -cell $_DFF_P_ 01; abc -g cmos; opt_clean"
-PARTS = {"multiplier": ["multiply"], "aligner": ["align"], "accumulator": ["accumulate"], "decoder": ["decode_a", "decode_b"]}
+PARTS = {
+    "multiplier": ["multiply"],
+    "aligner": ["align"],
+    "accumulator": ["accumulate"],
+    "decoder": ["decode_a", "decode_b"],
+}
 """The parts of a cost, and the modules that they are."""
 FITTED, HELD_OUT = "fitted", "held out"
 CODES = 2000
 
-app = typer.Typer(help="Gates of multiply-accumulate lanes, and the fit of search/cost.py.")
+app = typer.Typer(help="Gates of multiply-accumulate lanes, and the fit of formats/hardware/cost.py.")
 
 
 def spread() -> list[ProfileFormat]:
-    """The lanes with the same format on both sides: INT, FP and tapered, of 8, 7 and 6 bits. Block minifloats have the profiles of INT and FP."""
+    """The lanes with the same format on both sides: INT, FP and tapered, of 8, 7 and 6 bits. Block minifloats have the
+    profiles of INT and FP."""
     chosen = []
     for bits, count in TAPERED.items():
         chosen += [*formats.catalogue(bits, "INT"), *formats.catalogue(bits, "FP")]
@@ -67,7 +76,11 @@ def whole(format: Format) -> dict[int, int]:
     profile = format.profile
     step = min(1 - d - p for d, p in enumerate(profile))
     half = 1 << (format.bits - 1)
-    codes = range(2 * half) if format.two_complement else [c for c in range(2 * half) if c % half < half - format.spare_codes and c != half]
+    codes = (
+        range(2 * half)
+        if format.two_complement
+        else [c for c in range(2 * half) if c % half < half - format.spare_codes and c != half]
+    )
     values = np.ldexp(format.decode(np.array(list(codes), np.uint16)).astype(np.float64), -step)
     assert (values == np.rint(values)).all()
     return dict(zip(codes, map(int, values), strict=True))
@@ -80,7 +93,8 @@ def kept(total: int) -> int:
 
 
 def simulate(a: Format, b: Format, accumulator: Accumulator, text: str, folder: Path) -> int:
-    """Run a lane in Icarus Verilog on all codes of each side against one of the other, then on random codes; the number of wrong sums."""
+    """Run a lane in Icarus Verilog on all codes of each side against one of the other, then on random codes; the number
+    of wrong sums."""
     known_a, known_b = whole(a), whole(b)
     made = Lane(operand(a), operand(b), accumulator)
     if not made.integer:
@@ -110,7 +124,9 @@ def simulate(a: Format, b: Format, accumulator: Accumulator, text: str, folder: 
     )
     (folder / "bench.v").write_text(text + bench)
     subprocess.run(["iverilog", "-o", "bench", "bench.v"], cwd=folder, check=True, capture_output=True)
-    printed = subprocess.run(["vvp", "-n", "bench"], cwd=folder, check=True, capture_output=True, text=True).stdout.splitlines()
+    printed = subprocess.run(
+        ["vvp", "-n", "bench"], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
     wrong, total = 0, 0
     for (x, y), clear, line in zip(pairs, clears, printed, strict=True):
         total = (0 if clear else total) + known_a[x] * known_b[y]
@@ -159,25 +175,33 @@ def lanes() -> list[tuple[Format, Format, str]]:
 
 
 def prediction_of(table: pd.DataFrame, coefficients: Coefficients) -> pd.DataFrame:
-    """For each lane of the counts: gates of every part as synthesized (the name of the part) and by the formula (with `_formula`), and both totals.
+    """For each lane of the counts: gates of every part as synthesized (the name of the part) and by the formula (with
+    `_formula`), and both totals.
 
     `flat` is the flattened lane as synthesized.
     """
-    wide = table.pivot_table(index=["accumulator", "a", "b", "group"], columns="part", values="nand2", sort=False).fillna(0.0).reset_index()
+    wide = (
+        table.pivot_table(index=["accumulator", "a", "b", "group"], columns="part", values="nand2", sort=False)
+        .fillna(0.0)
+        .reset_index()
+    )
     found = wide[["accumulator", "a", "b", "group"]].copy()
     found.columns = pd.Index(["kind", "a", "b", "group"])
     for part, columns in PARTS.items():
         found[part] = wide[columns].sum(axis=1)
     found["total"] = found[list(PARTS)].sum(axis=1)
     found["flat"] = wide["lane"]
-    costs = [cost(f"{a}+{b}", kind, coefficients) for kind, a, b in zip(found["kind"], found["a"], found["b"], strict=True)]
+    costs = [
+        cost(f"{a}+{b}", kind, coefficients) for kind, a, b in zip(found["kind"], found["a"], found["b"], strict=True)
+    ]
     for part in (*PARTS, "total"):
         found[f"{part}_formula"] = [getattr(entry, part) for entry in costs]
     return found
 
 
 def fit(table: pd.DataFrame) -> Coefficients:
-    """The coefficients, by least squares without negative ones on the fitted lanes, part by part, to three decimal places."""
+    """The coefficients, by least squares without negative ones on the fitted lanes, part by part, to three decimal
+    places."""
     found = prediction_of(table, Coefficients())
     chosen = found[found["group"] == FITTED]
     made = [
@@ -206,15 +230,20 @@ def report(table: pd.DataFrame) -> None:
 
 
 def compare(found: pd.DataFrame, flat: pd.DataFrame) -> None:
-    """Print synthesis beside the formula for the lanes with one kind of accumulator. flat: the cells of the flattened lanes."""
+    """Print synthesis beside the formula for the lanes with one kind of accumulator. flat: the cells of the flattened
+    lanes."""
     shown = pd.DataFrame({"lane": [a if a == b else f"{a} x {b}" for a, b in zip(found["a"], found["b"], strict=True)]})
     shown["group"] = found["group"].to_numpy()
     for part in (*PARTS, "total"):
         shown[part] = [f"{x:.0f} ({y:.0f})" for x, y in zip(found[part], found[f"{part}_formula"], strict=True)]
     shown["flattened"] = [f"{x:.0f}" for x in found["flat"]]
-    print("NAND2 equivalents as synthesized, in brackets by the formula; flattened: the whole lane, optimized across its parts\n")
+    print(
+        "NAND2 equivalents as synthesized, in brackets by the formula; flattened: the whole lane, optimized across its parts\n"
+    )
     print(shown.to_string(index=False))
-    print("\nformula against synthesis: lanes, Pearson, Spearman, root mean square error (NAND2), largest error relative to synthesis\n")
+    print(
+        "\nformula against synthesis: lanes, Pearson, Spearman, root mean square error (NAND2), largest error relative to synthesis\n"
+    )
     groups = {FITTED: found["group"] == FITTED, HELD_OUT: found["group"] == HELD_OUT, "all": found["group"] != ""}
     for target in (*PARTS, "total", "flat"):
         formula = "total_formula" if target == "flat" else f"{target}_formula"
@@ -255,7 +284,9 @@ def run(output: Annotated[Path, typer.Argument(help="CSV of gate counts to write
                     rows.append(same | {"part": part, "nand2": cells.pop("transistors") / 4} | cells)
     pd.DataFrame(rows).convert_dtypes().to_csv(output, index=False)
     version = subprocess.run(["yosys", "-V"], check=True, capture_output=True, text=True).stdout.strip()
-    print(f"{len(Accumulator)} x {len(lanes())} lanes simulated: every sum as the emulator says; {version}: {SYNTHESIS}\n")
+    print(
+        f"{len(Accumulator)} x {len(lanes())} lanes simulated: every sum as the emulator says; {version}: {SYNTHESIS}\n"
+    )
 
 
 @app.command("fit")

@@ -3,9 +3,10 @@
     python benchmarks/exhaustive.py resnet20 --output runs/resnet20
     python benchmarks/exhaustive.py cifar10 --weights WEIGHTS.pt --images IMAGES.zip --output runs/cifar10
 
-Effects E, A and AE on 16 mini-batches of 64. Each finished mini-batch is one file in OUTPUT, so that a run that ended goes on where it was
-and two processes can share the work (`--first 0 --step 2` and `--first 1 --step 2`). Once all are there, OUTPUT.parquet holds one
-row for each format, effect and mini-batch: the angle of the whole gradient, and that of the first layer.
+Effects E, A and AE on 16 mini-batches of 64. Each finished mini-batch is one file in OUTPUT, so that a run that ended
+goes on where it was and two processes can share the work (`--first 0 --step 2` and `--first 1 --step 2`). Once all are
+there, OUTPUT.parquet holds one row for each format, effect and mini-batch: the angle of the whole gradient, and that of
+the first layer.
 """
 
 import time
@@ -18,9 +19,9 @@ import typer
 from cifar10_resnet20 import cifar10_resnet20
 
 import formats
-from predictor.measure import DEFAULT_EFFECTS, FIRST, check_minibatches, measurements
+from numeric_formats.files import write_atomically
+from predictor.measuring.units import DEFAULT_EFFECTS, FIRST, check_minibatches, measurements
 from workloads import Workload, load
-from workloads.files import write_atomically
 
 BATCH = 64
 
@@ -59,9 +60,14 @@ def main(
         rows = []
         for found in measurements(workload, candidates, [batches[number]], DEFAULT_EFFECTS):
             name = candidates[found.format].name
-            rows.append((name, found.effect.value, number, found.angle(), found.angle(FIRST), found.failed(), found.seconds))
+            rows.append(
+                (name, found.effect.value, number, found.angle(), found.angle(FIRST), found.failed(), found.seconds)
+            )
             if len(rows) % 300 == 0:
-                print(f"mini-batch {number}: {len(rows)}/{3 * len(candidates)}, {time.monotonic() - began:.0f} s", flush=True)
+                print(
+                    f"mini-batch {number}: {len(rows)}/{3 * len(candidates)}, {time.monotonic() - began:.0f} s",
+                    flush=True,
+                )
         columns = ["format", "effect", "minibatch", "angle", "angle_first", "failed", "seconds"]
         table = pd.DataFrame(rows, columns=columns)
         write_atomically(target, lambda file, table=table: table.to_parquet(file))  # type: ignore[misc]

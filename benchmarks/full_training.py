@@ -1,11 +1,14 @@
-"""The long comparison: ResNet-18 of full width from scratch on whole data sets, full precision against FP134 and LOG4 weights.
+"""The long comparison: ResNet-18 of full width from scratch on whole data sets, full precision against FP134 and LOG4
+weights.
 
     python benchmarks/full_training.py --output runs/full --device cuda --cifar10 IMAGES.zip --epochs 20
 
-Data: Fashion-MNIST whole and, where IMAGES is given, CIFAR-10 as a zip archive of train/CLASS/NNNN.jpg and test/CLASS/NNNN.jpg. Images are mirrored at
-random, CIFAR-10's also moved by up to four pixels. Arms: float32 throughout; FP134 for activations, errors and weight gradients with FP169 master weights, and
-FP134 or LOG4 weights, with hysteresis or to nearest. All share recipe and seed. Every run is a folder of OUTPUT: finished ones are read, ended ones go on
-from their checkpoint. Prints the last epoch's mean loss, the test accuracy, and the share of weights that flip in a step.
+Data: Fashion-MNIST whole and, where IMAGES is given, CIFAR-10 as a zip archive of train/CLASS/NNNN.jpg and
+test/CLASS/NNNN.jpg. Images are mirrored at random, CIFAR-10's also moved by up to four pixels. Arms: float32
+throughout; FP134 for activations, errors and weight gradients with FP169 master weights, and FP134 or LOG4 weights,
+with hysteresis or to nearest. All share recipe and seed. Every run is a folder of OUTPUT: finished ones are read, ended
+ones go on from their checkpoint. Prints the last epoch's mean loss, the test accuracy, and the share of weights that
+flip in a step.
 
     formats plot runs/full/cifar10-*4-* -o flips.png
 """
@@ -26,20 +29,26 @@ from torch import Tensor, nn
 
 from predictor.device import on_device
 from training import Result, train
-from workloads import Workload, fashion_mnist
-from workloads.bundled import ImageBatch, accuracy, classification_loss
-from workloads.resnet import resnet18
+from workloads import Workload
+from workloads.bundled.networks import ImageBatch, accuracy, classification_loss
+from workloads.data import fashion_mnist
+from workloads.networks.resnet import resnet18
 
 ARMS = {
     "float32": dict.fromkeys(("activation", "error", "weight", "gradient", "master"), "float32"),
-    **{f"{weight}-{how}": {"weight": weight, "weight_rounding": how} for weight in ("FP134", "LOG4") for how in ("hysteresis", "nearest")},
+    **{
+        f"{weight}-{how}": {"weight": weight, "weight_rounding": how}
+        for weight in ("FP134", "LOG4")
+        for how in ("hysteresis", "nearest")
+    },
 }
 BATCH, TEST_BATCH = 128, 250
 SHIFT = 4
 
 
 def cifar10(path: Path, part: str) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 32, 32), normalized, and labels (N,) of a part, train or test; classes in alphabetical order, images mixed by a fixed seed."""
+    """Images (N, 3, 32, 32), normalized, and labels (N,) of a part, train or test; classes in alphabetical order,
+    images mixed by a fixed seed."""
     with zipfile.ZipFile(path) as archive:
         names = sorted(name for name in archive.namelist() if name.startswith(f"{part}/") and name.endswith(".jpg"))
         if not names:
@@ -58,14 +67,17 @@ def moved(images: Tensor, shift: int) -> Tensor:
     n, _, height, width = images.shape
     images = torch.where(torch.rand(n, 1, 1, 1, device=images.device) < 0.5, images.flip(3), images)
     rows, columns = (
-        torch.randint(2 * shift + 1, (n, 1), device=images.device) + torch.arange(s, device=images.device) for s in (height, width)
+        torch.randint(2 * shift + 1, (n, 1), device=images.device) + torch.arange(s, device=images.device)
+        for s in (height, width)
     )
     wide = F.pad(images, (shift,) * 4).permute(0, 2, 3, 1)
     chosen = wide[torch.arange(n, device=images.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
     return chosen.permute(0, 3, 1, 2)  # channels last in memory
 
 
-def workload(name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], shift: int, limit: int | None) -> Workload:
+def workload(
+    name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], shift: int, limit: int | None
+) -> Workload:
     """ResNet-18 on images and labels."""
 
     def batches(data: tuple[Tensor, Tensor], size: int) -> list[ImageBatch]:
@@ -85,10 +97,15 @@ def workload(name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor
 def workloads(cifar10_images: Path | None, limit: int | None) -> Iterator[Workload]:
     """The data sets, each read when it is its turn."""
     full = fashion_mnist.read_full()
-    parts = [(fashion_mnist.to_input(full[f"{p}_images"]), fashion_mnist.to_target(full[f"{p}_labels"])) for p in ("train", "test")]
+    parts = [
+        (fashion_mnist.to_input(full[f"{p}_images"]), fashion_mnist.to_target(full[f"{p}_labels"]))
+        for p in ("train", "test")
+    ]
     yield workload("fashion-mnist", *parts, shift=0, limit=limit)
     if cifar10_images is not None:
-        yield workload("cifar10", *(cifar10(cifar10_images, part) for part in ("train", "test")), shift=SHIFT, limit=limit)
+        yield workload(
+            "cifar10", *(cifar10(cifar10_images, part) for part in ("train", "test")), shift=SHIFT, limit=limit
+        )
 
 
 def row(result: Result) -> str:
@@ -100,7 +117,9 @@ def row(result: Result) -> str:
 
 def main(
     output: Annotated[Path, typer.Option(help="folder of the runs")],
-    cifar10_images: Annotated[Path | None, typer.Option("--cifar10", exists=True, help="CIFAR-10 as JPEG files in a zip archive")] = None,
+    cifar10_images: Annotated[
+        Path | None, typer.Option("--cifar10", exists=True, help="CIFAR-10 as JPEG files in a zip archive")
+    ] = None,
     epochs: Annotated[int, typer.Option(help="passes over the training images")] = 20,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     limit: Annotated[int | None, typer.Option(help="mini-batches an epoch, and for testing; default: all")] = None,
@@ -113,10 +132,14 @@ def main(
         chosen = on_device(chosen, device)
         for name, arm in ARMS.items():
             folder = output / f"{chosen.name}-{name}-{seed}"
-            result = train(chosen, epochs=epochs, seed=seed, rate=rate, checkpoint_every=100, output=folder, resume=True, **arm)
+            result = train(
+                chosen, epochs=epochs, seed=seed, rate=rate, checkpoint_every=100, output=folder, resume=True, **arm
+            )
             table.append(f"{chosen.name:14} {name:17} {row(result)}")
             print(table[-1], flush=True)
-    print(f"\nResNet-18 from scratch, {epochs} epochs, batch {BATCH}, rate {rate}, seed {seed}, {device}, torch {torch.__version__}")
+    print(
+        f"\nResNet-18 from scratch, {epochs} epochs, batch {BATCH}, rate {rate}, seed {seed}, {device}, torch {torch.__version__}"
+    )
     print("\n".join(table))
 
 

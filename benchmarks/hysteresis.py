@@ -1,11 +1,13 @@
-"""Does hysteresis help? ResNet-20 from scratch on the bundled images, FP134 and LOG4 weights, three roundings, three seeds.
+"""Does hysteresis help? ResNet-20 from scratch on the bundled images, FP134 and LOG4 weights, three roundings, three
+seeds.
 
     python benchmarks/hysteresis.py --output runs/hysteresis --epochs 10
 
-Data flow is FP134, master weights FP169. All runs share the recipe; each seed decides weights, order and stochastic rounding for the
-three roundings alike. Every run is a folder of OUTPUT: finished ones are read, ended ones go on from their checkpoint. Prints, for each weight format and
-rounding, mean and 95% t-interval over seeds of the test accuracy, the last epoch's loss and the share of weights that flip in a step (all
-steps, and the last tenth), and of the differences to nearest, seed by seed.
+Data flow is FP134, master weights FP169. All runs share the recipe; each seed decides weights, order and stochastic
+rounding for the three roundings alike. Every run is a folder of OUTPUT: finished ones are read, ended ones go on from
+their checkpoint. Prints, for each weight format and rounding, mean and 95% t-interval over seeds of the test accuracy,
+the last epoch's loss and the share of weights that flip in a step (all steps, and the last tenth), and of the
+differences to nearest, seed by seed.
 """
 
 from collections.abc import Sequence
@@ -54,7 +56,9 @@ def main(
     output: Annotated[Path, typer.Option(help="folder of the runs")],
     epochs: Annotated[int, typer.Option(help="passes over the training images")] = 10,
     seeds: Annotated[int, typer.Option(help="runs of each")] = 3,
-    first_seed: Annotated[int, typer.Option(help="the first seed; two processes may share OUTPUT, each with seeds of its own")] = 0,
+    first_seed: Annotated[
+        int, typer.Option(help="the first seed; two processes may share OUTPUT, each with seeds of its own")
+    ] = 0,
     limit: Annotated[int | None, typer.Option(help="mini-batches an epoch; default: all")] = None,
     rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
     threads: Annotated[int, typer.Option(help="threads of this process")] = 1,
@@ -82,12 +86,19 @@ def main(
             )
             found[weight, rounding].append(facts(result))
             print(
-                f"{folder.name}: {result.outcome}, " + ", ".join(f"{n} {v:.4f}" for n, v in zip(COLUMNS, facts(result), strict=True)),
+                f"{folder.name}: {result.outcome}, "
+                + ", ".join(f"{n} {v:.4f}" for n, v in zip(COLUMNS, facts(result), strict=True)),
                 flush=True,
             )
-    print(f"resnet20 from scratch, {epochs} epochs of {len(workload.train or ())} mini-batches of {BATCH}, {seeds} seeds, rate {rate}")
+    print(
+        f"resnet20 from scratch, {epochs} epochs of {len(workload.train or ())} mini-batches of {BATCH}, {seeds} seeds, rate {rate}"
+    )
     for against in (None, "nearest"):
-        print(f"{'weights':8} {'rounding':11} " + " ".join(f"{name:>18}" for name in COLUMNS) + (f"   less {against}" if against else ""))
+        print(
+            f"{'weights':8} {'rounding':11} "
+            + " ".join(f"{name:>18}" for name in COLUMNS)
+            + (f"   less {against}" if against else "")
+        )
         for (weight, rounding), rows in found.items():
             if rounding == against:
                 continue

@@ -1,10 +1,13 @@
-"""Is what hysteresis does in benchmarks/hysteresis.py its own doing, or a fault? Two runs whose outcome is known beforehand.
+"""Is what hysteresis does in benchmarks/hysteresis.py its own doing, or a fault? Two runs whose outcome is known
+beforehand.
 
     python benchmarks/hysteresis_check.py
 
-Weights in FP169 have steps so fine that a whole one is next to nothing: hysteresis and nearest must end alike. Pretrained weights at a small, constant
-learning rate hardly move, so that most flips are those to and fro: hysteresis must remove most of them. ResNet-20 on the bundled images, mini-batches of
-128, all else as in hysteresis.py. Prints mean loss (of the last epoch; of all but the first ten steps) and flips in a step.
+Weights in FP169 have steps so fine that a whole one is next to nothing: hysteresis and nearest must end alike.
+Pretrained weights at a small, constant
+learning rate hardly move, so that most flips are those to and fro: hysteresis must remove most of them. ResNet-20 on
+the bundled images, mini-batches of 128, all else as in hysteresis.py. Prints mean loss (of the last epoch; of all but
+the first ten steps) and flips in a step.
 """
 
 from dataclasses import replace
@@ -26,7 +29,15 @@ def main() -> None:
         print(f"from scratch, FP169 weights, 2 epochs: {rounding:10} loss {found.epochs.loss.iloc[-1]:.4f}", flush=True)
     for weight in ("FP134", "LOG4"):
         for rounding in ("hysteresis", "nearest"):
-            found = train(workload, weight=weight, weight_rounding=rounding, epochs=1, rate=0.001, schedule="constant", start="pretrained")
+            found = train(
+                workload,
+                weight=weight,
+                weight_rounding=rounding,
+                epochs=1,
+                rate=0.001,
+                schedule="constant",
+                start="pretrained",
+            )
             late = found.steps.iloc[10:]
             print(
                 f"pretrained, rate 0.001, {weight} weights: {rounding:10} loss {late.loss.mean():.4f}, flips {late.flip_rate.mean():.6f}",

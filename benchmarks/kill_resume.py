@@ -1,11 +1,15 @@
-"""Rankings that are killed with SIGKILL at random moments and started again: the table is that of one that never was, and nothing is measured twice.
+"""Rankings that are killed with SIGKILL at random moments and started again: the table is that of one that never was,
+and nothing is measured twice.
 
-    python benchmarks/kill_resume.py [--kills 20] [--seed 0] [--model resnet20] [--bits 6] [--batch-size 16] [--minibatches 4]
+    python benchmarks/kill_resume.py [--kills 20] [--seed 0] [--model resnet20] [--bits 6] [--batch-size 16]
+    [--minibatches 4]
 
-Every `formats rank` is a process of its own, with one thread and a store of its own for each ranking. A kill comes either while the process
-starts or after a random number of further measurements and a random part of a second; a ranking that ends before it is counted, and the next begins.
-After each kill a copy of the store is examined: SQLite's integrity_check, every earlier row unchanged, and no unit begun again but the one that the kill
-took. Then: Ctrl-C and resume, and two processes at once on one store. Exit code 1 if anything is not as it should be.
+Every `formats rank` is a process of its own, with one thread and a store of its own for each ranking. A kill comes
+either while the process starts or after a random number of further measurements and a random part of a second; a
+ranking that ends before it is counted, and the next begins.
+After each kill a copy of the store is examined: SQLite's integrity_check, every earlier row unchanged, and no unit
+begun again but the one that the kill took. Then: Ctrl-C and resume, and two processes at once on one store. Exit code 1
+if anything is not as it should be.
 """
 
 import json
@@ -27,15 +31,15 @@ import numpy as np
 import pandas as pd
 import typer
 
-from search.store import FILE, FOLDER_VARIABLE
+from predictor.measuring.store import FILE, FOLDER_VARIABLE
 
 LOG = "FORMATS_KILL_RESUME_LOG"
 WATCHED = f"""
 import json, os, sys
 import cli
-import predictor.measure
+import predictor.angles
 
-measure = sys.modules["predictor.measure"]  # the package has a function of this name
+measure = sys.modules["predictor.angles"]  # the package has a function of this name
 real = measure.measure_unit
 
 def noted(gradients, unit, format):
@@ -69,11 +73,23 @@ class Ranking:
         """Start the command, in a process group of its own."""
         (self.folder / "cache").mkdir(parents=True, exist_ok=True)
         own = {FOLDER_VARIABLE: str(self.folder / "cache"), LOG: str(self.folder / "log"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", WATCHED, "rank", *self.arguments, "--force", "--output", str(self.folder / output)]
-        return subprocess.Popen(command, env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0)
+        command = [
+            sys.executable,
+            "-c",
+            WATCHED,
+            "rank",
+            *self.arguments,
+            "--force",
+            "--output",
+            str(self.folder / output),
+        ]
+        return subprocess.Popen(
+            command, env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+        )
 
     def begun(self) -> list[list[Any]]:
-        """Every unit that was begun: process, mini-batch, format's digest, effects. A last line that a kill cut short is left out."""
+        """Every unit that was begun: process, mini-batch, format's digest, effects. A last line that a kill cut short
+        is left out."""
         log = self.folder / "log"
         lines = log.read_text().splitlines(keepends=True) if log.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
@@ -103,7 +119,8 @@ class Ranking:
         return wrong
 
     def again(self) -> tuple[int, int]:
-        """How many (unit, effect) were begun again; and how many of them although the process that had begun them went on to another unit."""
+        """How many (unit, effect) were begun again; and how many of them although the process that had begun them went
+        on to another unit."""
         begun = self.begun()
         last = {line[0]: place for place, line in enumerate(begun)}
         times: Counter[tuple[object, ...]] = Counter()
@@ -120,7 +137,9 @@ class Ranking:
 
 def same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
     """Whether two tables are equal in every bit."""
-    return a.equals(b) and all(a[name].to_numpy().tobytes() == b[name].to_numpy().tobytes() for name in a if a[name].dtype == np.float64)
+    return a.equals(b) and all(
+        a[name].to_numpy().tobytes() == b[name].to_numpy().tobytes() for name in a if a[name].dtype == np.float64
+    )
 
 
 def kill(process: subprocess.Popen[str], how: signal.Signals = signal.SIGKILL) -> None:
@@ -134,7 +153,9 @@ def main(
     seed: Annotated[int, typer.Option(help="decides the moments")] = 0,
     model: Annotated[str, typer.Option(help="as for formats rank")] = "resnet20",
     bits: Annotated[int, typer.Option(help="only formats of this width")] = 6,
-    batch_size: Annotated[int | None, typer.Option(help="examples a mini-batch; default: 16 for the bundled networks")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="examples a mini-batch; default: 16 for the bundled networks")
+    ] = None,
     minibatches: Annotated[int, typer.Option(help="mini-batches of the ranking")] = 4,
     output: Annotated[Path | None, typer.Option(help="write the lines to this file too")] = None,
 ) -> None:
@@ -155,7 +176,10 @@ def main(
             output.write_text("\n".join(lines) + "\n")
 
     def finish(
-        ranking: Ranking, process: subprocess.Popen[str], reference: pd.DataFrame | None, output: str = "ranking.parquet"
+        ranking: Ranking,
+        process: subprocess.Popen[str],
+        reference: pd.DataFrame | None,
+        output: str = "ranking.parquet",
     ) -> list[str]:
         """What is wrong with a ranking that was left to end."""
         said, _ = process.communicate()
@@ -203,7 +227,10 @@ def main(
                 at_start += moment == "starting"
                 held = len(ranking.rows)
                 wrong = ranking.check_store()
-                say(f"kill {killed:2} while {moment}: {len(ranking.rows):4} measurements kept, {held:4} of them from before", wrong)
+                say(
+                    f"kill {killed:2} while {moment}: {len(ranking.rows):4} measurements kept, {held:4} of them from before",
+                    wrong,
+                )
             wrong = finish(ranking, process, reference)
             again, needless = ranking.again()
             repeated += again
@@ -225,16 +252,24 @@ def main(
             wrong.append(f"exit code {process.returncode}")
         partial = len(ranking.rows)
         wrong += finish(ranking, ranking.start(), reference)
-        say(f"Ctrl-C with {partial} measurements, resumed: table equal bit for bit; {ranking.again()[0]} made again", wrong)
+        say(
+            f"Ctrl-C with {partial} measurements, resumed: table equal bit for bit; {ranking.again()[0]} made again",
+            wrong,
+        )
 
         ranking = Ranking(Path(folder) / "both", arguments)
         both = [(name, ranking.start(name)) for name in ("one.parquet", "two.parquet")]
         wrong = [line for name, process in both for line in finish(ranking, process, reference, name)]
         if len(ranking.rows) != len(whole.rows):
             wrong.append(f"{len(ranking.rows)} measurements are kept")
-        say(f"two processes at once on one store: both tables equal bit for bit; {len(ranking.rows)} measurements kept", wrong)
+        say(
+            f"two processes at once on one store: both tables equal bit for bit; {len(ranking.rows)} measurements kept",
+            wrong,
+        )
 
-    say(f"{killed} kills ({at_start} while starting) of {number} rankings; {repeated} measurements made again; {failures} failures")
+    say(
+        f"{killed} kills ({at_start} while starting) of {number} rankings; {repeated} measurements made again; {failures} failures"
+    )
     if failures:
         raise typer.Exit(1)
 

@@ -1,9 +1,12 @@
-"""Published training methods, end to end, on scikit-learn's digits with a network of three convolutions (docs/methods.md section 10).
+"""Published training methods, end to end, on scikit-learn's digits with a network of three convolutions
+(docs/methods.md section 10).
 
-python benchmarks/methods.py: about three minutes of one core for each seed; raw output in benchmarks/methods.txt. Prints the test accuracy in percent
-beside the least that is expected, and ends with code 1 where one is lower. Full precision is trained for 15 epochs from scratch, so are Octo, DAI8 and
-UI8; LSQ and LSQ+ go on from it for 10 at a tenth of the rate; SLB starts from scratch for 50, with a temperature that grows 38-fold, as at the default
-factor, of which nothing is expected, and a thousandfold. Convolutions are quantized, the linear layer is not; LSQ's first layer has 8 bits.
+python benchmarks/methods.py: about three minutes of one core for each seed; raw output in benchmarks/methods.txt.
+Prints the test accuracy in percent beside the least that is expected, and ends with code 1 where one is lower. Full
+precision is trained for 15 epochs from scratch, so are Octo, DAI8 and UI8; LSQ and LSQ+ go on from it for 10 at a tenth
+of the rate; SLB starts from scratch for 50, with a temperature that grows 38-fold, as at the default factor, of which
+nothing is expected, and a thousandfold. Convolutions are quantized, the linear layer is not; LSQ's first layer has 8
+bits.
 """
 
 import sys

@@ -1,17 +1,18 @@
 """All training methods on one network: accuracy, angle, flips and step time, at few and at many bits.
 
-    python benchmarks/methods_table.py --output runs/methods            # ResNet-20, the 12,800 bundled images, three seeds
-    python benchmarks/methods_table.py --output runs/methods --only "Octo apart" --seeds 1
-    python benchmarks/methods_table.py --output runs/methods --time     # step times alone, with nothing else running
-    python benchmarks/methods_table.py --output runs/methods --only-print
+    python benchmarks/methods_table.py --output runs/methods            # ResNet-20, the 12,800 bundled images, three
+    seeds python benchmarks/methods_table.py --output runs/methods --only "Octo apart" --seeds 1 python
+    benchmarks/methods_table.py --output runs/methods --time     # step times alone, with nothing else running python
+    benchmarks/methods_table.py --output runs/methods --only-print
 
-Gradient methods and SLB are trained from scratch for 5 epochs at rate 0.1, LSQ and LSQ+ for 3 from the bundled weights at rate 0.01; full precision
-both ways. "plain" is Unified INT8 without search and without its learning rates: scaling by the largest magnitude. Every run is a folder of OUTPUT:
-finished ones are read, ended ones go on from their checkpoint, and several processes may share OUTPUT. Prints mean and 95% t-interval over
-seeds of the test accuracy, the last epoch's loss, the mean angle of the layers (of the last epoch's samples) and the part of weights whose codes
-flip in a step (same); the step's time is that of --time, relative to plain torch. Then differences between gradient methods, seed by seed. Angles
-are not defined for SLB, whose gradients are those of other parameters. Octo, which rounds errors to nearest where the others round stochastically, is
-taken apart to see what its angle comes from.
+Gradient methods and SLB are trained from scratch for 5 epochs at rate 0.1, LSQ and LSQ+ for 3 from the bundled weights
+at rate 0.01; full precision both ways. "plain" is Unified INT8 without search and without its learning rates: scaling
+by the largest magnitude. Every run is a folder of OUTPUT: finished ones are read, ended ones go on from their
+checkpoint, and several processes may share OUTPUT. Prints mean and 95% t-interval over seeds of the test accuracy, the
+last epoch's loss, the mean angle of the layers (of the last epoch's samples) and the part of weights whose codes flip
+in a step (same); the step's time is that of --time, relative to plain torch. Then differences between gradient methods,
+seed by seed. Angles are not defined for SLB, whose gradients are those of other parameters. Octo, which rounds errors
+to nearest where the others round stochastically, is taken apart to see what its angle comes from.
 """
 
 import json
@@ -33,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hysteresis import interval
 from training_step import full_step
 
+from numeric_formats.files import Held, write_atomically
 from reports import plots
 from training import train
 from training.log import STEPS
@@ -40,11 +42,16 @@ from training.methods import LSQ, SLB, DistributionAdaptiveInt8, LSQPlus, Method
 from training.scheme import Scheme
 from training.train import RESULT, Recipe, Trainer
 from workloads import load
-from workloads.files import Held, write_atomically
 
 SCRATCH: dict[str, Any] = {"epochs": 5, "rate": 0.1}
 FINE: dict[str, Any] = {"epochs": 3, "rate": 0.01, "start": "pretrained"}
-FULL: dict[str, Any] = {"activation": "float32", "error": "float32", "weight": "float32", "gradient": "float32", "master": "float32"}
+FULL: dict[str, Any] = {
+    "activation": "float32",
+    "error": "float32",
+    "weight": "float32",
+    "gradient": "float32",
+    "master": "float32",
+}
 BATCH, ANGLE_EVERY = 128, 50
 PLAIN: dict[str, Any] = {"alpha": 0.0, "search": "none"}
 SEARCH: dict[str, Any] = {"t_end_time": 0.8, "t_factor": 10.0, "bn_calibration": True, "activation_delay": 200}
@@ -70,7 +77,11 @@ def settings() -> dict[str, tuple[str, Method | None, dict[str, Any]]]:
     found["DAI8 with FP134"] = "FP134 in place of INT8", DistributionAdaptiveInt8(format="FP134"), SCRATCH
     found["Octo with FP134"] = "FP134 in place of INT8", Octo(format="FP134"), SCRATCH
     nearest = UnifiedInt8(**PLAIN, error_rounding="nearest")
-    apart = {"no range clipping": Octo(clip=1.0), "no compensation": Octo(compensation=False), "plain INT8, errors to nearest": nearest}
+    apart = {
+        "no range clipping": Octo(clip=1.0),
+        "no compensation": Octo(compensation=False),
+        "plain INT8, errors to nearest": nearest,
+    }
     for what, method in apart.items():
         found[f"Octo apart: {what}"] = "Octo taken apart", method, SCRATCH
     for bits in (4, 2, 1):
@@ -80,7 +91,11 @@ def settings() -> dict[str, tuple[str, Method | None, dict[str, Any]]]:
     found["full precision, fine-tuned"] = "from the bundled weights", None, FINE
     for bits in (4, 3, 2):
         found[f"LSQ W{bits}A{bits}"] = "from the bundled weights", LSQ(weight_bits=bits, activation_bits=bits), FINE
-        found[f"LSQ+ W{bits}A{bits}"] = "from the bundled weights", LSQPlus(weight_bits=bits, activation_bits=bits), FINE
+        found[f"LSQ+ W{bits}A{bits}"] = (
+            "from the bundled weights",
+            LSQPlus(weight_bits=bits, activation_bits=bits),
+            FINE,
+        )
     return found
 
 
@@ -104,7 +119,10 @@ def run_one(output: Path, name: str, seed: int) -> bool:
         )  # fmt: skip
     except Held:
         return False
-    print(f"{time.strftime('%H:%M:%S')} {folder.name}: {found.outcome}, {found.metric}, {time.monotonic() - began:.0f} s", flush=True)
+    print(
+        f"{time.strftime('%H:%M:%S')} {folder.name}: {found.outcome}, {found.metric}, {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
     return True
 
 
@@ -147,7 +165,8 @@ def taking_turns(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str
 
 
 def step_times(names: list[str], repeats: int) -> dict[str, float]:
-    """Seconds of a step relative to one of plain torch: all take turns in this process, and the medians are compared."""
+    """Seconds of a step relative to one of plain torch: all take turns in this process, and the medians are
+    compared."""
     workload = load("resnet20")
     steps: dict[str, Callable[[], None]] = {"torch": full_step(workload, workload.minibatches(BATCH)[0])}
     for name in names:
@@ -155,7 +174,9 @@ def step_times(names: list[str], repeats: int) -> dict[str, float]:
         if method is not None:
             steps[name] = trainer_of(method)
     taken = taking_turns(steps, repeats)
-    print(f"a step of plain torch: {taken['torch']:.3f} s, batch {BATCH}, {torch.get_num_threads()} threads, median of {repeats}")
+    print(
+        f"a step of plain torch: {taken['torch']:.3f} s, batch {BATCH}, {torch.get_num_threads()} threads, median of {repeats}"
+    )
     return {name: seconds / taken["torch"] for name, seconds in taken.items()}
 
 
@@ -183,7 +204,11 @@ def statistics_shares(repeats: int) -> None:
     finally:
         dai8.channel_statistics = original
     period = UnifiedInt8().period
-    kinds = {"plain": UnifiedInt8(**PLAIN), "UI8": UnifiedInt8(period=10**6), "search in every step": UnifiedInt8(period=1)}
+    kinds = {
+        "plain": UnifiedInt8(**PLAIN),
+        "UI8": UnifiedInt8(period=10**6),
+        "search in every step": UnifiedInt8(period=1),
+    }
     taken = taking_turns({name: trainer_of(method) for name, method in kinds.items()}, repeats)
     search = (taken["search in every step"] - taken["UI8"]) / period
     whole = taken["UI8"] + search
@@ -207,7 +232,9 @@ def show(output: Path, names: list[str], seeds: int) -> None:
     times = json.loads((output / TIMES).read_text()) if (output / TIMES).exists() else {}
     width = max(map(len, names))
     for part in dict.fromkeys(settings()[name][0] for name in names):
-        print(f"\n{part:{width}} {'accuracy, %':>13} {'loss':>15} {'layer angle':>13} {'flips, %':>12} {'step':>5} seeds")
+        print(
+            f"\n{part:{width}} {'accuracy, %':>13} {'loss':>15} {'layer angle':>13} {'flips, %':>12} {'step':>5} seeds"
+        )
         for name in names:
             if settings()[name][0] != part:
                 continue
@@ -218,19 +245,28 @@ def show(output: Path, names: list[str], seeds: int) -> None:
 
 
 def differences(output: Path, seeds: int) -> None:
-    """Print differences seed by seed: what clipping changes with INT8, with errors in INT4 and with FP134, FP134 without it against INT8, and others."""
+    """Print differences seed by seed: what clipping changes with INT8, with errors in INT4 and with FP134, FP134
+    without it against INT8, and others."""
     plain, bits8 = "plain FP134", "8-bit gradients"
     pairs = [(f"{trick}, {kind}", f"plain INT8, {kind}") for kind in (bits8, "4-bit gradients") for trick in TRICKS]
     pairs += [(f"{trick} with FP134", plain) for trick in TRICKS]
     pairs += [(plain, f"{method}, {bits8}") for method in ("plain INT8", *TRICKS)]
     pairs += [(name, "full precision") for name in (plain, f"plain INT8, {bits8}")]
-    pairs += [(name, f"{'plain INT8' if 'plain' in name else 'Octo'}, {bits8}") for name in settings() if name.startswith("Octo apart")]
+    pairs += [
+        (name, f"{'plain INT8' if 'plain' in name else 'Octo'}, {bits8}")
+        for name in settings()
+        if name.startswith("Octo apart")
+    ]
     pairs += [("SLB W1", "SLB W4"), ("SLB W1", "full precision")]
     width = max(len(name) + len(other) for name, other in pairs) + len(" less ")
     print(f"\n{'difference, seed by seed':{width}} {'accuracy, %':>13} {'loss':>15} {'layer angle':>13} seeds")
     for name, other in pairs:
         both = [(facts(output, name, seed), facts(output, other, seed)) for seed in range(seeds)]
-        rows = [[mine - theirs for mine, theirs in zip(a, b, strict=True)] for a, b in both if a is not None and b is not None]
+        rows = [
+            [mine - theirs for mine, theirs in zip(a, b, strict=True)]
+            for a, b in both
+            if a is not None and b is not None
+        ]
         accuracy, loss, angle, _ = cells(rows)
         print(f"{name + ' less ' + other:{width}} {accuracy:>13} {loss:>15} {angle:>13} {len(rows)}")
 
@@ -246,12 +282,24 @@ def draw(output: Path, seeds: int, path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for number, (label, kind) in enumerate(kinds.items()):
         for place, (method, pattern) in enumerate(names.items()):
-            name = pattern.format(kind) if kind != "FP134" else (f"{method} FP134" if method == "plain" else f"{method} with FP134")
+            name = (
+                pattern.format(kind)
+                if kind != "FP134"
+                else (f"{method} FP134" if method == "plain" else f"{method} with FP134")
+            )
             rows = [row for seed in range(seeds) if (row := facts(output, name, seed)) is not None]
             at = place + 0.2 * (number - 1)
             for axis, column in zip(axes, (2, 0), strict=True):
                 values = [row[column] for row in rows]
-                axis.plot([at] * len(values), values, "o", markersize=4, alpha=0.5, color=plots.COLOURS[number], markeredgewidth=0)
+                axis.plot(
+                    [at] * len(values),
+                    values,
+                    "o",
+                    markersize=4,
+                    alpha=0.5,
+                    color=plots.COLOURS[number],
+                    markeredgewidth=0,
+                )
                 first = label if place == 0 else None
                 axis.plot(
                     [at],
@@ -278,7 +326,9 @@ def main(
     seeds: Annotated[int, typer.Option(help="runs of each")] = 3,
     threads: Annotated[int, typer.Option(help="threads of this process")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="settings whose name contains this; may be repeated")] = None,
-    time_steps: Annotated[bool, typer.Option("--time", help="measure step times, with two threads and nothing else running")] = False,
+    time_steps: Annotated[
+        bool, typer.Option("--time", help="measure step times, with two threads and nothing else running")
+    ] = False,
     only_print: Annotated[bool, typer.Option(help="train nothing")] = False,
     plot: Annotated[Path | None, typer.Option(help="draw the gradient methods into this file too")] = None,
 ) -> None:

@@ -3,10 +3,11 @@
     python benchmarks/post_training.py --output runs/post --only-print
     python benchmarks/post_training.py --output runs/post --part collapse    # or bits, formats; all by default
 
-Every cell is a folder of OUTPUT, made by `training.calibration.quantize`: finished ones are read, ended ones go on, and several processes may share
-OUTPUT. Calibration: 8 mini-batches of 64 training images; test: the bundled test images. AdaRound draws its mini-batches from a seed: mean and 95%
-t-interval over three; all else has nothing random. "nearest" and AdaRound are after folding, equalization and absorption unless it says otherwise.
-Prints test accuracy, and for formats the rise of the loss on the calibration images beside the angle that `formats rank` sorts by.
+Every cell is a folder of OUTPUT, made by `training.calibration.quantize`: finished ones are read, ended ones go on, and
+several processes may share OUTPUT. Calibration: 8 mini-batches of 64 training images; test: the bundled test images.
+AdaRound draws its mini-batches from a seed: mean and 95% t-interval over three; all else has nothing random. "nearest"
+and AdaRound are after folding, equalization and absorption unless it says otherwise. Prints test accuracy, and for
+formats the rise of the loss on the calibration images beside the angle that `formats rank` sorts by.
 """
 
 import json
@@ -26,21 +27,31 @@ from scipy.stats import spearmanr
 sys.path.insert(0, str(Path(__file__).parent))
 from hysteresis import interval
 
-from predictor.gradient import candidate
-from predictor.measure import check_effects, check_minibatches
-from search.store import Store
-from search.units import measured
+from formats.pairs import candidate
+from numeric_formats.files import Held
+from predictor.measuring.session import measured
+from predictor.measuring.store import Store
+from predictor.measuring.units import check_effects, check_minibatches
 from training.calibration import AdaRound, quantize
 from workloads import load
-from workloads.files import Held
 
 NETWORKS = ("mobilenetv2", "resnet20")
-PLAIN: dict[str, Any] = {"equalize": False, "absorb": "off", "weight_range": "minmax", "activation_range": "minmax", "logits_range": None}
+PLAIN: dict[str, Any] = {
+    "equalize": False,
+    "absorb": "off",
+    "weight_range": "minmax",
+    "activation_range": "minmax",
+    "logits_range": None,
+}
 EIGHT = ("INT8", "FP134", "FP143", "FP125", "E4M3", "BM25", "T8.6x2@1", "MXINT8", "MXFP8-E4M3")
 SEVEN = ("INT7", "FP124", "FP133")
 SIX = ("INT6", "FP123", "FP132", "BM23", "T6.4x2@1", "MXFP6-E2M3", "MXFP6-E3M2")
-SYNTHESIZED = {"resnet20": ("profile:8:5x2,6,5x2,4x2,3x2,2x2,1x3",), "mobilenetv2": ("profile:8:5x2,6,5x2,4x2,3x2,2x2,1x3",)}
-"""For effect AE of the ResNet-20, by `formats search` (benchmarks/search_resnet20.txt); on MobileNetV2 to see whether it carries over."""
+SYNTHESIZED = {
+    "resnet20": ("profile:8:5x2,6,5x2,4x2,3x2,2x2,1x3",),
+    "mobilenetv2": ("profile:8:5x2,6,5x2,4x2,3x2,2x2,1x3",),
+}
+"""For effect AE of the ResNet-20, by `formats search` (benchmarks/search_resnet20.txt); on MobileNetV2 to see whether
+it carries over."""
 ROUNDED = ("FP124", "FP133", "MXFP6-E2M3")
 """And what is synthesized: with AdaRound too."""
 
@@ -67,11 +78,16 @@ class Cell:
 
     def folder(self, output: Path, seed: int) -> Path:
         """Where a run lies."""
-        words = "".join(c if c.isalnum() else "-" for c in f"{self.part} {self.network} {self.name} {self.weights} {self.activations}")
+        words = "".join(
+            c if c.isalnum() else "-"
+            for c in f"{self.part} {self.network} {self.name} {self.weights} {self.activations}"
+        )
         return output / f"{words}-{seed}"
 
 
-def cell(part: Part, network: str, name: str, weights: str, activations: str, adaround: bool = False, **options: Any) -> Cell:
+def cell(
+    part: Part, network: str, name: str, weights: str, activations: str, adaround: bool = False, **options: Any
+) -> Cell:
     """With AdaRound or without."""
     return Cell(part, network, name, weights, activations, tuple({"rank_layers": False, **options}.items()), adaround)
 
@@ -99,7 +115,15 @@ def cells() -> Iterator[Cell]:
         for weights in ("INT4", "INT3"):
             for scale, options in (("tensor", {}), ("channel", {"per_channel": True})):
                 for name in ("nearest", "AdaRound") if scale == "tensor" else ("nearest",):
-                    yield cell(Part.BITS, network, f"one scale a {scale}, {name}", weights, "INT8", name == "AdaRound", **options)
+                    yield cell(
+                        Part.BITS,
+                        network,
+                        f"one scale a {scale}, {name}",
+                        weights,
+                        "INT8",
+                        name == "AdaRound",
+                        **options,
+                    )
         for format in (*EIGHT, *SYNTHESIZED[network], *SEVEN, *SIX):
             yield cell(Part.FORMATS, network, "nearest", format, format)
         for format in (*ROUNDED, *SYNTHESIZED[network]):
@@ -124,7 +148,10 @@ def run_one(output: Path, entry: Cell, seed: int) -> bool:
         )  # fmt: skip
     except Held:
         return False
-    print(f"{time.strftime('%H:%M:%S')} {folder.name}: {found.steps[-1].metric:.4f}, {time.monotonic() - began:.0f} s", flush=True)
+    print(
+        f"{time.strftime('%H:%M:%S')} {folder.name}: {found.steps[-1].metric:.4f}, {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
     return True
 
 
@@ -145,7 +172,9 @@ def angles_of(network: str, names: list[str], minibatches: int) -> dict[str, flo
     batches = check_minibatches(workload, minibatches, None)
     total = dict.fromkeys(names, 0.0)
     with Store.open() as store:
-        for found in measured(workload, [candidate(name) for name in names], batches, check_effects(["A"]), store=store):
+        for found in measured(
+            workload, [candidate(name) for name in names], batches, check_effects(["A"]), store=store
+        ):
             total[names[found.format]] += found.angle() / minibatches
     return total
 
@@ -153,7 +182,9 @@ def angles_of(network: str, names: list[str], minibatches: int) -> dict[str, flo
 def show(output: Path, parts: list[Part], seeds: int, minibatches: int) -> None:
     """Print the tables."""
     entries = list(cells())
-    print(f"Accuracy of 2,000 test images in percent; of AdaRound the mean and 95% interval of {seeds} seeds, nothing else is random.")
+    print(
+        f"Accuracy of 2,000 test images in percent; of AdaRound the mean and 95% interval of {seeds} seeds, nothing else is random."
+    )
     for network in NETWORKS:
         own = [entry for entry in entries if entry.network == network]
         done = [runs for entry in own if (runs := steps_of(output, entry, seeds))]
@@ -170,18 +201,30 @@ def show(output: Path, parts: list[Part], seeds: int, minibatches: int) -> None:
             print(f"\n  {'':36} {'W4A8':>16} {'W3A8':>16}")
             names = list(dict.fromkeys(entry.name for entry in own if entry.part is Part.BITS))
             for name in names:
-                both = [accuracy(steps_of(output, entry, seeds)) for entry in own if entry.part is Part.BITS and entry.name == name]
+                both = [
+                    accuracy(steps_of(output, entry, seeds))
+                    for entry in own
+                    if entry.part is Part.BITS and entry.name == name
+                ]
                 print(f"  {name:36} {both[0]:>16} {both[1]:>16}")
         if Part.FORMATS in parts:
-            nearest = [entry for entry in own if entry.part is Part.FORMATS and entry.name == "nearest" and steps_of(output, entry, seeds)]
+            nearest = [
+                entry
+                for entry in own
+                if entry.part is Part.FORMATS and entry.name == "nearest" and steps_of(output, entry, seeds)
+            ]
             rounded = {entry.weights: entry for entry in own if entry.part is Part.FORMATS and entry.name == "AdaRound"}
             angles = angles_of(network, [entry.weights for entry in nearest], minibatches)
             rises = {entry.weights: steps_of(output, entry, seeds)[0][-1]["loss"] - full["loss"] for entry in nearest}
-            print(f"\n  {'weights and activations':40} {'accuracy':>8} {'AdaRound':>16} {'loss rises by':>13} {'angle of A':>10}")
+            print(
+                f"\n  {'weights and activations':40} {'accuracy':>8} {'AdaRound':>16} {'loss rises by':>13} {'angle of A':>10}"
+            )
             for entry in nearest:
                 name = entry.weights
                 ada = accuracy(steps_of(output, rounded[name], seeds)) if name in rounded else ""
-                print(f"  {name:40} {accuracy(steps_of(output, entry, seeds)):>8} {ada:>16} {rises[name]:13.4f} {angles[name]:10.2f}")
+                print(
+                    f"  {name:40} {accuracy(steps_of(output, entry, seeds)):>8} {ada:>16} {rises[name]:13.4f} {angles[name]:10.2f}"
+                )
             if len(nearest) > 2:
                 order = [entry.weights for entry in nearest]
                 found = spearmanr([rises[name] for name in order], [angles[name] for name in order])
@@ -205,7 +248,9 @@ def resampled(pairs: Any, draws: int = 2000) -> tuple[float, float]:
 
 def main(
     output: Annotated[Path, typer.Option(help="folder of the runs")],
-    part: Annotated[list[Part] | None, typer.Option(help="collapse, bits or formats; may be repeated; default all")] = None,
+    part: Annotated[
+        list[Part] | None, typer.Option(help="collapse, bits or formats; may be repeated; default all")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="of AdaRound")] = 3,
     minibatches: Annotated[int, typer.Option(help="for the angles")] = 8,
     threads: Annotated[int, typer.Option(help="threads of this process")] = 1,

@@ -1,13 +1,16 @@
-"""What predicts training best? The same trainings against the angle of the whole gradient or of the first layer, for E, A and AE, and against plain noise.
+"""What predicts training best? The same trainings against the angle of the whole gradient or of the first layer, for E,
+A and AE, and against plain noise.
 
     formats validate benchmarks/resnet20_ranking.csv -m resnet20 --batch-size 128 -o runs/validate
     python benchmarks/predictors.py runs/validate/runs.csv benchmarks/exhaustive_resnet20.parquet
 
-Angles are means over the 16 mini-batches of the truth (benchmarks/exhaustive.py). "As trained" are angles over 8 mini-batches, measured here, of the formats with
-the one binade of headroom that training's delayed scales leave. Noise is the noise-to-signal ratio |Q(t) - t|^2 / |t|^2, added up over
-all activations, all errors, or both, of one full-precision pass. Printed for each: Spearman's and Kendall's correlation with the final loss and Spearman's
-difference to the angle AE of the whole gradient, each with the 95% interval of a bootstrap over formats and seeds; all see the same samples.
-The last column widens the difference's interval for having looked at so many predictors (Bonferroni).
+Angles are means over the 16 mini-batches of the truth (benchmarks/exhaustive.py). "As trained" are angles over 8
+mini-batches, measured here, of the formats with the one binade of headroom that training's delayed scales leave. Noise
+is the noise-to-signal ratio |Q(t) - t|^2 / |t|^2, added up over all activations, all errors, or both, of one
+full-precision pass. Printed for each: Spearman's and Kendall's correlation with the final loss and Spearman's
+difference to the angle AE of the whole gradient, each with the 95% interval of a bootstrap over formats and seeds; all
+see the same samples. The last column widens the difference's interval for having looked at so many predictors
+(Bonferroni).
 """
 
 from pathlib import Path
@@ -19,11 +22,11 @@ import typer
 
 import formats
 from predictor import measure
-from predictor.gradient import Gradients
+from predictor.gradients import Gradients
 from predictor.noise import Kind, observe
+from predictor.statistics import rank_correlations, resamples
 from reports import results
 from training.scheme import ERROR_HEADROOM, is_delayable
-from training.validate import rank_correlations, resamples
 from workloads import load
 
 REFERENCE = "angle AE, all"
@@ -48,7 +51,10 @@ def as_trained(model: str, names: list[str]) -> dict[str, np.ndarray]:
     """Angles with the headroom that the training harness leaves, where the format's scale is the harness's."""
     scaled = [f"{name}/headroom{ERROR_HEADROOM}" if is_delayable(formats.get(name)) else name for name in names]
     table = measure(load(model), scaled, minibatches=8, batch_size=64).set_index("format")
-    return {f"angle {effect}, as trained": table[table["effect"] == effect]["angle"].loc[scaled].to_numpy() for effect in ("AE", "E", "A")}
+    return {
+        f"angle {effect}, as trained": table[table["effect"] == effect]["angle"].loc[scaled].to_numpy()
+        for effect in ("AE", "E", "A")
+    }
 
 
 def bounds(values: list[float], looks: int = 1) -> str:

@@ -3,9 +3,10 @@
     python benchmarks/ranking.py resnet20 benchmarks/exhaustive_resnet20.parquet
     python benchmarks/ranking.py cifar10 benchmarks/exhaustive_cifar10.parquet --weights WEIGHTS.pt --images IMAGES.zip
 
-Ranks with an empty store on the 16 mini-batches of 64 of the truth and compares: rank correlation over all formats beside the truth's own split-half
-reliability (even against odd mini-batches), the winner's regret, the first ten, and how many intervals of formats that were not measured everywhere hold the true mean.
-Prints each, and exits with 1 where one falls short.
+Ranks with an empty store on the 16 mini-batches of 64 of the truth and compares: rank correlation over all formats
+beside the truth's own split-half reliability (even against odd mini-batches), the winner's regret, the first ten, and
+how many intervals of formats that were not measured everywhere hold the true mean. Prints each, and exits with 1 where
+one falls short.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ import typer
 from exhaustive import BATCH, chosen_workload
 from scipy import stats
 
-from predictor.measure import interval
+from predictor.statistics import interval
 from search import rank
 
 PLACES = 10
@@ -41,7 +42,9 @@ def main(
     )
     passed = True
     for effect in settings["effects"]:
-        angles = exact[exact.effect == effect].pivot(index="format", columns="minibatch", values="angle").loc[table.name]
+        angles = (
+            exact[exact.effect == effect].pivot(index="format", columns="minibatch", values="angle").loc[table.name]
+        )
         mean = angles.mean(axis=1).to_numpy()
         halves = [angles.iloc[:, half::2].mean(axis=1) for half in (0, 1)]
         reliability = stats.spearmanr(*halves)[0]

@@ -3,9 +3,10 @@
     python benchmarks/slb_longer.py --output runs/slb
     python benchmarks/slb_longer.py --output runs/slb --only-print
 
-The settings of that table (ResNet-20, the 12,800 bundled images, from scratch, batch 128, rate 0.1) with EPOCHS epochs, in which the temperature grows
-GROWTH times between the fifth part of them and the last. Every run is a folder of OUTPUT; finished ones are read, ended ones go on from their checkpoint,
-and several processes may share OUTPUT. Prints, for each seed, test accuracy and the last epoch's mean training loss.
+The settings of that table (ResNet-20, the 12,800 bundled images, from scratch, batch 128, rate 0.1) with EPOCHS epochs,
+in which the temperature grows GROWTH times between the fifth part of them and the last. Every run is a folder of
+OUTPUT; finished ones are read, ended ones go on from their checkpoint, and several processes may share OUTPUT. Prints,
+for each seed, test accuracy and the last epoch's mean training loss.
 """
 
 import json
@@ -20,12 +21,12 @@ import typer
 sys.path.insert(0, str(Path(__file__).parent))
 from methods_table import BATCH, FULL, SEARCH
 
+from numeric_formats.files import Held
 from training import train
 from training.log import STEPS
 from training.methods import SLB
 from training.train import RESULT
 from workloads import load
-from workloads.files import Held
 
 EPOCHS, GROWTH = 20, 1000.0
 FROM, TO = 0.2, 0.8

@@ -2,7 +2,8 @@
 
     python benchmarks/synthesis.py resnet20
 
-One noise pass over one mini-batch; how much each tensor counts is fitted to the exact angles of 20 known formats there. Scores are relative to FP134's.
+One noise pass over one mini-batch; how much each tensor counts is fitted to the exact angles of 20 known formats there.
+Scores are relative to FP134's.
 """
 
 import time
@@ -14,11 +15,11 @@ import typer
 from numpy.typing import NDArray
 
 import formats
-from predictor.gradient import Gradients
-from predictor.measure import DEFAULT_EFFECTS
+from predictor.gradients import Gradients
+from predictor.measuring.units import DEFAULT_EFFECTS
 from predictor.noise import has_table, observe
-from search.search import Means, row_weights
-from search.synthesize import Constraints, ScoreTable, Shape, synthesize
+from search.knapsack import Constraints, ScoreTable, Shape, synthesize
+from search.tailored import Means, row_weights
 from workloads import load
 
 CONSTRAINTS = {
@@ -37,9 +38,11 @@ CONSTRAINTS = {
 
 
 def random_profiles(count: int, bits: int, rng: np.random.Generator) -> NDArray[np.int8]:
-    """Valid profiles, (count, 25), padded with zeros: precisions at random, each profile cut where its codes run out."""
+    """Valid profiles, (count, 25), padded with zeros: precisions at random, each profile cut where its codes run
+    out."""
     profiles = rng.integers(1, bits, (count, 25), np.int8)
-    # A quarter of wild ones, and a quarter each of those that keep to 1-5, 2-5 and 3-5 bits, among which the good ones are.
+    # A quarter of wild ones, and a quarter each of those that keep to 1-5, 2-5 and 3-5 bits, among which the good ones
+    # are.
     for start, low in enumerate((1, 2, 3), start=1):
         profiles[start::4] = rng.integers(low, 6, profiles[start::4].shape, np.int8)
     spent = np.cumsum(np.left_shift(1, profiles.astype(np.int32) - 1), axis=1)
@@ -74,7 +77,9 @@ def main(
     for effect, weights in fitted.items():
         seconds, table = timed(lambda weights=weights: ScoreTable.of([noise.tables], [weights]))  # type: ignore[misc]
         reference = float(noise.tables.nsr(formats.get("FP134")) @ weights)  # type: ignore[arg-type]
-        print(f"{model}, effect {effect}: {int((weights > 0).sum())} tensors, one table of them in {seconds * 1e3:.2f} ms")
+        print(
+            f"{model}, effect {effect}: {int((weights > 0).sum())} tensors, one table of them in {seconds * 1e3:.2f} ms"
+        )
         seconds, scores = timed(lambda table=table: table.score(million), 3)  # type: ignore[misc]
         best = synthesize(table)[0]
         catalogue = {f.name: float(noise.tables.nsr(f) @ weights) / reference for f in fixed}

@@ -2,9 +2,10 @@
 
     python benchmarks/training_step.py resnet18 --batch-size 128
 
-Rounded is the default scheme: FP134 for activations, errors, weights and gradients, hysteresis, FP169 for master weights and momentum. Full
-precision is torch.optim.SGD and nothing of this project. The two take turns in one process; the medians are compared. Peak memory is what two
-steps, with what they are prepared by, add to the resident memory of a process of their own (Linux only).
+Rounded is the default scheme: FP134 for activations, errors, weights and gradients, hysteresis, FP169 for master
+weights and momentum. Full precision is torch.optim.SGD and nothing of this project. The two take turns in one process;
+the medians are compared. Peak memory is what two steps, with what they are prepared by, add to the resident memory of a
+process of their own (Linux only).
 """
 
 import statistics

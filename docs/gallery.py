@@ -1,8 +1,9 @@
-"""Every picture of the documentation, drawn anew into docs/images/: run `python docs/gallery.py` in the root of the repository.
+"""Every picture of the documentation, drawn anew into docs/images/: run `python docs/gallery.py` in the root of the
+repository.
 
-Most are made of the raw output in benchmarks/. Tensors and angles by layer are computed here, on a few small mini-batches of the bundled ResNet-20, and flips on the
-network of examples/mine.py; the
-picture of the report is a screenshot, for which the package playwright and a Chromium are needed.
+Most are made of the raw output in benchmarks/. Tensors and angles by layer are computed here, on a few small
+mini-batches of the bundled ResNet-20, and flips on the network of examples/mine.py; the picture of the report is a
+screenshot, for which the package playwright and a Chromium are needed.
 """
 
 import re
@@ -15,11 +16,12 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from formats.hardware.cost import gates_of
 from predictor import measure
 from predictor.record import record
 from predictor.record import write as write_tensors
-from reports import html, plots, results
-from search.cost import gates_of
+from reports import plots, results
+from reports.page import html
 from training import train
 from workloads import Workload, load
 
@@ -54,7 +56,9 @@ def top() -> Figure:
 
 def pareto() -> Figure:
     table = results.read(RANKING)
-    return plots.pareto_front(table.assign(gates=table["name"].map(gates_of)), "AE", "resnet18: angle of AE against cost")
+    return plots.pareto_front(
+        table.assign(gates=table["name"].map(gates_of)), "AE", "resnet18: angle of AE against cost"
+    )
 
 
 def profiles() -> Figure:
@@ -73,11 +77,15 @@ def layers() -> Figure:
     workload = load("resnet20")
     batches = workload.minibatches(32)[:2]
     few = Workload(workload.name, workload.model, batches, workload.loss)
-    return plots.layers(measure(few, LAYERS, ["AE"], scopes=["layers"]), "resnet20: angle by layer, two mini-batches of 32")
+    return plots.layers(
+        measure(few, LAYERS, ["AE"], scopes=["layers"]), "resnet20: angle by layer, two mini-batches of 32"
+    )
 
 
 def synthesized() -> Figure:
-    return plots.synthesized(searched(BENCHMARKS / "search_resnet18.txt"), "AE", "resnet18: synthesized and known formats")
+    return plots.synthesized(
+        searched(BENCHMARKS / "search_resnet18.txt"), "AE", "resnet18: synthesized and known formats"
+    )
 
 
 def validation() -> Figure:
@@ -86,12 +94,16 @@ def validation() -> Figure:
 
 def flips() -> Figure:
     workload = load(f"{ROOT / 'examples' / 'mine.py'}:net")
-    few = Workload("mine", workload.model, workload.minibatches(), workload.loss, train=workload.train(FLIP_BATCH)[:FLIP_STEPS])
+    few = Workload(
+        "mine", workload.model, workload.minibatches(), workload.loss, train=workload.train(FLIP_BATCH)[:FLIP_STEPS]
+    )
     with tempfile.TemporaryDirectory() as folder:
         runs = []
         for rounding in ("nearest", "hysteresis", "stochastic"):
             runs.append(Path(folder) / rounding)
-            train(few, weight="LOG4", weight_rounding=rounding, epochs=1, start="pretrained", rate=0.01, output=runs[-1])
+            train(
+                few, weight="LOG4", weight_rounding=rounding, epochs=1, start="pretrained", rate=0.01, output=runs[-1]
+            )
         return plots.draw(runs, plots.Kind.FLIPS)
 
 
@@ -118,7 +130,17 @@ def screenshot(target: Path) -> str | None:
     return None
 
 
-PICTURES: tuple[Callable[[], Figure], ...] = (angles, top, pareto, profiles, histograms, layers, synthesized, validation, flips)
+PICTURES: tuple[Callable[[], Figure], ...] = (
+    angles,
+    top,
+    pareto,
+    profiles,
+    histograms,
+    layers,
+    synthesized,
+    validation,
+    flips,
+)
 
 
 def main(chosen: list[str]) -> None:

@@ -1,4 +1,5 @@
-"""Custom formats, five ways. Rank them with `formats rank --model resnet18 --formats examples/custom_formats.py,FP134`."""
+"""Custom formats, five ways. Rank them with `formats rank --model resnet18 --formats
+examples/custom_formats.py,FP134`."""
 
 import formats
 

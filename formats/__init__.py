@@ -7,19 +7,19 @@
 (('E4M3', 'E5M2', 'E4M3FNUZ'), 498)
 """
 
-from formats.catalogue import catalogue
-from formats.codebook import CodebookFormat, from_codebook, posit
-from formats.codes import Codes, unpack
-from formats.custom import load_formats
-from formats.format import Family, Format, ProfileFormat, from_profile
-from formats.matmul import ExactAccumulator, Float32Accumulator, FormatAccumulator, matmul
-from formats.microscaling import MicroscalingFormat
+from formats.accumulate import ExactAccumulator, Float32Accumulator, FormatAccumulator, matmul
+from formats.families import catalogue
+from formats.from_file import load_formats
+from formats.kinds.codebook_format import CodebookFormat, from_codebook, posit
+from formats.kinds.integer_real import IntegerFormat
+from formats.kinds.microscaling import MicroscalingFormat
+from formats.kinds.nvfp4 import NVFP4Format, NVFP4Scales
+from formats.kinds.profile_format import Family, ProfileFormat, from_profile
+from formats.kinds.standard_format import STANDARDS, Overflow, StandardFormat, minifloat
 from formats.names import get
-from formats.nvfp4 import NVFP4Format, NVFP4Scales
-from formats.real import IntegerFormat
+from formats.number_format import Codes, Format, unpack
 from formats.rounding import Rounding
 from formats.scale import Granularity, Scale, ScalePolicy
-from formats.standards import STANDARDS, Overflow, StandardFormat, minifloat
 
 __all__ = [
     "STANDARDS",

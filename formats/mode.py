@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.arrays import to_float
+from formats.layout import to_float
 from formats.rounding import Rounding
 
 WORD = 1 << 64
@@ -27,11 +27,13 @@ class ModeChoice:
 NEAREST = ModeChoice(Rounding.NEAREST)
 
 
-def check_mode(rounding: Rounding | str, seed: int | None, stream: int, previous: Any, shape: tuple[int, ...]) -> ModeChoice:
+def check_mode(
+    rounding: Rounding | str, seed: int | None, stream: int, previous: Any, shape: tuple[int, ...]
+) -> ModeChoice:
     """The mode that was asked for, for an array of this shape.
 
-    Raises ValueError for an unknown mode, for stochastic rounding without a seed, for hysteresis without previous values of the shape, and
-    for a seed, stream or previous values that the mode does not use.
+    Raises ValueError for an unknown mode, for stochastic rounding without a seed, for hysteresis without previous
+    values of the shape, and for a seed, stream or previous values that the mode does not use.
     """
     try:
         mode = Rounding(rounding)
@@ -40,7 +42,9 @@ def check_mode(rounding: Rounding | str, seed: int | None, stream: int, previous
     if mode is Rounding.STOCHASTIC:
         for name, value in (("seed", seed), ("stream", stream)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < WORD:
-                raise ValueError(f"stochastic rounding with {name} {value!r}: a whole number from 0 to 2^64 - 1 is needed")
+                raise ValueError(
+                    f"stochastic rounding with {name} {value!r}: a whole number from 0 to 2^64 - 1 is needed"
+                )
     elif seed is not None or stream:
         raise ValueError(f"a seed or stream was given; rounding {mode.value} uses none")
     if mode is Rounding.HYSTERESIS:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from formats import profile as profiles
-from formats.format import Family, Format, ProfileFormat
+from formats.kinds.profile_format import Family, ProfileFormat
+from formats.number_format import Format
 from formats.profile import Profile
 from formats.scale import Granularity, Scale, ScalePolicy
 
@@ -19,7 +20,8 @@ BLOCK_MINIFLOAT_SCALE = Scale(per=Granularity.BLOCK, block=(48, 48), exponent_fi
 
 
 def name_and_family(profile: Profile, bits: int, scale: Scale = Scale()) -> tuple[str, Family]:
-    """The canonical name of a profile at a width and scale, and the family it belongs to; ValueError for an unsupported width."""
+    """The canonical name of a profile at a width and scale, and the family it belongs to; ValueError for an unsupported
+    width."""
     profiles.check_bits(bits)
     if replace(scale, headroom=0, policy=ScalePolicy.FLOOR) == BLOCK_MINIFLOAT_SCALE:
         for e in range(bits - 1):
@@ -47,7 +49,8 @@ def _grid_name(profile: Profile, bits: int) -> tuple[str, Family]:
 
 
 def scale_suffix(scale: Scale) -> str:
-    """How a name says which elements share a scale, and its policy and headroom, where they are not the default ones."""
+    """How a name says which elements share a scale, and its policy and headroom, where they are not the default
+    ones."""
     parts = []
     if scale.per is Granularity.CHANNEL:
         parts.append("channel" if scale.axis == 0 else f"channel@{scale.axis}")
@@ -71,10 +74,12 @@ def _block_minifloat_profile(e: int, m: int) -> Profile:
 def get(name: str | Format) -> Format:
     """The format of this name, in any spelling and case; a format is returned as it is.
 
-    Names: the standards of `formats.standards.standard` (E4M3, float8_e5m2, bf16, posit<8,2>, ...), MXFP4 and the other MX formats, NVFP4;
-    INT8, FP134 (sign, exponent, fraction bits), T8.5x3@2, BM43 or BM<4,3>, profile:8:4x2,5x3,4x7,3,2,1; and any of them, and codebooks, with
-    another scale: FP134/channel, FP134/block32, INT8/tile16x16, FP134/headroom1, NF4/block64; INT8/real and INT8/real/channel have a scale
-    that is no power of two. FILE.toml or FILE.py is the format that a file of one's own defines (`formats.load_formats`), FILE:NAME one of several.
+    Names: the standards of `formats.kinds.standard_format.standard` (E4M3, float8_e5m2, bf16, posit<8,2>, ...), MXFP4
+    and the other MX formats, NVFP4; INT8, FP134 (sign, exponent, fraction bits), T8.5x3@2, BM43 or BM<4,3>,
+    profile:8:4x2,5x3,4x7,3,2,1; and any of them, and codebooks, with
+    another scale: FP134/channel, FP134/block32, INT8/tile16x16, FP134/headroom1, NF4/block64; INT8/real and
+    INT8/real/channel have a scale that is no power of two. FILE.toml or FILE.py is the format that a file of one's own
+    defines (`formats.load_formats`), FILE:NAME one of several.
 
     Raises ValueError that suggests the nearest names, or names what a file defines.
 
@@ -93,23 +98,25 @@ def get(name: str | Format) -> Format:
 
 def _from_file(path: Path, name: str | None) -> Format:
     """The format of this name in a file of the user's, or the only one; read anew each time, since files change."""
-    from formats.custom import load_formats
+    from formats.from_file import load_formats
 
     found = load_formats(path)
     chosen = [entry for entry in found if name in (None, entry.name)]
     if len(chosen) != 1:
-        raise ValueError(f"{path} defines {', '.join(entry.name for entry in found)}; one is needed here, as {path}:{found[0].name}")
+        raise ValueError(
+            f"{path} defines {', '.join(entry.name for entry in found)}; one is needed here, as {path}:{found[0].name}"
+        )
     return chosen[0]
 
 
 @lru_cache(maxsize=2048)
 def _parse(spelling: str, given: str) -> Format:
-    from formats.catalogue import catalogue
-    from formats.codebook import CodebookFormat
-    from formats.microscaling import microscaling
-    from formats.nvfp4 import NVFP4, NVFP4Format
-    from formats.real import IntegerFormat
-    from formats.standards import STANDARDS, standard
+    from formats.families import catalogue
+    from formats.kinds.codebook_format import CodebookFormat
+    from formats.kinds.integer_real import IntegerFormat
+    from formats.kinds.microscaling import microscaling
+    from formats.kinds.nvfp4 import NVFP4, NVFP4Format
+    from formats.kinds.standard_format import STANDARDS, standard
 
     fixed = standard(spelling)
     if fixed is not None:
@@ -129,7 +136,9 @@ def _parse(spelling: str, given: str) -> Format:
         known = {name.lower(): name for name in (*(entry.name for entry in entries), *STANDARDS, NVFP4.name)}
         near = [known[match] for match in difflib.get_close_matches(grid, known, n=3, cutoff=0.5)]
         hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ValueError(f"unknown format {given!r}; {hint}Names look like INT8, FP134, T8.5x3@2, BM43, E4M3, MXFP4, profile:8:5x7,4,3,2,1")
+        raise ValueError(
+            f"unknown format {given!r}; {hint}Names look like INT8, FP134, T8.5x3@2, BM43, E4M3, MXFP4, profile:8:5x7,4,3,2,1"
+        )
     for suffix in suffixes:
         found = found.with_scale(_parse_suffix(found.scale, suffix, given))
     return found

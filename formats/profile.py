@@ -77,8 +77,8 @@ def minifloat(exponent_bits: int, fraction_bits: int) -> Profile:
 def tapered(bits: int, upper: int, run: int, start: int) -> Profile | None:
     """The paper's mixtures of float and fixed point, T<bits>.<upper>x<run>@<start>.
 
-    A run of `run` binades keeps `upper` bits and begins `start` binades below the top; the other body binades keep one bit
-    less, as many as 2^(bits-1) magnitudes allow; then upper-2, ..., 1. None where no such profile exists.
+    A run of `run` binades keeps `upper` bits and begins `start` binades below the top; the other body binades keep one
+    bit less, as many as 2^(bits-1) magnitudes allow; then upper-2, ..., 1. None where no such profile exists.
     """
     if not 2 <= upper <= bits - 1 or run < 0 or start < 0:
         return None

@@ -51,11 +51,13 @@ class Scale:
     """The rule that picks the top exponent T from data: T = floor(log2(max |x|)) + headroom over each group.
 
     per: tensor, channel (each index of `axis`) or block.
-    block: a number B (runs of B along `axis`), or a pair (a two-dimensional tile: (N, C, H, W) is tiled over (C, H*W), other ranks over
+    block: a number B (runs of B along `axis`), or a pair (a two-dimensional tile: (N, C, H, W) is tiled over (C, H*W),
+    other ranks over
         their last two axes, rank 1 in runs of the second number).
     axis: for channel and one-dimensional blocks; default the first for channels, the last for blocks.
     headroom: binades left free above the maximum, >= 0.
-    policy: floor (T = floor(log2 max)), ceil (ceil(log2 max)), even (floor after rounding the maximum to the precision of
+    policy: floor (T = floor(log2 max)), ceil (ceil(log2 max)), even (floor after rounding the maximum to the precision
+    of
         the top binade, half to even), rceil (the smallest T whose largest value reaches the maximum).
     exponent_field: (smallest, largest) T that a stored scale can hold, or None.
 
@@ -86,11 +88,17 @@ class Scale:
         except ValueError:
             raise ValueError(f"scale policy {self.policy!r}: allowed are {', '.join(ScalePolicy)}") from None
         if not isinstance(self.headroom, int) or not 0 <= self.headroom <= MOST_HEADROOM:
-            raise ValueError(f"headroom {self.headroom!r}: a whole number of binades from 0 to {MOST_HEADROOM} is needed")
+            raise ValueError(
+                f"headroom {self.headroom!r}: a whole number of binades from 0 to {MOST_HEADROOM} is needed"
+            )
         if (self.block is None) != (per is not Granularity.BLOCK):
-            raise ValueError(f"block {self.block!r} with scale per {per}: a block size goes with per block, and only with it")
+            raise ValueError(
+                f"block {self.block!r} with scale per {per}: a block size goes with per block, and only with it"
+            )
         sizes = self.block if isinstance(self.block, tuple) else (self.block,)
-        if self.block is not None and (len(sizes) > 2 or not all(isinstance(size, int) and 1 <= size <= LONGEST_BLOCK for size in sizes)):
+        if self.block is not None and (
+            len(sizes) > 2 or not all(isinstance(size, int) and 1 <= size <= LONGEST_BLOCK for size in sizes)
+        ):
             raise ValueError(f"block {self.block!r}: a positive number or a pair of them is needed")
         if self.axis is not None and (per is Granularity.TENSOR or isinstance(self.block, tuple)):
             raise ValueError(f"axis {self.axis}: only channels and one-dimensional blocks lie along an axis")
@@ -104,8 +112,8 @@ class Scale:
 class Grouping:
     """An array's elements as (batch, rows, columns), cut into tiles that have one scale each.
 
-    shape: the three-dimensional shape; tile: rows and columns of a tile; groups: the shape in which the user sees one scale
-    per group; shared: tiles of all batches share a scale (channels).
+    shape: the three-dimensional shape; tile: rows and columns of a tile; groups: the shape in which the user sees one
+    scale per group; shared: tiles of all batches share a scale (channels).
     """
 
     shape: tuple[int, int, int]
@@ -125,7 +133,8 @@ class Grouping:
         return values.reshape(self.tiles)
 
     def per_element(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        """Values of the group shape as one per element of an array of this shape; of one group, the value, which broadcasts."""
+        """Values of the group shape as one per element of an array of this shape; of one group, the value, which
+        broadcasts."""
         if self.groups == ():
             return values
         rows = self.per_tile(values).repeat(self.tile[0], axis=1)[:, : self.shape[1]]
@@ -182,7 +191,8 @@ def _runs(shape: tuple[int, ...], axis: int, length: int) -> Grouping:
 
 
 def check_top(top: ArrayLike, groups: tuple[int, ...], allowed: tuple[int, int], name: str) -> NDArray[np.int64]:
-    """Given top exponents as a new array of the group shape; TypeError or ValueError where they are not whole, do not fit or are out of range."""
+    """Given top exponents as a new array of the group shape; TypeError or ValueError where they are not whole, do not
+    fit or are out of range."""
     low, high = allowed
     if type(top) is int and groups == () and low <= top <= high:
         # What follows takes longer than to round a small array.

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from formats.arrays import is_tensor, to_float
+from formats.layout import is_tensor, to_float
 from formats.mode import NEAREST, ModeChoice
 from formats.names import get
 
 if TYPE_CHECKING:
-    from formats.emulated import Emulated
-    from formats.format import Format
+    from formats.number_format import Emulated, Format
 
 
 class Gradient(StrEnum):
@@ -59,11 +58,13 @@ def round_tensor(
 def _elsewhere(format: Emulated, x: Tensor, top: Any, mode: ModeChoice, keep_infinities: bool) -> Tensor:
     """Rounding on another device: there where it can be, else of a copy on the CPU."""
     from formats.device import round_anywhere
-    from formats.format import ProfileFormat
+    from formats.kinds.profile_format import ProfileFormat
     from formats.scale import Granularity
 
     if mode is not NEAREST and mode.rounding.value != "nearest":
-        raise ValueError(f"{format.name}, rounding {mode.rounding.value}: tensors on {x.device} can only be rounded to nearest")
+        raise ValueError(
+            f"{format.name}, rounding {mode.rounding.value}: tensors on {x.device} can only be rounded to nearest"
+        )
     x = x.detach()
     if isinstance(format, ProfileFormat) and format.granularity is Granularity.TENSOR:
         return round_anywhere(format, x, top, keep_infinities)
@@ -77,7 +78,9 @@ def _top(top: Any) -> Any:
 
 class _Round(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, format: Any, top: Any, mode: ModeChoice, keep_infinities: bool, gradient: Gradient) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, format: Any, top: Any, mode: ModeChoice, keep_infinities: bool, gradient: Gradient
+    ) -> Tensor:
         if gradient is Gradient.CLIPPED:
             if top is None:
                 top = format.find_top(x.detach())
@@ -109,8 +112,8 @@ class _RoundGradient(torch.autograd.Function):
 class Quantize(nn.Module):
     """Rounds what passes through it: activations forward in one format, errors backward in another.
 
-    format: of activations, or its name; None leaves them. error: of errors; None leaves them. gradient: straight-through or clipped.
-    Any floating dtype, shape and stride; the result has the dtype and shape of the input.
+    format: of activations, or its name; None leaves them. error: of errors; None leaves them. gradient:
+    straight-through or clipped. Any floating dtype, shape and stride; the result has the dtype and shape of the input.
 
     >>> import torch
     >>> from formats.torch import Quantize
@@ -120,7 +123,10 @@ class Quantize(nn.Module):
     """
 
     def __init__(
-        self, format: Format | str | None, error: Format | str | None = None, gradient: Gradient | str = Gradient.STRAIGHT_THROUGH
+        self,
+        format: Format | str | None,
+        error: Format | str | None = None,
+        gradient: Gradient | str = Gradient.STRAIGHT_THROUGH,
     ) -> None:
         super().__init__()
         try:

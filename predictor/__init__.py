@@ -4,7 +4,8 @@ import numeric_formats
 
 numeric_formats.require("formats", "workloads")
 
-from predictor.gradient import Effect, Pair  # noqa: E402
-from predictor.measure import measure  # noqa: E402
+from formats.pairs import Pair  # noqa: E402
+from predictor.angles import measure  # noqa: E402
+from predictor.effects import Effect  # noqa: E402
 
 __all__ = ["Effect", "Pair", "measure"]

@@ -1,7 +1,7 @@
 """The indicator: the angle between a quantized and the full-precision weight gradient (docs/prediction.md section 2).
 
-Source: Lee, Park, Jeon, ICLR 2022, section 2.2. With d = g_q - g the angle follows from <d,g>, |d|^2 and |g|^2, which add up
-over layers; small angles survive, as they do not through acos.
+Source: Lee, Park, Jeon, ICLR 2022, section 2.2. With d = g_q - g the angle follows from <d,g>, |d|^2 and |g|^2, which
+add up over layers; small angles survive, as they do not through acos.
 """
 
 import math
@@ -14,10 +14,10 @@ from numba import carray, njit  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 from torch import Tensor
 
-from formats import threads
-from formats.arrays import address_of
+from formats.kernel import threads
 from formats.kernel.bits import pointer_double, pointer_float
 from formats.kernel.task import ANY, COLUMNS, FLAT_TILE, TILES, Task, flat, share
+from formats.layout import address_of
 
 FAILED = 90.0
 """Degrees that stand for a zero or non-finite gradient."""
@@ -64,7 +64,8 @@ def memory_order(x: Tensor) -> list[int]:
 
 
 def in_order(x: Tensor, like: Tensor) -> NDArray[Any]:
-    """The elements of x in the memory order of `like`, of the same shape, without a copy where they lie so without gaps."""
+    """The elements of x in the memory order of `like`, of the same shape, without a copy where they lie so without
+    gaps."""
     return x.detach().permute(memory_order(like)).contiguous().reshape(-1).numpy()
 
 
@@ -103,9 +104,11 @@ def degrees(sums: NDArray[np.float64]) -> float:
 
 
 def deviation(sums: NDArray[np.float64]) -> float:
-    """1 - cos of the same angle, from 0 to 2; 0 where the full-precision gradient is zero, 1 where only the quantized one is, or is not finite.
+    """1 - cos of the same angle, from 0 to 2; 0 where the full-precision gradient is zero, 1 where only the quantized
+    one is, or is not finite.
 
-    Source: F. Zhu et al., CVPR 2020 (docs/methods.md section 4.2). By 2 sin^2 of half the angle, which keeps small ones.
+    Source: F. Zhu et al., CVPR 2020 (docs/methods.md section 4.2). By 2 sin^2 of half the angle, which keeps small
+    ones.
     """
     if sums[2] == 0:
         return 0.0

@@ -8,7 +8,9 @@ import time
 
 import torch
 
-from predictor.gradient import Effect, Gradients, candidate, evaluation_mode
+from formats.pairs import candidate
+from predictor.effects import Effect
+from predictor.gradients import Gradients, evaluation_mode
 from workloads.workload import Workload
 
 

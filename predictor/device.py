@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from predictor.dataflow import map_tensors
+from predictor.flow.dataflow import map_tensors
 from workloads.workload import Batch, Batches, Workload
 
 
@@ -34,10 +34,11 @@ def devices() -> list[str]:
 
 
 def on_device(workload: Workload, device: str) -> Workload:
-    """The workload with its network and its mini-batches on a device: "cpu" (as it is), "cuda" (the first GPU), "cuda:1", ...
+    """The workload with its network and its mini-batches on a device: "cpu" (as it is), "cuda" (the first GPU),
+    "cuda:1", ...
 
-    The network itself is moved, not a copy. Products of float32 are those of float32 (no TF32) and convolutions repeat bit for bit, for all of the process.
-    Raises ValueError for a device that torch does not have.
+    The network itself is moved, not a copy. Products of float32 are those of float32 (no TF32) and convolutions repeat
+    bit for bit, for all of the process. Raises ValueError for a device that torch does not have.
     """
     chosen = "cuda:0" if device == "cuda" else device
     if chosen not in devices():

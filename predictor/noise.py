@@ -1,7 +1,9 @@
-"""Noise tables: what any tensor-scaled profile does to the tensors of one full-precision pass (docs/prediction.md section 3).
+"""Noise tables: what any tensor-scaled profile does to the tensors of one full-precision pass (docs/prediction.md
+section 3).
 
 |Q(t) - t|^2 is a sum over binades of a number that depends only on the precision kept there, plus what saturates above and
-what is flushed below. One read of a tensor gives the table from which every profile's noise-to-signal ratio (NSR) is a sum.
+what is flushed below. One read of a tensor gives the table from which every profile's noise-to-signal ratio (NSR) is a
+sum.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from formats import Format, Granularity, ProfileFormat, ScalePolicy
+from formats.pairs import Candidate, formats_of
 from predictor.angle import layer_sums
-from predictor.dataflow import Point
-from predictor.gradient import Candidate, Gradients, formats_of
+from predictor.flow.dataflow import Point
+from predictor.gradients import Gradients
 
 BINADES = 48
 """Binades below a tensor's largest magnitude that are told apart; all energy further down is in the last row."""
@@ -42,7 +45,8 @@ class Kind(StrEnum):
 
 @njit(nogil=True, cache=True)
 def _fill(bits, top, noise, saturated, energy):  # type: ignore[no-untyped-def]
-    """Add the elements with float32 bits `bits` to the tables of a tensor whose top exponent is `top`, unscaled by binade."""
+    """Add the elements with float32 bits `bits` to the tables of a tensor whose top exponent is `top`, unscaled by
+    binade."""
     binades = noise.shape[0]
     for i in range(bits.size):
         a = bits[i] & np.int32(0x7FFFFFFF)
@@ -65,8 +69,8 @@ def _fill(bits, top, noise, saturated, energy):  # type: ignore[no-untyped-def]
             continue
         energy[binade] += value * value
         row = noise[binade]
-        # The distance to the nearest multiple of 2^(24-p); which one a tie takes does not matter for it. At precision 0 that
-        # is the value one binade up or zero. A constant length lets the compiler do it in vectors.
+        # The distance to the nearest multiple of 2^(24-p); which one a tie takes does not matter for it. At precision 0
+        # that is the value one binade up or zero. A constant length lets the compiler do it in vectors.
         for p in range(12):
             half = np.int32(1 << (23 - p))
             error = np.float64(np.int32(((significand + half) & (2 * half - 1)) - half))
@@ -84,9 +88,9 @@ def _fill(bits, top, noise, saturated, energy):  # type: ignore[no-untyped-def]
 class NoiseTable:
     """One tensor's energy by binade below its top, relative to 2^(2 top).
 
-    top: floor(log2) of the largest magnitude. noise: (binades, precisions), squared rounding error of the elements of a binade at each precision. saturated: (precisions,), the
-    same for the top binade where what would round up to the next saturates instead. energy: (binades + 1,), squared
-    magnitudes; the last for all binades below.
+    top: floor(log2) of the largest magnitude. noise: (binades, precisions), squared rounding error of the elements of a
+    binade at each precision. saturated: (precisions,), the same for the top binade where what would round up to the
+    next saturates instead. energy: (binades + 1,), squared magnitudes; the last for all binades below.
     """
 
     top: int
@@ -126,7 +130,8 @@ def noise_table(x: Tensor | NDArray[Any]) -> NoiseTable:
 
 @dataclass(frozen=True)
 class NoiseTables:
-    """The tables of several tensors: top (n,), noise (n, binades, precisions), saturated (n, precisions), energy (n, binades + 1).
+    """The tables of several tensors: top (n,), noise (n, binades, precisions), saturated (n, precisions), energy (n,
+    binades + 1).
 
     As in `NoiseTable`, but relative to each tensor's energy; all zero for a zero tensor.
     """
@@ -192,10 +197,12 @@ def has_table(format: Format) -> bool:
 
 @dataclass(frozen=True)
 class Noise:
-    """What a full-precision pass says about formats: tables of every tensor, and the NSR of those formats that have no tables.
+    """What a full-precision pass says about formats: tables of every tensor, and the NSR of those formats that have no
+    tables.
 
-    points, kinds: which tensor a row belongs to, in the order in which they were seen; tensors rounded in two terms (their noise is
-    the square of a small number) and points that are kept exact are left out. direct: by digest, (rows,).
+    points, kinds: which tensor a row belongs to, in the order in which they were seen; tensors rounded in two terms
+    (their noise is the square of a small number) and points that are kept exact are left out. direct: by digest,
+    (rows,).
     """
 
     points: tuple[Point, ...]
@@ -208,7 +215,8 @@ class Noise:
         return np.flatnonzero([entry is kind for entry in self.kinds])
 
     def nsr(self, format: Format) -> NDArray[np.float64]:
-        """|Q(t) - t|^2 / |t|^2 on every tensor: (rows,). KeyError for a format that needs rounding and was not asked for."""
+        """|Q(t) - t|^2 / |t|^2 on every tensor: (rows,). KeyError for a format that needs rounding and was not asked
+        for."""
         if has_table(format):
             assert isinstance(format, ProfileFormat)
             return self.tables.nsr(format)
@@ -242,7 +250,10 @@ class Noise:
             points = tuple(Point(**{**fields, "shape": tuple(fields["shape"])}) for fields in facts["points"])
             tables = NoiseTables(*(arrays[name] for name in TABLES))
             return cls(
-                points, tuple(Kind(kind) for kind in facts["kinds"]), tables, dict(zip(facts["direct"], arrays["ratios"], strict=True))
+                points,
+                tuple(Kind(kind) for kind in facts["kinds"]),
+                tables,
+                dict(zip(facts["direct"], arrays["ratios"], strict=True)),
             )
 
 
@@ -252,7 +263,8 @@ def needs_rounding(candidates: Iterable[Candidate]) -> dict[str, Format]:
 
 
 def observe(gradients: Gradients, candidates: Iterable[Candidate] = ()) -> Noise:
-    """Record the noise of every tensor of one full-precision pass; candidates without tables are rounded there and then."""
+    """Record the noise of every tensor of one full-precision pass; candidates without tables are rounded there and
+    then."""
     direct = needs_rounding(candidates)
     points: list[Point] = []
     kinds: list[Kind] = []

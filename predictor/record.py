@@ -1,4 +1,5 @@
-"""The tensors at a workload's points, as they are in full precision, for histograms and for fitting formats without the model."""
+"""The tensors at a workload's points, as they are in full precision, for histograms and for fitting formats without the
+model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,18 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from predictor.dataflow import Point
-from predictor.gradient import Gradients
+from numeric_formats.files import write_atomically
+from predictor.flow.dataflow import Point
+from predictor.gradients import Gradients
 from predictor.noise import Kind
-from workloads.files import write_atomically
 from workloads.workload import Workload
 
 
-def record(workload: Workload, layers: Sequence[str] = (), batch_size: int | None = None) -> dict[str, NDArray[np.float32]]:
-    """Activations and errors of the first mini-batch, float32, in the order of their points: an activation, then the error that comes back to it.
+def record(
+    workload: Workload, layers: Sequence[str] = (), batch_size: int | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Activations and errors of the first mini-batch, float32, in the order of their points: an activation, then the
+    error that comes back to it.
 
-    layers: only those of these layers and what is inside them; by default all. Named by layer, operation and kind: "conv1:conv2d A". Points with no error
-    (a loss that does not depend on them) have an activation alone. Raises ValueError for a layer without a point.
+    layers: only those of these layers and what is inside them; by default all. Named by layer, operation and kind:
+    "conv1:conv2d A". Points with no error (a loss that does not depend on them) have an activation alone. Raises
+    ValueError for a layer without a point.
     """
     found: dict[tuple[int, Kind], NDArray[np.float32]] = {}
     names: dict[int, str] = {}
@@ -34,7 +39,10 @@ def record(workload: Workload, layers: Sequence[str] = (), batch_size: int | Non
     for layer in layers:
         if not any(name == layer or name.startswith(f"{layer}.") for name in there):
             raise ValueError(f"layer {layer!r} has no point; there are {', '.join(sorted(there - {''})[:8])}, ...")
-    return {f"{names[index]} {kind}": found[index, kind] for index, kind in sorted(found, key=lambda key: (key[0], key[1] is Kind.E))}
+    return {
+        f"{names[index]} {kind}": found[index, kind]
+        for index, kind in sorted(found, key=lambda key: (key[0], key[1] is Kind.E))
+    }
 
 
 def write(tensors: Mapping[str, NDArray[np.float32]], path: Path) -> None:

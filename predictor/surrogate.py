@@ -1,11 +1,13 @@
 """From noise-to-signal ratios to angles: a surrogate that is fitted to the exact angles of a few formats.
 
-Noise adds up, and how it travels to the weight gradients hardly depends on the format (docs/prediction.md section 3), so tan^2(angle) is about
-`sum_k weights[k] * NSR_k`, with weights >= 0 from least squares. What that leaves (noise of coarse formats is not quite random, and large
-angles saturate) is smooth in the ratios, so a Gaussian process over them carries it, together with what mini-batches have in
-common. Every exact angle so far takes part, whichever mini-batch it was measured on, and held-out formats scale the intervals.
+Noise adds up, and how it travels to the weight gradients hardly depends on the format (docs/prediction.md section 3),
+so tan^2(angle) is about `sum_k weights[k] * NSR_k`, with weights >= 0 from least squares. What that leaves (noise of
+coarse formats is not quite random, and large angles saturate) is smooth in the ratios, so a Gaussian process over them
+carries it, together with what mini-batches have in common. Every exact angle so far takes part, whichever mini-batch it
+was measured on, and held-out formats scale the intervals.
 
-Source of the process: C. Rasmussen, C. Williams, "Gaussian Processes for Machine Learning", 2006, sections 2.7 (linear mean) and 5.4.2 (leave-one-out).
+Source of the process: C. Rasmussen, C. Williams, "Gaussian Processes for Machine Learning", 2006, sections 2.7 (linear
+mean) and 5.4.2 (leave-one-out).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
-from predictor.gradient import Effect
+from predictor.effects import Effect
 from predictor.noise import Kind
 
 Array = NDArray[np.float64]
@@ -34,7 +36,8 @@ LEAST, MOST = 1e-12, 1e3
 LINEAR = 50.0
 """Degrees beyond which tan^2 is no longer proportional to noise; such formats do not take part in the least squares."""
 TOWARDS_EQUAL = 0.05
-"""How strongly weights are drawn to equal ones, relative to what the formats say: their number is below that of the tensors."""
+"""How strongly weights are drawn to equal ones, relative to what the formats say: their number is below that of the
+tensors."""
 NEWTON_STEPS = 100
 KEPT = 1e-3
 """Share of the ratios' variance below which a principal direction is dropped."""
@@ -51,11 +54,13 @@ class Observation(NamedTuple):
 
 
 class Variances(NamedTuple):
-    """Variances, in units of 2 log tan(angle / 2), of what the mean leaves, and the length over which the smooth parts change.
+    """Variances, in units of 2 log tan(angle / 2), of what the mean leaves, and the length over which the smooth parts
+    change.
 
-    smooth: of a format, alike for those with like noise. own: of a format alone. batch: of a mini-batch, common to all formats.
-    tilt: of a mini-batch, for each unit of the logarithm of the score. batch_smooth: of a mini-batch, alike for formats with like noise. residual: of one
-    measurement.
+    smooth: of a format, alike for those with like noise. own: of a format alone. batch: of a mini-batch, common to all
+    formats.
+    tilt: of a mini-batch, for each unit of the logarithm of the score. batch_smooth: of a mini-batch, alike for formats
+    with like noise. residual: of one measurement.
     """
 
     smooth: float
@@ -74,7 +79,8 @@ DRAW = 0.5
 
 
 def to_scale(angle: Array) -> Array:
-    """2 log tan(angle / 2): the logarithm of tan^2 for small angles (up to a constant), and smooth through 90 degrees."""
+    """2 log tan(angle / 2): the logarithm of tan^2 for small angles (up to a constant), and smooth through 90
+    degrees."""
     return np.asarray(2 * np.log(np.tan(np.radians(np.clip(angle, 1e-9, 179.9)) / 2)))
 
 
@@ -84,10 +90,12 @@ def to_degrees(scale: Array) -> Array:
 
 
 def drawn_to_ones(rows: Array, pull: float) -> Array:
-    """The x >= 0 (n,) with the least |rows @ x - 1|^2 + pull * |x - 1|^2, pull > 0; rows (m, n) finite, with m well below n.
+    """The x >= 0 (n,) with the least |rows @ x - 1|^2 + pull * |x - 1|^2, pull > 0; rows (m, n) finite, with m well
+    below n.
 
-    Where x is least, it is max(0, 1 + rows^T r / pull) with r = 1 - rows @ x, and that r has the least of a convex function of m numbers, which
-    Newton's method finds: m^2 * n operations a step, however many tensors a network has (a recurrent one has some for each time step).
+    Where x is least, it is max(0, 1 + rows^T r / pull) with r = 1 - rows @ x, and that r has the least of a convex
+    function of m numbers, which Newton's method finds: m^2 * n operations a step, however many tensors a network has (a
+    recurrent one has some for each time step).
     """
     rows, residual = np.asarray_chkfinite(rows), np.zeros(len(rows))
 
@@ -103,7 +111,8 @@ def drawn_to_ones(rows: Array, pull: float) -> Array:
         while lower > cost - 1e-4 * share * float(slope @ step) and share > 1e-9:
             share /= 2
             new, lower = at(residual - share * step)
-        # Between the places where an entry of x becomes zero the function is quadratic, and a whole step there is exact.
+        # Between the places where an entry of x becomes zero the function is quadratic, and a whole step there is
+        # exact.
         done = share == 1 and np.array_equal(new > 0, x > 0)
         residual, x, cost = residual - share * step, new, lower
         if done:
@@ -112,7 +121,8 @@ def drawn_to_ones(rows: Array, pull: float) -> Array:
 
 
 def fit_weights(ratios: Array, angles: Array) -> Array:
-    """Non-negative weights (rows,) of tan^2(angle) on ratios (formats, rows): relative least squares, drawn towards equal weights."""
+    """Non-negative weights (rows,) of tan^2(angle) on ratios (formats, rows): relative least squares, drawn towards
+    equal weights."""
     use = (angles < LINEAR) & (angles > 0)
     if not use.any():
         use = np.ones(len(angles), bool)
@@ -126,8 +136,9 @@ def fit_weights(ratios: Array, angles: Array) -> Array:
 class Surrogate:
     """Predicted angles of one effect, averaged over mini-batches 0 to `minibatches` - 1.
 
-    weights: (rows of Noise,), >= 0; zero for tensors that the effect does not quantize. variances: as fitted. widened: by how much intervals
-    are wider than the process says, from held-out formats. held_out: the share of those within their 95% interval.
+    weights: (rows of Noise,), >= 0; zero for tensors that the effect does not quantize. variances: as fitted. widened:
+    by how much intervals are wider than the process says, from held-out formats. held_out: the share of those within
+    their 95% interval.
     """
 
     effect: Effect
@@ -154,7 +165,8 @@ class Surrogate:
     def predict(self, ratios: Array, formats: Sequence[int] | None = None) -> tuple[Array, Array, Array]:
         """Mean angle over the mini-batches and its 95% interval, in degrees, from ratios (n, rows).
 
-        formats: the indices of these formats among the observed ones, where they were observed; by default they are new.
+        formats: the indices of these formats among the observed ones, where they were observed; by default they are
+        new.
         """
         v = self.variances
         points = _embed(ratios[:, self._rows], self._centre, self._basis)
@@ -196,7 +208,8 @@ def _embed(ratios: Array, centre: Array, basis: Array) -> Array:
 
 
 def places(ratios: Array) -> tuple[Array, Array, Array]:
-    """Places (formats, directions) of formats by their ratios (formats, rows), with the centre and the basis they come from."""
+    """Places (formats, directions) of formats by their ratios (formats, rows), with the centre and the basis they come
+    from."""
     logarithms = _clipped(ratios)
     centre = logarithms.mean(0)
     _, strengths, directions = np.linalg.svd(logarithms - centre, full_matrices=False)
@@ -210,7 +223,9 @@ def _linear(a: Array, b: Array) -> Array:
     return SLOPE_VARIANCE * (1 + np.outer(a, b))
 
 
-def _covariance(v: Variances, scores: Array, alike: Array, same_format: NDArray[np.bool_], same_batch: NDArray[np.bool_]) -> Array:
+def _covariance(
+    v: Variances, scores: Array, alike: Array, same_format: NDArray[np.bool_], same_batch: NDArray[np.bool_]
+) -> Array:
     return (
         _linear(scores, scores)
         + v.smooth * alike
@@ -219,7 +234,9 @@ def _covariance(v: Variances, scores: Array, alike: Array, same_format: NDArray[
     )
 
 
-def _fit_variances(z: Array, scores: Array, distance: Array, same_format: NDArray[np.bool_], same_batch: NDArray[np.bool_]) -> Variances:
+def _fit_variances(
+    z: Array, scores: Array, distance: Array, same_format: NDArray[np.bool_], same_batch: NDArray[np.bool_]
+) -> Variances:
     """Maximum a posteriori."""
     typical = np.log(np.array(TYPICAL))
     centred = z - z.mean()
@@ -228,7 +245,9 @@ def _fit_variances(z: Array, scores: Array, distance: Array, same_format: NDArra
         v = Variances(*np.exp(logarithms))
         alike = np.exp(-0.5 * (distance / v.length) ** 2)
         try:
-            factor = cho_factor(_covariance(v, scores, alike, same_format, same_batch) + 1e-9 * np.eye(len(z)), lower=True)
+            factor = cho_factor(
+                _covariance(v, scores, alike, same_format, same_batch) + 1e-9 * np.eye(len(z)), lower=True
+            )
         except np.linalg.LinAlgError:
             return 1e12
         misfit = 0.5 * centred @ cho_solve(factor, centred) + np.log(np.diag(factor[0])).sum()
@@ -239,11 +258,13 @@ def _fit_variances(z: Array, scores: Array, distance: Array, same_format: NDArra
     return Variances(*(float(value) for value in np.exp(found.x)))
 
 
-def fit(effect: Effect, kinds: Sequence[Kind], ratios: Array, observed: Sequence[Observation], minibatches: int) -> Surrogate:
+def fit(
+    effect: Effect, kinds: Sequence[Kind], ratios: Array, observed: Sequence[Observation], minibatches: int
+) -> Surrogate:
     """A surrogate of one effect from exact angles.
 
-    kinds: of the tensors (rows,). ratios: NSR (formats, rows) of all formats that `observed` may name. minibatches: over how many
-    mini-batches predictions are averaged. Raises ValueError without observations.
+    kinds: of the tensors (rows,). ratios: NSR (formats, rows) of all formats that `observed` may name. minibatches:
+    over how many mini-batches predictions are averaged. Raises ValueError without observations.
     """
     if not observed:
         raise ValueError("a surrogate needs at least one exact angle")
@@ -306,7 +327,8 @@ def fit(effect: Effect, kinds: Sequence[Kind], ratios: Array, observed: Sequence
 
 
 def spread(points: Array, count: int, first: Sequence[int]) -> list[int]:
-    """Indices of formats that stand for all (places, (formats, directions)): `first`, then always the one that brings the others
+    """Indices of formats that stand for all (places, (formats, directions)): `first`, then always the one that brings
+    the others
     closest, by the sum of their squared distances to the nearest one chosen."""
     chosen = list(dict.fromkeys(first))
     square = cdist(points, points, "sqeuclidean")

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from predictor.statistics import Agreement, agreement_of_pairs
 from reports import results
 from reports.tables import plain
-from training.validate import Agreement, agreement_of_pairs
 
 TOPS = (1, 5, 10, 20, 50)
 
@@ -21,9 +21,10 @@ TOPS = (1, 5, 10, 20, 50)
 class Comparison:
     """Two rankings side by side.
 
-    table: a row per format that both hold, in the order of the first: name, place_a, place_b (1 is best, among these formats), change (of the place;
-    negative is better in the second), angle_a, angle_b (degrees). agreement: rank correlations of the angles. overlap: for each k, how many of the
-    first k are the same. left_out: names that only one holds, or that mean another format in each.
+    table: a row per format that both hold, in the order of the first: name, place_a, place_b (1 is best, among these
+    formats), change (of the place; negative is better in the second), angle_a, angle_b (degrees). agreement: rank
+    correlations of the angles. overlap: for each k, how many of the first k are the same. left_out: names that only one
+    holds, or that mean another format in each.
     """
 
     effect: str
@@ -48,17 +49,27 @@ def compare(first: Path, second: Path, effect: str = "AE", seed: int = 0) -> Com
         if not angles.index.is_unique:
             raise ValueError(f"{path} holds {angles.index[angles.index.duplicated()][0]} twice")
     one, other = _digests(first), _digests(second)
-    common = [name for name in a.index.intersection(b.index) if name not in one or name not in other or one[name] == other[name]]
+    common = [
+        name
+        for name in a.index.intersection(b.index)
+        if name not in one or name not in other or one[name] == other[name]
+    ]
     if len(common) < 3:
         raise ValueError(f"{first} and {second} have {len(common)} formats in common; at least 3 are needed")
-    table = pd.DataFrame({"name": common, "angle_a": a[common].to_numpy(np.float64), "angle_b": b[common].to_numpy(np.float64)})
+    table = pd.DataFrame(
+        {"name": common, "angle_a": a[common].to_numpy(np.float64), "angle_b": b[common].to_numpy(np.float64)}
+    )
     for side in "ab":
         table[f"place_{side}"] = table[f"angle_{side}"].rank(method="first").astype(int)
     table["change"] = table["place_b"] - table["place_a"]
-    table = table.sort_values("place_a", ignore_index=True)[["name", "place_a", "place_b", "change", "angle_a", "angle_b"]]
+    table = table.sort_values("place_a", ignore_index=True)[
+        ["name", "place_a", "place_b", "change", "angle_a", "angle_b"]
+    ]
     found = agreement_of_pairs(table["angle_a"].to_numpy(), table["angle_b"].to_numpy(), seed)
     overlap = {k: int(((table["place_a"] <= k) & (table["place_b"] <= k)).sum()) for k in TOPS if k <= len(common)}
-    return Comparison(effect, table, found, overlap, sorted(set(a.index).symmetric_difference(b.index) | (set(a.index) - set(common))))
+    return Comparison(
+        effect, table, found, overlap, sorted(set(a.index).symmetric_difference(b.index) | (set(a.index) - set(common)))
+    )
 
 
 def tables(found: Comparison, top: int, title: str | None = None) -> tuple[Table, Table]:
@@ -67,13 +78,22 @@ def tables(found: Comparison, top: int, title: str | None = None) -> tuple[Table
 
     def rows(part: pd.DataFrame) -> list[list[str]]:
         return [
-            [str(row.name), str(row.place_a), str(row.place_b), f"{row.change:+d}", f"{row.angle_a:.3f}", f"{row.angle_b:.3f}"]
+            [
+                str(row.name),
+                str(row.place_a),
+                str(row.place_b),
+                f"{row.change:+d}",
+                f"{row.angle_a:.3f}",
+                f"{row.angle_b:.3f}",
+            ]
             for row in part.itertuples(index=False)
         ]
 
     moved = found.table[found.table["change"] != 0]
     moved = moved.loc[moved["change"].abs().sort_values(ascending=False, kind="stable").index]
-    return plain(title, headers, rows(found.table.head(top))), plain("places that changed most", headers, rows(moved.head(top)))
+    return plain(title, headers, rows(found.table.head(top))), plain(
+        "places that changed most", headers, rows(moved.head(top))
+    )
 
 
 def facts(found: Comparison) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from workloads.files import write_atomically
+from numeric_formats.files import write_atomically
 
 ENDINGS = (".csv", ".json", ".parquet")
 SIDECAR = ".meta.json"
@@ -63,7 +63,8 @@ def _versions() -> dict[str, str]:
 
 
 def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
-    """Write a table in the form that the ending says, and `path`.meta.json with settings, versions, time and the table's digest."""
+    """Write a table in the form that the ending says, and `path`.meta.json with settings, versions, time and the
+    table's digest."""
     content = _bytes(table, path.suffix.lower())
     beside = {
         "file": path.name,
@@ -97,7 +98,8 @@ def sidecar(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table back; ValueError where it is cut short, changed since it was written, or not a result with these columns."""
+    """Read a table back; ValueError where it is cut short, changed since it was written, or not a result with these
+    columns."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no result file {path}")
     if path.suffix.lower() not in ENDINGS:
@@ -106,7 +108,9 @@ def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     recorded = sidecar(path).get("sha256")
     if recorded is not None:
         if hashlib.sha256(content).hexdigest() != recorded:
-            raise ValueError(f"{path} is cut short or was changed after it was written ({sidecar_of(path).name} has another digest)")
+            raise ValueError(
+                f"{path} is cut short or was changed after it was written ({sidecar_of(path).name} has another digest)"
+            )
     elif path.suffix.lower() == ".csv" and not content.endswith(b"\n"):
         raise ValueError(f"{path} is cut short: its last line has no end")
     readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
@@ -117,7 +121,9 @@ def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     try:
         table = readers[path.suffix.lower()](content)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is cut short or not a {path.suffix[1:].upper()} file: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"{path} is cut short or not a {path.suffix[1:].upper()} file: {str(error).splitlines()[0]}"
+        ) from error
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; it holds {', '.join(map(str, table.columns[:6]))}, ...")

@@ -21,7 +21,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Settings and steps of a run. Raises ValueError where there are none, or they are damaged."""
     for name in (SETTINGS, STEPS):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} holds no {name}; a folder is needed that `formats train --output` has written, with a checkpoint")
+            raise ValueError(
+                f"{folder} holds no {name}; a folder is needed that `formats train --output` has written, with a checkpoint"
+            )
     try:
         settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
         steps = pd.read_parquet(folder / STEPS, columns=["step", "flip_rate"])
@@ -40,10 +42,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 
 
 def read_flips(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """Share of quantized weights that changed, per step of each run: columns setting, rounding, run, step, flip_rate; names of the workloads.
+    """Share of quantized weights that changed, per step of each run: columns setting, rounding, run, step, flip_rate;
+    names of the workloads.
 
-    setting: the weights' format, and what else tells runs of one format and rounding apart, but not the seed. run: its number in `folders`.
-    Raises ValueError for a folder that holds no run, or one without quantized weights.
+    setting: the weights' format, and what else tells runs of one format and rounding apart, but not the seed. run: its
+    number in `folders`. Raises ValueError for a folder that holds no run, or one without quantized weights.
     """
     runs = [_read(folder) for folder in folders]
     kept = [

@@ -39,7 +39,8 @@ def plain(title: str | None, headers: Iterable[tuple[str, str]], rows: Iterable[
 
 
 def ranking(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
-    """The first `top` rows of a ranking: rank, name, bits, profile, and angles in degrees with their 95% half-widths; ~ is predicted."""
+    """The first `top` rows of a ranking: rank, name, bits, profile, and angles in degrees with their 95% half-widths; ~
+    is predicted."""
     effects = [column.removeprefix("angle_") for column in table.columns if column.startswith("angle_")]
     headers = [
         ("rank", "right"),
@@ -64,7 +65,8 @@ def ranking(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
 
 
 def across(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
-    """The first `top` rows of a ranking over several networks: rank, name, bits, mean rank, worst angle and where, and each network's rank."""
+    """The first `top` rows of a ranking over several networks: rank, name, bits, mean rank, worst angle and where, and
+    each network's rank."""
     models = [column.removeprefix("rank@") for column in table.columns if column.startswith("rank@")]
     headers = [
         ("rank", "right"),
@@ -76,7 +78,12 @@ def across(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
     ]
     rows = [
         [
-            *(str(row["rank"]), str(row["name"]), "-" if pd.isna(row["bits"]) else str(row["bits"]), f"{row['mean_rank']:.4g}"),
+            *(
+                str(row["rank"]),
+                str(row["name"]),
+                "-" if pd.isna(row["bits"]) else str(row["bits"]),
+                f"{row['mean_rank']:.4g}",
+            ),
             *(angle(row, "worst"), str(row["worst_on"]), *(str(row[f"rank@{model}"]) for model in models)),
         ]
         for _, row in table.head(top).iterrows()
@@ -85,7 +92,7 @@ def across(table: pd.DataFrame, top: int, title: str | None = None) -> Table:
 
 
 def attribution(table: pd.DataFrame, top: int, title: str | None = None) -> tuple[Table, Table]:
-    """Two tables of predictor.attribute: everything and the kinds; the `top` layers with the largest shares."""
+    """Two tables of predictor.attribution: everything and the kinds; the `top` layers with the largest shares."""
 
     def rows(part: pd.DataFrame) -> list[list[str]]:
         return [
@@ -108,11 +115,14 @@ def attribution(table: pd.DataFrame, top: int, title: str | None = None) -> tupl
         ("mini-batches", "right"),
     ]
     layers = table[table["layer"] != "all"].sort_values("share", ascending=False, kind="stable").head(top)
-    return plain(title, headers, rows(table[table["layer"] == "all"])), plain("layers with the largest shares", headers, rows(layers))
+    return plain(title, headers, rows(table[table["layer"] == "all"])), plain(
+        "layers with the largest shares", headers, rows(layers)
+    )
 
 
 def search(table: pd.DataFrame, reference: str, title: str | None = None) -> Table:
-    """Synthesized and known formats: rank, format, for each effect the angle and its paired difference from the reference's in degrees, role;
+    """Synthesized and known formats: rank, format, for each effect the angle and its paired difference from the
+    reference's in degrees, role;
     gates, with * on the front of angle and gates, where there are any."""
     effects = [column.removeprefix("angle_") for column in table.columns if column.startswith("angle_")]
     headers = [("rank", "right"), ("format", "left")]
@@ -122,9 +132,15 @@ def search(table: pd.DataFrame, reference: str, title: str | None = None) -> Tab
     for _, row in table.iterrows():
         cells = [str(row["rank"]), str(row["name"])]
         for effect in effects:
-            angle, difference, high = (row[f"{column}_{effect}"] for column in ("angle", "difference", "difference_high"))
+            angle, difference, high = (
+                row[f"{column}_{effect}"] for column in ("angle", "difference", "difference_high")
+            )
             half = "" if pd.isna(high) else f" ± {high - difference:.3f}"
-            cells += ["-", "-"] if pd.isna(angle) else [f"{angle:.3f}", f"{difference:+.3f}{half}" if row["name"] != reference else ""]
+            cells += (
+                ["-", "-"]
+                if pd.isna(angle)
+                else [f"{angle:.3f}", f"{difference:+.3f}{half}" if row["name"] != reference else ""]
+            )
         if "gates" in table.columns:
             cells.append("-" if pd.isna(row["gates"]) else f"{row['gates']:.0f}{'*' if row['front'] else ' '}")
         rows.append([*cells, str(row["role"])])
@@ -137,12 +153,15 @@ def layers(table: pd.DataFrame, title: str | None = None) -> Table:
     headers = [("layer", "left"), ("format", "left"), ("bits", "right"), ("elements", "right"), ("score", "right")]
     columns = zip(table["layer"], table["name"], table["bits"], table["elements"], table["score"], strict=True)
     return plain(
-        title, headers, [[layer or "(network)", name, str(bits), str(n), f"{score:.3g}"] for layer, name, bits, n, score in columns]
+        title,
+        headers,
+        [[layer or "(network)", name, str(bits), str(n), f"{score:.3g}"] for layer, name, bits, n, score in columns],
     )
 
 
 def fit(table: pd.DataFrame, title: str | None = None) -> Table:
-    """Formats ranked on tensors: rank, role, format, bits, mean and worst noise-to-signal ratio, and the tensor of the worst."""
+    """Formats ranked on tensors: rank, role, format, bits, mean and worst noise-to-signal ratio, and the tensor of the
+    worst."""
     headers = [
         ("rank", "right"),
         ("format", "left"),
@@ -168,7 +187,7 @@ def fit(table: pd.DataFrame, title: str | None = None) -> Table:
 
 
 def measurement(table: pd.DataFrame) -> Table:
-    """Rows of predictor.measure: format, effect, scope, angle with its 95% half-width, mini-batches, failures."""
+    """Rows of predictor.angles: format, effect, scope, angle with its 95% half-width, mini-batches, failures."""
     rows = []
     for _, row in table.iterrows():
         half = "" if pd.isna(row["low"]) else f" ± {(row['high'] - row['low']) / 2:.4f}"
@@ -186,11 +205,17 @@ def measurement(table: pd.DataFrame) -> Table:
 
 
 def quantization(result: Quantized, title: str | None = None) -> list[Table]:
-    """What each step of a quantization has left of loss and metric; where layers were measured, what each costs, the costliest first."""
-    rows = [[step.name, f"{step.loss:.4f}", "-" if step.metric is None else f"{step.metric:.4f}"] for step in result.steps]
+    """What each step of a quantization has left of loss and metric; where layers were measured, what each costs, the
+    costliest first."""
+    rows = [
+        [step.name, f"{step.loss:.4f}", "-" if step.metric is None else f"{step.metric:.4f}"] for step in result.steps
+    ]
     made = [plain(title, [("step", "left"), ("loss", "right"), ("metric", "right")], rows)]
     if result.layers:
-        headers = [("layer", "left"), *((name, "right") for name in ("loss by weight", "by input", "output error", "to nearest"))]
+        headers = [
+            ("layer", "left"),
+            *((name, "right") for name in ("loss by weight", "by input", "output error", "to nearest")),
+        ]
         found = [
             [
                 layer.layer,

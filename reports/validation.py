@@ -1,4 +1,5 @@
-"""What a validation shows: final loss against angle, as a table and in a sentence; reports/plots/training.py draws it."""
+"""What a validation shows: final loss against angle, as a table and in a sentence; reports/plots/training.py draws
+it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from reports.tables import plain
 
 
 def by_format(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row per format, the smallest angle first: name, bits, angle, loss (mean of its seeds), loss_low, loss_high, metric, diverged (how many runs)."""
+    """A row per format, the smallest angle first: name, bits, angle, loss (mean of its seeds), loss_low, loss_high,
+    metric, diverged (how many runs)."""
     grouped = runs.groupby("name", sort=False)
     table = grouped.agg(
         bits=("bits", "first"),
@@ -40,7 +42,14 @@ def table(runs: pd.DataFrame, title: str | None = None) -> Table:
         if row.diverged:
             return [row.name, str(row.bits), f"{row.angle:.2f}", f"{row.diverged} diverged", "", ""]
         metric = "-" if row.metric != row.metric else f"{row.metric:.4f}"
-        return [row.name, str(row.bits), f"{row.angle:.2f}", f"{row.loss:.4f}", f"{row.loss_low:.4f} to {row.loss_high:.4f}", metric]
+        return [
+            row.name,
+            str(row.bits),
+            f"{row.angle:.2f}",
+            f"{row.loss:.4f}",
+            f"{row.loss_low:.4f} to {row.loss_high:.4f}",
+            metric,
+        ]
 
     return plain(title, headers, [cells(row) for row in by_format(runs).itertuples(index=False)])
 
@@ -51,7 +60,7 @@ def sentence(agreement: Any, effect: str) -> str:
 
 
 def correlations(agreement: Any) -> str:
-    """The numbers of a `training.validate.Agreement`."""
+    """The numbers of a `predictor.statistics.Agreement`."""
     return (
         f"Spearman {agreement.spearman:.3f} "
         f"({agreement.spearman_low:.3f} to {agreement.spearman_high:.3f}), Kendall {agreement.kendall:.3f} "

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from predictor.gradient import Candidate
-from predictor.measure import check_minibatches
+from formats.pairs import Candidate
+from predictor.measuring.units import check_minibatches
 from search.candidates import choose
-from search.rank import rank
-from search.ranking import Ranking
+from search.stages import rank
+from search.table import Ranking
 from workloads.workload import Workload
 
 WORST = "worst"
@@ -25,10 +25,11 @@ PARTS = ("angle", "low", "high", "n", "source")
 class Across:
     """Rankings of the same formats on several networks, and what comes out of them.
 
-    table: a row per format, best first: rank (by mean_rank; equal ones share it), what describes it, mean_rank (over networks), angle_worst (degrees; of the
-    network, in the column worst_on, that it serves least), its low, high, n and source; then for every network rank@NAME and the angles of
-    every effect as angle_EFFECT@NAME and so on. rankings: by network. complete: False where an interrupt or the budget ended one early; networks behind an
-    interrupt are left out. settings: by, and those of every ranking.
+    table: a row per format, best first: rank (by mean_rank; equal ones share it), what describes it, mean_rank (over
+    networks), angle_worst (degrees; of the network, in the column worst_on, that it serves least), its low, high, n and
+    source; then for every network rank@NAME and the angles of every effect as angle_EFFECT@NAME and so on. rankings: by
+    network. complete: False where an interrupt or the budget ended one early; networks behind an interrupt are left
+    out. settings: by, and those of every ranking.
     """
 
     table: pd.DataFrame
@@ -69,10 +70,11 @@ def rank_across(
     time_budget: float | None = None,
     **options: Any,
 ) -> Across:
-    """Rank formats on several networks, one after the other, each as `rank` does with `options`; what the store holds is not measured again.
+    """Rank formats on several networks, one after the other, each as `rank` does with `options`; what the store holds
+    is not measured again.
 
-    workloads: by the name that columns get. time_budget: seconds for all of them, in equal shares. An interrupt ends the ranking at hand, and those
-    behind it are not begun. Raises ValueError for no workload, and what `rank` raises.
+    workloads: by the name that columns get. time_budget: seconds for all of them, in equal shares. An interrupt ends
+    the ranking at hand, and those behind it are not begun. Raises ValueError for no workload, and what `rank` raises.
     """
     if not workloads:
         raise ValueError("no workload was given")
@@ -98,6 +100,11 @@ def rank_across(
         "effect": by.value,
         "complete": complete,
         "formats": {entry.name: entry.digest for entry in chosen},
-        "models": {name: {key: value for key, value in ranking.settings.items() if key != "formats"} for name, ranking in found.items()},
+        "models": {
+            name: {key: value for key, value in ranking.settings.items() if key != "formats"}
+            for name, ranking in found.items()
+        },
     }
-    return Across(tabulate({name: ranking.table for name, ranking in found.items()}, by.value), found, complete, settings)
+    return Across(
+        tabulate({name: ranking.table for name, ranking in found.items()}, by.value), found, complete, settings
+    )

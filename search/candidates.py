@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import formats
-from formats.custom import ENDINGS
-from predictor.gradient import Candidate, candidate, formats_of
+from formats.from_file import ENDINGS
+from formats.pairs import Candidate, candidate, formats_of
 
 
 def choose(
@@ -18,7 +18,8 @@ def choose(
 ) -> list[Candidate]:
     """Candidates by name, or those of the catalogue that a filter leaves; each once, by content.
 
-    Raises ValueError where none is left, for a filter of names, and for different formats of one name, which no table could tell apart.
+    Raises ValueError where none is left, for a filter of names, and for different formats of one name, which no table
+    could tell apart.
     """
     if names is None:
         chosen: list[Candidate] = list(formats.catalogue(bits, family))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from formats.profile import written
 from predictor.noise import Noise
-from search.synthesize import Constraints, ScoreTable, check_bits, synthesize
+from search.knapsack import Constraints, ScoreTable, check_bits, synthesize
 
 
 def check_widths(average_bits: float, widths: Iterable[int]) -> list[int]:
@@ -29,8 +29,8 @@ def check_widths(average_bits: float, widths: Iterable[int]) -> list[int]:
 def allocate(scores: NDArray[np.float64], sizes: Sequence[Sequence[int]], budget: int) -> list[int]:
     """One choice for each layer with the least sum of scores, among those whose sizes add up to at most the budget.
 
-    scores, sizes: (layers, choices). Exact: all partial sums are kept but those over the budget and those that another one
-    beats in both size and score. ValueError where even the smallest choices are over the budget.
+    scores, sizes: (layers, choices). Exact: all partial sums are kept but those over the budget and those that another
+    one beats in both size and score. ValueError where even the smallest choices are over the budget.
     """
     least = [min(row) for row in sizes]
     if sum(least) > budget:
@@ -62,10 +62,12 @@ def format_per_layer(
     widths: Iterable[int] = (4, 5, 6, 7, 8),
     constraints: Constraints = Constraints(),
 ) -> pd.DataFrame:
-    """The format of each layer with which the sum of all scores is least, while the average number of bits is at most `average_bits`.
+    """The format of each layer with which the sum of all scores is least, while the average number of bits is at most
+    `average_bits`.
 
-    passes, weights: noise of full-precision passes and the weight of each of its rows. The average is over the elements of all tensors of positive weight that
-    are rounded; a layer with no such tensor has no row. Every width's format is the best of all profiles, and the choice among widths is exact.
+    passes, weights: noise of full-precision passes and the weight of each of its rows. The average is over the elements
+    of all tensors of positive weight that are rounded; a layer with no such tensor has no row. Every width's format is
+    the best of all profiles, and the choice among widths is exact.
 
     Returns one row a layer, in the order of execution: layer, name, bits, profile, elements (in a mini-batch), score.
     """

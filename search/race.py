@@ -1,9 +1,10 @@
 """Racing: formats run over common mini-batches in growing rungs, and those that are significantly behind leave.
 
-All formats see the same mini-batches in the same order, so they are compared by paired differences. A format leaves when it is behind the last of
-the leading places by more than chance explains. The test is a one-sided moderated t-test (G. Smyth, "Linear models and empirical Bayes methods", Stat. Appl. Genet.
-Mol. Biol. 3, 2004, section 4): the variance of a format's own differences is drawn towards that of all formats, since two or
-four mini-batches say little about a variance. Bonferroni's correction counts every comparison that a race can make: contenders times rungs.
+All formats see the same mini-batches in the same order, so they are compared by paired differences. A format leaves
+when it is behind the last of the leading places by more than chance explains. The test is a one-sided moderated t-test
+(G. Smyth, "Linear models and empirical Bayes methods", Stat. Appl. Genet. Mol. Biol. 3, 2004, section 4): the variance
+of a format's own differences is drawn towards that of all formats, since two or four mini-batches say little about a
+variance. Bonferroni's correction counts every comparison that a race can make: contenders times rungs.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from predictor.gradient import Effect
+from predictor.effects import Effect
 from predictor.surrogate import to_scale
-from search.ranking import Angles
+from search.table import Angles
 
 
 class Rung(NamedTuple):
-    """A step of a race: all that are left have run on `minibatches` mini-batches when it ends; at most `contenders` start it."""
+    """A step of a race: all that are left have run on `minibatches` mini-batches when it ends; at most `contenders`
+    start it."""
 
     minibatches: int
     contenders: int
 
 
 RUNGS = (Rung(1, 26), Rung(2, 16), Rung(4, 12), Rung(8, 10), Rung(16, 8))
-"""Twice the mini-batches for fewer formats, about 170 measurements in all. The last mini-batches are spent on what can still be among the first ten."""
+"""Twice the mini-batches for fewer formats, about 170 measurements in all. The last mini-batches are spent on what can
+still be among the first ten."""
 PLACES = 10
 """How many leading places a race settles."""
 CONFIDENCE = 0.95
@@ -53,9 +56,11 @@ def most_units(rungs: Sequence[Rung]) -> int:
 
 @dataclass(frozen=True)
 class Standing:
-    """Who is left after a rung. order: contenders, best first. left: those that are significantly behind, in that order.
+    """Who is left after a rung. order: contenders, best first. left: those that are significantly behind, in that
+    order.
 
-    p_values: of being no worse than the last leading place, for every contender in `order` (1 for the leaders), uncorrected.
+    p_values: of being no worse than the last leading place, for every contender in `order` (1 for the leaders),
+    uncorrected.
     """
 
     order: tuple[int, ...]
@@ -64,11 +69,18 @@ class Standing:
 
 
 def compare(
-    contenders: Sequence[int], angles: Angles, by: Effect, minibatches: Sequence[int], comparisons: int, places: int = PLACES
+    contenders: Sequence[int],
+    angles: Angles,
+    by: Effect,
+    minibatches: Sequence[int],
+    comparisons: int,
+    places: int = PLACES,
 ) -> Standing:
-    """Order formats that were measured on the same mini-batches and say which are significantly behind the place `places`.
+    """Order formats that were measured on the same mini-batches and say which are significantly behind the place
+    `places`.
 
-    comparisons: by which the significance level 1 - CONFIDENCE is divided. Differences are those of log tan^2: relative, like the spread of angles.
+    comparisons: by which the significance level 1 - CONFIDENCE is divided. Differences are those of log tan^2:
+    relative, like the spread of angles.
     """
     z = to_scale(np.array([[angles.of(index, by)[number] for number in minibatches] for index in contenders]))
     means = z.mean(1)
@@ -86,7 +98,9 @@ def compare(
     moderated = (PRIOR_DEGREES * pooled + degrees * own) / (PRIOR_DEGREES + degrees)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = differences.mean(1) / np.sqrt(moderated / z.shape[1])
-    p = np.where(differences.mean(1) > 0, stats.t.sf(np.nan_to_num(t, nan=0.0, posinf=np.inf), PRIOR_DEGREES + degrees), 1.0)
+    p = np.where(
+        differences.mean(1) > 0, stats.t.sf(np.nan_to_num(t, nan=0.0, posinf=np.inf), PRIOR_DEGREES + degrees), 1.0
+    )
     p[order[:places]] = 1.0
     left = tuple(contenders[i] for i in order if p[i] < (1 - CONFIDENCE) / comparisons)
     return Standing(ranked, left, tuple(float(p[i]) for i in order))

@@ -9,11 +9,12 @@ from enum import StrEnum
 from typing import Any
 
 from formats import Format, Granularity, ProfileFormat, Scale, ScalePolicy
-from predictor.gradient import Candidate, Pair
+from formats.pairs import Candidate, Pair
 
 
 class Axis(StrEnum):
-    """What a sweep varies: binades left free, how a scale is found from the largest magnitude, and elements that share one."""
+    """What a sweep varies: binades left free, how a scale is found from the largest magnitude, and elements that share
+    one."""
 
     HEADROOM = "headroom"
     SCALE = "scale"
@@ -35,7 +36,9 @@ def parse_axes(texts: Iterable[str]) -> dict[Axis, list[Any]]:
         name, equals, values = text.partition("=")
         name = name.strip().lower()
         if not equals or name not in tuple(Axis):
-            raise ValueError(f"sweep {text!r}: an axis is headroom=0,1,2, scale=floor,ceil,even,rceil or block=16,32,64")
+            raise ValueError(
+                f"sweep {text!r}: an axis is headroom=0,1,2, scale=floor,ceil,even,rceil or block=16,32,64"
+            )
         axis = Axis(name)
         if axis in axes:
             raise ValueError(f"sweep {text!r}: axis {axis} was given before; put all its values in one list")
@@ -57,11 +60,12 @@ def _value(axis: Axis, value: str, text: str) -> int | ScalePolicy:
 def sweep(candidates: Sequence[Candidate], axes: Axes) -> list[Candidate]:
     """Every candidate with every combination of the axes' values in its scale; each once, by content.
 
-    A headroom or policy replaces the candidate's own; a block size puts runs of so many elements along the last axis in the place of
-    its tensor, channel or block scale. Both formats of a pair get the same. Order: candidate by candidate, the last axis fastest.
+    A headroom or policy replaces the candidate's own; a block size puts runs of so many elements along the last axis in
+    the place of its tensor, channel or block scale. Both formats of a pair get the same. Order: candidate by candidate,
+    the last axis fastest.
 
-    Raises ValueError for formats whose scale is not found from data by a policy (standards at their fixed bias, codebooks, a user's own objects),
-    and for values that a scale refuses.
+    Raises ValueError for formats whose scale is not found from data by a policy (standards at their fixed bias,
+    codebooks, a user's own objects), and for values that a scale refuses.
     """
     combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     made = [_with(entry, values) for entry in candidates for values in combinations]
@@ -78,10 +82,14 @@ def _format_with(format: Format, values: Mapping[Axis, Any]) -> Format:
     if not values:
         return format
     if not isinstance(format, ProfileFormat):
-        raise ValueError(f"{format.name} cannot be swept: only formats with a precision profile find their scale from data by a policy")
+        raise ValueError(
+            f"{format.name} cannot be swept: only formats with a precision profile find their scale from data by a policy"
+        )
     scale = format.scale
     if Axis.BLOCK in values:
         scale = Scale(per=Granularity.BLOCK, block=values[Axis.BLOCK], headroom=scale.headroom, policy=scale.policy)
-    scale = replace(scale, headroom=values.get(Axis.HEADROOM, scale.headroom), policy=values.get(Axis.SCALE, scale.policy))
+    scale = replace(
+        scale, headroom=values.get(Axis.HEADROOM, scale.headroom), policy=values.get(Axis.SCALE, scale.policy)
+    )
     # A format that has this scale already keeps the name that its user gave it.
     return format if scale == format.scale else format.with_scale(scale)

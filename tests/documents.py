@@ -2,9 +2,9 @@
 
 A comment on the line above a block says what the tests do with it, and nothing to the reader of the rendered page:
 
-    <!-- tested with: --minibatches 1 -->   these options are added to each command of the block, so that it takes little time
-    <!-- output varies -->                  what it printed is not compared
-    <!-- not run: WHY -->                   it is not run at all
+    <!-- tested with: --minibatches 1 -->   these options are added to each command of the block, so that it takes
+    little time <!-- output varies -->                  what it printed is not compared <!-- not run: WHY -->
+    it is not run at all
 """
 
 import re
@@ -19,7 +19,8 @@ REMARKS = ("tested with: ", "output varies", "not run: ")
 
 @dataclass(frozen=True)
 class Block:
-    """language: python, sh, text, ... remark: the comment above, "" for none. output: the text block that follows right after, None for none."""
+    """language: python, sh, text, ... remark: the comment above, "" for none. output: the text block that follows right
+    after, None for none."""
 
     language: str
     text: str
@@ -38,7 +39,9 @@ class Block:
     @property
     def commands(self) -> list[list[str]]:
         """The words of each line, with what the tests add to them."""
-        added = shlex.split(self.remark.removeprefix("tested with: ")) if self.remark.startswith("tested with: ") else []
+        added = (
+            shlex.split(self.remark.removeprefix("tested with: ")) if self.remark.startswith("tested with: ") else []
+        )
         lines = [shlex.split(line, comments=True) for line in self.text.splitlines()]
         return [[*words, *added] for words in lines if words]
 
@@ -70,7 +73,8 @@ def run_python(page: str, name: str) -> dict:
 
 
 def agrees(printed: str, shown: str) -> bool:
-    """Whether a command has printed what a page shows, where a line ... stands for any lines; space at the ends of lines does not count."""
+    """Whether a command has printed what a page shows, where a line ... stands for any lines; space at the ends of
+    lines does not count."""
 
     def bare(text: str) -> str:
         return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")

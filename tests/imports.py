@@ -14,7 +14,13 @@ def modules() -> list[Path]:
     found: list[Path] = []
     for floor in FLOORS:
         folder = HOME / floor
-        found += folder.glob("**/*.py") if folder.is_dir() else [path] if (path := folder.with_suffix(".py")).exists() else []
+        found += (
+            folder.glob("**/*.py")
+            if folder.is_dir()
+            else [path]
+            if (path := folder.with_suffix(".py")).exists()
+            else []
+        )
     return sorted(path.relative_to(HOME) for path in found)
 
 
@@ -26,7 +32,8 @@ def file_of(module: str) -> Path | None:
 
 @cache
 def imported_names(path: Path) -> tuple[tuple[str, str], ...]:
-    """(module of ours, name) of every `from module import name` of a file, also inside functions; name "" for `import module`."""
+    """(module of ours, name) of every `from module import name` of a file, also inside functions; name "" for `import
+    module`."""
     found: list[tuple[str, str]] = []
     for node in ast.walk(ast.parse((HOME / path).read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in FLOORS:
@@ -49,7 +56,8 @@ def defining(module: str, name: str) -> Path | None:
 
 
 def used_by(path: Path) -> set[Path]:
-    """The files that a file takes something from. `import package` counts as nothing: what is looked up in it is found by its own name."""
+    """The files that a file takes something from. `import package` counts as nothing: what is looked up in it is found
+    by its own name."""
     found = {defining(module, name) for module, name in imported_names(path) if name or "." in module}
     return {file for file in found if file is not None and file != path}
 

@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 
 import cli
 from cli import _split
-from predictor.gradient import Effect
-from search.context import Context
-from search.store import Store, Stored
+from numeric_formats.files import hold
+from predictor.effects import Effect
+from predictor.measuring.context import Context
+from predictor.measuring.store import Store, Stored
 from tests.command import run
-from workloads.files import hold
 
 FORMATS = Path(sys.executable).with_name("formats")
 ROOT = Path(__file__).parents[1]
@@ -81,7 +81,9 @@ def folder(tmp_path):
 
 def process(*arguments, cwd, check=True):
     """The command in a process of its own, as a user starts it."""
-    done = subprocess.run([FORMATS, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [FORMATS, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
     if check:
         assert done.returncode == 0, done.stderr
     return done
@@ -94,7 +96,10 @@ def test_list(folder):
     rows = json.loads(run("list", "--bits", "7", "--family", "bm", "--json", cwd=folder).stdout)
     assert [row["name"] for row in rows] == ["BM06", "BM24", "BM33", "BM42", "BM51"]
     assert "4 formats" in run("list", "--bits", "8", "--family", "FP", cwd=folder).stdout
-    assert re.search(r"E4M3 +8 +constant +4x15,3,2,1 +448 +0\.001953125 +NaN, -0 +E4M3FN", run("list", "--standards", cwd=folder).stdout)
+    assert re.search(
+        r"E4M3 +8 +constant +4x15,3,2,1 +448 +0\.001953125 +NaN, -0 +E4M3FN",
+        run("list", "--standards", cwd=folder).stdout,
+    )
 
 
 def test_show(folder):
@@ -106,23 +111,37 @@ def test_show(folder):
     text = run("show", "INT8", cwd=folder).stdout
     assert "7,6,5,4,3,2,1" in text
     assert re.search(r"0x7F +01111111 +1\.984375", text)
-    assert re.search(r"special values +NaN 0x7F, 0xFF; -0 0x80\n", re.sub(r" +\n", "\n", run("show", "E4M3", cwd=folder).stdout))
+    assert re.search(
+        r"special values +NaN 0x7F, 0xFF; -0 0x80\n", re.sub(r" +\n", "\n", run("show", "E4M3", cwd=folder).stdout)
+    )
     assert "65279 values, too many to list" in run("show", "bfloat16", cwd=folder).stdout
 
 
 def test_vectors(folder):
     out = run("vectors", "T8.5x3@2", "--top", "4", "-o", "rtl", cwd=folder).stdout
-    assert out.split() == ["wrote", "rtl/T8_5x3_2_vectors.csv", "wrote", "rtl/T8_5x3_2_decode.hex", "wrote", "rtl/T8_5x3_2.h"]
+    assert out.split() == [
+        "wrote",
+        "rtl/T8_5x3_2_vectors.csv",
+        "wrote",
+        "rtl/T8_5x3_2_decode.hex",
+        "wrote",
+        "rtl/T8_5x3_2.h",
+    ]
     assert (folder / "rtl" / "T8_5x3_2_vectors.csv").read_text().startswith("input_bits,output_code,output_bits\n")
     again = run("vectors", "T8.5x3@2", "-o", "rtl", cwd=folder, check=False)
-    assert (again.returncode, again.stderr) == (2, "error: output rtl/T8_5x3_2_vectors.csv exists; use --force to replace it\n")
+    assert (again.returncode, again.stderr) == (
+        2,
+        "error: output rtl/T8_5x3_2_vectors.csv exists; use --force to replace it\n",
+    )
     run("vectors", "T8.5x3@2", "-o", "rtl", "--force", cwd=folder)
 
 
 def test_verify(folder):
     out = run("verify", "ml_dtypes", "--inputs", "3000", cwd=folder).stdout
     assert "12 roundings exact, 0 not" in out
-    (folder / "casts.py").write_text("import numpy as np\ndef sloppy(x):\n    return np.floor(x * 64 + 0.5).astype(np.float32) / 64\n")
+    (folder / "casts.py").write_text(
+        "import numpy as np\ndef sloppy(x):\n    return np.floor(x * 64 + 0.5).astype(np.float32) / 64\n"
+    )
     done = run("verify", "casts:sloppy", "--as", "INT8", "--inputs", "3000", "--json", cwd=folder, check=False)
     assert done.returncode == 1
     wrong = {entry["category"] for entry in json.loads(done.stdout) if entry["mismatches"]}
@@ -153,7 +172,9 @@ def test_help_has_examples_and_start_is_quick(folder):
         assert "Example" in out
         assert "--help" in out
     code = "import sys; sys.argv = ['formats', 'list']\nimport cli\ntry: cli.run()\nexcept SystemExit: pass\nprint('numba' in sys.modules, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=60, check=True
+    )
     assert done.stdout.strip().endswith("False False")
 
 
@@ -229,7 +250,20 @@ def test_rank_with_workers_is_the_table_of_one_process(folder, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     tables = []
     for name, rest in (("one.json", ()), ("two.json", ("--workers", "2"))):
-        run("rank", "-m", "mine.py:net", "--bits", "6", "--minibatches", "3", "--no-store", "-o", name, *rest, cwd=folder)
+        run(
+            "rank",
+            "-m",
+            "mine.py:net",
+            "--bits",
+            "6",
+            "--minibatches",
+            "3",
+            "--no-store",
+            "-o",
+            name,
+            *rest,
+            cwd=folder,
+        )
         columns = json.loads((folder / name).read_text())
         tables.append([{key: value for key, value in row.items() if key != "seconds"} for row in columns])
     assert len(tables[0]) > 24  # raced, and most of them predicted
@@ -245,9 +279,23 @@ def test_rank_on_a_cluster_without_ray(folder, monkeypatch):
 
 
 def test_attribute_writes_and_draws(folder):
-    arguments = ("attribute", "-m", "mine.py:net", "-f", "E4M3+E5M2", "--minibatches", "2", "-o", "why.csv", "--plot", "why.png")
+    arguments = (
+        "attribute",
+        "-m",
+        "mine.py:net",
+        "-f",
+        "E4M3+E5M2",
+        "--minibatches",
+        "2",
+        "-o",
+        "why.csv",
+        "--plot",
+        "why.png",
+    )
     out = run(*arguments, "--dry-run", cwd=folder).stdout
-    assert re.search(r"mine.py:net: 3 points; 15 rows, 46 quantized gradients on 2 mini-batches; about 0\.\d minutes", out)
+    assert re.search(
+        r"mine.py:net: 3 points; 15 rows, 46 quantized gradients on 2 mini-batches; about 0\.\d minutes", out
+    )
     assert not (folder / "why.csv").exists()
     out = run(*arguments, "--top", "2", cwd=folder).stdout
     assert "what causes the angle of E4M3+E5M2" in out
@@ -260,7 +308,19 @@ def test_attribute_writes_and_draws(folder):
 
 
 def test_a_swept_ranking(folder):
-    arguments = ("rank", "-m", "mine.py:net", "-f", "FP134,BM43", "--minibatches", "1", "--effects", "AE,WAE", "-o", "r.csv")
+    arguments = (
+        "rank",
+        "-m",
+        "mine.py:net",
+        "-f",
+        "FP134,BM43",
+        "--minibatches",
+        "1",
+        "--effects",
+        "AE,WAE",
+        "-o",
+        "r.csv",
+    )
     run(*arguments, "--sweep", "headroom=0,1", "--sweep", "scale=floor,rceil", cwd=folder)
     suffixes = ("", "/rceil", "/headroom1", "/rceil/headroom1")
     table = pd.read_csv(folder / "r.csv")
@@ -270,7 +330,9 @@ def test_a_swept_ranking(folder):
 
 
 def test_search_measures_what_it_finds(folder):
-    out = run("search", "-m", "mine.py:net", "--minibatches", "2", "--effects", "A", "--best", "1", "-o", "s.csv", cwd=folder).stdout
+    out = run(
+        "search", "-m", "mine.py:net", "--minibatches", "2", "--effects", "A", "--best", "1", "-o", "s.csv", cwd=folder
+    ).stdout
     assert re.search(r"rank +format +A +less FP134 +role", out)
     assert re.search(r"FP134 +\d+\.\d{3} +reference", out)
     table = pd.read_csv(folder / "s.csv")
@@ -280,11 +342,28 @@ def test_search_measures_what_it_finds(folder):
     facts = json.loads(run("show", found["name"], "--json", cwd=folder).stdout)
     assert facts["name"] == found["name"]
     settings = json.loads((folder / "s.csv.meta.json").read_text())["settings"]
-    assert (settings["reference"], settings["held_out"], settings["constraints"]["headrooms"]) == ("FP134", True, [0, 1])
+    assert (settings["reference"], settings["held_out"], settings["constraints"]["headrooms"]) == (
+        "FP134",
+        True,
+        [0, 1],
+    )
 
 
 def test_search_for_layers(folder):
-    out = run("search", "-m", "mine.py:net", "--effects", "A", "--average-bits", "6", "--widths", "5,7", "-o", "l.json", cwd=folder).stdout
+    out = run(
+        "search",
+        "-m",
+        "mine.py:net",
+        "--effects",
+        "A",
+        "--average-bits",
+        "6",
+        "--widths",
+        "5,7",
+        "-o",
+        "l.json",
+        cwd=folder,
+    ).stdout
     assert "bits on average; predicted, not measured" in " ".join(out.split())
     table = pd.read_json(folder / "l.json")
     assert set(table.bits) <= {5, 7}
@@ -293,12 +372,17 @@ def test_search_for_layers(folder):
 
 def test_fit(folder):
     rng = np.random.default_rng(0)
-    np.savez(folder / "t.npz", a=rng.normal(size=(50, 40)).astype(np.float32), b=rng.normal(size=3000) ** 3, z=np.zeros(3))
+    np.savez(
+        folder / "t.npz", a=rng.normal(size=(50, 40)).astype(np.float32), b=rng.normal(size=3000) ** 3, z=np.zeros(3)
+    )
     out = run("fit", "t.npz", "--top", "3", "--max-runs", "2", "-o", "f.csv", cwd=folder).stdout
     assert re.search(r"rank +format +bits +mean NSR +worst NSR +worst", out)
     table = pd.read_csv(folder / "f.csv")
     best = table[table.role == "synthesized"].iloc[0]
-    assert f"the best 8-bit profile for these tensors: {best['name']} (mean NSR {best.nsr_mean:.4g}, rank {best['rank']})" in out
+    assert (
+        f"the best 8-bit profile for these tensors: {best['name']} (mean NSR {best.nsr_mean:.4g}, rank {best['rank']})"
+        in out
+    )
     assert "left out, nothing but zeros: z" in out
     assert len(table) >= len(re.findall(r"^ +\d+ ", out, re.M)) == 3
     out = run("fit", "t.npz", "-f", "FP134,profile:8:5x7,4,3,2,1,INT8", cwd=folder).stdout
@@ -312,7 +396,10 @@ def test_bad_input_is_one_line_and_exit_code_two(folder, inside):
         (("rank", "-m", "mine.py:net", "-f", "FP13"), "unknown format 'FP13'; did you mean FP143, FP134"),
         (("show", "FP999"), "unknown format 'FP999'"),
         (("rank", "-m", "resnet81"), "unknown model 'resnet81'; did you mean resnet18"),
-        (("rank", "-m", "mine.py:absent"), "has no function 'absent'; it defines make, net, damaged, slow, number, full_disk, other, flat"),
+        (
+            ("rank", "-m", "mine.py:absent"),
+            "has no function 'absent'; it defines make, net, damaged, slow, number, full_disk, other, flat",
+        ),
         (("rank", "-m", "mine.py:number"), "returned int"),
         (("rank", "-m", "nofile.py:net"), "there is no file nofile.py"),
         (("rank", "-m", "mine.py:net", "-o", "there.csv"), "output there.csv exists; use --force"),
@@ -323,12 +410,21 @@ def test_bad_input_is_one_line_and_exit_code_two(folder, inside):
         (("rank", "-m", "mine.py:net", "--batch-size", "4"), "ready made"),
         (("rank", "-m", "mine.py:damaged"), "the loss of workload mine is nan in full precision"),
         (("rank", "-m", "mine.py:flat"), "the full-precision gradient is zero on a mini-batch"),
-        (("rank", "-m", "mine.py:net", "-m", "mine.py:other", "--minibatches", "3"), "3 mini-batches were asked for; workload other has 2"),
-        (("rank", "-m", "mine.py:net", "--modle", "x"), "No such option: --modle (Possible options: --model); see formats rank --help"),
+        (
+            ("rank", "-m", "mine.py:net", "-m", "mine.py:other", "--minibatches", "3"),
+            "3 mini-batches were asked for; workload other has 2",
+        ),
+        (
+            ("rank", "-m", "mine.py:net", "--modle", "x"),
+            "No such option: --modle (Possible options: --model); see formats rank --help",
+        ),
         (("rank",), "Missing option '--model' / '-m'; see formats rank --help"),
         (("show", "FP134", "--top", "x"), "Invalid value for '--top'"),
         (("shwo",), "No such command 'shwo'"),
-        (("train", "-m", "resnet20", "--epochs", "1", "--batch-size", "20000"), "workload resnet20 has no mini-batches of 20000"),
+        (
+            ("train", "-m", "resnet20", "--epochs", "1", "--batch-size", "20000"),
+            "workload resnet20 has no mini-batches of 20000",
+        ),
         (("train", "-m", "mine.py:net", "--epochs", "1", "-o", "file/run"), "file/run: Not a directory"),
         (("rank", "-m", "mine.py:net", "--effects", "E,Q"), "effect 'Q': allowed are E, A, AE"),
         (("rank", "-m", "mine.py:net", "--bits", "5"), "5 bits: the catalogue has 8, 7, 6"),
@@ -343,7 +439,10 @@ def test_bad_input_is_one_line_and_exit_code_two(folder, inside):
         (("plot", "."), "holds no settings.json; a folder is needed"),
         (("rank", "-m", "mine.py:net", "--sweep", "width=8"), "sweep 'width=8': an axis is headroom="),
         (("search", "-m", "mine.py:net", "--headroom", "a"), "--headroom 'a': whole numbers"),
-        (("search", "-m", "mine.py:net", "--average-bits", "3"), "an average of 3.0 bits: the narrowest allowed format has 4"),
+        (
+            ("search", "-m", "mine.py:net", "--average-bits", "3"),
+            "an average of 3.0 bits: the narrowest allowed format has 4",
+        ),
         (("rank", "-m", "mine.py:net", "--device", "cuda:99"), "device 'cuda:99': torch "),
         (("measure", "-m", "mine.py:net", "-f", "FP134", "--device", "gpu"), "device 'gpu': torch "),
         (("search", "-m", "mine.py:net", "--device", "gpu"), "device 'gpu': torch "),
@@ -392,9 +491,25 @@ def read_until(process, text):
 
 
 def test_ctrl_c_keeps_what_was_measured(folder):
-    command = [FORMATS, "rank", "-m", "mine.py:slow", "-f", "FP134,FP143,INT8,BM43", "--minibatches", "40", "-o", "r.csv"]
+    command = [
+        FORMATS,
+        "rank",
+        "-m",
+        "mine.py:slow",
+        "-f",
+        "FP134,FP143,INT8,BM43",
+        "--minibatches",
+        "40",
+        "-o",
+        "r.csv",
+    ]
     process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TERM": "dumb"}
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TERM": "dumb"},
     )
     # The first tenth has been measured once a line says so.
     read_until(process, "measure 16/160")
@@ -463,14 +578,23 @@ def test_folders_of_the_same_names_in_the_way(folder):
     assert "498 formats" in process("list", cwd=folder).stdout
     assert "FP134" in process("rank", "-m", "mine.py:net", "-f", "FP134", "--minibatches", "1", cwd=folder).stdout
     done = subprocess.run(
-        [sys.executable, "-c", "from predictor import measure"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", "from predictor import measure"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert f"needs its own package 'formats', but {folder}/formats is found first: rename that folder" in done.stderr
 
 
 def test_pairs_of_written_out_profiles_are_told_from_lists():
     profile = "profile:8:4x2,5x3,4x7,3,2,1"
-    for names in ([f"FP134+{profile}", "INT8"], [f"{profile}+{profile}", f"FP143+{profile}"], [f"{profile}+INT8", profile]):
+    for names in (
+        [f"FP134+{profile}", "INT8"],
+        [f"{profile}+{profile}", f"FP143+{profile}"],
+        [f"{profile}+INT8", profile],
+    ):
         assert _split(",".join(names)) == names
 
 
@@ -512,7 +636,8 @@ def test_train(folder):
 
 @pytest.fixture
 def inside(folder, monkeypatch, capsys):
-    """Runs the command in this process, which has loaded torch already: exit code, output, lines of errors without those of progress."""
+    """Runs the command in this process, which has loaded torch already: exit code, output, lines of errors without
+    those of progress."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(os, "fsync", os.fsync)  # put back after full_disk
 
@@ -541,7 +666,9 @@ def test_train_in_a_folder_that_cannot_be_gone_on_with(folder, inside):
     assert "run/checkpoint.safetensors was made with workload 'mine', not 'other'" in refused("other", "--resume")
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[:-9])
-    assert refused("net", "--resume").startswith("error: run/checkpoint.safetensors is cut short or no checkpoint of `train`")
+    assert refused("net", "--resume").startswith(
+        "error: run/checkpoint.safetensors is cut short or no checkpoint of `train`"
+    )
     checkpoint.write_bytes(content)
     assert inside("train", "-m", "mine.py:net", "--epochs", "2", "-o", "run", "--resume")[0] == 0
     assert checkpoint.read_bytes() == (folder / "whole" / "checkpoint.safetensors").read_bytes()
@@ -558,7 +685,19 @@ def test_train_exports_what_a_method_trained(folder, inside):
 
 
 def test_train_that_diverges_says_so_and_keeps_its_checkpoint(folder, inside):
-    arguments = ("train", "-m", "mine.py:net", "--epochs", "2", "--checkpoint-every", "1", "--rate", "1e30", "-o", "run")
+    arguments = (
+        "train",
+        "-m",
+        "mine.py:net",
+        "--epochs",
+        "2",
+        "--checkpoint-every",
+        "1",
+        "--rate",
+        "1e30",
+        "-o",
+        "run",
+    )
     code, out, errors = inside(*arguments)
     assert (code, errors) == (1, [])
     assert re.search(r"diverged: the loss is .* at step \d; the last checkpoint is in run", " ".join(out.split()))
@@ -601,7 +740,11 @@ def test_several_networks_and_what_is_made_of_their_ranking(folder, inside):
     command = json.loads((folder / "both.csv.meta.json").read_text())["settings"]["command"]
     assert command.startswith("formats rank -m mine.py:net -m mine.py:other -f FP134,INT8,FP152,BM43")
     assert inside("plot", "both.csv", "--kind", "top", "--by", "worst", "-o", "top.svg") == (0, "wrote top.svg\n", [])
-    assert inside("plot", "both.csv", "--kind", "pareto", "--by", "worst", "-o", "front.pdf") == (0, "wrote front.pdf\n", [])
+    assert inside("plot", "both.csv", "--kind", "pareto", "--by", "worst", "-o", "front.pdf") == (
+        0,
+        "wrote front.pdf\n",
+        [],
+    )
     assert inside("report", "both.csv") == (0, "wrote both.html\n", [])
     page = (folder / "both.html").read_text()
     assert command in page
@@ -630,7 +773,11 @@ def test_plot_of_profiles_and_tensors(folder, inside):
 
 
 def test_tensors_of_points_are_written_fitted_and_drawn(folder, inside):
-    assert inside("points", "-m", "mine.py:net", "--tensors", "t.npz", "--layer", "1") == (0, "wrote 2 tensors to t.npz\n", [])
+    assert inside("points", "-m", "mine.py:net", "--tensors", "t.npz", "--layer", "1") == (
+        0,
+        "wrote 2 tensors to t.npz\n",
+        [],
+    )
     assert inside("fit", "t.npz", "--formats", "FP134,INT8")[0] == 0
     assert inside("plot", "t.npz", "--kind", "histograms", "--profiles", "FP134,INT8") == (0, "wrote t.png\n", [])
     for arguments, message in (
@@ -656,13 +803,19 @@ def test_quantize_tells_steps_and_layers_and_exports(folder, inside):
     assert code == 0
     assert json.loads(out) == json.loads((folder / "run" / "result.json").read_text())
     for more, expected in (
-        (("-o", "run"), "error: run holds an earlier run; go on with resume (--resume) or replace it with force (--force)"),
+        (
+            ("-o", "run"),
+            "error: run holds an earlier run; go on with resume (--resume) or replace it with force (--force)",
+        ),
         (
             ("-o", "run", "--resume", "--seed", "1"),
             "error: run/settings.json was made with seed 0, not 1; give the same, or start with --force",
         ),
         (("--no-fold",), "error: without folding there is nothing to equalize or absorb; switch those off too"),
-        (("-W", "NVFP4"), "error: format NVFP4 has no single scale for a clipping threshold to set; allowed are formats with one a tensor"),
+        (
+            ("-W", "NVFP4"),
+            "error: format NVFP4 has no single scale for a clipping threshold to set; allowed are formats with one a tensor",
+        ),
     ):
         code, _, errors = inside(*quick, *more)
         assert (code, errors) == (2, [expected])

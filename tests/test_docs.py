@@ -15,7 +15,9 @@ from tests.documents import ROOT, agrees, blocks, run_python
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
-WITH_BLOCKS = [page for page in PAGES if any(block.language in ("sh", "python") for block in blocks((DOCS / page).read_text()))]
+WITH_BLOCKS = [
+    page for page in PAGES if any(block.language in ("sh", "python") for block in blocks((DOCS / page).read_text()))
+]
 
 
 @pytest.fixture

@@ -15,20 +15,25 @@ OF_AN_EPOCH = ("loss", "metric")
 class Board:
     """Writes scalars of steps and epochs beneath a run's folder. Use as a context manager.
 
-    first: steps that were done before; later ones of an earlier start are hidden. Raises ValueError where TensorBoard is not installed.
+    first: steps that were done before; later ones of an earlier start are hidden. Raises ValueError where TensorBoard
+    is not installed.
     """
 
     def __init__(self, folder: Path, first: int):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise ValueError("TensorBoard is not installed; pip install 'numeric-formats[tensorboard]', or train without it") from None
+            raise ValueError(
+                "TensorBoard is not installed; pip install 'numeric-formats[tensorboard]', or train without it"
+            ) from None
         self._writer = SummaryWriter(folder / FOLDER, purge_step=first + 1)
 
     def __enter__(self) -> Board:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._writer.close()
 
     def _add(self, group: str, names: tuple[str, ...], row: dict[str, Any], step: int) -> None:

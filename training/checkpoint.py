@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from workloads.files import write_atomically
+from numeric_formats.files import write_atomically
 
 NAME = "checkpoint.safetensors"
 OPTIMIZER = "optimizer."
@@ -32,7 +32,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             state = json.loads((file.metadata() or {})["state"])
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 (no dictionary)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is cut short or no checkpoint of `train` ({error}); remove it or start with --force") from None
+        raise ValueError(
+            f"{path} is cut short or no checkpoint of `train` ({error}); remove it or start with --force"
+        ) from None
 
 
 def fill(target: dict[str, Tensor], saved: dict[str, Tensor], prefix: str, path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from training.scales import Observation
-from workloads.files import write_atomically
+from numeric_formats.files import write_atomically
+from training.delayed import Observation
 
 LAYERS = "layers"
 """Folder of Parquet files with the rows per layer; pandas.read_parquet reads the folder as one table."""
@@ -21,10 +21,11 @@ STEPS, EPOCHS = "steps.parquet", "epochs.csv"
 class Log:
     """The rows of a run, kept in memory, and in a folder where there is one.
 
-    steps: step (from 1), epoch, loss, rate, angle and layer_angle (of all layers as one vector, and the mean of the layers' own; None where not sampled), seconds, flips and their share of
-    all weights whose codes were looked at (NaN where none was: a method's are where the angles are sampled),
-    overflows, underflows. epochs: epoch, loss (mean), metric. Rows per layer hold a step and the fields of `Observation`; in a folder they are read
-    back only when `layer_table` is asked for.
+    steps: step (from 1), epoch, loss, rate, angle and layer_angle (of all layers as one vector, and the mean of the
+    layers' own; None where not sampled), seconds, flips and their share of all weights whose codes were looked at (NaN
+    where none was: a method's are where the angles are sampled), overflows, underflows. epochs: epoch, loss (mean),
+    metric. Rows per layer hold a step and the fields of `Observation`; in a folder they are read back only when
+    `layer_table` is asked for.
     """
 
     def __init__(self, folder: Path | None):
@@ -52,7 +53,9 @@ class Log:
                 # A table is a tenth of the size of its rows.
                 self._tables.append(table)
             else:
-                write_atomically(self.folder / LAYERS / f"{step:08}.parquet", lambda file: table.to_parquet(file, index=False))
+                write_atomically(
+                    self.folder / LAYERS / f"{step:08}.parquet", lambda file: table.to_parquet(file, index=False)
+                )
         if self.folder is not None:
             steps, epochs = self.step_table(), self.epoch_table().to_csv(index=False)
             write_atomically(self.folder / STEPS, lambda file: steps.to_parquet(file, index=False))

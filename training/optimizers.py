@@ -21,7 +21,8 @@ class Optimizer(StrEnum):
 
 
 class Schedule(StrEnum):
-    """How the learning rate goes: constant; cosine to 0; steps, a tenth after half and again after three quarters of the run."""
+    """How the learning rate goes: constant; cosine to 0; steps, a tenth after half and again after three quarters of
+    the run."""
 
     CONSTANT = "constant"
     COSINE = "cosine"
@@ -44,12 +45,15 @@ class MasterSGD(torch.optim.Optimizer):
 
     d = grad + wd * w_q,  v = Q_M(mu * v + d),  w = Q_M(w - lr * v)
 
-    Every operation is a float32 one, rounded once, without fused multiply-add; so are the learning rate, momentum and weight decay.
+    Every operation is a float32 one, rounded once, without fused multiply-add; so are the learning rate, momentum and
+    weight decay.
     """
 
     def __init__(self, weights: Sequence[Weight], lr: float, momentum: float, weight_decay: float):
         self._weights = weights
-        super().__init__(_groups(weights, lr, weight_decay), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__(
+            _groups(weights, lr, weight_decay), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

@@ -32,7 +32,8 @@ def one_of(name: str, kind: type[Choice], given: str) -> Choice:
 
 
 class ScaleRule(StrEnum):
-    """Whether the scale of activations, errors and gradients comes from the tensors before (delayed) or from the tensor itself (current)."""
+    """Whether the scale of activations, errors and gradients comes from the tensors before (delayed) or from the tensor
+    itself (current)."""
 
     DELAYED = "delayed"
     CURRENT = "current"
@@ -51,7 +52,8 @@ def is_delayable(format: Format) -> bool:
 
 
 def per_channel(format: Format, axis: int) -> Format:
-    """A format with one scale a channel instead of one a tensor; as it is where it has blocks, channels or a constant scale already."""
+    """A format with one scale a channel instead of one a tensor; as it is where it has blocks, channels or a constant
+    scale already."""
     with_scale = getattr(format, "with_scale", None)
     if with_scale is None or getattr(format, "granularity", None) is not Granularity.TENSOR:
         return format
@@ -74,7 +76,9 @@ def _check_rounding(role: str, format: FormatOrNone, rounding: Rounding, allowed
     try:
         format.round(sample, **mode_arguments(rounding, 0, 0, sample))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{role} format {format.name} cannot round by {rounding.value} ({error}); use nearest or another format") from None
+        raise ValueError(
+            f"{role} format {format.name} cannot round by {rounding.value} ({error}); use nearest or another format"
+        ) from None
 
 
 def mode_arguments(rounding: Rounding, seed: int, stream: int, previous: Tensor | None) -> dict[str, Any]:
@@ -88,13 +92,16 @@ def mode_arguments(rounding: Rounding, seed: int, stream: int, previous: Tensor 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Formats of activations, errors, weights, weight gradients, and of master weights with their momentum; None leaves float32.
+    """Formats of activations, errors, weights, weight gradients, and of master weights with their momentum; None leaves
+    float32.
 
     weight_rounding: nearest, stochastic or hysteresis. master_rounding: nearest or stochastic.
-    scale: how activations, errors and gradients of precision profiles with a tensor scale find it; other formats follow their own rule.
+    scale: how activations, errors and gradients of precision profiles with a tensor scale find it; other formats follow
+    their own rule.
     two_terms: whether network inputs and last errors get two terms.
 
-    Raises ValueError for a mode that does not exist, or that the format does not have. Source: docs/training.md section 1.
+    Raises ValueError for a mode that does not exist, or that the format does not have. Source: docs/training.md section
+    1.
     """
 
     activation: FormatOrNone
@@ -108,7 +115,9 @@ class Scheme:
     two_terms: bool = True
 
     def __post_init__(self) -> None:
-        _check_rounding("weight", self.weight, self.weight_rounding, (Rounding.NEAREST, Rounding.STOCHASTIC, Rounding.HYSTERESIS))
+        _check_rounding(
+            "weight", self.weight, self.weight_rounding, (Rounding.NEAREST, Rounding.STOCHASTIC, Rounding.HYSTERESIS)
+        )
         _check_rounding("master", self.master, self.master_rounding, (Rounding.NEAREST, Rounding.STOCHASTIC))
 
     @property

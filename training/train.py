@@ -20,20 +20,28 @@ import torch
 from torch import Tensor, nn
 
 from formats import Format, Rounding
+from numeric_formats.files import hold, write_atomically
 from predictor.angle import degrees, layer_sums
-from predictor.dataflow import DataFlow, Point, Quantizer
 from predictor.device import device_of
-from predictor.gradient import evaluation_mode, measured_parameters, two_terms
+from predictor.flow.dataflow import DataFlow, Point, Quantizer
+from predictor.gradients import evaluation_mode, measured_parameters, two_terms
 from training import checkpoint
 from training.board import Board
+from training.delayed import Observation, Places
 from training.log import Log
-from training.methods.run import Method, Run, Setup, Training, layers_of, settings_of
+from training.methods.method import Method, Run, Setup, Training, layers_of, settings_of
 from training.optimizers import OPTIMIZERS, Optimizer, Schedule, schedule_of
-from training.scales import Observation, Places
-from training.scheme import ERROR_HEADROOM, FULL_PRECISION, GRADIENT_HEADROOM, ScaleRule, Scheme, one_of, training_format
+from training.scheme import (
+    ERROR_HEADROOM,
+    FULL_PRECISION,
+    GRADIENT_HEADROOM,
+    ScaleRule,
+    Scheme,
+    one_of,
+    training_format,
+)
 from training.weights import Streams, Weight, weights_of
 from workloads.digest import digest, weights_digest
-from workloads.files import hold, write_atomically
 from workloads.workload import Batch, Workload
 
 SETTINGS, RESULT = "settings.json", "result.json"
@@ -59,10 +67,11 @@ class Start(StrEnum):
 class Recipe:
     """All of a run but the formats. Raises ValueError for numbers and names that mean nothing.
 
-    epochs: passes over the mini-batches. batch_size: None for the workload's. rate: the largest learning rate. momentum: of SGD, or the first
-    of AdamW's. warmup: steps in which the rate rises. seed: decides new weights, the order of mini-batches, random numbers of the network and
-    of stochastic rounding. loss_bound: a loss above it is a divergence. checkpoint_every: steps between checkpoints within an epoch;
-    0 for epochs alone. angle_every: steps between samples of the angle; 0 for none. metric_every: epochs between metrics; the last epoch has one.
+    epochs: passes over the mini-batches. batch_size: None for the workload's. rate: the largest learning rate.
+    momentum: of SGD, or the first of AdamW's. warmup: steps in which the rate rises. seed: decides new weights, the
+    order of mini-batches, random numbers of the network and of stochastic rounding. loss_bound: a loss above it is a
+    divergence. checkpoint_every: steps between checkpoints within an epoch; 0 for epochs alone. angle_every: steps
+    between samples of the angle; 0 for none. metric_every: epochs between metrics; the last epoch has one.
     """
 
     epochs: int
@@ -84,7 +93,14 @@ class Recipe:
         object.__setattr__(self, "optimizer", one_of("optimizer", Optimizer, self.optimizer))
         object.__setattr__(self, "schedule", one_of("schedule", Schedule, self.schedule))
         object.__setattr__(self, "start", one_of("start", Start, self.start))
-        for name, least in (("epochs", 1), ("metric_every", 1), ("warmup", 0), ("seed", 0), ("checkpoint_every", 0), ("angle_every", 0)):
+        for name, least in (
+            ("epochs", 1),
+            ("metric_every", 1),
+            ("warmup", 0),
+            ("seed", 0),
+            ("checkpoint_every", 0),
+            ("angle_every", 0),
+        ):
             given = getattr(self, name)
             if isinstance(given, bool) or not isinstance(given, int) or given < least:
                 raise ValueError(f"{name.replace('_', ' ')} {given!r}: a whole number of at least {least} is needed")
@@ -109,11 +125,13 @@ class Progress:
 class Result:
     """What a run gave.
 
-    model: the trained network in evaluation mode, its weights rounded. outcome: finished or diverged; reason: in words, "" where it finished.
-    steps, epochs: data frames with a row per step and per epoch (`training.log.Log`). metric: mean of the workload's metric over `test` after the
-    last epoch, None where there is none; with weights and activations rounded as in training, and as the method evaluates. settings: plain
-    values. run: the state of the method, None without one; `training.methods.quantized(result.model, result.run)` computes as it evaluates, the
-    network by itself with the float32 weights.
+    model: the trained network in evaluation mode, its weights rounded. outcome: finished or diverged; reason: in words,
+    "" where it finished.
+    steps, epochs: data frames with a row per step and per epoch (`training.log.Log`). metric: mean of the workload's
+    metric over `test` after the last epoch, None where there is none; with weights and activations rounded as in
+    training, and as the method evaluates. settings: plain values. run: the state of the method, None without one;
+    `training.methods.quantized(result.model, result.run)` computes as it evaluates, the network by itself with the
+    float32 weights.
     """
 
     model: nn.Module
@@ -128,7 +146,7 @@ class Result:
 
     @property
     def layers(self) -> pd.DataFrame:
-        """A row per step and rounded tensor: step and the fields of `training.scales.Observation`."""
+        """A row per step and rounded tensor: step and the fields of `training.delayed.Observation`."""
         return self._log.layer_table()
 
 
@@ -160,7 +178,8 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 class Angles(NamedTuple):
-    """Degrees between quantized and full-precision gradients: of all layers as one vector, and of each by the name of its weight."""
+    """Degrees between quantized and full-precision gradients: of all layers as one vector, and of each by the name of
+    its weight."""
 
     all: float
     each: dict[str, float]
@@ -174,8 +193,8 @@ class Angles(NamedTuple):
 class Trainer:
     """A network in training, step by step. Use as a context manager around `step`.
 
-    model: the network, whose parameters hold the rounded weights. batches: what it is trained on, which a method looks at.
-    Raises ValueError where it has nothing to train.
+    model: the network, whose parameters hold the rounded weights. batches: what it is trained on, which a method looks
+    at. Raises ValueError where it has nothing to train.
     """
 
     def __init__(
@@ -268,9 +287,14 @@ class Trainer:
 
     @contextmanager
     def _rounding(self, evaluation: bool = False) -> Iterator[None]:
-        """The points round and the method's sites quantize inside; for evaluation without a trace, and also where no gradient is recorded."""
+        """The points round and the method's sites quantize inside; for evaluation without a trace, and also where no
+        gradient is recorded."""
         flow, run = self.flow, self.run
-        flow.activation, flow.error, flow.evaluation = self._quantizer("A", evaluation), self._quantizer("E", evaluation), evaluation
+        flow.activation, flow.error, flow.evaluation = (
+            self._quantizer("A", evaluation),
+            self._quantizer("E", evaluation),
+            evaluation,
+        )
         flow.pointed = flow.activation is not None or flow.error is not None
         if run is not None:
             flow.site, run.training = run.site, not evaluation
@@ -285,7 +309,9 @@ class Trainer:
         """Loss and gradients of all weights; no gradients where the loss is not a finite number."""
         loss = self.workload.loss(self.flow.model, batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
-            raise ValueError(f"the loss of workload {self.workload.name} is no tensor of one element that depends on the network")
+            raise ValueError(
+                f"the loss of workload {self.workload.name} is no tensor of one element that depends on the network"
+            )
         value = loss.item()
         penalty = self.run.penalty() if self.run is not None and self.run.training else None
         loss = loss if penalty is None else loss + penalty
@@ -293,7 +319,8 @@ class Trainer:
         return value, found
 
     def step(self, batch: Batch, sample_angle: bool = False) -> tuple[float, Angles | None, list[Observation], str]:
-        """One step: the loss before it, the angles if sampled, what rounding did, and why the step was not made ("" where it was).
+        """One step: the loss before it, the angles if sampled, what rounding did, and why the step was not made (""
+        where it was).
 
         Flips of a method's codes are looked for where the angles are sampled.
         """
@@ -304,7 +331,12 @@ class Trainer:
         with self._rounding():
             loss, found = self._gradients(batch)
         if not math.isfinite(loss) or loss > self.recipe.loss_bound:
-            return loss, None, [], f"the loss is {loss:.6g}" + ("" if math.isnan(loss) else f", above {self.recipe.loss_bound:g}")
+            return (
+                loss,
+                None,
+                [],
+                f"the loss is {loss:.6g}" + ("" if math.isnan(loss) else f", above {self.recipe.loss_bound:g}"),
+            )
         for weight, gradient in zip(self.weights, found, strict=True):
             if gradient is not None and not gradient.isfinite().all():
                 return loss, None, [], f"the gradient of {weight.name} is not finite"
@@ -320,12 +352,17 @@ class Trainer:
         seen = [entry for weight in self.weights if (entry := weight.requantize()) is not None]
         if codes:
             now = self._codes()
-            seen += [Observation("W", name, 0, c.numel(), None, None, None, 0, int((now[name] != c).sum())) for name, c in codes.items()]
+            seen += [
+                Observation("W", name, 0, c.numel(), None, None, None, 0, int((now[name] != c).sum()))
+                for name, c in codes.items()
+            ]
         if angles is not None:
             left = dict(angles.each)
             seen = [entry._replace(angle=left.pop(entry.place, None)) for entry in seen]
             sizes = {weight.name: weight.parameter.numel() for weight in self.weights}
-            seen += [Observation("W", name, 0, sizes[name], None, None, None, 0, None, angle) for name, angle in left.items()]
+            seen += [
+                Observation("W", name, 0, sizes[name], None, None, None, 0, None, angle) for name, angle in left.items()
+            ]
         for places in self.places.values():
             seen += places.advance()
         return loss, angles, seen, ""
@@ -338,7 +375,8 @@ class Trainer:
             return {}
 
     def _full_precision(self, batch: Batch) -> Sequence[Tensor | None]:
-        """The gradients at the master weights without any rounding; the network and the random numbers are as before afterwards."""
+        """The gradients at the master weights without any rounding; the network and the random numbers are as before
+        afterwards."""
         own = [(weight.parameter, weight.parameter.data) for weight in self.weights]
         try:
             with undisturbed(self.flow.model, self.device):
@@ -365,11 +403,14 @@ class Trainer:
         return Angles(degrees(sums.sum(0)), {name: degrees(row) for name, row in zip(both, sums, strict=True)})
 
     def metric(self) -> float | None:
-        """Mean metric over the workload's test mini-batches, weights and activations rounded; None where it has none. Moves no scale."""
+        """Mean metric over the workload's test mini-batches, weights and activations rounded; None where it has none.
+        Moves no scale."""
         workload = self.workload
         if workload.test is None or workload.metric is None:
             return None
-        test = replace(workload, batches=workload.test).minibatches(self.recipe.batch_size if callable(workload.test) else None)
+        test = replace(workload, batches=workload.test).minibatches(
+            self.recipe.batch_size if callable(workload.test) else None
+        )
         with evaluation_mode(self.flow.model), self._rounding(evaluation=True):
             return float(np.mean([workload.metric(self.flow.model, batch) for batch in test]))
 
@@ -446,7 +487,9 @@ def _check_same(saved: dict[str, Any], ours: dict[str, Any], path: Path) -> None
     """ValueError where a run would not go on as it began; how often it is saved makes no difference to that."""
     for key, value in ours.items():
         if saved.get(key) != value and key != "checkpoint_every":
-            raise ValueError(f"{path} was made with {key} {saved.get(key)!r}, not {value!r}; give what it was made with or another output")
+            raise ValueError(
+                f"{path} was made with {key} {saved.get(key)!r}, not {value!r}; give what it was made with or another output"
+            )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -485,22 +528,28 @@ def train(
 ) -> Result:
     """Train a copy of a workload's network, where it is, with everything rounded; by default the scheme of the paper.
 
-    activation, error, weight, gradient, master: formats by name or as objects; "float32" leaves a tensor as it is. By default FP134, and FP169 for
-    the master; with a method float32. The master's is also the momentum's. Weights of convolutions get one scale an output channel, other weights one a tensor.
-    weight_rounding: nearest, stochastic or hysteresis. master_rounding: nearest or stochastic. scale: delayed or current.
+    activation, error, weight, gradient, master: formats by name or as objects; "float32" leaves a tensor as it is. By
+    default FP134, and FP169 for the master; with a method float32. The master's is also the momentum's. Weights of
+    convolutions get one scale an output channel, other weights one a tensor.
+    weight_rounding: nearest, stochastic or hysteresis. master_rounding: nearest or stochastic. scale: delayed or
+    current.
     two_terms: round network inputs and last errors in two terms.
-    method: a published training method (`training.methods`), which quantizes layers in its own way, beside the rounding that the formats ask for.
-    output: a folder for checkpoint, settings, result, steps.parquet, epochs.csv and the Parquet files of layers/. resume: go on from its checkpoint, if there is one;
-    the result then has the same bits as that of an uninterrupted run at the same number of threads. force: replace an earlier run.
-    tensorboard: write losses, angles, flips and metrics into its folder tensorboard/ too, which needs that package. progress: called after every step.
+    method: a published training method (`training.methods`), which quantizes layers in its own way, beside the rounding
+    that the formats ask for.
+    output: a folder for checkpoint, settings, result, steps.parquet, epochs.csv and the Parquet files of layers/.
+    resume: go on from its checkpoint, if there is one; the result then has the same bits as that of an uninterrupted
+    run at the same number of threads. force: replace an earlier run.
+    tensorboard: write losses, angles, flips and metrics into its folder tensorboard/ too, which needs that package.
+    progress: called after every step.
     epochs, seed, recipe: the fields of `training.train.Recipe`, such as batch_size, optimizer and rate.
 
-    Mini-batches are those of `workload.train`, else `workload.batches`, in an order drawn anew for every epoch. Random numbers of the
-    workload's own code have to come from torch's generator to be the same after a resume.
+    Mini-batches are those of `workload.train`, else `workload.batches`, in an order drawn anew for every epoch. Random
+    numbers of the workload's own code have to come from torch's generator to be the same after a resume.
 
-    Raises ValueError for names and numbers that mean nothing and for a checkpoint that is damaged or of another run; FileExistsError where
-    the folder holds a run and neither resume nor force is given, or another process is writing to it; OSError where it cannot be written, and the
-    last checkpoint then stands. Source: docs/training.md, after Lee, Park, Jeon, ICLR 2022, sections 3 and 4.
+    Raises ValueError for names and numbers that mean nothing and for a checkpoint that is damaged or of another run;
+    FileExistsError where the folder holds a run and neither resume nor force is given, or another process is writing to
+    it; OSError where it cannot be written, and the last checkpoint then stands. Source: docs/training.md, after Lee,
+    Park, Jeon, ICLR 2022, sections 3 and 4.
     """
     chosen = Recipe(epochs=epochs, seed=seed, **recipe)
     usual, usual_master = ("FP134", "FP169") if method is None else (FULL_PRECISION, FULL_PRECISION)
@@ -561,7 +610,11 @@ def _train(
         elif path is not None:
             path.unlink(missing_ok=True)
             log.clear()
-        recorded = {**settings, "threads": torch.get_num_threads(), "versions": {"torch": torch.__version__, "numeric-formats": _version()}}
+        recorded = {
+            **settings,
+            "threads": torch.get_num_threads(),
+            "versions": {"torch": torch.__version__, "numeric-formats": _version()},
+        }
         if folder is not None:
             (folder / RESULT).unlink(missing_ok=True)
             _write_json(folder / SETTINGS, recorded)
@@ -599,7 +652,14 @@ def _run(
             sampled = bool(recipe.angle_every) and step % recipe.angle_every == 0
             loss, angles, seen, reason = trainer.step(batches[order[place]], sampled)
             angle, layer_angle = (None, None) if angles is None else (angles.all, angles.mean)
-            row = {"step": step + 1, "epoch": epoch + 1, "loss": loss, "rate": rate, "angle": angle, "layer_angle": layer_angle}
+            row = {
+                "step": step + 1,
+                "epoch": epoch + 1,
+                "loss": loss,
+                "rate": rate,
+                "angle": angle,
+                "layer_angle": layer_angle,
+            }
             row["seconds"] = time.monotonic() - began
             log.add(row, seen)
             if board is not None:
@@ -613,7 +673,9 @@ def _run(
                 trainer.end_epoch(epoch + 1)
                 losses = [entry["loss"] for entry in log.steps[-count:]]
                 is_due = (epoch + 1) % recipe.metric_every == 0 or epoch + 1 == recipe.epochs
-                log.epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "metric": trainer.metric() if is_due else None})
+                log.epochs.append(
+                    {"epoch": epoch + 1, "loss": float(np.mean(losses)), "metric": trainer.metric() if is_due else None}
+                )
                 if board is not None:
                     board.epoch(log.epochs[-1], step + 1)
             if ends_epoch or (recipe.checkpoint_every and (step + 1) % recipe.checkpoint_every == 0):

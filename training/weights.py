@@ -1,4 +1,5 @@
-"""Weights: a master that the optimizer moves, and the quantized value that the network computes with (docs/training.md sections 1 and 2)."""
+"""Weights: a master that the optimizer moves, and the quantized value that the network computes with (docs/training.md
+sections 1 and 2)."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from formats import CodebookFormat, Format, ProfileFormat, Rounding
 from formats.scale import Granularity
-from predictor.gradient import measured_parameters
-from training.scales import Observation, Places
+from predictor.gradients import measured_parameters
+from training.delayed import Observation, Places
 from training.scheme import Scheme, mode_arguments, per_channel
 
 
@@ -32,7 +33,8 @@ class Streams:
 
 @dataclass(frozen=True)
 class Group:
-    """What a weight's learning rate and weight decay are multiplied by; weights of equal groups share one of the optimizer's.
+    """What a weight's learning rate and weight decay are multiplied by; weights of equal groups share one of the
+    optimizer's.
 
     own: a name that sets a weight apart, so that its learning rate can be changed alone.
     """
@@ -43,13 +45,23 @@ class Group:
 
 
 class Weight:
-    """One parameter of the network in training, on any device. Modes other than to nearest are those of the CPU, where copies are rounded.
+    """One parameter of the network in training, on any device. Modes other than to nearest are those of the CPU, where
+    copies are rounded.
 
-    parameter: the network's own, which holds w_q between steps. master: what the optimizer moves, and its `grad` after rounding.
+    parameter: the network's own, which holds w_q between steps. master: what the optimizer moves, and its `grad` after
+    rounding.
     quantized: False for normalization parameters and biases, which stay float32 all through. group: of the optimizer.
     """
 
-    def __init__(self, name: str, parameter: nn.Parameter, quantized: bool, channels: int | None, scheme: Scheme, streams: Streams):
+    def __init__(
+        self,
+        name: str,
+        parameter: nn.Parameter,
+        quantized: bool,
+        channels: int | None,
+        scheme: Scheme,
+        streams: Streams,
+    ):
         self.name, self.parameter, self.quantized = name, parameter, quantized
         self.group = Group()
         self._streams, self._rounding = streams, scheme.weight_rounding
@@ -59,7 +71,9 @@ class Weight:
         self._format: Format | None = format if format is None or channels is None else per_channel(format, channels)
         start = parameter.detach().clone()
         # To nearest at the start: there is no step yet whose mean stochastic rounding would keep.
-        self.master = nn.Parameter(start if self._master_format is None else self._master_format.round(start), requires_grad=False)
+        self.master = nn.Parameter(
+            start if self._master_format is None else self._master_format.round(start), requires_grad=False
+        )
         if self._format is None:
             # One tensor is both; the optimizer moves the network's own.
             parameter.data.copy_(self.master.data)
@@ -69,7 +83,8 @@ class Weight:
             parameter.data.copy_(self._format.round(w, **self._top_argument(w)[0]))
 
     def _top_argument(self, w: Tensor) -> tuple[dict[str, Any], Any]:
-        """The scale found from master values, as an argument of `round`, and as exponents; none where the format keeps it to itself."""
+        """The scale found from master values, as an argument of `round`, and as exponents; none where the format keeps
+        it to itself."""
         if isinstance(self._format, ProfileFormat | CodebookFormat):
             top = self._format.find_top(w)
             return {"top": top}, top
@@ -95,13 +110,16 @@ class Weight:
         return torch.as_tensor(self._format.round(torch.full(shape, np.inf), **argument))
 
     def requantize(self) -> Observation | None:
-        """w_q from the master and, for hysteresis, from the w_q before; what that did. None where the weight is not quantized."""
+        """w_q from the master and, for hysteresis, from the w_q before; what that did. None where the weight is not
+        quantized."""
         if self._format is None:
             return None
         w, before = self.master.data.cpu(), self.parameter.data.cpu()
         argument, top = self._top_argument(w)
         stream = self._streams.take() if self._rounding is Rounding.STOCHASTIC else 0
-        after: Tensor = self._format.round(w, **argument, **mode_arguments(self._rounding, self._streams.seed, stream, before))
+        after: Tensor = self._format.round(
+            w, **argument, **mode_arguments(self._rounding, self._streams.seed, stream, before)
+        )
         overflows = None
         if top is not None:
             overflows = int((w.abs() > self._largest(w, argument)).sum())
@@ -136,7 +154,8 @@ def _channel_axes(model: nn.Module) -> Iterator[tuple[int, int]]:
 def weights_of(model: nn.Module, scheme: Scheme, streams: Streams) -> list[Weight]:
     """The parameters of a network that are trained, quantized as the scheme says; the parameters hold w_q afterwards.
 
-    Quantized are those of two or more dimensions outside normalization layers; those of convolutions with one scale an output channel.
+    Quantized are those of two or more dimensions outside normalization layers; those of convolutions with one scale an
+    output channel.
     """
     quantized, axes = measured_parameters(model), dict(_channel_axes(model))
     return [

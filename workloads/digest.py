@@ -45,7 +45,8 @@ def _pickled(value: Any) -> bytes:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of tensors, arrays, plain values, and tuples, lists, mappings and objects with attributes of them; of others by their pickle."""
+    """SHA-256 of tensors, arrays, plain values, and tuples, lists, mappings and objects with attributes of them; of
+    others by their pickle."""
     hasher = hashlib.sha256()
     _update(hasher, value)
     return hasher.hexdigest()

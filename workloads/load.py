@@ -10,27 +10,30 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from urllib.parse import quote, unquote
 
-from formats.userfile import located, run_file
-from workloads.bundled import BUNDLED
+from numeric_formats.user_file import located, run_file
+from workloads.bundled.networks import BUNDLED
 from workloads.workload import Workload
 
 PUBLIC = ("torchvision", "timm", "hf")
 
 
 def load(name: str, data: str | None = None, weights: Path | str | None = None) -> Workload:
-    """A bundled workload by name, a public network as `torchvision:NAME`, `timm:NAME` or `hf:NAME`, or a user's own as `package.module:function` or
-    `file.py:function`, a function that takes no arguments and returns a Workload.
+    """A bundled workload by name, a public network as `torchvision:NAME`, `timm:NAME` or `hf:NAME`, or a user's own as
+    `package.module:function` or `file.py:function`, a function that takes no arguments and returns a Workload.
 
-    data, weights: of a public network, which needs data: `imagefolder:PATH`, `cifar10[:PATH]` or `cifar100[:PATH]` for images, `text:PATH` for language models;
-    weights are a local file, by default the public ones. A name with both is written `NAME?data=DATA&weights=WEIGHTS`, special characters as in an address.
+    data, weights: of a public network, which needs data: `imagefolder:PATH`, `cifar10[:PATH]` or `cifar100[:PATH]` for
+    images, `text:PATH` for language models; weights are a local file, by default the public ones. A name with both is
+    written `NAME?data=DATA&weights=WEIGHTS`, special characters as in an address.
 
-    Raises ValueError for an unknown name or a place that does not hold such a function, TypeError where it returns something else, ImportError where a package
-    is missing, OSError where data or weights cannot be had.
+    Raises ValueError for an unknown name or a place that does not hold such a function, TypeError where it returns
+    something else, ImportError where a package is missing, OSError where data or weights cannot be had.
     """
     if name.partition(":")[0] in PUBLIC:
         return _public(name, data, weights)
     if data is not None or weights is not None:
-        raise ValueError(f"--data and --weights are for {', '.join(f'{package}:NAME' for package in PUBLIC)}; {name} has its own")
+        raise ValueError(
+            f"--data and --weights are for {', '.join(f'{package}:NAME' for package in PUBLIC)}; {name} has its own"
+        )
     if name in BUNDLED:
         return replace(BUNDLED[name](), source=name)
     place, colon, function = name.rpartition(":")
@@ -45,7 +48,9 @@ def load(name: str, data: str | None = None, weights: Path | str | None = None) 
     with located(Path(make.__code__.co_filename)) if isinstance(make, FunctionType) else nullcontext():
         workload = make()
     if not isinstance(workload, Workload):
-        raise TypeError(f"{name} returned {type(workload).__name__}; a function that returns a workloads.Workload is needed")
+        raise TypeError(
+            f"{name} returned {type(workload).__name__}; a function that returns a workloads.Workload is needed"
+        )
     # A file is named in full, so that it is found from another folder too.
     source = f"{Path(place).resolve()}:{function}" if place.endswith(".py") else name
     return replace(workload, source=source)
@@ -69,11 +74,11 @@ def _public(given: str, data: str | None, weights: Path | str | None) -> Workloa
     file = None if weights is None else Path(weights).expanduser().resolve()
     # Only here, since it reads pictures, archives and pickles, which nothing else needs.
     if package == "hf":
-        from workloads.huggingface import language_model
+        from workloads.public.language_models import language_model
 
         made = language_model(name, data, file)
     else:
-        from workloads.public import classifier
+        from workloads.public.classifiers import classifier
 
         made = classifier(package, name, data, file)
     kept = "" if file is None else f"&weights={quote(str(file))}"
@@ -84,7 +89,11 @@ def _function(place: str, name: str) -> Callable[[], object]:
     module = _file(Path(place)) if place.endswith(".py") else _module(place)
     function = getattr(module, name, None)
     if not callable(function):
-        theirs = [key for key, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == module.__name__]
+        theirs = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", "") == module.__name__
+        ]
         has = f"; it defines {', '.join(theirs)}" if theirs else ""
         raise ValueError(f"{place} has no function {name!r}{has}")
     return function

@@ -17,11 +17,14 @@ Batches = Sequence[Batch] | Callable[[int], Sequence[Batch]]
 class Workload:
     """A pretrained network with what is needed to compute its weight gradients.
 
-    name: what reports print. model: any torch.nn.Module, on the CPU (predictor/device.py moves it), float32, with its weights loaded.
+    name: what reports print. model: any torch.nn.Module, on the CPU (predictor/device.py moves it), float32, with its
+    weights loaded.
     batches: mini-batches of training data, or a function from a batch size to them.
-    loss: `loss(model, batch)` calls the model once and returns a scalar tensor; only what happens inside the model is quantized.
+    loss: `loss(model, batch)` calls the model once and returns a scalar tensor; only what happens inside the model is
+    quantized.
     train, test: mini-batches for training and for evaluation. metric: `metric(model, batch)`, a number whose mean over
-    `test` describes the network, such as accuracy or bits per character; it is reported, and nothing takes more for better.
+    `test` describes the network, such as accuracy or bits per character; it is reported, and nothing takes more for
+    better.
     batch_size: what a ranking uses unless it is told otherwise, where `batches` is a function.
     source: the name by which `workloads.load` makes it again, set there; worker processes make theirs by it.
 
@@ -42,9 +45,13 @@ class Workload:
         if not isinstance(self.name, str):
             raise TypeError(f"the name of a workload is {self.name!r}; a string is needed")
         if not isinstance(self.model, nn.Module):
-            raise TypeError(f"the model of workload {self.name} is a {type(self.model).__name__}; a torch.nn.Module is needed")
+            raise TypeError(
+                f"the model of workload {self.name} is a {type(self.model).__name__}; a torch.nn.Module is needed"
+            )
         if not callable(self.loss):
-            raise TypeError(f"the loss of workload {self.name} is {self.loss!r}; a function of (model, batch) is needed")
+            raise TypeError(
+                f"the loss of workload {self.name} is {self.loss!r}; a function of (model, batch) is needed"
+            )
         for role, batches in (("batches", self.batches), ("train", self.train), ("test", self.test)):
             required = role == "batches"
             if not (callable(batches) or isinstance(batches, Sequence) or (batches is None and not required)):

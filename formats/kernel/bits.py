@@ -70,7 +70,9 @@ def largest_of_32(typing_context: Any, bits: Any, index: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         block = builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer())
         magnitudes = builder.and_(builder.load(block, align=4), ir.Constant(vector, [MAGNITUDE4] * 32))
-        reduce = builder.module.declare_intrinsic("llvm.vector.reduce.smax.v32i32", (), ir.FunctionType(ir.IntType(32), [vector]))
+        reduce = builder.module.declare_intrinsic(
+            "llvm.vector.reduce.smax.v32i32", (), ir.FunctionType(ir.IntType(32), [vector])
+        )
         return builder.call(reduce, [magnitudes])
 
     return types.int32(bits, types.int64), generate

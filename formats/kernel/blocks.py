@@ -7,14 +7,14 @@ from numba import carray, njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from formats import threads
-from formats.arrays import address_of
+from formats.kernel import threads
 from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, largest_of_32, pointer4, pointer8
 from formats.kernel.grid import CHANGES_LOOP, DELTA1, DELTA2, LOOP, TAIL_SHIFT, change_bits, highest_bits, is_fast
 from formats.kernel.largest import top_of
 from formats.kernel.nearest import finish, round4, round8
 from formats.kernel.task import ACROSS, ANY, COLUMNS, DOWN, ROWS, TILE_COLUMNS, TILE_ROWS, TILES, Task, layout, strides
-from formats.threads import thread_count, thread_number
+from formats.kernel.threads import thread_count, thread_number
+from formats.layout import address_of
 
 BLOCK = 32
 """The usual length of a block; loops of a length known when compiled have no ends to treat on their own."""
@@ -24,7 +24,8 @@ BLOCK = 32
 
 @njit(nogil=True)
 def _largest_of_line(x, largest, width):
-    """The largest finite magnitude's bits of each `width` neighbours (the last may be short), where larger than before."""
+    """The largest finite magnitude's bits of each `width` neighbours (the last may be short), where larger than
+    before."""
     mask, infinity = (i4(MAGNITUDE4), i4(INFINITY4)) if x.itemsize == 4 else (i8(MAGNITUDE8), i8(INFINITY8))
     for k in range(-(-x.size // width)):
         first, last = np.uint64(k * width), np.uint64(min((k + 1) * width, x.size))
@@ -121,9 +122,11 @@ def _choose_line(x, out, tops, width, grid, passing):
 
 @njit(nogil=True)
 def _block_tiles(w, x, out, grid):
-    """Find the scale of each tile and round it while it is in the cache. The unit of work is a stretch of neighbouring tiles, so that memory is read in order.
+    """Find the scale of each tile and round it while it is in the cache. The unit of work is a stretch of neighbouring
+    tiles, so that memory is read in order.
 
-    Arguments: x and its strides, out and its strides, tiles in a stretch, stretches, fraction bits, bias, above, headroom, lowest and highest top, grid, passing.
+    Arguments: x and its strides, out and its strides, tiles in a stretch, stretches, fraction bits, bias, above,
+    headroom, lowest and highest top, grid, passing.
     """
     number, count = i8(thread_number()), i8(thread_count())
     units = w[14] * (w[TILES] // w[ACROSS])
@@ -173,7 +176,8 @@ def round_blocks(
 ) -> None:
     """Round x into out as `round_tiles` does, with the scale of each tile found on the way.
 
-    rule: how many 2^-52 above a power of two a tile's largest magnitude may be before T is one more, headroom, lowest and highest T.
+    rule: how many 2^-52 above a power of two a tile's largest magnitude may be before T is one more, headroom, lowest
+    and highest T.
     """
     if not x.size:
         return

@@ -1,4 +1,5 @@
-"""Rounding by a table of values: float32 by thresholds, and all numbers to the neighbours that the other modes choose from."""
+"""Rounding by a table of values: float32 by thresholds, and all numbers to the neighbours that the other modes choose
+from."""
 
 from functools import lru_cache
 from typing import Any
@@ -7,8 +8,7 @@ import numpy as np
 from numba import carray, njit
 from numpy.typing import NDArray
 
-from formats import threads
-from formats.arrays import address_of
+from formats.kernel import threads
 from formats.kernel.bits import (
     INFINITY4,
     MAGNITUDE4,
@@ -26,10 +26,11 @@ from formats.kernel.bits import (
 )
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, STOCHASTIC, TOWARD_ZERO, UP
 from formats.kernel.neighbours import goes_up
+from formats.kernel.philox import fill
 from formats.kernel.task import ANY, CHUNK, COLUMNS, ROWS, Task, layout, place, share, signed_word, strides
+from formats.kernel.threads import thread_count, thread_number
+from formats.layout import address_of
 from formats.mode import ModeChoice
-from formats.philox import fill
-from formats.threads import thread_count, thread_number
 
 FEW_STEPS = 32
 """Up to so many thresholds it is quicker to count those that a number reaches than to search them."""
@@ -37,7 +38,8 @@ FEW_STEPS = 32
 
 @njit(nogil=True)
 def _look_up(x, out, steps, starts, values, copy_sign, passing):
-    """values[k] for each float32 bits of x, k the number of `steps` at or below it (of its magnitude where the sign is copied).
+    """values[k] for each float32 bits of x, k the number of `steps` at or below it (of its magnitude where the sign is
+    copied).
 
     starts: that number for the smallest float of each upper half of the bits, from which the search goes on.
     """
@@ -79,7 +81,8 @@ def _look_up_task(pointer):
 
 @lru_cache(maxsize=64)
 def _starts(steps: bytes) -> NDArray[np.uint16]:
-    """How many steps the smallest float32 with each upper half of its bits reaches; 0 for NaN, which does not matter."""
+    """How many steps the smallest float32 with each upper half of its bits reaches; 0 for NaN, which does not
+    matter."""
     upper = np.arange(1 << 16, dtype=np.uint32) << 16
     # Among negative numbers the one with all lower bits set is the smallest.
     smallest = np.where(upper >> 31, upper | 0xFFFF, upper).astype(np.uint32).view(np.float32)
@@ -100,12 +103,22 @@ def look_up(
     copy_sign: bool,
     keep_infinities: bool,
 ) -> None:
-    """Round C-contiguous x into out by a table: values[k], where k is how many of the ascending `steps` a number reaches."""
+    """Round C-contiguous x into out by a table: values[k], where k is how many of the ascending `steps` a number
+    reaches."""
     if not x.size:
         return
     starts = _starts_where_many(steps)
     passing = INFINITY4 - int(keep_infinities)
-    words = [x.size, address_of(x), address_of(out), address_of(steps), len(steps), address_of(values), int(copy_sign), passing]
+    words = [
+        x.size,
+        address_of(x),
+        address_of(out),
+        address_of(steps),
+        len(steps),
+        address_of(values),
+        int(copy_sign),
+        passing,
+    ]
     threads.run(_look_up_task, [*words, address_of(starts)], x.size)
 
 
@@ -133,7 +146,8 @@ def _count_reached(numbers, index, values, starts):
 
 @njit(nogil=True, inline="always")
 def _one_in_mode(number, low, high, minus, apart, mode, random, above):
-    """The value that a number between low <= number < high becomes, or low where that is high as well. minus: whether it counts as negative."""
+    """The value that a number between low <= number < high becomes, or low where that is high as well. minus: whether
+    it counts as negative."""
     a, near, far = (-number, -high, -low) if minus else (number, low, high)
     up = goes_up(a, near, far, mode, minus, random, above) != minus
     y = high if up and number != low else low
@@ -153,11 +167,15 @@ def _in_mode(x, out, previous, top, values, starts, lows, highs, copy_sign, apar
     if mode == STOCHASTIC:
         for i in range(x.size):
             minus = relative[i] < 0 or (copy_sign and np.signbit(relative[i]))
-            relative[i] = _one_in_mode(relative[i], lows[index[i]], highs[index[i]], minus, apart, STOCHASTIC, random[i], False)
+            relative[i] = _one_in_mode(
+                relative[i], lows[index[i]], highs[index[i]], minus, apart, STOCHASTIC, random[i], False
+            )
     elif mode == HYSTERESIS:
         for i in range(x.size):
             minus, above = relative[i] < 0 or (copy_sign and np.signbit(relative[i])), previous[i] > x[i]
-            relative[i] = _one_in_mode(relative[i], lows[index[i]], highs[index[i]], minus, apart, HYSTERESIS, random[i], above)
+            relative[i] = _one_in_mode(
+                relative[i], lows[index[i]], highs[index[i]], minus, apart, HYSTERESIS, random[i], above
+            )
     else:
         directed = i8(mode)
         for i in range(x.size):
@@ -168,7 +186,9 @@ def _in_mode(x, out, previous, top, values, starts, lows, highs, copy_sign, apar
             elif directed == DOWN:
                 y = _one_in_mode(relative[i], lows[index[i]], highs[index[i]], minus, apart, DOWN, random[i], False)
             else:
-                y = _one_in_mode(relative[i], lows[index[i]], highs[index[i]], minus, apart, TOWARD_ZERO, random[i], False)
+                y = _one_in_mode(
+                    relative[i], lows[index[i]], highs[index[i]], minus, apart, TOWARD_ZERO, random[i], False
+                )
             relative[i] = y
     for i in range(x.size):
         y = relative[i] * larger
@@ -214,24 +234,41 @@ def _in_mode_tiles(w, x, out, previous, tops, values, starts, lows, highs):
 @Task
 def _in_mode_tiles4(pointer):
     w = carray(pointer, (32,))
-    x, out, previous = carray(pointer_float(w[7]), (ANY,)), carray(pointer_float(w[8]), (ANY,)), carray(pointer_float(w[9]), (ANY,))
+    x, out, previous = (
+        carray(pointer_float(w[7]), (ANY,)),
+        carray(pointer_float(w[8]), (ANY,)),
+        carray(pointer_float(w[9]), (ANY,)),
+    )
     tops, values = carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[14]), (ANY,))[: w[15]]
-    starts, lows, highs = carray(pointer_short(w[24]), (ANY,)), carray(pointer_double(w[16]), (ANY,)), carray(pointer_double(w[17]), (ANY,))
+    starts, lows, highs = (
+        carray(pointer_short(w[24]), (ANY,)),
+        carray(pointer_double(w[16]), (ANY,)),
+        carray(pointer_double(w[17]), (ANY,)),
+    )
     _in_mode_tiles(w, x, out, previous, tops, values, starts, lows, highs)
 
 
 @Task
 def _in_mode_tiles8(pointer):
     w = carray(pointer, (32,))
-    x, out, previous = carray(pointer_double(w[7]), (ANY,)), carray(pointer_double(w[8]), (ANY,)), carray(pointer_double(w[9]), (ANY,))
+    x, out, previous = (
+        carray(pointer_double(w[7]), (ANY,)),
+        carray(pointer_double(w[8]), (ANY,)),
+        carray(pointer_double(w[9]), (ANY,)),
+    )
     tops, values = carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[14]), (ANY,))[: w[15]]
-    starts, lows, highs = carray(pointer_short(w[24]), (ANY,)), carray(pointer_double(w[16]), (ANY,)), carray(pointer_double(w[17]), (ANY,))
+    starts, lows, highs = (
+        carray(pointer_short(w[24]), (ANY,)),
+        carray(pointer_double(w[16]), (ANY,)),
+        carray(pointer_double(w[17]), (ANY,)),
+    )
     _in_mode_tiles(w, x, out, previous, tops, values, starts, lows, highs)
 
 
 @lru_cache(maxsize=64)
 def _neighbours(values: bytes, apart: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The value below and the value above a number that reaches 0, 1, ... of the values; twice the same where there is one to go to."""
+    """The value below and the value above a number that reaches 0, 1, ... of the values; twice the same where there is
+    one to go to."""
     table = np.frombuffer(values)
     lows, highs = np.concatenate([table[:1], table]), np.concatenate([table, table[-1:]])
     if apart:
@@ -252,7 +289,8 @@ def look_up_in_mode(
     apart: bool,
     keep_infinities: bool,
 ) -> None:
-    """Round x into out, both (batch, rows, columns) and C-contiguous, to values times 2^top, in any mode but those to nearest.
+    """Round x into out, both (batch, rows, columns) and C-contiguous, to values times 2^top, in any mode but those to
+    nearest.
 
     tops: one a tile. values: float32 numbers, ascending, of both signs. previous: for hysteresis, as x.
     copy_sign: a zero has x's sign. apart: nothing but zero becomes zero.

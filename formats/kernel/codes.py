@@ -6,8 +6,7 @@ import numpy as np
 from numba import carray, njit
 from numpy.typing import NDArray
 
-from formats import threads
-from formats.arrays import address_of
+from formats.kernel import threads
 from formats.kernel.bits import (
     INFINITY4,
     MAGNITUDE4,
@@ -22,15 +21,29 @@ from formats.kernel.bits import (
     pointer_float,
     pointer_short,
 )
-from formats.kernel.grid import BINADES, CHANGE1, CHANGE2, CHANGES_LOOP, LOOP, PROFILE, TAIL, TAIL_SHIFT, change_bits, highest_bits, is_fast
+from formats.kernel.grid import (
+    BINADES,
+    CHANGE1,
+    CHANGE2,
+    CHANGES_LOOP,
+    LOOP,
+    PROFILE,
+    TAIL,
+    TAIL_SHIFT,
+    change_bits,
+    highest_bits,
+    is_fast,
+)
 from formats.kernel.largest import largest_of_run, top_of
 from formats.kernel.nearest import round4
 from formats.kernel.task import ANY, CHUNK, COLUMNS, Task, flat, layout, place, share, strides
+from formats.layout import address_of
 
 
 @njit(nogil=True, inline="always")
 def _signed(index, u, half, wrap):
-    """The code of a magnitude index with the sign of u: plus `half`, or taken from `wrap` where that is not 0; zero has no sign."""
+    """The code of a magnitude index with the sign of u: plus `half`, or taken from `wrap` where that is not 0; zero has
+    no sign."""
     negative = u < i4(0) and index > i4(0)
     if wrap:
         return i4(wrap - index) if negative else index
@@ -41,11 +54,13 @@ def _signed(index, u, half, wrap):
 def _run_codes(x, codes, highest, steps, bounds, half, wrap):
     """Codes of float32 bits x in the loop of changes; returns the largest magnitude's bits, by which a NaN shows.
 
-    As in `nearest`, 2^23 steps are added to the magnitude. Less the bits of what was added, the bits of the sum are the rounded magnitude as a multiple of
-    the step. Its index is that and what lies below the binade: within one precision 2^(p-1) more for each binade, which is its exponent shifted, and
-    a constant. All of it grows steadily over the seams, so rounding up to the next binade comes out right.
+    As in `nearest`, 2^23 steps are added to the magnitude. Less the bits of what was added, the bits of the sum are the
+    rounded magnitude as a multiple of the step. Its index is that and what lies below the binade: within one precision
+    2^(p-1) more for each binade, which is its exponent shifted, and a constant. All of it grows steadily over the
+    seams, so rounding up to the next binade comes out right.
 
-    steps: of the runs of equal precision from the bottom up, what takes an exponent to the power added, by how much to shift it right, the constant.
+    steps: of the runs of equal precision from the bottom up, what takes an exponent to the power added, by how much to
+    shift it right, the constant.
     bounds: the exponent at which the tail ends, and where the second and third run begin.
     """
     tail, bound1, bound2 = bounds
@@ -138,7 +153,8 @@ def _index_slowly(y, codes, top, grid, half, wrap):
 
 @njit(nogil=True)
 def _encode_tiles(w, x, codes, tops, grid, nan):
-    """Arguments: x and its strides, codes and their strides, tops and their strides, grid, half, wrap, where to note a NaN, and whether T of a flat
+    """Arguments: x and its strides, codes and their strides, tops and their strides, grid, half, wrap, where to note a
+    NaN, and whether T of a flat
     array is to be found and put into tops; then above, headroom, lowest and highest T."""
     first, last = share(w)
     if w[21]:
@@ -156,7 +172,8 @@ def _encode_tiles(w, x, codes, tops, grid, nan):
 
 @njit(nogil=True)
 def _decode_tiles(w, codes, out, tops, table, nan):
-    """Arguments: codes and their strides, out and its strides, tops and their strides, table, where to note a code of no value."""
+    """Arguments: codes and their strides, out and its strides, tops and their strides, table, where to note a code of
+    no value."""
     first, last = share(w)
     values, known = np.empty(table.size, np.float32), i8(1 << 62)
     for tile in range(first, last):
@@ -205,32 +222,54 @@ def _encode_shorts(pointer):
 @Task
 def _decode_bytes(pointer):
     w = carray(pointer, (32,))
-    tops, table, nan = carray(pointer8(w[13]), (ANY,)), carray(pointer_double(w[17]), (1 << 8,)), carray(pointer8(w[18]), (1,))
+    tops, table, nan = (
+        carray(pointer8(w[13]), (ANY,)),
+        carray(pointer_double(w[17]), (1 << 8,)),
+        carray(pointer8(w[18]), (1,)),
+    )
     _decode_tiles(w, carray(pointer_byte(w[7]), (ANY,)), carray(pointer_float(w[10]), (ANY,)), tops, table, nan)
 
 
 @Task
 def _decode_shorts(pointer):
     w = carray(pointer, (32,))
-    tops, table, nan = carray(pointer8(w[13]), (ANY,)), carray(pointer_double(w[17]), (1 << 16,)), carray(pointer8(w[18]), (1,))
+    tops, table, nan = (
+        carray(pointer8(w[13]), (ANY,)),
+        carray(pointer_double(w[17]), (1 << 16,)),
+        carray(pointer8(w[18]), (1,)),
+    )
     _decode_tiles(w, carray(pointer_short(w[7]), (ANY,)), carray(pointer_float(w[10]), (ANY,)), tops, table, nan)
 
 
 def _encode(
-    codes: NDArray[Any], place: list[int], grid: NDArray[np.int64], wrap: int, half: int, rule: tuple[int, int, int, int] | None = None
+    codes: NDArray[Any],
+    place: list[int],
+    grid: NDArray[np.int64],
+    wrap: int,
+    half: int,
+    rule: tuple[int, int, int, int] | None = None,
 ) -> bool:
     nan = np.zeros(1, np.int64)
     if codes.size:
         task = _encode_bytes if codes.itemsize == 1 else _encode_shorts
         finding = (0, 0, 0, 0, 0) if rule is None else (1, *rule)
-        threads.run(task, [*place, address_of(grid), half, wrap, address_of(nan), *finding], codes.size if rule is None else 1)
+        threads.run(
+            task, [*place, address_of(grid), half, wrap, address_of(nan), *finding], codes.size if rule is None else 1
+        )
     return not nan[0]
 
 
 def encode_tiles(
-    x: NDArray[Any], codes: NDArray[Any], tile: tuple[int, int], tops: NDArray[np.int64], grid: NDArray[np.int64], wrap: int, half: int
+    x: NDArray[Any],
+    codes: NDArray[Any],
+    tile: tuple[int, int],
+    tops: NDArray[np.int64],
+    grid: NDArray[np.int64],
+    wrap: int,
+    half: int,
 ) -> bool:
-    """Codes of the nearest values to x (float32) into `codes` (uint8 or uint16), both laid out as for `round_tiles`; False for a NaN in x.
+    """Codes of the nearest values to x (float32) into `codes` (uint8 or uint16), both laid out as for `round_tiles`;
+    False for a NaN in x.
 
     A negative value has code index + half, or wrap - index where wrap is not 0.
     """
@@ -255,9 +294,14 @@ def encode_flat(
 
 
 def decode_tiles(
-    codes: NDArray[Any], out: NDArray[np.float32], tile: tuple[int, int], tops: NDArray[np.int64], table: NDArray[np.float64]
+    codes: NDArray[Any],
+    out: NDArray[np.float32],
+    tile: tuple[int, int],
+    tops: NDArray[np.int64],
+    table: NDArray[np.float64],
 ) -> bool:
-    """Values of codes below the table's length into `out`, laid out as for `round_tiles`; False where one is NaN in the table."""
+    """Values of codes below the table's length into `out`, laid out as for `round_tiles`; False where one is NaN in the
+    table."""
     nan = np.zeros(1, np.int64)
     if codes.size:
         threads.run(

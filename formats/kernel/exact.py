@@ -1,6 +1,7 @@
 """The loop that is always right: one magnitude, any mode, step by step in 64-bit integers.
 
-For float64, for float32 where values are subnormal or close to overflow, and for profiles that the fast loops do not fit.
+For float64, for float32 where values are subnormal or close to overflow, and for profiles that the fast loops do not
+fit.
 """
 
 from numba import njit
@@ -80,7 +81,8 @@ def exact(a, top, grid, fraction_bits, bias, mode, negative, random, above):
         if d == 0 and multiple >= grid[LARGEST]:
             multiple = grid[LARGEST]
         elif rest and drop > 62:
-            # Less than 2^-9 steps: only the directed modes and hysteresis move it, and stochastic rounding where its 32 bits are left.
+            # Less than 2^-9 steps: only the directed modes and hysteresis move it, and stochastic rounding where its 32
+            # bits are left.
             shift = drop - 32
             chance = rest >> shift if shift < 63 else i8(0)
             directed = mode in (UP, DOWN, HYSTERESIS) and _upward(mode, multiple, rest, kept, negative, random, above)

@@ -6,13 +6,13 @@ import numpy as np
 from numba import carray, njit
 from numpy.typing import NDArray
 
-from formats import threads
-from formats.arrays import address_of
+from formats.kernel import threads
 from formats.kernel.bits import INFINITY4, INFINITY8, i8, pointer4, pointer8
 from formats.kernel.largest import largest_of_run, top_of
 from formats.kernel.nearest import round_run
 from formats.kernel.task import ANY, Task
-from formats.threads import thread_count, thread_number
+from formats.kernel.threads import thread_count, thread_number
+from formats.layout import address_of
 
 FOUND_AT_ONCE = 2 * threads.MIN_ELEMENTS_PER_THREAD - 1
 """Up to so many elements, which are for one thread, the scale is quickest found in the call that rounds."""
@@ -23,7 +23,8 @@ LINE = 64
 
 @njit(nogil=True)
 def _round_flat(w, x, out, grid, fraction_bits, bias):
-    """Words: elements, x, out, grid, passing, whether T is to be found, then T, or above, headroom, lowest and highest top."""
+    """Words: elements, x, out, grid, passing, whether T is to be found, then T, or above, headroom, lowest and highest
+    top."""
     number, count = i8(thread_number()), i8(thread_count())
     first, last = w[0] * number // count // LINE * LINE, w[0] * (number + 1) // count // LINE * LINE
     if number + 1 == count:
@@ -37,21 +38,30 @@ def _round_flat(w, x, out, grid, fraction_bits, bias):
 @Task
 def _round_flat4(pointer):
     w = carray(pointer, (32,))
-    _round_flat(w, carray(pointer4(w[1]), (ANY,)), carray(pointer4(w[2]), (ANY,)), carray(pointer8(w[3]), (ANY,)), 23, 127)
+    _round_flat(
+        w, carray(pointer4(w[1]), (ANY,)), carray(pointer4(w[2]), (ANY,)), carray(pointer8(w[3]), (ANY,)), 23, 127
+    )
 
 
 @Task
 def _round_flat8(pointer):
     w = carray(pointer, (32,))
-    _round_flat(w, carray(pointer8(w[1]), (ANY,)), carray(pointer8(w[2]), (ANY,)), carray(pointer8(w[3]), (ANY,)), 52, 1023)
+    _round_flat(
+        w, carray(pointer8(w[1]), (ANY,)), carray(pointer8(w[2]), (ANY,)), carray(pointer8(w[3]), (ANY,)), 52, 1023
+    )
 
 
 def round_flat(
-    x: NDArray[Any], out: NDArray[Any], top: int | tuple[int, int, int, int], grid: NDArray[np.int64], keep_infinities: bool
+    x: NDArray[Any],
+    out: NDArray[Any],
+    top: int | tuple[int, int, int, int],
+    grid: NDArray[np.int64],
+    keep_infinities: bool,
 ) -> None:
     """`round_tiles` of C-contiguous arrays with one scale; quicker to call.
 
-    top: T, or the rule by which to find it, as `round_blocks` takes it; one thread then does it all, which is for up to FOUND_AT_ONCE elements.
+    top: T, or the rule by which to find it, as `round_blocks` takes it; one thread then does it all, which is for up to
+    FOUND_AT_ONCE elements.
     """
     if not x.size:
         return

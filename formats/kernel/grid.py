@@ -10,9 +10,13 @@ from formats.kernel.bits import i4
 from formats.profile import Profile
 
 # The row: binades, largest magnitude as a multiple of the top step, which loop, the exponent bias of the
-# largest power of two to add, where the tail begins and 24 less its precision, where precision changes and by how much, twice,
-# the exponent bias of the smallest power to add, four words of precisions, the profile, and for each of its binades the magnitude index of the first value.
-BINADES, LARGEST, LOOP, BIGGEST, TAIL, TAIL_SHIFT, CHANGE1, DELTA1, CHANGE2, DELTA2, SMALLEST, WORDS, PROFILE = (*range(12), 15)
+# largest power of two to add, where the tail begins and 24 less its precision, where precision changes and by how much,
+# twice, the exponent bias of the smallest power to add, four words of precisions, the profile, and for each of its
+# binades the magnitude index of the first value.
+BINADES, LARGEST, LOOP, BIGGEST, TAIL, TAIL_SHIFT, CHANGE1, DELTA1, CHANGE2, DELTA2, SMALLEST, WORDS, PROFILE = (
+    *range(12),
+    15,
+)
 EXACT_LOOP, CHANGES_LOOP, WORDS_LOOP = 0, 1, 2
 WORDS_BINADES, WORDS_PRECISION = 32, 15
 NEVER = -1000
@@ -43,7 +47,19 @@ def describe(profile: Profile, largest: int) -> NDArray[np.int64]:
         loop, words = WORDS_LOOP, _words(extended)
     biases = [24 - p - d for d, p in enumerate(extended)]
     (change1, delta1), (change2, delta2) = (changes + [(NEVER, 0)] * 2)[:2]
-    head = [len(profile), largest, loop, max(biases), tail, 24 - extended[tail], change1, delta1, change2, delta2, min(biases)]
+    head = [
+        len(profile),
+        largest,
+        loop,
+        max(biases),
+        tail,
+        24 - extended[tail],
+        change1,
+        delta1,
+        change2,
+        delta2,
+        min(biases),
+    ]
     below = [1 + sum(1 << (p - 1) for p in profile[d + 1 :]) for d in range(len(profile))]
     return np.array([*head, *words, *profile, *below], np.int64)
 
@@ -62,7 +78,8 @@ def highest_bits(grid, first):
 
 @njit(nogil=True, inline="always")
 def change_bits(grid, first):
-    """What the loop of changes takes, as bits: the tail and its shift, and twice where a change begins and its amount."""
+    """What the loop of changes takes, as bits: the tail and its shift, and twice where a change begins and its
+    amount."""
     change1 = i4(min((first - grid[CHANGE1]), 255) << 23)
     change2 = i4(min((first - grid[CHANGE2]), 255) << 23)
     tail, shift = i4((first - grid[TAIL]) << 23), i4(grid[TAIL_SHIFT] << 23)

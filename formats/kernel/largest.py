@@ -7,10 +7,10 @@ from numba import carray, njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from formats import threads
-from formats.arrays import address_of
+from formats.kernel import threads
 from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, pointer4, pointer8
 from formats.kernel.task import ANY, TILES, Task, flat, layout, place, share, strides
+from formats.layout import address_of
 
 
 @njit(nogil=True)
@@ -51,7 +51,8 @@ def _choose_largest(x):
 
 @njit(nogil=True, inline="always")
 def top_of(largest, fraction_bits, bias, above, headroom, low, high):
-    """The top exponent for a largest magnitude with these bits; one more where its fraction is more than `above` steps of 2^-52."""
+    """The top exponent for a largest magnitude with these bits; one more where its fraction is more than `above` steps
+    of 2^-52."""
     if largest == 0:
         return min(max(i8(0), low), high)
     field, fraction = largest >> fraction_bits, largest & ((i8(1) << fraction_bits) - 1)

@@ -8,8 +8,7 @@ from numba import carray, njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from formats import threads
-from formats.arrays import address_of
+from formats.kernel import threads
 from formats.kernel.bits import (
     INFINITY4,
     INFINITY8,
@@ -28,9 +27,20 @@ from formats.kernel.bits import (
     pointer_float,
 )
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, NEAREST_AWAY, STOCHASTIC, UP, exact
-from formats.kernel.grid import BINADES, CHANGES_LOOP, LOOP, SMALLEST, WORDS, WORDS_BINADES, change_bits, highest_bits, is_fast
+from formats.kernel.grid import (
+    BINADES,
+    CHANGES_LOOP,
+    LOOP,
+    SMALLEST,
+    WORDS,
+    WORDS_BINADES,
+    change_bits,
+    highest_bits,
+    is_fast,
+)
+from formats.kernel.philox import fill, one
 from formats.kernel.task import ANY, CHUNK, Task, flat, layout, place, share, signed_word, strides
-from formats.philox import fill, one
+from formats.layout import address_of
 from formats.rounding import Rounding
 
 
@@ -142,7 +152,8 @@ def _choose_mode(x, out, previous, top, grid, passing, mode, random, power):
 
 @njit(nogil=True)
 def _mode_tiles(w, x, out, previous, tops, grid):
-    """Arguments: as for _round_tiles, then mode, previous and its strides, seed, stream, and by how much an element's place in the logical
+    """Arguments: as for _round_tiles, then mode, previous and its strides, seed, stream, and by how much an element's
+    place in the logical
     order grows with batch, row and column."""
     first, last = share(w)
     power, random = np.empty(CHUNK, np.int32), np.zeros(CHUNK + 4, np.uint32)
@@ -181,7 +192,11 @@ def _mode_tiles(w, x, out, previous, tops, grid):
 def _mode_tiles4(pointer):
     w = carray(pointer, (32,))
     tops, grid = carray(pointer8(w[13]), (ANY,)), carray(pointer8(w[17]), (ANY,))
-    x, out, previous = carray(pointer4(w[7]), (ANY,)), carray(pointer4(w[10]), (ANY,)), carray(pointer_float(w[20]), (ANY,))
+    x, out, previous = (
+        carray(pointer4(w[7]), (ANY,)),
+        carray(pointer4(w[10]), (ANY,)),
+        carray(pointer_float(w[20]), (ANY,)),
+    )
     _mode_tiles(w, x, out, previous, tops, grid)
 
 
@@ -189,7 +204,11 @@ def _mode_tiles4(pointer):
 def _mode_tiles8(pointer):
     w = carray(pointer, (32,))
     tops, grid = carray(pointer8(w[13]), (ANY,)), carray(pointer8(w[17]), (ANY,))
-    x, out, previous = carray(pointer8(w[7]), (ANY,)), carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[20]), (ANY,))
+    x, out, previous = (
+        carray(pointer8(w[7]), (ANY,)),
+        carray(pointer8(w[10]), (ANY,)),
+        carray(pointer_double(w[20]), (ANY,)),
+    )
     _mode_tiles(w, x, out, previous, tops, grid)
 
 
@@ -197,7 +216,8 @@ def _mode_tiles8(pointer):
 class Mode:
     """A rounding mode with what it needs.
 
-    previous: for hysteresis, of x's shape and dtype, unit stride along columns. seed, stream: for stochastic rounding, 64 bits each.
+    previous: for hysteresis, of x's shape and dtype, unit stride along columns. seed, stream: for stochastic rounding,
+    64 bits each.
     logical: by how much an element's place in the logical order grows with batch, row and column.
     """
 
@@ -239,8 +259,11 @@ def round_tiles_in_mode(
     )
 
 
-def round_flat_in_mode(x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, mode: Mode) -> None:
-    """`round_tiles_in_mode` of C-contiguous arrays of one shape with one scale; quicker to call. The mode's `logical` is that of such arrays."""
+def round_flat_in_mode(
+    x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, mode: Mode
+) -> None:
+    """`round_tiles_in_mode` of C-contiguous arrays of one shape with one scale; quicker to call. The mode's `logical`
+    is that of such arrays."""
     if not x.size:
         return
     wide = x.itemsize == 8

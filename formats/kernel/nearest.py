@@ -1,14 +1,15 @@
 """Runs of neighbours with one scale, rounded to nearest.
 
-How the fast loops work. Adding a power of two, 2^23 times the step, to a magnitude below it makes the processor round the magnitude to a
-multiple of that step, to nearest with ties to the even multiple; subtracting it again is exact. So rounding is: clamp to the largest
-value, find the step of the binade from the exponent bits, add, subtract, put the sign back. This is exact wherever
-the sums are normal numbers, and it goes to zero below the smallest value as the definition asks, since the step there is that value.
+How the fast loops work. Adding a power of two, 2^23 times the step, to a magnitude below it makes the processor round
+the magnitude to a multiple of that step, to nearest with ties to the even multiple; subtracting it again is exact. So
+rounding is: clamp to the largest value, find the step of the binade from the exponent bits, add, subtract, put the sign
+back. This is exact wherever the sums are normal numbers, and it goes to zero below the smallest value as the definition
+asks, since the step there is that value.
 
-Going down, a gradual-underflow tail loses one bit a binade, so its step stays the same: the exponent is just not taken below where
-the tail begins. Going up from there, each change of precision shifts the step from that binade on; up to two changes (all
-of the catalogue) are two comparisons, and others are looked up in four words of eight four-bit precisions each. Nothing is looked
-up in memory, and the loops compile to vector instructions.
+Going down, a gradual-underflow tail loses one bit a binade, so its step stays the same: the exponent is just not taken
+below where the tail begins. Going up from there, each change of precision shifts the step from that binade on; up to
+two changes (all of the catalogue) are two comparisons, and others are looked up in four words of eight four-bit
+precisions each. Nothing is looked up in memory, and the loops compile to vector instructions.
 """
 
 import numpy as np

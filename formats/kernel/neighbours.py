@@ -1,9 +1,10 @@
 """Rounding to one of two neighbours that any values may be, in the modes other than to nearest.
 
-Stochastic rounding asks whether u < floor(2^32 (a - low) / (high - low)) for a 32-bit number u. With w = (u + 1) / 2^32 that is
-w (high - low) <= a - low: no quotient, but more bits than a float64 has. So the two sides are found in float64, which is enough unless
-they agree to nearly all bits; then a - low - w high + w low is split into terms that are float64 numbers, and added without loss
-(J. Shewchuk, "Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric Predicates", 1997, section 2.4).
+Stochastic rounding asks whether u < floor(2^32 (a - low) / (high - low)) for a 32-bit number u. With w = (u + 1) / 2^32
+that is w (high - low) <= a - low: no quotient, but more bits than a float64 has. So the two sides are found in float64,
+which is enough unless they agree to nearly all bits; then a - low - w high + w low is split into terms that are float64
+numbers, and added without loss (J. Shewchuk, "Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric
+Predicates", 1997, section 2.4).
 """
 
 from typing import Any
@@ -12,14 +13,14 @@ import numpy as np
 from numba import carray, njit
 from numpy.typing import NDArray
 
-from formats import threads
-from formats.arrays import address_of
+from formats.kernel import threads
 from formats.kernel.bits import i8, pointer_double
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, STOCHASTIC, UP
+from formats.kernel.philox import fill
 from formats.kernel.task import ANY, CHUNK, Task, signed_word
+from formats.kernel.threads import thread_count, thread_number
+from formats.layout import address_of
 from formats.mode import ModeChoice
-from formats.philox import fill
-from formats.threads import thread_count, thread_number
 
 DOUBT = 2.0**-50
 """More than the relative error of the two sides as float64 finds them, which is 2^-51 of their sum."""
@@ -47,7 +48,8 @@ def _reaches_exactly(a, low, high, number):
 
 @njit(nogil=True, inline="always")
 def _reaches(a, low, high, random):
-    """Whether random < floor(2^32 (a - low) / (high - low)), exactly; low <= a <= high, low and high of 24 bits, low < high."""
+    """Whether random < floor(2^32 (a - low) / (high - low)), exactly; low <= a <= high, low and high of 24 bits, low <
+    high."""
     number = i8(random) + 1
     given, needed = a - low, np.float64(number) * 2.0**-32 * (high - low)
     if abs(given - needed) > (given + needed) * DOUBT:
@@ -78,7 +80,11 @@ def _between_task(pointer):
     w = carray(pointer, (32,))
     number, count = i8(thread_number()), i8(thread_count())
     first, last = w[0] * number // count, w[0] * (number + 1) // count
-    x, low, high = carray(pointer_double(w[1]), (ANY,)), carray(pointer_double(w[2]), (ANY,)), carray(pointer_double(w[3]), (ANY,))
+    x, low, high = (
+        carray(pointer_double(w[1]), (ANY,)),
+        carray(pointer_double(w[2]), (ANY,)),
+        carray(pointer_double(w[3]), (ANY,)),
+    )
     previous, out = carray(pointer_double(w[4]), (ANY,)), carray(pointer_double(w[5]), (ANY,))
     mode, seed, stream = w[6], w[7], w[8]
     random = np.zeros(CHUNK + 4, np.uint32)
@@ -95,13 +101,18 @@ def _between_task(pointer):
             out[i] = y
 
 
-def round_between(x: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64], mode: ModeChoice) -> NDArray[np.float64]:
-    """The magnitude, of x's shape, that each |x| becomes of its neighbours low <= |x| < high; low where that is high as well.
+def round_between(
+    x: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64], mode: ModeChoice
+) -> NDArray[np.float64]:
+    """The magnitude, of x's shape, that each |x| becomes of its neighbours low <= |x| < high; low where that is high as
+    well.
 
     low, high: float32 numbers of x's shape. mode: any but those to nearest. Where x is NaN the result means nothing.
     """
     with np.errstate(invalid="ignore"):  # signalling NaN
-        wide, before = (np.ascontiguousarray(each, np.float64) for each in (x, x if mode.previous is None else mode.previous))
+        wide, before = (
+            np.ascontiguousarray(each, np.float64) for each in (x, x if mode.previous is None else mode.previous)
+        )
     lower, upper, out = np.ascontiguousarray(low), np.ascontiguousarray(high), np.empty(x.shape)
     arrays = [address_of(each) for each in (wide, lower, upper, before, out)]
     words = [x.size, *arrays, MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream)]

@@ -1,22 +1,34 @@
-"""Values of a profile times a scale that is any float32 number: x / step is rounded, and the value times step is the result.
+"""Values of a profile times a scale that is any float32 number: x / step is rounded, and the value times step is the
+result.
 
-The exact quotient decides. It is made a float32 number by rounding to odd: towards zero, and the last bit then says whether anything was lost.
-Rounding that to fewer bits by at least two gives what rounding the quotient gives (S. Boldo, G. Melquiond, "Emulation of a FMA and Correctly Rounded Sums", 2008), so the fast loops serve.
+The exact quotient decides. It is made a float32 number by rounding to odd: towards zero, and the last bit then says
+whether anything was lost. Rounding that to fewer bits by at least two gives what rounding the quotient gives (S. Boldo,
+G. Melquiond, "Emulation of a FMA and Correctly Rounded Sums", 2008), so the fast loops serve.
 """
 
 import numpy as np
 from numba import carray, njit
 from numpy.typing import NDArray
 
-from formats import threads
-from formats.arrays import address_of
-from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8, pointer8, pointer_double, pointer_float
+from formats.kernel import threads
+from formats.kernel.bits import (
+    INFINITY4,
+    MAGNITUDE4,
+    as_bits,
+    as_float,
+    i4,
+    i8,
+    pointer8,
+    pointer_double,
+    pointer_float,
+)
 from formats.kernel.exact import MODES, NEAREST, STOCHASTIC
 from formats.kernel.modes import Mode, _mode4
 from formats.kernel.nearest import round4
+from formats.kernel.philox import fill
 from formats.kernel.task import ANY, CHUNK, Task, signed_word
-from formats.philox import fill
-from formats.threads import thread_count, thread_number
+from formats.kernel.threads import thread_count, thread_number
+from formats.layout import address_of
 
 KEEPS_SIGN = 2.0**200
 """What makes a float32 number other than zero of every remainder, infinities included."""
@@ -27,12 +39,14 @@ def _to_odd(x, steps, quotient):
     """Bits of x / step rounded to odd, element by element; float64 steps, float32 numbers."""
     for i in range(x.size):
         bits = as_bits(np.float32(x[i] / np.float32(steps[i])))
-        # Exact: the product has 48 bits, and what remains of a quotient to nearest is a float64. All that matters is its sign.
+        # Exact: the product has 48 bits, and what remains of a quotient to nearest is a float64. All that matters is
+        # its sign.
         rest = np.float64(x[i]) - np.float64(as_float(bits)) * steps[i]
         sign = np.float32(rest * KEEPS_SIGN)
         lost = i4(-i4(sign != np.float32(0)))
         away = i4(i4(as_bits(sign) ^ bits) >> i4(31))
-        # Where it was rounded away from zero, one back; then odd. A finite number's infinite quotient becomes the largest finite one.
+        # Where it was rounded away from zero, one back; then odd. A finite number's infinite quotient becomes the
+        # largest finite one.
         odd = i4(i4(bits + i4(away & lost)) | i4(lost & i4(1)))
         u = as_bits(x[i])
         quotient[i] = u if i4(u & i4(MAGNITUDE4)) >= i4(INFINITY4) else odd
@@ -99,8 +113,8 @@ def round_scaled(
 ) -> None:
     """Round x / step to the values at `top`, times step, into out, both one-dimensional without gaps; NaN stays.
 
-    steps: positive float32 numbers; each holds for `run` elements, in turn and over again. top: such that values are normal float32
-    numbers of at most 22 bits. mode: any but hysteresis; random numbers go by an element's place.
+    steps: positive float32 numbers; each holds for `run` elements, in turn and over again. top: such that values are
+    normal float32 numbers of at most 22 bits. mode: any but hysteresis; random numbers go by an element's place.
     """
     if not x.size:
         return

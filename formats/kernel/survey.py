@@ -7,14 +7,15 @@ from numba import carray, njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from formats import threads
-from formats.arrays import address_of
+from formats.kernel import threads
 from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, pointer4, pointer8
 from formats.kernel.nearest import round_run
 from formats.kernel.task import ANY, COLUMNS, TILE_COLUMNS, TILES, Task, flat, share
+from formats.layout import address_of
 
 COUNTS = 4
-"""Numbers that a tile gives: the largest finite rounded magnitude's bits, whether there is a NaN, overflows, underflows."""
+"""Numbers that a tile gives: the largest finite rounded magnitude's bits, whether there is a NaN, overflows,
+underflows."""
 
 
 @njit(nogil=True)
@@ -59,7 +60,8 @@ def _choose(x, q, limit):
 
 @njit(nogil=True)
 def _survey_of_tiles(w, x, q, out, grid):
-    """Words after those of `flat`: q, the limit's bits, out (COUNTS numbers a tile), whether q is still to be rounded; grid, passing, T."""
+    """Words after those of `flat`: q, the limit's bits, out (COUNTS numbers a tile), whether q is still to be rounded;
+    grid, passing, T."""
     first, last = share(w)
     for tile in range(first, last):
         begin = tile * w[TILE_COLUMNS]
@@ -88,8 +90,9 @@ def _survey_tiles8(pointer):
 class Survey(NamedTuple):
     """What rounding did to an array.
 
-    largest: the largest finite rounded magnitude; NaN where a rounded value is NaN. overflows: elements beyond the limit; infinite ones are beyond
-    every finite one, NaN beyond none. underflows: nonzero elements that were rounded to zero.
+    largest: the largest finite rounded magnitude; NaN where a rounded value is NaN. overflows: elements beyond the
+    limit; infinite ones are beyond every finite one, NaN beyond none. underflows: nonzero elements that were rounded to
+    zero.
     """
 
     largest: float
@@ -102,7 +105,9 @@ def survey(x: NDArray[Any], q: NDArray[Any], limit: float) -> Survey:
     return _survey(x, q, limit, [0, 0, 0, 0])
 
 
-def round_and_survey(x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, limit: float) -> Survey:
+def round_and_survey(
+    x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, limit: float
+) -> Survey:
     """`round_flat` and the survey of what it did, while each tile is in the cache."""
     passing = (INFINITY8 if x.itemsize == 8 else INFINITY4) - int(keep_infinities)
     return _survey(x, out, limit, [1, address_of(grid), passing, top])

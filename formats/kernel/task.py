@@ -1,4 +1,5 @@
-"""What `formats.threads` runs: a compiled function of a pointer to 64-bit words, and how an array is cut for it."""
+"""What `formats.kernel.threads` runs: a compiled function of a pointer to 64-bit words, and how an array is cut for
+it."""
 
 import threading
 from collections.abc import Callable
@@ -9,9 +10,9 @@ from typing import Any
 from numba import cfunc, njit, types
 from numpy.typing import NDArray
 
-from formats.arrays import address_of
 from formats.kernel.bits import i8
-from formats.threads import thread_count, thread_number
+from formats.kernel.threads import thread_count, thread_number
+from formats.layout import address_of
 
 ANY = 1 << 62
 """The length given to arrays made from a bare address."""
@@ -25,7 +26,7 @@ _compiling = threading.Lock()
 def _sources() -> str:
     """A stamp of the files that the tasks are compiled from."""
     here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), here.parent / "philox.py", here.parent / "threads.py"]
+    files = [*sorted(here.glob("*.py"))]
     return repr([(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files])
 
 
@@ -33,7 +34,8 @@ _SOURCES = _sources()
 
 
 class Task:
-    """A function of a pointer to 64-bit words; compiled, or read from numba's cache, when its address is first asked for."""
+    """A function of a pointer to 64-bit words; compiled, or read from numba's cache, when its address is first asked
+    for."""
 
     def __init__(self, function: Callable[[Any], None]) -> None:
         # numba's cache notices a change of the file that a function stands in, and not of those that it calls into.
@@ -53,7 +55,8 @@ class Task:
 
 
 # Every task works on an array seen as (batch, rows, columns) with neighbouring columns side by side in memory, cut
-# into tiles. Words: rows, columns, rows and columns of a tile, tiles down and across, all tiles, then as each task says.
+# into tiles. Words: rows, columns, rows and columns of a tile, tiles down and across, all tiles, then as each task
+# says.
 ROWS, COLUMNS, TILE_ROWS, TILE_COLUMNS, DOWN, ACROSS, TILES = range(7)
 
 

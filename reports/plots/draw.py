@@ -10,13 +10,15 @@ from matplotlib.figure import Figure
 
 from reports import results, runs
 from reports.plots import layers, profiles, rankings, training
-from search.fit import ENDINGS as TENSORS
-from search.fit import read_tensors
+from search.fitting import ENDINGS as TENSORS
+from search.fitting import read_tensors
 
 
 class Kind(StrEnum):
-    """What a picture shows. Of a ranking: angles, top, pareto; of an attribution or a measurement by layer: layers; of a search: synthesized;
-    of a validation's runs.csv: validation; of training runs' folders: flips; of tensors and formats: histograms; of formats alone: profiles."""
+    """What a picture shows. Of a ranking: angles, top, pareto; of an attribution or a measurement by layer: layers; of
+    a search: synthesized;
+    of a validation's runs.csv: validation; of training runs' folders: flips; of tensors and formats: histograms; of
+    formats alone: profiles."""
 
     ANGLES = "angles"
     TOP = "top"
@@ -30,7 +32,8 @@ class Kind(StrEnum):
 
 
 def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Kind:
-    """The kind that is meant; by default what is drawn of a folder, tensors, or formats alone, and the angles of a table.
+    """The kind that is meant; by default what is drawn of a folder, tensors, or formats alone, and the angles of a
+    table.
 
     Raises ValueError for a kind that there is not, and where it is not made of what was given.
     """
@@ -51,7 +54,9 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
         Kind.HISTOGRAMS: f"one file of tensors ({', '.join(TENSORS)})",
     }
     if len(given) > 1 and usual is not Kind.FLIPS:
-        raise ValueError(f"{len(given)} results, of which {given[0]} is no folder: one result is drawn, or folders of training runs")
+        raise ValueError(
+            f"{len(given)} results, of which {given[0]} is no folder: one result is drawn, or folders of training runs"
+        )
     if needs.get(meant) != needs.get(usual):
         raise ValueError(
             f"{meant} are drawn of {needs.get(meant, 'one result file')}; given: {', '.join(map(str, given)) or 'formats alone'}"
@@ -62,7 +67,8 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
 
 
 def default_target(given: Sequence[Path], kind: Kind) -> Path:
-    """Where a picture goes that no --output names: beside what it shows, or inside it. Raises ValueError for several runs."""
+    """Where a picture goes that no --output names: beside what it shows, or inside it. Raises ValueError for several
+    runs."""
     if kind is Kind.PROFILES:
         return Path("profiles.png")
     if len(given) > 1:
@@ -85,8 +91,9 @@ def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
 def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str = "AE", count: int = 20) -> Figure:
     """The picture of a kind.
 
-    given: files or folders, as `kind_of` wants them. names: the formats of profiles and histograms. by: the effect of top, pareto and synthesized. count: how many
-    formats top draws. Raises ValueError for files that are damaged or of something else, and a count below 1.
+    given: files or folders, as `kind_of` wants them. names: the formats of profiles and histograms. by: the effect of
+    top, pareto and synthesized. count: how many formats top draws. Raises ValueError for files that are damaged or of
+    something else, and a count below 1.
     """
     if count < 1:
         raise ValueError(f"the first {count} formats: at least 1 is needed")
@@ -98,10 +105,14 @@ def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str =
         return training.flips(table, f"{', '.join(workloads)}: flips of quantized weights")
     if kind is Kind.HISTOGRAMS:
         tensors = {name: tensor.numpy() for name, tensor in read_tensors(first).items()}
-        return profiles.histograms(tensors, profiles.profiles_of(names), f"{first.stem}: elements and precision by binade")
+        return profiles.histograms(
+            tensors, profiles.profiles_of(names), f"{first.stem}: elements and precision by binade"
+        )
     table = results.read(first, columns_of(kind, by))
     if kind is Kind.TOP:
-        return rankings.top(table, by, count, f"{first.stem}: the first {min(count, len(table))} of {len(table)} formats")
+        return rankings.top(
+            table, by, count, f"{first.stem}: the first {min(count, len(table))} of {len(table)} formats"
+        )
     if kind is Kind.PARETO:
         return rankings.pareto_front(table, by, f"{first.stem}: angle of {by} against cost")
     if kind is Kind.LAYERS:

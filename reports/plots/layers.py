@@ -27,7 +27,14 @@ def _bars(axes: Any, rows: pd.DataFrame, names: list[str]) -> None:
     below = (angles - rows["low_alone"]).clip(upper=angles)
     half = [below.fillna(0), (rows["high_alone"] - angles).fillna(0)]
     colours = [KINDS.get(kind, OTHER)[0] for kind in rows["kind"]]
-    axes.barh(places, angles, color=colours, height=0.7, xerr=half, error_kw={"linewidth": 0.8, "ecolor": "#333333", "capsize": 1.5})
+    axes.barh(
+        places,
+        angles,
+        color=colours,
+        height=0.7,
+        xerr=half,
+        error_kw={"linewidth": 0.8, "ecolor": "#333333", "capsize": 1.5},
+    )
     axes.set_yticks(places, names, fontsize=8)
     axes.invert_yaxis()
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -37,13 +44,16 @@ def _bars(axes: Any, rows: pd.DataFrame, names: list[str]) -> None:
 
 
 def attribution(table: pd.DataFrame, title: str) -> Figure:
-    """Which kinds of tensor and which layers cause the angle: bars of the angle alone, coloured by kind, the largest layers first.
+    """Which kinds of tensor and which layers cause the angle: bars of the angle alone, coloured by kind, the largest
+    layers first.
 
-    Above, everything and the four kinds, with a mark at the angle that is left without each; below, the layers. `table` has the columns of
-    predictor.attribute.
+    Above, everything and the four kinds, with a mark at the angle that is left without each; below, the layers. `table`
+    has the columns of predictor.attribution.
     """
     kinds = table[table["layer"] == "all"]
-    layers = table[table["layer"] != "all"].sort_values("angle_alone", ascending=False, kind="stable").head(LAYERS_SHOWN)
+    layers = (
+        table[table["layer"] != "all"].sort_values("angle_alone", ascending=False, kind="stable").head(LAYERS_SHOWN)
+    )
     height = 1.2 + 0.24 * (len(kinds) + max(len(layers), 1))
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(8, 1.2 + height), height_ratios=(len(kinds) + 1, max(len(layers), 1) + 1), layout="constrained"
@@ -69,8 +79,8 @@ def attribution(table: pd.DataFrame, title: str) -> Figure:
 def layers(table: pd.DataFrame, title: str) -> Figure:
     """Angles of every layer as a heat map, layers downwards.
 
-    table: of predictor.attribute (its kinds across, by the angle alone), or of predictor.measure with the scope layers (formats and effects across).
-    Raises ValueError where it holds no layers.
+    table: of predictor.attribution (its kinds across, by the angle alone), or of predictor.angles with the scope layers
+    (formats and effects across). Raises ValueError where it holds no layers.
     """
     if {"kind", "layer", "angle_alone"} <= set(table.columns):
         rows = table[table["layer"] != "all"]
@@ -82,19 +92,29 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
         grid = rows.pivot(index="scope", columns="column", values="angle")
         grid = grid.loc[rows["scope"].unique(), rows["column"].unique()]
     else:
-        raise ValueError("angles by layer are drawn of what `formats attribute` or `formats measure --scope layers` wrote")
+        raise ValueError(
+            "angles by layer are drawn of what `formats attribute` or `formats measure --scope layers` wrote"
+        )
     if not grid.size:
         raise ValueError("the table holds no layer; measure with --scope layers")
     figure, axes = plt.subplots(figsize=(3.6 + 0.75 * len(grid.columns), 1.6 + 0.24 * len(grid)), layout="constrained")
     image = axes.imshow(grid.to_numpy(np.float64), cmap="viridis", aspect="auto", vmin=0)
-    slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(grid.columns) > 4 else {}
+    slanted: dict[str, Any] = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(grid.columns) > 4 else {}
+    )
     axes.set_xticks(range(len(grid.columns)), [str(column) for column in grid.columns], fontsize=8, **slanted)
     axes.set_yticks(range(len(grid)), [str(layer) for layer in grid.index], fontsize=8)
     largest = np.nanmax(grid.to_numpy(np.float64))
     for (row, column), angle in np.ndenumerate(grid.to_numpy(np.float64)):
         if angle == angle:
             axes.text(
-                column, row, f"{angle:.3g}", ha="center", va="center", fontsize=7, color="black" if angle > 0.6 * largest else "white"
+                column,
+                row,
+                f"{angle:.3g}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="black" if angle > 0.6 * largest else "white",
             )
     figure.colorbar(image, label="angle (degrees)", shrink=min(1.0, 6 / len(grid)) if len(grid) > 12 else 1)
     axes.set_title(title, fontsize=11)

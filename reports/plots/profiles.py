@@ -1,4 +1,5 @@
-"""Plots of precision: formats' profiles, alone, over the tensors that they round, and beside the angles that they have."""
+"""Plots of precision: formats' profiles, alone, over the tensors that they round, and beside the angles that they
+have."""
 
 from __future__ import annotations
 
@@ -36,9 +37,16 @@ def profiles_of(names: Iterable[str]) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def profiles(given: Sequence[tuple[str, Sequence[int]]], title: str) -> Figure:
-    """Significant bits against binade, a panel for every format, one below the other over the same binades. given: names and profiles."""
+    """Significant bits against binade, a panel for every format, one below the other over the same binades. given:
+    names and profiles."""
     figure, panels = plt.subplots(
-        len(given), 1, figsize=(8, 0.9 + 1.3 * len(given)), sharex=True, sharey=True, squeeze=False, layout="constrained"
+        len(given),
+        1,
+        figsize=(8, 0.9 + 1.3 * len(given)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     highest = max(max(profile) for _, profile in given)
     for number, (axes, (name, profile)) in enumerate(zip(panels[:, 0], given, strict=True)):
@@ -56,16 +64,24 @@ def profiles(given: Sequence[tuple[str, Sequence[int]]], title: str) -> Figure:
     return figure
 
 
-def histograms(tensors: Mapping[str, NDArray[np.float32]], given: Sequence[tuple[str, Sequence[int]]], title: str) -> Figure:
-    """How tensors' elements lie over the binades below their largest magnitude, a panel each, with formats' precisions drawn over them.
+def histograms(
+    tensors: Mapping[str, NDArray[np.float32]], given: Sequence[tuple[str, Sequence[int]]], title: str
+) -> Figure:
+    """How tensors' elements lie over the binades below their largest magnitude, a panel each, with formats' precisions
+    drawn over them.
 
-    Wide bars are elements, narrow ones their energy (squared magnitude), which is what rounding noise is weighed against. given: names and profiles, whose
-    top is put on the tensor's. Zeros and what is not finite count for nothing; so do binades further down than any profile and BINADES_SHOWN reach.
-    Raises ValueError for more tensors than a picture holds.
+    Wide bars are elements, narrow ones their energy (squared magnitude), which is what rounding noise is weighed
+    against. given: names and profiles, whose top is put on the tensor's. Zeros and what is not finite count for
+    nothing; so do binades further down than any profile and BINADES_SHOWN reach. Raises ValueError for more tensors
+    than a picture holds.
     """
     if len(tensors) > TENSORS_SHOWN:
-        raise ValueError(f"{len(tensors)} tensors: a picture holds at most {TENSORS_SHOWN}; `formats points --tensors` takes --layer")
-    figure, panels = plt.subplots(len(tensors), 1, figsize=(8, 0.9 + 2.4 * len(tensors)), sharex=True, squeeze=False, layout="constrained")
+        raise ValueError(
+            f"{len(tensors)} tensors: a picture holds at most {TENSORS_SHOWN}; `formats points --tensors` takes --layer"
+        )
+    figure, panels = plt.subplots(
+        len(tensors), 1, figsize=(8, 0.9 + 2.4 * len(tensors)), sharex=True, squeeze=False, layout="constrained"
+    )
     length = max(BINADES_SHOWN, *(len(profile) for _, profile in given))
     for axes, (name, tensor) in zip(panels[:, 0], tensors.items(), strict=True):
         magnitudes = np.abs(np.asarray(tensor, np.float64)).ravel()
@@ -73,7 +89,13 @@ def histograms(tensors: Mapping[str, NDArray[np.float32]], given: Sequence[tuple
         exponents = np.frexp(magnitudes)[1] - 1
         below = exponents.max(initial=-1_000_000) - exponents
         places, total = -np.arange(length), max(1, len(below))
-        axes.bar(places, 100 * np.bincount(below, minlength=length)[:length] / total, width=0.9, color="#BBBBBB", label="elements")
+        axes.bar(
+            places,
+            100 * np.bincount(below, minlength=length)[:length] / total,
+            width=0.9,
+            color="#BBBBBB",
+            label="elements",
+        )
         energy = np.bincount(below, magnitudes**2, minlength=length)[:length]
         axes.bar(places, 100 * energy / max(energy.sum(), 1e-300), width=0.35, color="#555555", label="energy")
         axes.set_ylabel("share (%)")
@@ -106,10 +128,12 @@ def histograms(tensors: Mapping[str, NDArray[np.float32]], given: Sequence[tuple
 
 
 def synthesized(table: pd.DataFrame, by: str, title: str) -> Figure:
-    """Synthesized formats beside the standard ones: significant bits in each binade, and in the same row how much smaller the angle is than the reference's.
+    """Synthesized formats beside the standard ones: significant bits in each binade, and in the same row how much
+    smaller the angle is than the reference's.
 
-    The first FORMATS_SHOWN of a search with one profile (pairs have two), the smallest angle on top; what was made is told from what was known by colour
-    and mark. Differences are paired, with their 95% intervals. table: the columns of a search. Raises ValueError where nothing is left.
+    The first FORMATS_SHOWN of a search with one profile (pairs have two), the smallest angle on top; what was made is
+    told from what was known by colour and mark. Differences are paired, with their 95% intervals. table: the columns of
+    a search. Raises ValueError where nothing is left.
     """
     single = table[~table["name"].str.contains("+", regex=False) & table[f"difference_{by}"].notna()]
     rows = single.sort_values(f"difference_{by}", kind="stable").head(FORMATS_SHOWN)
@@ -127,23 +151,38 @@ def synthesized(table: pd.DataFrame, by: str, title: str) -> Figure:
     cells.imshow(grid, cmap=shades, aspect="auto", vmin=1, vmax=max(8, np.nanmax(grid)))
     for (row, binade), bits in np.ndenumerate(grid):
         if bits == bits:
-            cells.text(binade, row, f"{bits:.0f}", ha="center", va="center", fontsize=8, color="white" if bits > 5 else "black")
-    cells.set_xticks(range(0, grid.shape[1], 2), [f"−{binade}" if binade else "0" for binade in range(0, grid.shape[1], 2)])
+            cells.text(
+                binade, row, f"{bits:.0f}", ha="center", va="center", fontsize=8, color="white" if bits > 5 else "black"
+            )
+    cells.set_xticks(
+        range(0, grid.shape[1], 2), [f"−{binade}" if binade else "0" for binade in range(0, grid.shape[1], 2)]
+    )
     cells.set_xlabel("significant bits in each binade, from the top exponent T down")
     made = rows["role"].str.contains("synthesized").to_numpy()
-    cells.set_yticks(range(len(rows)), [_short(name, role) for name, role in zip(rows["name"], rows["role"], strict=True)], fontsize=8)
+    cells.set_yticks(
+        range(len(rows)),
+        [_short(name, role) for name, role in zip(rows["name"], rows["role"], strict=True)],
+        fontsize=8,
+    )
     for label, new in zip(cells.get_yticklabels(), made, strict=True):
         label.set_color(MADE if new else "black")
     cells.tick_params(length=0)
     cells.spines[:].set_visible(False)
     differences.axvline(0, color="black", linewidth=0.8)
-    for own, colour, marker, label in ((True, MADE, "D", "synthesized for this network"), (False, KNOWN, "o", "known before")):
+    for own, colour, marker, label in (
+        (True, MADE, "D", "synthesized for this network"),
+        (False, KNOWN, "o", "known before"),
+    ):
         part, places = rows[made == own], np.flatnonzero(made == own)
         middle, low, high = (part[f"{column}_{by}"] for column in ("difference", "difference_low", "difference_high"))
         spread = [(middle - low).fillna(0), (high - middle).fillna(0)]
-        differences.errorbar(middle, places, xerr=spread, fmt=marker, color=colour, markersize=5, linewidth=1, capsize=2, label=label)
+        differences.errorbar(
+            middle, places, xerr=spread, fmt=marker, color=colour, markersize=5, linewidth=1, capsize=2, label=label
+        )
     reference = rows.loc[rows["role"].str.contains("reference"), "name"].tolist()
-    differences.set_xlabel(f"angle of {by} less that of {reference[0] if reference else 'the reference'} (degrees)", fontsize=9)
+    differences.set_xlabel(
+        f"angle of {by} less that of {reference[0] if reference else 'the reference'} (degrees)", fontsize=9
+    )
     differences.tick_params(axis="y", length=0)
     differences.grid(True, axis="x", linewidth=0.4, alpha=0.5)
     differences.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)

@@ -6,14 +6,15 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from predictor.statistics import pareto
 from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis
-from search.cost import pareto
 
 LABELLED = ("INT", "FP")
 
 
 def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
-    """Angle of effect E against that of effect A for every format, coloured by bits, named formats and the first labelled.
+    """Angle of effect E against that of effect A for every format, coloured by bits, named formats and the first
+    labelled.
 
     Filled marks are measured, hollow ones predicted. `table` has the columns of a ranking.
     """
@@ -47,7 +48,11 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     if len(unknown):
         axes.scatter(unknown["angle_A"], unknown["angle_E"], s=26, color=OTHER[0], marker=OTHER[1], label="custom")
     axes.set(
-        xscale="log", yscale="log", xlabel="angle, activations quantized (degrees)", ylabel="angle, errors quantized (degrees)", title=title
+        xscale="log",
+        yscale="log",
+        xlabel="angle, activations quantized (degrees)",
+        ylabel="angle, errors quantized (degrees)",
+        title=title,
     )
     log_axis(axes.xaxis)
     log_axis(axes.yaxis)
@@ -59,9 +64,11 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
 
 
 def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
-    """The first `count` formats of a ranking or a search: angles with their 95% intervals, the first on top, ties on one grey band.
+    """The first `count` formats of a ranking or a search: angles with their 95% intervals, the first on top, ties on
+    one grey band.
 
-    Coloured by bits; of a search, by what a format is there for, so that synthesized ones stand beside the standard ones. Hollow marks are predicted.
+    Coloured by bits; of a search, by what a format is there for, so that synthesized ones stand beside the standard
+    ones. Hollow marks are predicted.
     """
     rows = table.head(count)
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.26 * len(rows)), layout="constrained")
@@ -74,7 +81,9 @@ def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
     labelled = set()
     for place, ((_, row), group) in enumerate(zip(rows.iterrows(), groups, strict=True)):
         colour, marker = (
-            (COLOURS[names.index(group) % len(COLOURS)], "o") if searched else STYLE.get(-1 if pd.isna(group) else int(group), OTHER)
+            (COLOURS[names.index(group) % len(COLOURS)], "o")
+            if searched
+            else STYLE.get(-1 if pd.isna(group) else int(group), OTHER)
         )
         angle, low, high = (float(row[f"{column}_{by}"]) for column in ("angle", "low", "high"))
         label = str(group) if searched else "custom" if pd.isna(group) else f"{int(group)} bits"
@@ -91,7 +100,9 @@ def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
         if ranks.count(rank) > 1:
             first = ranks.index(rank)
             axes.axhspan(first - 0.45, first + ranks.count(rank) - 0.55, color="#888888", alpha=0.15, linewidth=0)
-    axes.set_yticks(range(len(rows)), [f"{name}   {rank}" for name, rank in zip(rows["name"], ranks, strict=True)], fontsize=8)
+    axes.set_yticks(
+        range(len(rows)), [f"{name}   {rank}" for name, rank in zip(rows["name"], ranks, strict=True)], fontsize=8
+    )
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set(xlabel=f"angle of {by} (degrees, with 95% interval); grey: ties; hollow: predicted", title=title)
     axes.grid(True, axis="x", linewidth=0.4, alpha=0.5)
@@ -101,7 +112,8 @@ def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
 
 
 def pareto_front(table: pd.DataFrame, by: str, title: str) -> Figure:
-    """Angle against the gates of a lane, coloured by bits, with the line of those that no other beats in both, which are labelled.
+    """Angle against the gates of a lane, coloured by bits, with the line of those that no other beats in both, which
+    are labelled.
 
     table: of a ranking with the column `gates`; rows without angle or gates are left out.
     """
@@ -111,11 +123,30 @@ def pareto_front(table: pd.DataFrame, by: str, title: str) -> Figure:
         colour, marker = STYLE.get(int(bits), OTHER)
         part = rows[rows["bits"] == bits]
         axes.scatter(
-            part["gates"], part[f"angle_{by}"], s=18, marker=marker, color=colour, alpha=0.7, linewidths=0, label=f"{int(bits)} bits"
+            part["gates"],
+            part[f"angle_{by}"],
+            s=18,
+            marker=marker,
+            color=colour,
+            alpha=0.7,
+            linewidths=0,
+            label=f"{int(bits)} bits",
         )
     front = rows.loc[pareto(zip(rows[f"angle_{by}"], rows["gates"], strict=True))].sort_values("gates")
-    axes.step(front["gates"], front[f"angle_{by}"], where="post", color="black", linewidth=1, label="no other is better in both")
-    axes.set(xlabel="gates of a multiply-accumulate lane (NAND2 equivalents)", ylabel=f"angle of {by} (degrees)", yscale="log", title=title)
+    axes.step(
+        front["gates"],
+        front[f"angle_{by}"],
+        where="post",
+        color="black",
+        linewidth=1,
+        label="no other is better in both",
+    )
+    axes.set(
+        xlabel="gates of a multiply-accumulate lane (NAND2 equivalents)",
+        ylabel=f"angle of {by} (degrees)",
+        yscale="log",
+        title=title,
+    )
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=8, frameon=False, loc="upper right")

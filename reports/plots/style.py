@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from workloads.files import write_atomically
+from numeric_formats.files import write_atomically
 
 ENDINGS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours; shapes say the same again.
@@ -36,13 +36,17 @@ def log_axis(axis: Any) -> None:
 MARK = 4
 """Half the width of a mark, in pixels of the drawing."""
 PLACES = [
-    (x, y, "left" if x > 0 else "right") for near, far in ((6, 5), (12, 16), (18, 28)) for x in (near, -near) for y in (far, -far - 7)
+    (x, y, "left" if x > 0 else "right")
+    for near, far in ((6, 5), (12, 16), (18, 28))
+    for x in (near, -near)
+    for y in (far, -far - 7)
 ]
 """Where a name may stand, in points from its mark: nearest first, the side at which the text ends."""
 
 
 def label_points(axes: Any, points: Iterable[tuple[str, float, float]], marks: ArrayLike = ()) -> None:
-    """Names beside their points (name, x, y), where they hide fewest marks; left out where one would lie on another name or leave the axes.
+    """Names beside their points (name, x, y), where they hide fewest marks; left out where one would lie on another
+    name or leave the axes.
 
     marks: (n, 2), data coordinates of what is drawn besides the points.
     """
@@ -69,7 +73,12 @@ def label_points(axes: Any, points: Iterable[tuple[str, float, float]], marks: A
             )
             text.update_positions(renderer)
             place = Text.get_window_extent(text)  # without the line to the mark
-            inside = frame.containsx(place.x0) and frame.containsx(place.x1) and frame.containsy(place.y0) and frame.containsy(place.y1)
+            inside = (
+                frame.containsx(place.x0)
+                and frame.containsx(place.x1)
+                and frame.containsy(place.y0)
+                and frame.containsy(place.y1)
+            )
             hidden = int(((seen > np.array(place.min) - MARK) & (seen < np.array(place.max) + MARK)).all(1).sum())
             if not inside or any(place.overlaps(other) for other in taken) or (best is not None and best[0] <= hidden):
                 text.remove()

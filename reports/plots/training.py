@@ -20,10 +20,11 @@ def _smoothed(rates: pd.DataFrame) -> pd.DataFrame:
 
 
 def flips(table: pd.DataFrame, title: str) -> Figure:
-    """Share of quantized weights that change in a step, over the steps: a smoothed line a setting and rounding over faint points of all runs.
+    """Share of quantized weights that change in a step, over the steps: a smoothed line a setting and rounding over
+    faint points of all runs.
 
-    Runs of one setting, which differ in their seed, are drawn as their mean with a band from the lowest to the highest. `table` has the columns of
-    reports.runs.read_flips.
+    Runs of one setting, which differ in their seed, are drawn as their mean with a band from the lowest to the highest.
+    `table` has the columns of reports.runs.read_flips.
     """
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     lowest, highest = float("inf"), 0.0
@@ -33,11 +34,25 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
         colour, seeds = COLOURS[number % len(COLOURS)], len(rates.columns)
         # Pixels in vector files too: a long run has tens of thousands of them.
         axes.plot(
-            rates.index, rates, linestyle="none", marker=".", markersize=3, alpha=0.35, color=colour, markeredgewidth=0, rasterized=True
+            rates.index,
+            rates,
+            linestyle="none",
+            marker=".",
+            markersize=3,
+            alpha=0.35,
+            color=colour,
+            markeredgewidth=0,
+            rasterized=True,
         )
         label = f"{setting}, {rounding}" + (f" ({seeds} runs)" if seeds > 1 else "")
         axes.plot(
-            lines.index, lines.mean(axis=1), color=colour, linestyle=LINES.get(str(rounding), "-."), linewidth=1.6, zorder=3, label=label
+            lines.index,
+            lines.mean(axis=1),
+            color=colour,
+            linestyle=LINES.get(str(rounding), "-."),
+            linewidth=1.6,
+            zorder=3,
+            label=label,
         )
         if seeds > 1:
             axes.fill_between(lines.index, lines.min(axis=1), lines.max(axis=1), color=colour, alpha=0.2, linewidth=0)
@@ -56,9 +71,11 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
 
 
 def loss_against_angle(runs: pd.DataFrame, title: str) -> Figure:
-    """Mean final loss of every format against its angle, both on logarithmic axes, coloured by bits; bars span its seeds.
+    """Mean final loss of every format against its angle, both on logarithmic axes, coloured by bits; bars span its
+    seeds.
 
-    A format of which a run diverged stands above the others as a cross. `runs` has the columns of `training.validate.Validation.runs`.
+    A format of which a run diverged stands above the others as a cross. `runs` has the columns of
+    `training.validation.Validation.runs`.
     """
     table = by_format(runs)
     figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
@@ -79,12 +96,19 @@ def loss_against_angle(runs: pd.DataFrame, title: str) -> Figure:
             label=f"{int(bits)} bits",
             zorder=5,
         )
-    axes.set(xscale="log", yscale="log", xlabel="angle (degrees)", ylabel="training loss of the last epoch", title=title)
+    axes.set(
+        xscale="log", yscale="log", xlabel="angle (degrees)", ylabel="training loss of the last epoch", title=title
+    )
     diverged = table[~np.isfinite(table["loss"])]
     if len(diverged):
         # Above all losses, whatever they are.
         axes.scatter(
-            diverged["angle"], [0.97] * len(diverged), marker="x", color="#D55E00", transform=axes.get_xaxis_transform(), label="diverged"
+            diverged["angle"],
+            [0.97] * len(diverged),
+            marker="x",
+            color="#D55E00",
+            transform=axes.get_xaxis_transform(),
+            label="diverged",
         )
     axes.set_xlim(table["angle"].min() / 1.15, table["angle"].max() * 1.35)  # room for names
     log_axis(axes.xaxis)

@@ -1,6 +1,8 @@
-"""Random calls of round, encode, decode, matmul and the path of other devices, each compared with an exact reference of its own.
+"""Random calls of round, encode, decode, matmul and the path of other devices, each compared with an exact reference of
+its own.
 
-Run as `python -m tests.formats.fuzz --calls N --seed S [--seconds T]`; call number k of seed S is repeated by `--seed S --only k`.
+Run as `python -m tests.formats.fuzz --calls N --seed S [--seconds T]`; call number k of seed S is repeated by `--seed S
+--only k`.
 """
 
 import argparse
@@ -19,12 +21,13 @@ import torch
 import formats
 from formats import Granularity, Rounding, Scale, ScalePolicy
 from formats.device import round_anywhere
-from formats.standards import STANDARDS, NanCodes, Overflow, standard
-from tests.formats import test_matmul
+from formats.kinds.standard_format import STANDARDS, NanCodes, Overflow, standard
+from tests.formats import test_accumulate
 from tests.formats.reference import choose, to_float32
 
 WITHOUT: set[str] = set()
-"""Cases to leave out (--without), so that a fuzz gets past a known bug: struct-out, overlap-out, even-float64, posit, empty, fine-steps."""
+"""Cases to leave out (--without), so that a fuzz gets past a known bug: struct-out, overlap-out, even-float64, posit,
+empty, fine-steps."""
 MODES = [mode for mode in Rounding if mode is not Rounding.NEAREST]
 P3109 = [
     f"P3109:{k}.{p}.{s}.{e}"
@@ -34,14 +37,20 @@ P3109 = [
 ]
 
 
-# The reference: everything in float64, where every step is exact (values of a format have at most 16 bits, steps are powers of two).
+# The reference: everything in float64, where every step is exact (values of a format have at most 16 bits, steps are
+# powers of two).
 
 
 def philox(count, seed, stream):
     """Philox4x32-10 from its paper, on arrays of counters."""
     low = np.uint64(0xFFFFFFFF)
     block = np.arange(-(-count // 4), dtype=np.uint64)
-    c = [block & low, block >> np.uint64(32), block * 0 + np.uint64(stream & 0xFFFFFFFF), block * 0 + np.uint64(stream >> 32)]
+    c = [
+        block & low,
+        block >> np.uint64(32),
+        block * 0 + np.uint64(stream & 0xFFFFFFFF),
+        block * 0 + np.uint64(stream >> 32),
+    ]
     k0, k1 = seed & 0xFFFFFFFF, seed >> 32
     for _ in range(10):
         a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
@@ -67,7 +76,9 @@ def goes_up(a, low, high, index, profile, mode, negative, words, above):
     if mode is Rounding.NEAREST:
         d = 1 - np.frexp(middle)[1]
         inside = np.clip(d, 0, len(profile) - 1)
-        step = np.where(d >= len(profile), 2.0 ** (1 - len(profile)), np.ldexp(1.0, 1 - inside - np.array(profile)[inside]))
+        step = np.where(
+            d >= len(profile), 2.0 ** (1 - len(profile)), np.ldexp(1.0, 1 - inside - np.array(profile)[inside])
+        )
         return (a > middle) | ((a == middle) & ((low / step) % 2 == 1))
     if mode is Rounding.NEAREST_AWAY:
         return a >= middle
@@ -191,7 +202,9 @@ def round_standard(form, x, keep):
                 tie_up |= not form.zero
                 y = high if a > middle or (a == middle and tie_up) else low
                 if y > values[-1]:
-                    standard_value = np.inf if form.infinities else np.nan if form.nan is not NanCodes.NONE else values[-1]
+                    standard_value = (
+                        np.inf if form.infinities else np.nan if form.nan is not NanCodes.NONE else values[-1]
+                    )
                     y = values[-1] if form.overflow is Overflow.SATURATE else standard_value
             y = np.copysign(y, value)
         if not form.signed and y < 0:
@@ -216,12 +229,16 @@ def tops_of_codebook(form, x, labels, groups):
     """The scale rule of a codebook by definition: an int64 array of the group shape."""
     low, high = form.top_range
     exponent = int(np.frexp(max(abs(form.values[0]), abs(form.values[-1])))[1])
-    tops = [int(np.frexp(value)[1]) - exponent + form.scale.headroom if value else 0 for value in largest_of(x, labels, groups)]
+    tops = [
+        int(np.frexp(value)[1]) - exponent + form.scale.headroom if value else 0
+        for value in largest_of(x, labels, groups)
+    ]
     return np.clip(np.array(tops, np.int64), low, high).reshape(groups)
 
 
 def scales_of(x, labels, groups, most):
-    """Real scales by definition: the exact quotient as a float32 number, 1 for nothing, where all values are float32."""
+    """Real scales by definition: the exact quotient as a float32 number, 1 for nothing, where all values are
+    float32."""
     high = np.float32(np.finfo(np.float32).max / most)
     while np.isinf(to_float32(Fraction(float(high)) * most)):
         high = np.nextafter(high, np.float32(0))
@@ -245,12 +262,15 @@ E4M3 = [Fraction(float(value)) for value in standard("E4M3").magnitudes()]
 def nvfp4_scales(x, labels, groups):
     """The tensor's scale, and the codes of the blocks' scales, by definition."""
     tensor = float(scales_of(x, np.zeros(x.shape, np.int64), (), 2688))
-    codes = [nearest_index(E4M3, Fraction(float(value)) / 6 / Fraction(tensor)) for value in largest_of(x, labels, groups)]
+    codes = [
+        nearest_index(E4M3, Fraction(float(value)) / 6 / Fraction(tensor)) for value in largest_of(x, labels, groups)
+    ]
     return formats.NVFP4Scales(np.array(codes, np.uint8).reshape(groups), np.float32(tensor))
 
 
 def in_mode(magnitudes, x, mode, word, before):
-    """A number that may be infinite among ascending magnitudes of both signs, in a mode other than to nearest, as float64."""
+    """A number that may be infinite among ascending magnitudes of both signs, in a mode other than to nearest, as
+    float64."""
     exact = Fraction(x) if np.isfinite(x) else Fraction(2) ** 2000 * (1 if x > 0 else -1)
     grid = sorted({sign * value for value in magnitudes for sign in (1, -1)})
     y = float(choose(grid, exact, mode, np.signbit(x), word, before > x))
@@ -258,7 +278,8 @@ def in_mode(magnitudes, x, mode, word, before):
 
 
 def round_real(values, x, each, mode, words, previous):
-    """Values of x, as float64: of ascending Fractions times the scale (a Fraction) of each element, as float32 numbers."""
+    """Values of x, as float64: of ascending Fractions times the scale (a Fraction) of each element, as float32
+    numbers."""
     result = np.empty(x.shape)
     for place, value in np.ndenumerate(x.astype(np.float64)):
         scale = each[place]
@@ -272,7 +293,10 @@ def round_real(values, x, each, mode, words, previous):
         else:
             at = bisect.bisect_left(values, exact)
             # All neighbours that rounding the products may make of it.
-            near = [Fraction(to_float32(entry * scale)) for entry in (values if len(values) < 9 else values[max(at - 4, 0) : at + 4])]
+            near = [
+                Fraction(to_float32(entry * scale))
+                for entry in (values if len(values) < 9 else values[max(at - 4, 0) : at + 4])
+            ]
             result[place] = in_mode(near, value, mode, words[place], previous[place])
     return result
 
@@ -330,7 +354,11 @@ def some_mode(rng, form, plain, is_torch):
         with np.errstate(over="ignore", under="ignore"):
             previous = np.asarray(plain * rng.choice([0.9, 1.0, 1.1], plain.shape)).astype(plain.dtype)
             previous = np.asarray(form.round(previous)) if rng.random() < 0.5 else previous
-        options["previous"] = torch.from_numpy(np.ascontiguousarray(previous).reshape(plain.shape)) if is_torch else restride(rng, previous)
+        options["previous"] = (
+            torch.from_numpy(np.ascontiguousarray(previous).reshape(plain.shape))
+            if is_torch
+            else restride(rng, previous)
+        )
         # Strides of 0 change the numbers.
         previous = previous if is_torch else options["previous"]
     return mode, options, words, previous
@@ -365,7 +393,9 @@ def some_scale(rng, rank):
         return Scale(per="channel", axis=axis, headroom=headroom, policy=policy)
     if kind == 3:
         return Scale(per="block", block=int(rng.integers(1, 8)), axis=axis, headroom=headroom, policy=policy)
-    return Scale(per="block", block=(int(rng.integers(1, 5)), int(rng.integers(1, 5))), headroom=headroom, policy=policy)
+    return Scale(
+        per="block", block=(int(rng.integers(1, 5)), int(rng.integers(1, 5))), headroom=headroom, policy=policy
+    )
 
 
 def some_format(rng, rank):
@@ -376,7 +406,11 @@ def some_format(rng, rank):
         return made.with_scale(replace(some_scale(rng, rank), headroom=0, policy="floor"))
     elif kind < 0.08:
         scale = Scale(per="block", block=int(rng.integers(1, 18)), axis=int(rng.integers(-rank, rank)) if rank else 0)
-        return formats.get(["NVFP4", "NVFP4/tile2x3"][rng.integers(2)]) if rng.random() < 0.6 else formats.NVFP4Format(scale)
+        return (
+            formats.get(["NVFP4", "NVFP4/tile2x3"][rng.integers(2)])
+            if rng.random() < 0.6
+            else formats.NVFP4Format(scale)
+        )
     elif kind < 0.4:
         made = formats.catalogue()[rng.integers(498)]
     elif kind < 0.75:
@@ -390,7 +424,9 @@ def some_format(rng, rank):
         return made.with_scale(replace(some_scale(rng, rank), policy="floor"))
     elif kind < 0.96:
         values = np.unique(rng.standard_normal(rng.integers(2, 20)).astype(np.float32))
-        made = formats.from_codebook(np.unique(np.abs(values)) if rng.random() < 0.5 else values, signed=bool((values > 0).all()))
+        made = formats.from_codebook(
+            np.unique(np.abs(values)) if rng.random() < 0.5 else values, signed=bool((values > 0).all())
+        )
         return made.with_scale(replace(some_scale(rng, rank), policy="floor"))
     else:
         names = ["MXFP4", "MXFP8-E4M3", "MXFP6-E2M3", "MXINT8", "MXFP8-E5M2", "MXFP4/rceil", "MXFP8-E4M3/even"]
@@ -528,13 +564,14 @@ def left_out(form, x):
 def one_product(rng):
     """A product of random codes, with the reference of the tests of matmul."""
     m, n, k = (int(size) for size in rng.integers(1, (5, 5, 30)))
-    names = [str(rng.choice(test_matmul.NAMES)) for _ in range(2)]
+    names = [str(rng.choice(test_accumulate.NAMES)) for _ in range(2)]
     suffixes = ["/channel" if rng.random() < 0.3 else "", "/channel@1" if rng.random() < 0.3 else ""]
     qa, qb = (
-        test_matmul.random_codes(name + suffix, shape, rng) for name, suffix, shape in zip(names, suffixes, ((m, k), (k, n)), strict=True)
+        test_accumulate.random_codes(name + suffix, shape, rng)
+        for name, suffix, shape in zip(names, suffixes, ((m, k), (k, n)), strict=True)
     )
-    accumulator = test_matmul.ACCUMULATORS[rng.integers(len(test_matmul.ACCUMULATORS))]
-    test_matmul.check(qa, qb, accumulator)
+    accumulator = test_accumulate.ACCUMULATORS[rng.integers(len(test_accumulate.ACCUMULATORS))]
+    test_accumulate.check(qa, qb, accumulator)
     return f"matmul {names} {m} {k} {n} {accumulator}"
 
 
@@ -573,7 +610,9 @@ def one_call(seed, number):
     is_torch = rng.random() < 0.3
     given = to_torch(rng, x) if is_torch else x
     plain = (
-        np.ascontiguousarray(given.float().numpy() if given.dtype in (torch.bfloat16, torch.float16) else given.numpy()) if is_torch else x
+        np.ascontiguousarray(given.float().numpy() if given.dtype in (torch.bfloat16, torch.float16) else given.numpy())
+        if is_torch
+        else x
     )
     plain = plain.reshape(shape)
     if plain.dtype == np.float16:
@@ -583,7 +622,9 @@ def one_call(seed, number):
     kept = plain.copy()
     if left_out(form, plain):
         return "left out"
-    described = f"{form.name} {form.scale} shape {shape} {given.dtype} strides {given.stride() if is_torch else given.strides}"
+    described = (
+        f"{form.name} {form.scale} shape {shape} {given.dtype} strides {given.stride() if is_torch else given.strides}"
+    )
     mode, options, words, previous = some_mode(rng, form, plain, is_torch)
     chances, before = (np.zeros(shape) if values is None else values for values in (words, previous))
     outside = not isinstance(form, formats.ProfileFormat)
@@ -603,12 +644,18 @@ def one_call(seed, number):
             agree = np.array_equal(form.find_top(given), scales)
             if choose:
                 scales = top = np.exp2(rng.uniform(-140, 100, groups if rng.random() < 0.5 else ())).astype(np.float32)
-            values, exact = [Fraction(i) for i in range(most + 1)], [Fraction(float(s)) for s in np.broadcast_to(scales, groups).flat]
+            values, exact = (
+                [Fraction(i) for i in range(most + 1)],
+                [Fraction(float(s)) for s in np.broadcast_to(scales, groups).flat],
+            )
         elif isinstance(form, formats.NVFP4Format):
             scales, found = nvfp4_scales(plain, labels, groups), form.find_top(given)
             agree = np.array_equal(found.blocks, scales.blocks) and found.tensor == scales.tensor
             if choose:
-                blocks, tensor = rng.integers(0, 127, groups).astype(np.uint8), np.float32(np.exp2(rng.uniform(-149, 110)))
+                blocks, tensor = (
+                    rng.integers(0, 127, groups).astype(np.uint8),
+                    np.float32(np.exp2(rng.uniform(-149, 110))),
+                )
                 scales = top = formats.NVFP4Scales(np.asarray(blocks, np.uint8), max(tensor, np.float32(2**-149)))
             values, exact = E2M1, [E4M3[code] * Fraction(float(scales.tensor)) for code in scales.blocks.flat]
         else:
@@ -632,10 +679,16 @@ def one_call(seed, number):
         top, kind = None, rng.integers(3)
         low, high = form.top_range
         if kind == 0:
-            top = int(rng.integers(low, high + 1)) if rng.random() < 0.5 else int(np.clip(rng.integers(-20, 20), low, high))
+            top = (
+                int(rng.integers(low, high + 1))
+                if rng.random() < 0.5
+                else int(np.clip(rng.integers(-20, 20), low, high))
+            )
         elif kind == 1:
             top = rng.integers(max(low, -60), high + 1, groups)
-        tops = np.broadcast_to(tops_of(form, plain, labels, groups) if top is None else np.asarray(top, np.int64), groups)
+        tops = np.broadcast_to(
+            tops_of(form, plain, labels, groups) if top is None else np.asarray(top, np.int64), groups
+        )
         if not np.array_equal(form.find_top(given), tops_of(form, plain, labels, groups)):
             raise Wrong(f"{described}: find_top differs")
         each = tops.reshape(-1)[labels] if plain.size else np.zeros(shape, np.int64)
@@ -667,7 +720,11 @@ def one_call(seed, number):
         nan = form.encode(given, top=top, **options).decode()
         if not np.array_equal(np.isnan(nan), held[labels]):
             raise Wrong(f"{described}: NaN of blocks")
-    elif np.isnan(plain).any() and not isinstance(form, formats.StandardFormat) and getattr(form, "nan_code", None) is None:
+    elif (
+        np.isnan(plain).any()
+        and not isinstance(form, formats.StandardFormat)
+        and getattr(form, "nan_code", None) is None
+    ):
         try:
             form.encode(given, top=top, **options)
         except ValueError:
@@ -714,7 +771,9 @@ def fuzz(calls, seed, seconds=None, first=0, report=print, keep_going=False):
             one_call(seed, number)
         except Exception as error:
             failures += 1
-            report(f"FAILED: repeat with `python -m tests.formats.fuzz --seed {seed} --only {number}`: {type(error).__name__}: {error}")
+            report(
+                f"FAILED: repeat with `python -m tests.formats.fuzz --seed {seed} --only {number}`: {type(error).__name__}: {error}"
+            )
             if not isinstance(error, Wrong):
                 report(traceback.format_exc())
             if not keep_going:
@@ -741,7 +800,9 @@ def main():
     given = parser.parse_args()
     WITHOUT.update(given.without)
     first, calls = (0, given.calls) if given.only is None else (given.only, 1)
-    sys.exit(int(fuzz(calls, given.seed, given.seconds, first, lambda line: print(line, flush=True), given.keep_going) > 0))
+    sys.exit(
+        int(fuzz(calls, given.seed, given.seconds, first, lambda line: print(line, flush=True), given.keep_going) > 0)
+    )
 
 
 if __name__ == "__main__":

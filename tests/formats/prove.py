@@ -2,10 +2,12 @@
 
     python -m tests.formats.prove [NAME ...]
 
-The rounding to be proved is a step function. If it never decreases from one float32 to the next over all of them, and is right at every value and on both
-sides of every threshold, it is right everywhere: between two neighbouring thresholds it is caught between equal results. So all 2^31 magnitudes of
-both signs go through the kernel (NaN must stay NaN, and the negative half must mirror the positive), and the exact reference
-judges values and thresholds. Prints a line a format and ends with status 1 if one fails.
+The rounding to be proved is a step function. If it never decreases from one float32 to the next over all of them, and
+is right at every value and on both
+sides of every threshold, it is right everywhere: between two neighbouring thresholds it is caught between equal
+results. So all 2^31 magnitudes of both signs go through the kernel (NaN must stay NaN, and the negative half must
+mirror the positive), and the exact reference judges values and thresholds. Prints a line a format and ends with status
+1 if one fails.
 """
 
 import sys
@@ -15,10 +17,10 @@ import numpy as np
 from numba import carray, cfunc, njit, types
 
 import formats
-from formats import threads
+from formats.kernel import threads
 from formats.kernel.bits import pointer8
 from formats.kernel.nearest import round4
-from formats.threads import thread_count, thread_number
+from formats.kernel.threads import thread_count, thread_number
 from tests.formats.reference import UNIT, Reference
 
 CHUNK = 1 << 14
@@ -73,10 +75,13 @@ def scan(grid, top, patterns=1 << 31):
 
 
 def judge(rounding, profile, top, largest=None):
-    """Values and both sides of every threshold, by the exact reference: how many were tried, and the first that is wrong."""
+    """Values and both sides of every threshold, by the exact reference: how many were tried, and the first that is
+    wrong."""
     reference = Reference(profile, top)
     if largest is not None:
-        reference.values = [value for value in reference.values if value <= largest * 2 ** (UNIT + top - profile[0] + 1)]
+        reference.values = [
+            value for value in reference.values if value <= largest * 2 ** (UNIT + top - profile[0] + 1)
+        ]
     exact = np.array([value / (1 << UNIT) for value in reference.hard_inputs()])
     # The threshold itself or the float32 around it; three neighbours on each side cover both cases.
     x = exact.astype(np.float32)
@@ -97,7 +102,10 @@ def prove(format, top, patterns=1 << 31):
     tried, first = judge(lambda x: format.round(x, top=top), format.profile, top, format.largest)
     good = not (falls or unlike or lost or first)
     verdict = "exact for all float32" if good else f"{falls} falls, {unlike} unlike halves, {lost} lost NaN; {first}"
-    return f"{format.name:24} T = {top:4} {tried:6} thresholds and values  {verdict}  {time.monotonic() - began:.1f} s", good
+    return (
+        f"{format.name:24} T = {top:4} {tried:6} thresholds and values  {verdict}  {time.monotonic() - began:.1f} s",
+        good,
+    )
 
 
 def subjects():
@@ -105,7 +113,9 @@ def subjects():
     found = [(format, 0) for format in formats.catalogue() if format.granularity == "tensor"]
     standards = [formats.get(name) for name in formats.STANDARDS]
     # E8M0 has no zero to round to and NF4 no profile; their tests compare them with references of their own.
-    return found + [(entry, entry.top) for entry in standards if isinstance(entry, formats.StandardFormat) and entry.zero]
+    return found + [
+        (entry, entry.top) for entry in standards if isinstance(entry, formats.StandardFormat) and entry.zero
+    ]
 
 
 def main():

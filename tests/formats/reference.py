@@ -1,7 +1,7 @@
 """Rounding by definition, in exact integers, written apart from the kernel.
 
-A format's values are listed, the nearest is looked up, and only a tie asks for the local step of the binade that the magnitude lies in.
-Everything is a whole number of units of 2^-UNIT, so nothing is ever approximate.
+A format's values are listed, the nearest is looked up, and only a tie asks for the local step of the binade that the
+magnitude lies in. Everything is a whole number of units of 2^-UNIT, so nothing is ever approximate.
 """
 
 import bisect
@@ -81,13 +81,16 @@ class Reference:
         """Every value and every midpoint of neighbours, and what lies beyond the largest."""
         middles = [(low + high) // 2 for low, high in zip(self.values, self.values[1:], strict=False)]
         step = self.step(self.values[-1])
-        return sorted({*self.values, *middles, self.values[-1] + step // 2, self.values[-1] + step, 4 * self.values[-1]})
+        return sorted(
+            {*self.values, *middles, self.values[-1] + step // 2, self.values[-1] + step, 4 * self.values[-1]}
+        )
 
 
 def choose(grid: list[Fraction], x: Fraction, mode: Rounding, negative: bool, word: int, above: bool) -> Fraction:
     """What x becomes of ascending values, all of both signs, in a mode other than to nearest.
 
-    negative: whether x counts as negative (which zero may). word: its random number. above: whether the previous value is above x.
+    negative: whether x counts as negative (which zero may). word: its random number. above: whether the previous value
+    is above x.
     """
     i = bisect.bisect_left(grid, x)
     if i == len(grid):

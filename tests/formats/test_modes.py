@@ -6,7 +6,7 @@ import torch
 
 import formats
 from formats import Rounding
-from formats.philox import fill
+from formats.kernel.philox import fill
 from tests.formats.reference import UNIT, Reference, units
 from tests.formats.test_rounding import hard_floats, random_floats
 
@@ -102,9 +102,13 @@ def test_every_mode_by_definition(name, dtype):
         for mode in Rounding:
             if mode is Rounding.NEAREST:
                 continue
-            needs = {Rounding.STOCHASTIC: {"seed": 7, "stream": 3}, Rounding.HYSTERESIS: {"previous": previous}}.get(mode, {})
+            needs = {Rounding.STOCHASTIC: {"seed": 7, "stream": 3}, Rounding.HYSTERESIS: {"previous": previous}}.get(
+                mode, {}
+            )
             got = format.round(x, top=top, rounding=mode, **needs)
-            want = np.array([expected(reference, *args) for args in zip(x, [mode] * len(x), random, previous, strict=True)], dtype)
+            want = np.array(
+                [expected(reference, *args) for args in zip(x, [mode] * len(x), random, previous, strict=True)], dtype
+            )
             wrong = np.flatnonzero((got != want) | (np.signbit(got) != np.signbit(want)))
             assert not wrong.size, (mode, top, x[wrong[0]].hex(), got[wrong[0]], want[wrong[0]])
 
@@ -116,10 +120,15 @@ def test_nan_and_infinities_in_every_mode():
         got = formats.get("FP134").round(x, top=0, rounding=mode, **needs)
         assert np.isnan(got[0])
         assert got[1:].tolist() == [1.9375, -1.9375]
-        assert formats.get("FP134").round(x, top=0, rounding=mode, keep_infinities=True, **needs)[1:].tolist() == [np.inf, -np.inf]
+        assert formats.get("FP134").round(x, top=0, rounding=mode, keep_infinities=True, **needs)[1:].tolist() == [
+            np.inf,
+            -np.inf,
+        ]
 
 
-@pytest.mark.parametrize("name", ["FP134", "FP134/channel", "FP134/channel@1", "FP134/block5", "FP134/block3@1", "BM43"])
+@pytest.mark.parametrize(
+    "name", ["FP134", "FP134/channel", "FP134/channel@1", "FP134/block5", "FP134/block3@1", "BM43"]
+)
 def test_stochastic_rounding_depends_on_place_alone(name):
     """Not on threads, memory order, library or how an array was made."""
     format = formats.get(name)
@@ -200,7 +209,10 @@ def test_what_modes_refuse():
     ],
 )
 def test_scale_policies(name, tops):
-    # Exactly 1; the largest value 1.9375; just above it; 1.96875 rounds to 2 in five bits (a tie, to even); 2; the smallest subnormal.
-    for largest, top in zip([1.0, 1.9375, np.nextafter(np.float32(1.9375), np.float32(2)), 1.96875, 2.0, 2.0**-149], tops, strict=True):
+    # Exactly 1; the largest value 1.9375; just above it; 1.96875 rounds to 2 in five bits (a tie, to even); 2; the
+    # smallest subnormal.
+    for largest, top in zip(
+        [1.0, 1.9375, np.nextafter(np.float32(1.9375), np.float32(2)), 1.96875, 2.0, 2.0**-149], tops, strict=True
+    ):
         assert int(formats.get(name).find_top(np.float32([largest, -0.1 * largest]))) == top, largest
     assert formats.get(name).name == name

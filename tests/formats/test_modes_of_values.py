@@ -11,11 +11,11 @@ import torch
 
 import formats
 from formats import Rounding
-from formats.codebook import NF4, CodebookFormat, from_codebook, posit
-from formats.nvfp4 import NVFP4Scales
+from formats.kinds.codebook_format import NF4, CodebookFormat, from_codebook, posit
+from formats.kinds.nvfp4 import NVFP4Scales
+from tests.formats.kinds.test_nvfp4 import E2M1, E4M3
 from tests.formats.reference import choose, to_float32
 from tests.formats.test_modes import philox_words
-from tests.formats.test_nvfp4 import E2M1, E4M3
 
 OTHERS = [mode for mode in Rounding if mode not in (Rounding.NEAREST, Rounding.NEAREST_AWAY)]
 SEED, STREAM = 0xFEDCBA9876543210, 3
@@ -38,7 +38,9 @@ X32, X64 = np.float32, np.float64
 
 
 def needs(mode, previous):
-    return {Rounding.STOCHASTIC: {"seed": SEED, "stream": STREAM}, Rounding.HYSTERESIS: {"previous": previous}}.get(mode, {})
+    return {Rounding.STOCHASTIC: {"seed": SEED, "stream": STREAM}, Rounding.HYSTERESIS: {"previous": previous}}.get(
+        mode, {}
+    )
 
 
 def both_signs(magnitudes):
@@ -73,7 +75,8 @@ def assert_same(got, want, x):
 
 
 def hard(rng, grid, words, dtype):
-    """Values, their neighbours, midpoints, where the random number decides, tiny and huge numbers, specials; as many as there are words."""
+    """Values, their neighbours, midpoints, where the random number decides, tiny and huge numbers, specials; as many as
+    there are words."""
     grid = np.array([float(value) for value in grid])
     with np.errstate(over="ignore", invalid="ignore"):
         x = rng.choice(grid, len(words)).astype(dtype)
@@ -88,7 +91,18 @@ def hard(rng, grid, words, dtype):
         loose = rng.choice(grid, len(x)) * np.exp2(rng.uniform(-60, 3, len(x))) * rng.choice([1, -1], len(x))
         x = np.where(rng.random(len(x)) < 0.15, loose.astype(dtype), x)
     info = np.finfo(dtype)
-    specials = [0.0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.smallest_subnormal, -info.smallest_subnormal, 2.0**-149]
+    specials = [
+        0.0,
+        -0.0,
+        np.inf,
+        -np.inf,
+        np.nan,
+        info.max,
+        -info.max,
+        info.smallest_subnormal,
+        -info.smallest_subnormal,
+        2.0**-149,
+    ]
     x[: len(specials)] = specials
     return rng.permutation(x)
 
@@ -109,7 +123,10 @@ def test_codebooks_by_definition(name, dtype):
         for mode in OTHERS:
             got = form.round(x, top=top, rounding=mode, **needs(mode, previous))
             assert got.dtype == dtype
-            want = [wanted(grid, *each, **keeps) for each in zip(x.tolist(), [mode] * len(x), words, previous.tolist(), strict=True)]
+            want = [
+                wanted(grid, *each, **keeps)
+                for each in zip(x.tolist(), [mode] * len(x), words, previous.tolist(), strict=True)
+            ]
             assert_same(got, want, x)
             numbers = np.where(np.isnan(x), 0, x)
             q = form.encode(numbers, top=top, rounding=mode, **needs(mode, previous))
@@ -122,7 +139,11 @@ def test_nearest_away_of_codebooks(name, dtype):
     form = FORMATS[name]
     rng = np.random.default_rng(2)
     values = [Fraction(value) for value in form.values]
-    middles = [(a + b) / 2 for a, b in itertools.pairwise(values)] if form.boundaries is None else [Fraction(b) for b in form.boundaries]
+    middles = (
+        [(a + b) / 2 for a, b in itertools.pairwise(values)]
+        if form.boundaries is None
+        else [Fraction(b) for b in form.boundaries]
+    )
     x = hard(rng, grid_of(form, 0), philox_words(0, 0, 120), dtype)
     x = np.concatenate([x, *(np.array([float(m) for m in middles], dtype) * sign for sign in (1, -1))])
     want = []
@@ -143,7 +164,10 @@ def test_nearest_away_of_codebooks(name, dtype):
     assert_same(got, want, x)
     assert_same(form.with_scale(formats.Scale("channel")).round(x[None], top=0, rounding="nearest-away")[0], want, x)
     numbers = np.where(np.isnan(x), 0, x)
-    assert (form.encode(numbers, top=0, rounding="nearest-away").decode() == form.round(numbers, top=0, rounding="nearest-away")).all()
+    assert (
+        form.encode(numbers, top=0, rounding="nearest-away").decode()
+        == form.round(numbers, top=0, rounding="nearest-away")
+    ).all()
 
 
 def test_a_tie_of_posits_and_of_other_boundaries():
@@ -174,7 +198,9 @@ def test_real_scales_by_definition(bits, dtype):
         numbers = np.where(np.isnan(x), 0, x)
         for mode in OTHERS:
             got = form.round(x, top=scale, rounding=mode, **needs(mode, previous))
-            want = [wanted(grid, *each) for each in zip(x.tolist(), [mode] * len(x), words, previous.tolist(), strict=True)]
+            want = [
+                wanted(grid, *each) for each in zip(x.tolist(), [mode] * len(x), words, previous.tolist(), strict=True)
+            ]
             assert_same(got, want, x)
             options = {"top": scale, "rounding": mode, **needs(mode, previous)}
             assert (form.encode(numbers, **options).decode() == form.round(numbers, **options)).all()
@@ -183,7 +209,8 @@ def test_real_scales_by_definition(bits, dtype):
         ties = np.concatenate([ties, np.nextafter(ties, dtype(0)), np.nextafter(ties, dtype(np.inf)), x])
         ties = np.where(np.isfinite(ties), ties, 1)
         want = [
-            math.copysign(to_float32(min(math.floor(abs(Fraction(v)) / exact + Fraction(1, 2)), most) * exact), v) for v in ties.tolist()
+            math.copysign(to_float32(min(math.floor(abs(Fraction(v)) / exact + Fraction(1, 2)), most) * exact), v)
+            for v in ties.tolist()
         ]
         assert_same(form.round(ties, top=scale, rounding="nearest-away"), want, ties)
 
@@ -201,7 +228,9 @@ def test_a_value_of_a_real_scale_stays_though_it_is_a_rounded_product():
 
 
 @pytest.mark.parametrize("dtype", [X32, X64])
-@pytest.mark.parametrize(("tensor", "codes"), [(1.0, [1, 60, 126]), (0.7531247, [8, 50, 77, 0]), (2.0**-149, [126, 64, 57, 40, 1])])
+@pytest.mark.parametrize(
+    ("tensor", "codes"), [(1.0, [1, 60, 126]), (0.7531247, [8, 50, 77, 0]), (2.0**-149, [126, 64, 57, 40, 1])]
+)
 def test_nvfp4_by_definition(tensor, codes, dtype):
     form = formats.get("NVFP4")
     tensor = np.float32(tensor)
@@ -233,7 +262,12 @@ def test_nvfp4_by_definition(tensor, codes, dtype):
     # To nearest, the quotient decides.
     scales = [E4M3[code] * Fraction(float(tensor)) for code in codes]
     middles = [[(a + b) / 2 * scale for a, b in itertools.pairwise(E2M1)] for scale in scales]
-    ties = np.array([[float(m) for m in middle] + [0] * 9 for middle in middles]).reshape(1, -1).repeat(10, 0).astype(dtype)
+    ties = (
+        np.array([[float(m) for m in middle] + [0] * 9 for middle in middles])
+        .reshape(1, -1)
+        .repeat(10, 0)
+        .astype(dtype)
+    )
     ties = np.concatenate([ties, np.nextafter(ties, dtype(np.inf)), np.nextafter(ties, dtype(0)), -ties])
     want = []
     for place, v in np.ndenumerate(ties):
@@ -244,13 +278,23 @@ def test_nvfp4_by_definition(tensor, codes, dtype):
     assert_same(form.round(ties, top=top, rounding="nearest-away").ravel(), want, ties.ravel())
 
 
-NAMES = ["NF4", "NF4/channel", "NF4/channel@1", "NF4/block7", "NF4/block3@1", "NF4/tile4x6", "posit<8,2>/channel", "INT8/real"]
+NAMES = [
+    "NF4",
+    "NF4/channel",
+    "NF4/channel@1",
+    "NF4/block7",
+    "NF4/block3@1",
+    "NF4/tile4x6",
+    "posit<8,2>/channel",
+    "INT8/real",
+]
 NAMES += ["INT8/real/channel@1", "INT4/real/block32", "NVFP4", "NVFP4/tile2x3"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_groups_round_as_their_elements_do(name):
-    """Each group of an array is what the tensor format makes of it at its scale; random numbers follow the place in the whole array."""
+    """Each group of an array is what the tensor format makes of it at its scale; random numbers follow the place in the
+    whole array."""
     form = formats.get(name)
     x = np.random.default_rng(4).standard_normal((3, 10, 4, 9)).astype(np.float32)
     previous = x * np.float32(1.05)
@@ -278,7 +322,16 @@ def test_groups_round_as_their_elements_do(name):
                     grids[most] = both_signs(to_float32(e * E4M3[code] * Fraction(float(q.top.tensor))) for e in E2M1)
             signed = not isinstance(form, formats.CodebookFormat) or form.signed
             apart = getattr(form, "only_zero_is_zero", False)
-            want = wanted(grids[most], value, mode, words[i], previous.ravel()[i], signed=signed, apart=apart, minus_zero=not apart)
+            want = wanted(
+                grids[most],
+                value,
+                mode,
+                words[i],
+                previous.ravel()[i],
+                signed=signed,
+                apart=apart,
+                minus_zero=not apart,
+            )
             assert got[i] == want, (mode, i)
 
 
@@ -325,7 +378,9 @@ def test_place_alone_matters(name):
 def test_special_values_and_shapes(name, mode):
     form = formats.get(name)
     top = {"INT8/real": 1.0, "NVFP4": NVFP4Scales(np.uint8([0x38]), np.float32(1))}.get(name, 0)
-    bits = np.array([0x7F800001, 0xFFFFFFFF, 0x7FC00000, 0x7F800000, 0xFF800000], np.uint32)  # signalling and quiet NaN, infinities
+    bits = np.array(
+        [0x7F800001, 0xFFFFFFFF, 0x7FC00000, 0x7F800000, 0xFF800000], np.uint32
+    )  # signalling and quiet NaN, infinities
     x = bits.view(np.float32)
     got = form.round(x, top=top, rounding=mode, **needs(mode, x))
     assert np.isnan(got[:3]).all()
@@ -341,7 +396,8 @@ def test_special_values_and_shapes(name, mode):
         assert (q.decode() == form.round(x, rounding=mode, **needs(mode, x))).all()
     spread = np.broadcast_to(np.float32([0.3]), (40,))
     assert (
-        form.round(spread, rounding=mode, **needs(mode, spread)) == form.round(spread.copy(), rounding=mode, **needs(mode, spread))
+        form.round(spread, rounding=mode, **needs(mode, spread))
+        == form.round(spread.copy(), rounding=mode, **needs(mode, spread))
     ).all()
 
 
@@ -371,5 +427,8 @@ def test_previous_values_are_compared_as_they_are():
         top = {"INT8/real": 1.0, "NVFP4": NVFP4Scales(np.uint8([0x38]), np.float32(1))}.get(name, 0)
         got = formats.get(name).round(x, top=top, rounding="hysteresis", previous=previous)
         assert got.dtype == np.float32
-        assert got.tolist() == [high if name != "NF4" else got[0], formats.get(name).round(x, top=top, rounding="toward-zero")[1]]
+        assert got.tolist() == [
+            high if name != "NF4" else got[0],
+            formats.get(name).round(x, top=top, rounding="toward-zero")[1],
+        ]
         assert got[0] > got[1]

@@ -12,7 +12,9 @@ import formats
 from formats import Rounding
 from tests.formats.fuzz import fuzz, labels_of
 
-settings.register_profile("formats", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "formats", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
 modest = settings.get_profile("formats")
 
 PROFILES = st.lists(st.integers(1, 7), min_size=1, max_size=16).map(tuple)
@@ -22,10 +24,24 @@ FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnor
 MIDDLE = st.one_of(st.floats(-8, 8, width=32), st.integers(-1000, 1000).map(lambda i: i / 64))
 """Numbers among which values of a format at T = 0 and ties are found."""
 SCALES = st.sampled_from(
-    ["", "/channel", "/channel@-1", "/channel@1", "/block5", "/block5@1", "/block3@0", "/block1", "/tile2x3", "/tile1x4", "/tile48x48"]
+    [
+        "",
+        "/channel",
+        "/channel@-1",
+        "/channel@1",
+        "/block5",
+        "/block5@1",
+        "/block3@0",
+        "/block1",
+        "/tile2x3",
+        "/tile1x4",
+        "/tile48x48",
+    ]
 )
 POLICIES = st.sampled_from(["", "/ceil", "/even", "/rceil"])
-GRIDS = st.sampled_from(["FP134", "INT8", "FP152", "T8.5x3@2", "LOG4", "profile:8:5,6,5,4,5,3,3,2,1", "profile:6:3,1,3,1,3"])
+GRIDS = st.sampled_from(
+    ["FP134", "INT8", "FP152", "T8.5x3@2", "LOG4", "profile:8:5,6,5,4,5,3,3,2,1", "profile:6:3,1,3,1,3"]
+)
 SHAPES = st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple)
 DIRECTED = [Rounding.NEAREST_AWAY, Rounding.TOWARD_ZERO, Rounding.UP, Rounding.DOWN]
 
@@ -113,7 +129,9 @@ def test_a_power_of_two_commutes(form, x, shift):
             same(form.round(scaled * factor, rounding=mode), form.round(scaled, rounding=mode) * factor)
         low, high = form.top_range
         if low <= 0 and low <= shift <= high:
-            same(form.round(scaled * factor, top=shift, rounding=mode), form.round(scaled, top=0, rounding=mode) * factor)
+            same(
+                form.round(scaled * factor, top=shift, rounding=mode), form.round(scaled, top=0, rounding=mode) * factor
+            )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -133,7 +151,9 @@ def test_groups_are_small_tensors(dtype, grid, scale, policy, shape, seed):
     same(form.round(x, top=tops.reshape(groups)), want)
 
 
-@pytest.mark.parametrize("name", ["FP134", "FP134/channel@1", "INT8/block5/rceil", "BM43", "profile:8:5,6,5,4,5,3,3,2,1", "FP134/block3@0"])
+@pytest.mark.parametrize(
+    "name", ["FP134", "FP134/channel@1", "INT8/block5/rceil", "BM43", "profile:8:5,6,5,4,5,3,3,2,1", "FP134/block3@0"]
+)
 def test_threads_make_no_difference(name):
     form, x = formats.get(name), normal((3, 211, 333), 1)
     before = torch.get_num_threads()
@@ -142,7 +162,11 @@ def test_threads_make_no_difference(name):
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             codes = form.encode(x)
-            rounded = [form.round(x), form.round(x, rounding="stochastic", seed=5), form.round(x.astype(np.float64)).astype(np.float32)]
+            rounded = [
+                form.round(x),
+                form.round(x, rounding="stochastic", seed=5),
+                form.round(x.astype(np.float64)).astype(np.float32),
+            ]
             found.append([*rounded, codes.decode()])
     finally:
         torch.set_num_threads(before)
@@ -152,7 +176,13 @@ def test_threads_make_no_difference(name):
 
 
 @modest
-@given(FORMATS, SHAPES, st.integers(0, 1 << 30), st.sampled_from([*DIRECTED, Rounding.NEAREST, Rounding.STOCHASTIC]), st.data())
+@given(
+    FORMATS,
+    SHAPES,
+    st.integers(0, 1 << 30),
+    st.sampled_from([*DIRECTED, Rounding.NEAREST, Rounding.STOCHASTIC]),
+    st.data(),
+)
 def test_memory_makes_no_difference(form, shape, seed, mode, data):
     x = normal(shape, seed)
     options = {"rounding": mode, **({"seed": seed} if mode is Rounding.STOCHASTIC else {})}
@@ -186,7 +216,11 @@ def test_out_of_any_layout(form, shape, seed, data):
     x = normal(shape, seed)
     want = form.round(x)
     order = data.draw(st.permutations(range(len(shape))))
-    for out in (np.empty(shape, np.float32), np.empty([shape[i] for i in order], np.float32).transpose(np.argsort(order)), x):
+    for out in (
+        np.empty(shape, np.float32),
+        np.empty([shape[i] for i in order], np.float32).transpose(np.argsort(order)),
+        x,
+    ):
         assert form.round(x.copy() if out is not x else x, out=out) is out
         same(out, want)
 
@@ -262,7 +296,10 @@ def test_the_even_policy_for_float64_below_a_tie():
     form = formats.get("INT8/even")
     assert form.find_top(np.array([1.9921875])) == 1
     assert form.find_top(np.array([1.9921875 - 2.0**-40])) == 0
-    assert form.with_scale(formats.Scale(per="block", block=4, policy="even")).round(np.array([1.9921875 - 2.0**-40]))[0] == 127 / 64
+    assert (
+        form.with_scale(formats.Scale(per="block", block=4, policy="even")).round(np.array([1.9921875 - 2.0**-40]))[0]
+        == 127 / 64
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 0), (2, 0, 3), (0, 3)])

@@ -30,7 +30,11 @@ def test_every_public_name_has_an_example_that_runs(name):
 
 
 def test_values_are_all_that_has_no_docstring_of_its_own():
-    others = [name for name in formats.__all__ if not (isinstance(getattr(formats, name), type) or callable(getattr(formats, name)))]
+    others = [
+        name
+        for name in formats.__all__
+        if not (isinstance(getattr(formats, name), type) or callable(getattr(formats, name)))
+    ]
     assert others == list(VALUES)
 
 

@@ -43,7 +43,9 @@ def check(format, top, x):
     x, got = x[~nan], got[~nan]
     expected = np.array([reference.round(float(value)) for value in x])
     wrong = np.flatnonzero((got != expected) | (np.signbit(got) != np.signbit(expected)))
-    assert not wrong.size, f"{format.name} at T = {top}: {x[wrong[0]].hex()} gives {got[wrong[0]]}, not {expected[wrong[0]]}"
+    assert not wrong.size, (
+        f"{format.name} at T = {top}: {x[wrong[0]].hex()} gives {got[wrong[0]]}, not {expected[wrong[0]]}"
+    )
 
 
 @pytest.mark.parametrize("bits", [8, 7, 6])
@@ -52,7 +54,8 @@ def test_all_formats_at_hard_and_random_inputs(bits):
     for number, format in enumerate(f for f in TENSOR_SCALED if f.bits == bits):
         low, high = format.top_range
         ordinary = int(rng.integers(-20, 21))
-        # All formats at an ordinary scale; in turn also at the ends of the range, where values are subnormal or close to overflow.
+        # All formats at an ordinary scale; in turn also at the ends of the range, where values are subnormal or close
+        # to overflow.
         for top in (0, ordinary, (low, high, low + 1 + number % 30)[number % 3]):
             reference = Reference(format.profile, top)
             x = np.concatenate([hard_floats(reference, np.float32), random_floats(rng, 30, top)])
@@ -68,14 +71,26 @@ def test_numpy_and_torch_agree_for_all_formats():
 
 
 @pytest.mark.parametrize(
-    "name", ["INT8", "FP134", "FP152", "T8.5x3@2", "T6.3x2@4", "profile:16:10x63,9,8,7,6,5,4,3,2,1", "profile:8:4,6,2,1", "profile:8:3,1"]
+    "name",
+    [
+        "INT8",
+        "FP134",
+        "FP152",
+        "T8.5x3@2",
+        "T6.3x2@4",
+        "profile:16:10x63,9,8,7,6,5,4,3,2,1",
+        "profile:8:4,6,2,1",
+        "profile:8:3,1",
+    ],
 )
 def test_float64_is_rounded_once(name):
     format = formats.get(name)
     reference = Reference(format.profile, -3)
     x = hard_floats(reference, np.float64)
     rng = np.random.default_rng(1)
-    x = np.concatenate([x, np.ldexp(rng.standard_normal(300), -rng.integers(0, 60, 300)), [5e-324, -1e308, np.inf, np.nan]])
+    x = np.concatenate(
+        [x, np.ldexp(rng.standard_normal(300), -rng.integers(0, 60, 300)), [5e-324, -1e308, np.inf, np.nan]]
+    )
     check(format, -3, x)
 
 
@@ -85,7 +100,8 @@ def test_a_float64_just_above_a_tie_goes_up():
 
 
 @pytest.mark.parametrize(
-    "name", ["profile:8:5,5,6,5,5,4,4,3,3,3,2,1", "profile:8:1x32,2x4,3", "profile:16:9,3x40,12,1", "FP187", "INT16", "FP170"]
+    "name",
+    ["profile:8:5,5,6,5,5,4,4,3,3,3,2,1", "profile:8:1x32,2x4,3", "profile:16:9,3x40,12,1", "FP187", "INT16", "FP170"],
 )
 def test_profiles_outside_the_catalogue(name):
     format = formats.get(name)
@@ -138,7 +154,8 @@ def test_one_significant_bit_ties_go_up():
 
 
 @pytest.mark.parametrize(
-    "shape", [(48, 48), (1, 1), (49, 97), (7,), (100,), (), (3, 5, 60, 70), (2, 50, 7, 9), (2, 3, 50, 10, 5), (0, 4), (4, 0)]
+    "shape",
+    [(48, 48), (1, 1), (49, 97), (7,), (100,), (), (3, 5, 60, 70), (2, 50, 7, 9), (2, 3, 50, 10, 5), (0, 4), (4, 0)],
 )
 def test_block_minifloats_tile_by_tile(shape):
     rng = np.random.default_rng(len(shape))
@@ -161,8 +178,11 @@ def test_block_minifloats_tile_by_tile(shape):
                     largest = np.abs(tile[np.isfinite(tile)]).max(initial=0)
                     low, high = format.top_range
                     top = min(max(int(np.floor(np.log2(np.float64(largest)))) if largest else 0, low), high)
-                    # A reference tile is one tensor of the same grid; the tensor kernel was checked above against the exact reference.
-                    out2[at] = formats.from_profile(format.profile, format.bits).round(np.ascontiguousarray(tile), top=top)
+                    # A reference tile is one tensor of the same grid; the tensor kernel was checked above against the
+                    # exact reference.
+                    out2[at] = formats.from_profile(format.profile, format.bits).round(
+                        np.ascontiguousarray(tile), top=top
+                    )
         rounded = format.round(x)
         assert (bits32(rounded) == bits32(expected)).all(), format.name
         assert (bits32(format.round(torch.from_numpy(x)).numpy()) == bits32(expected)).all(), format.name
@@ -176,11 +196,15 @@ def test_a_block_exponent_stays_in_its_field():
     assert (format.round(tiny) == Reference(format.profile, -127).round(2.0**-140)).all()
 
 
-@pytest.mark.parametrize("name", ["FP134", "FP134/channel", "FP134/channel@1", "FP134/block5", "FP134/block3@1", "FP134/tile4x6", "BM43"])
+@pytest.mark.parametrize(
+    "name", ["FP134", "FP134/channel", "FP134/channel@1", "FP134/block5", "FP134/block3@1", "FP134/tile4x6", "BM43"]
+)
 def test_shape_and_stride_do_not_matter(name):
     rng = np.random.default_rng(4)
     format = formats.get(name)
-    base = torch.from_numpy(np.ldexp(rng.standard_normal((6, 10, 7, 9)), -rng.integers(0, 12, (6, 10, 7, 9))).astype(np.float32))
+    base = torch.from_numpy(
+        np.ldexp(rng.standard_normal((6, 10, 7, 9)), -rng.integers(0, 12, (6, 10, 7, 9))).astype(np.float32)
+    )
     expected = format.round(base.numpy().copy())
     views = {
         "channels last": base.contiguous(memory_format=torch.channels_last),
@@ -198,7 +222,9 @@ def test_shape_and_stride_do_not_matter(name):
 
 
 @pytest.mark.parametrize("shape", [(0,), (4, 0), (0, 4), (4, 2, 0), (3, 0, 2)])
-@pytest.mark.parametrize("name", ["FP134", "FP134/channel", "FP134/block8", "FP134/tile3x3", "FP134/block8@0", "NF4/block8"])
+@pytest.mark.parametrize(
+    "name", ["FP134", "FP134/channel", "FP134/block8", "FP134/tile3x3", "FP134/block8@0", "NF4/block8"]
+)
 def test_nothing_to_round(name, shape):
     format = formats.get(name)
     for order in "CF":

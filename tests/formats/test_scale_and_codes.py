@@ -7,7 +7,19 @@ import torch
 import formats
 from formats import Scale
 
-ONE_OF_EACH = ["INT8", "INT6", "FP134", "FP152", "T8.5x3@2", "T7.4x2@1", "BM43", "BM07", "FP134/channel", "INT8/block4", "FP133/tile3x2"]
+ONE_OF_EACH = [
+    "INT8",
+    "INT6",
+    "FP134",
+    "FP152",
+    "T8.5x3@2",
+    "T7.4x2@1",
+    "BM43",
+    "BM07",
+    "FP134/channel",
+    "INT8/block4",
+    "FP133/tile3x2",
+]
 
 
 def test_top_from_data():
@@ -52,7 +64,11 @@ def test_every_code_decodes_to_its_own_value(format):
     index = np.arange(len(values))
     half = 1 << (format.bits - 1)
     assert (codes[: len(values)] == index).all()
-    negative = (2 * half - index[1:]) if format.family == "INT" or format.name in ("BM07", "BM06", "BM05") else half + index[1:]
+    negative = (
+        (2 * half - index[1:])
+        if format.family == "INT" or format.name in ("BM07", "BM06", "BM05")
+        else half + index[1:]
+    )
     assert (codes[len(values) :] == negative).all()
 
 
@@ -90,7 +106,11 @@ def test_codes_into_memory_that_is_there(name):
     expected = format.encode(x)
     stored = expected.codes.dtype
     for top in (None, expected.top):
-        contiguous, strided, turned = np.empty((5, 12), stored), np.empty((5, 24), stored)[:, ::2], np.empty((12, 5), stored).T
+        contiguous, strided, turned = (
+            np.empty((5, 12), stored),
+            np.empty((5, 24), stored)[:, ::2],
+            np.empty((12, 5), stored).T,
+        )
         for out in (contiguous, strided, turned):
             made = format.encode(x, top=top, out=out)
             assert made.codes is out
@@ -163,7 +183,20 @@ def test_properties():
 
 
 @pytest.mark.parametrize(
-    "name", ["E4M3", "E5M2/standard", "E8M0", "TF32", "NF4", "NF4/block4", "posit<8,2>", "INT8/real", "INT4/real/channel", "NVFP4", "MXFP4"]
+    "name",
+    [
+        "E4M3",
+        "E5M2/standard",
+        "E8M0",
+        "TF32",
+        "NF4",
+        "NF4/block4",
+        "posit<8,2>",
+        "INT8/real",
+        "INT4/real/channel",
+        "NVFP4",
+        "MXFP4",
+    ],
 )
 def test_codes_of_the_other_kinds_into_memory_that_is_there(name):
     format = formats.get(name)
@@ -195,9 +228,9 @@ def test_minus_zero_and_nan_of_a_block_into_the_memory_of_the_input():
 def test_tiles_are_the_same_in_every_memory_order(shape, block):
     scale = Scale(per="block", block=block)
     format = formats.get("FP134").with_scale(scale)
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32) * np.exp2(np.arange(shape[1]) % 7)[:, None, None].astype(
-        np.float32
-    )
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32) * np.exp2(np.arange(shape[1]) % 7)[
+        :, None, None
+    ].astype(np.float32)
     before = format.round(x * np.float32(1.02))
     tops = format.find_top(x)
     expected = {
@@ -219,7 +252,9 @@ def test_tiles_are_the_same_in_every_memory_order(shape, block):
         np.testing.assert_array_equal(format.round(y, out=out), expected["nearest"])
         np.testing.assert_array_equal(format.round(y, top=tops + 1), expected["given"])
         np.testing.assert_array_equal(format.round(y, rounding="hysteresis", previous=before), expected["hysteresis"])
-        np.testing.assert_array_equal(format.round(y, rounding="hysteresis", previous=lie(before)), expected["hysteresis"])
+        np.testing.assert_array_equal(
+            format.round(y, rounding="hysteresis", previous=lie(before)), expected["hysteresis"]
+        )
         np.testing.assert_array_equal(format.round(y, rounding="stochastic", seed=1), expected["stochastic"])
         made = format.encode(y)
         np.testing.assert_array_equal(made.codes, codes.codes)
@@ -227,7 +262,9 @@ def test_tiles_are_the_same_in_every_memory_order(shape, block):
         np.testing.assert_array_equal(made.decode(), codes.decode())
 
 
-@pytest.mark.parametrize("name", ["FP134", "INT8", "T8.5x3@2", "FP134/rceil", "FP134/even", "FP134/headroom1", "bfloat16", "E4M3"])
+@pytest.mark.parametrize(
+    "name", ["FP134", "INT8", "T8.5x3@2", "FP134/rceil", "FP134/even", "FP134/headroom1", "bfloat16", "E4M3"]
+)
 def test_a_scale_found_in_the_call_that_encodes_is_that_of_find_top(name):
     """Small arrays, whose scale is found on the way, as the parts of it that a given scale encodes."""
     format, rng = formats.get(name), np.random.default_rng(5)

@@ -11,7 +11,7 @@ from torch import nn
 import formats
 from predictor import Pair, measure
 from predictor.angle import degrees, layer_sums
-from predictor.measure import interval
+from predictor.statistics import interval
 from workloads import Workload
 
 
@@ -39,7 +39,8 @@ def test_known_angles():
 
 
 def test_small_angles_survive():
-    """acos of a float64 cosine sees nothing below 1e-6 degrees; float32 gradients that differ in one element's last place do."""
+    """acos of a float64 cosine sees nothing below 1e-6 degrees; float32 gradients that differ in one element's last
+    place do."""
     g = torch.full((1000,), 1.0)
     q = g.clone()
     q[0] = 1 + 2**-23
@@ -118,7 +119,12 @@ def test_measure_by_hand():
 
 def test_scopes_pairs_and_counts():
     workload = small_workload()
-    table = measure(workload, ["FP134", Pair(formats.get("FP143"), formats.get("FP152")), "INT6+INT6"], minibatches=3, scopes=["layers"])
+    table = measure(
+        workload,
+        ["FP134", Pair(formats.get("FP143"), formats.get("FP152")), "INT6+INT6"],
+        minibatches=3,
+        scopes=["layers"],
+    )
     assert set(table.scope) == {"0.weight", "3.weight"}
     assert set(table.format) == {"FP134", "FP143+FP152", "INT6+INT6"}
     assert (table.n == 3).all()

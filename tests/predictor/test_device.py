@@ -1,4 +1,5 @@
-"""Measuring on another device. No GPU is at hand: what runs there runs on CPU tensors here, and "meta" stands for it where nothing is computed."""
+"""Measuring on another device. No GPU is at hand: what runs there runs on CPU tensors here, and "meta" stands for it
+where nothing is computed."""
 
 import sys
 
@@ -8,12 +9,13 @@ import torch
 from torch import nn
 
 import formats.torch
+from formats.pairs import candidate
 from predictor import angle, device, noise
 from predictor.device import device_of, on_device
-from predictor.gradient import Gradients, candidate
-from predictor.measure import DEFAULT_EFFECTS, measurements
-from search.context import context_of
-from search.executors import executor_of
+from predictor.gradients import Gradients
+from predictor.measuring.context import context_of
+from predictor.measuring.session import executor_of
+from predictor.measuring.units import DEFAULT_EFFECTS, measurements
 from tests.search.small import loss, net
 from workloads import Workload
 
@@ -29,7 +31,7 @@ def elsewhere(monkeypatch):
         return formats.torch._elsewhere(format, x, top, mode, keep_infinities)
 
     monkeypatch.setattr(formats.torch, "round_tensor", round_tensor)
-    for module in (sys.modules["predictor.measure"], noise):
+    for module in (sys.modules["predictor.measuring.units"], noise):
         monkeypatch.setattr(module, "layer_sums", angle._sums_elsewhere)
 
 
@@ -45,7 +47,10 @@ def as_they_were():
 
 def measured(workload):
     chosen = [candidate(name) for name in NAMES]
-    return {(m.format, m.effect, m.minibatch): m.sums for m in measurements(workload, chosen, workload.batches[:2], DEFAULT_EFFECTS)}
+    return {
+        (m.format, m.effect, m.minibatch): m.sums
+        for m in measurements(workload, chosen, workload.batches[:2], DEFAULT_EFFECTS)
+    }
 
 
 def test_sums():
@@ -100,7 +105,12 @@ def test_a_workload_is_moved(monkeypatch, as_they_were):
     assert images.shape == workload.batches[1][0].shape
     assert moved.train is moved.test is None
     given = Workload(
-        "sized", nn.Linear(2, 2), lambda size: [{"x": torch.ones(size)}], loss, train=[torch.ones(2)], test=lambda size: [torch.ones(size)]
+        "sized",
+        nn.Linear(2, 2),
+        lambda size: [{"x": torch.ones(size)}],
+        loss,
+        train=[torch.ones(2)],
+        test=lambda size: [torch.ones(size)],
     )
     sized = on_device(given, "meta")
     assert sized.minibatches(3)[0]["x"].device.type == "meta"
@@ -110,7 +120,7 @@ def test_a_workload_is_moved(monkeypatch, as_they_were):
 def test_contexts_say_where(monkeypatch, as_they_were):
     monkeypatch.setattr(device, "devices", lambda: ["cpu", "meta"])
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda given: f"a kind of {given}")
-    monkeypatch.setattr("search.store.weights_digest", lambda model: "w")
+    monkeypatch.setattr("predictor.measuring.context.weights_digest", lambda model: "w")
     here = context_of(net())
     assert here.device.startswith("cpu ")
     moved = on_device(net(), "meta")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 import formats
 from predictor import Pair
-from predictor.gradient import Gradients
+from predictor.gradients import Gradients
 from predictor.noise import Kind, NoiseTables, direct_nsr, has_table, noise_table, observe
 from tests.predictor.test_angle import small_workload
 
@@ -20,7 +20,13 @@ def wide_tensor():
 
 
 def test_noise_tables_give_every_profile_its_noise():
-    tensors = [wide_tensor(), torch.randn(5000) * 1e-30, torch.randn(300, 7).relu(), torch.randn(4000) * 1e-41, torch.randn(9) * 2.0**126]
+    tensors = [
+        wide_tensor(),
+        torch.randn(5000) * 1e-30,
+        torch.randn(300, 7).relu(),
+        torch.randn(4000) * 1e-41,
+        torch.randn(9) * 2.0**126,
+    ]
     together = NoiseTables.of([noise_table(x) for x in tensors])
     for format in (*formats.catalogue(), formats.get("FP134/headroom1"), formats.get("INT8/headroom3")):
         if has_table(format):
@@ -77,6 +83,10 @@ def test_a_pass_records_what_rounding_would_do():
     assert [point.layer for point in noise.points] == ["0", "3", "0"]
     ratios = noise.ratios(candidates)
     for row, (a, e) in enumerate((("FP134",) * 2, ("BM43",) * 2, ("INT8", "FP152"))):
-        expected = [direct_nsr(formats.get(a), conv), direct_nsr(formats.get(a), out), direct_nsr(formats.get(e), conv.grad)]
+        expected = [
+            direct_nsr(formats.get(a), conv),
+            direct_nsr(formats.get(a), out),
+            direct_nsr(formats.get(e), conv.grad),
+        ]
         assert ratios[row] == pytest.approx(expected, rel=1e-5)
     assert np.array_equal(noise.rows(Kind.E), [2])

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from predictor.record import record, write
-from search.fit import read_tensors
+from search.fitting import read_tensors
 from workloads import Workload
 
 

@@ -4,15 +4,26 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from predictor.gradient import Effect
+from predictor.effects import Effect
 from predictor.noise import Kind
-from predictor.surrogate import LEAST, Observation, drawn_to_ones, fit, fit_weights, places, spread, to_degrees, to_scale
+from predictor.surrogate import (
+    LEAST,
+    Observation,
+    drawn_to_ones,
+    fit,
+    fit_weights,
+    places,
+    spread,
+    to_degrees,
+    to_scale,
+)
 
 KINDS = [Kind.A] * 6 + [Kind.E] * 4
 
 
 def made(formats=200, minibatches=8, seed=0):
-    """Ratios (formats, 10), true weights and angles (formats, minibatches): tan^2 is linear in the ratios, mini-batches scale all alike.
+    """Ratios (formats, 10), true weights and angles (formats, minibatches): tan^2 is linear in the ratios, mini-batches
+    scale all alike.
 
     Formats differ in how much noise they make, and in which of the tensors in two ways.
     """
@@ -42,7 +53,9 @@ def test_weights_come_back_from_many_formats():
     assert drawn < 0.8 * np.log(ratios.sum(1) / (ratios @ weights)).std()
 
 
-@pytest.mark.parametrize(("formats", "tensors", "spread"), [(1, 5, 1), (8, 20, 1), (22, 100, 2), (48, 100, 3), (30, 10, 1)])
+@pytest.mark.parametrize(
+    ("formats", "tensors", "spread"), [(1, 5, 1), (8, 20, 1), (22, 100, 2), (48, 100, 3), (30, 10, 1)]
+)
 def test_least_squares_are_those_of_an_active_set_method(formats, tensors, spread):
     generator = np.random.default_rng(formats)
     rows = np.exp(generator.normal(0, spread, (formats, tensors))) / tensors
@@ -99,7 +112,8 @@ def test_what_was_measured_everywhere_is_not_predicted_otherwise():
     ratios, _, angles = made()
     observed = [Observation(i, b, angles[i, b]) for i in range(30) for b in range(8)]
     mean, low, high = fit(Effect.AE, KINDS, ratios, observed, 8).predict(ratios, range(200))
-    # The mean of logarithms comes back; from there to the mean of angles it is half their variance, for which typical values stand in.
+    # The mean of logarithms comes back; from there to the mean of angles it is half their variance, for which typical
+    # values stand in.
     geometric = to_degrees(to_scale(angles[:30]).mean(1))
     assert ((geometric < mean[:30]) & (mean[:30] < 1.05 * geometric)).all()
     assert np.std(mean[:30] / geometric) < 0.01

@@ -19,7 +19,9 @@ def test_places_overlap_and_correlations(tmp_path):
     names = "PQRSTUV"
     first = write(tmp_path, "a.csv", dict(zip(names, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, float("nan")), strict=True)))
     # Other order of rows, P and Q swapped, one that the first does not have.
-    second = write(tmp_path, "b.parquet", {"W": 0.5, "U": 60.0, "T": 50.0, "S": 40.0, "R": 30.0, "Q": 10.0, "P": 20.0, "V": 1.0})
+    second = write(
+        tmp_path, "b.parquet", {"W": 0.5, "U": 60.0, "T": 50.0, "S": 40.0, "R": 30.0, "Q": 10.0, "P": 20.0, "V": 1.0}
+    )
     found = compare(first, second)
     assert found.table["name"].tolist() == list("PQRSTU")
     assert found.table["place_b"].tolist() == [2, 1, 3, 4, 5, 6]

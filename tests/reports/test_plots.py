@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib import colors, image
 
-from predictor.attribute import COLUMNS
+from predictor.attribution import COLUMNS
 from reports import plots
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,9 @@ def test_a_table_cut_short_is_drawn_too(tmp_path, ending):
 
 
 def run_of(number, rates, setting="LOG4", rounding="nearest"):
-    return pd.DataFrame({"step": range(1, len(rates) + 1), "flip_rate": rates, "setting": setting, "rounding": rounding, "run": number})
+    return pd.DataFrame(
+        {"step": range(1, len(rates) + 1), "flip_rate": rates, "setting": setting, "rounding": rounding, "run": number}
+    )
 
 
 def lines_of(axes):
@@ -72,7 +74,9 @@ def lines_of(axes):
 def test_seeds_are_drawn_as_mean_and_range():
     """A hundred steps are smoothed over two; the second seed ended early."""
     one, two = np.linspace(0.1, 0.2, 100), np.linspace(0.3, 0.4, 60)
-    figure = plots.flips(pd.concat([run_of(0, one), run_of(1, two), run_of(2, one / 2, rounding="hysteresis")]), "flips")
+    figure = plots.flips(
+        pd.concat([run_of(0, one), run_of(1, two), run_of(2, one / 2, rounding="hysteresis")]), "flips"
+    )
     [axes] = figure.axes
     lines = lines_of(axes)
     assert list(lines) == ["LOG4, nearest (2 runs)", "LOG4, hysteresis"]
@@ -116,7 +120,9 @@ def test_profiles_are_bars_over_the_same_binades():
     for axes, (name, profile) in zip(figure.axes, given, strict=True):
         assert axes.get_title(loc="left") == name
         assert tuple(bar.get_height() for bar in axes.patches) == profile
-        assert [bar.get_x() + bar.get_width() / 2 for bar in axes.patches] == pytest.approx([-d for d in range(len(profile))])
+        assert [bar.get_x() + bar.get_width() / 2 for bar in axes.patches] == pytest.approx(
+            [-d for d in range(len(profile))]
+        )
     with pytest.raises(ValueError, match="NF4 has no precision profile"):
         plots.profiles_of(["NF4"])
 
@@ -149,8 +155,12 @@ def test_layers_of_an_attribution_and_of_a_measurement():
 
 
 def ranked():
-    table = pd.DataFrame({"rank": [1, 2, 2, 4], "name": list("PQRS"), "bits": [8, 8, 7, 6], "angle_AE": [1.0, 2.0, 3.0, 4.0]})
-    return table.assign(low_AE=[0.5, 1.5, 2.5, np.nan], high_AE=[2.0, 3.0, 4.0, np.nan], source_AE=["measured"] * 3 + ["predicted"])
+    table = pd.DataFrame(
+        {"rank": [1, 2, 2, 4], "name": list("PQRS"), "bits": [8, 8, 7, 6], "angle_AE": [1.0, 2.0, 3.0, 4.0]}
+    )
+    return table.assign(
+        low_AE=[0.5, 1.5, 2.5, np.nan], high_AE=[2.0, 3.0, 4.0, np.nan], source_AE=["measured"] * 3 + ["predicted"]
+    )
 
 
 def test_the_first_few_with_intervals_and_ties():
@@ -158,7 +168,11 @@ def test_the_first_few_with_intervals_and_ties():
     marks = [line for line in axes.lines if line.get_marker() in "os^"]
     assert [line.get_xdata()[0] for line in marks] == [1, 2, 3, 4]
     assert [line.get_markerfacecolor() == "white" for line in marks] == [False, False, False, True]
-    assert [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2] == [[0.5, 2], [1.5, 3], [2.5, 4]]
+    assert [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2] == [
+        [0.5, 2],
+        [1.5, 3],
+        [2.5, 4],
+    ]
     [band] = axes.patches
     assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((0.55, 2.45))
     searched = ranked().assign(role=["synthesized E", "reference", "synthesized AE, pair AE", "catalogue A"])
@@ -177,7 +191,8 @@ def test_names_hide_no_mark_that_they_can_help_hiding():
     """Beside a mark there is another one where the name would stand first."""
     table = ranked().assign(gates=[40.0, 30.0, 35.0, 30.1])
     alone, crowded = (
-        plots.pareto_front(rows, "AE", "net").axes[0] for rows in (table.head(3), table.assign(angle_AE=[1.0, 2.0, 3.0, 2.03]))
+        plots.pareto_front(rows, "AE", "net").axes[0]
+        for rows in (table.head(3), table.assign(angle_AE=[1.0, 2.0, 3.0, 2.03]))
     )
     [first], [second] = ([text for text in axes.texts if text.get_text() == "Q"] for axes in (alone, crowded))
     assert first.get_position() != second.get_position()
@@ -201,7 +216,8 @@ def search_table():
 
 
 def test_synthesized_beside_standard_profiles():
-    """The grid's rows are the profiles, the marks in the same rows the differences; pairs and what was not measured are left out."""
+    """The grid's rows are the profiles, the marks in the same rows the differences; pairs and what was not measured are
+    left out."""
     cells, differences = plots.synthesized(search_table(), "AE", "net").axes
     grid = cells.images[0].get_array()
     names = ("BM25", "profile:8:4,6x2,5x2,4x2,3,2,1", "T8.6x2@1", "FP134")
@@ -258,7 +274,12 @@ def test_the_kind_follows_from_what_is_given(tmp_path, given, kind, names, meant
         (["r.csv"], "flips", [], "flips are drawn of folders that `formats train` wrote"),
         (["r.csv"], "histograms", ["INT8"], "one file of tensors"),
         (["r.csv", "r.csv"], None, [], "2 results, of which .* is no folder"),
-        (["r.csv"], "pie", [], "kind 'pie': allowed are angles, top, pareto, layers, synthesized, validation, flips, histograms, profiles"),
+        (
+            ["r.csv"],
+            "pie",
+            [],
+            "kind 'pie': allowed are angles, top, pareto, layers, synthesized, validation, flips, histograms, profiles",
+        ),
         (["t.npz"], None, [], "--profiles are drawn alone, or over tensors"),
         (["r.csv"], None, ["INT8"], "--profiles are drawn alone, or over tensors"),
     ],

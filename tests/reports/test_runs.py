@@ -23,14 +23,18 @@ def write(tmp_path):
             "threads": 1,
         }
         (folder / "settings.json").write_text(json.dumps(content | settings))
-        pd.DataFrame({"step": range(1, len(rates) + 1), "flip_rate": rates, "loss": 1.0}).to_parquet(folder / "steps.parquet")
+        pd.DataFrame({"step": range(1, len(rates) + 1), "flip_rate": rates, "loss": 1.0}).to_parquet(
+            folder / "steps.parquet"
+        )
         return folder
 
     return run
 
 
 def test_one_setting_with_other_seeds(write):
-    table, workloads = read_flips([write("a"), write("b", (0.1,), seed=1, threads=2), write("c", weight_rounding="hysteresis")])
+    table, workloads = read_flips(
+        [write("a"), write("b", (0.1,), seed=1, threads=2), write("c", weight_rounding="hysteresis")]
+    )
     assert workloads == ["net"]
     assert table.values.tolist() == [
         [1, 0.5, "LOG4", "nearest", 0],
@@ -44,7 +48,12 @@ def test_one_setting_with_other_seeds(write):
 
 def test_what_tells_settings_apart(write):
     """Only among runs of one format and rounding."""
-    folders = [write("a"), write("b", rate=0.01, seed=1), write("c", weight="FP134", rate=0.5), write("d", workload="other")]
+    folders = [
+        write("a"),
+        write("b", rate=0.01, seed=1),
+        write("c", weight="FP134", rate=0.5),
+        write("d", workload="other"),
+    ]
     table, workloads = read_flips(folders)
     assert table.groupby("run").setting.first().tolist() == [
         "LOG4, workload net, rate 0.1",
@@ -60,12 +69,18 @@ def test_methods_in_the_steps_that_were_sampled(write):
     one = write("one", (0.5, nan, 0.25), weight="float32", method={"name": "lsq", "weight_bits": 2})
     both = write("both", (nan, 0.1, nan), weight="float32", method=[{"name": "slb"}, {"name": "ui8"}])
     table, _ = read_flips([one, both])
-    assert table[["step", "flip_rate", "setting"]].values.tolist() == [[1, 0.5, "lsq"], [3, 0.25, "lsq"], [2, 0.1, "slb"]]
+    assert table[["step", "flip_rate", "setting"]].values.tolist() == [
+        [1, 0.5, "lsq"],
+        [3, 0.25, "lsq"],
+        [2, 0.1, "slb"],
+    ]
 
 
 def test_folders_that_cannot_be_drawn(write, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty holds no settings.json; a folder is needed that `formats train --output` has written"):
+    with pytest.raises(
+        ValueError, match=r"empty holds no settings.json; a folder is needed that `formats train --output` has written"
+    ):
         read_flips([tmp_path / "empty"])
     begun = write("begun")
     (begun / "steps.parquet").unlink()
@@ -73,7 +88,9 @@ def test_folders_that_cannot_be_drawn(write, tmp_path):
         read_flips([begun])
     with pytest.raises(ValueError, match="full cannot be drawn: its weights are float32, and nothing flips"):
         read_flips([write("full", weight="float32")])
-    with pytest.raises(ValueError, match="unseen cannot be drawn: its flips were not looked for; a method's are with --angle-every"):
+    with pytest.raises(
+        ValueError, match="unseen cannot be drawn: its flips were not looked for; a method's are with --angle-every"
+    ):
         read_flips([write("unseen", [float("nan")] * 2, weight="float32", method={"name": "lsq"})])
     for name, file in (("cut", "steps.parquet"), ("short", "settings.json")):
         folder = write(name)

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
+from predictor.measuring.store import Store
 from search import rank
 from search.across import rank_across, tabulate
-from search.store import Store
 from tests.search.small import net
 
 FORMATS = ["FP134", "INT8", "FP152", "BM43"]
@@ -34,7 +34,9 @@ def ranking(ranks, angles, names="PQR"):
 
 def test_mean_rank_and_worst_angle():
     # The second table has another order.
-    table = tabulate({"one": ranking([1, 2, 3], [5.0, 6.0, 7.0]), "two": ranking([1, 2, 3], [4.0, 8.0, 9.0], "QPR")}, "AE")
+    table = tabulate(
+        {"one": ranking([1, 2, 3], [5.0, 6.0, 7.0]), "two": ranking([1, 2, 3], [4.0, 8.0, 9.0], "QPR")}, "AE"
+    )
     assert table["name"].tolist() == ["Q", "P", "R"]
     assert table["mean_rank"].tolist() == [1.5, 1.5, 3]
     assert table["rank"].tolist() == [1, 1, 3]

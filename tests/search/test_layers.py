@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import formats
-from predictor.gradient import Gradients
+from predictor.gradients import Gradients
 from predictor.noise import observe
+from search.knapsack import Constraints
 from search.layers import allocate, format_per_layer
-from search.synthesize import Constraints
 from tests.predictor.test_angle import small_workload
 
 
@@ -22,7 +22,9 @@ def test_the_best_choice_of_all(seed):
     rows = range(layers)
     least = sum(min(row) for row in sizes)
     for budget in (least, least + 15, least + 60, 10_000):
-        fitting = [c for c in itertools.product(range(choices), repeat=layers) if sum(sizes[i][c[i]] for i in rows) <= budget]
+        fitting = [
+            c for c in itertools.product(range(choices), repeat=layers) if sum(sizes[i][c[i]] for i in rows) <= budget
+        ]
         expected = min(sum(scores[i, c[i]] for i in rows) for c in fitting)
         found = allocate(scores, sizes, budget)
         assert tuple(found) in fitting
@@ -43,7 +45,8 @@ def test_layers_share_the_bits(noise):
     wide = format_per_layer([noise], weights, 8)
     assert wide.layer.tolist() == ["0", "3"]
     assert wide.bits.tolist() == [8, 8]
-    # Layer 0 has an activation and an error of (16, 8, 6, 6); layer 3 an activation of (16, 10), since its error is rounded in two terms.
+    # Layer 0 has an activation and an error of (16, 8, 6, 6); layer 3 an activation of (16, 10), since its error is
+    # rounded in two terms.
     assert wide.elements.tolist() == [2 * 16 * 8 * 36, 160]
     table = format_per_layer([noise], weights, 6.5, constraints=Constraints(runs=3))
     assert (table.bits * table.elements).sum() <= 6.5 * table.elements.sum()

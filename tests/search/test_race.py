@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from predictor.gradient import Effect
+from predictor.effects import Effect
 from search.race import PLACES, RUNGS, Rung, compare, most_units, rungs_until, settled
-from search.ranking import Angles
+from search.table import Angles
 
 
 def angles_of(rows):

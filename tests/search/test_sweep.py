@@ -20,7 +20,10 @@ def test_names_and_order():
         "FP134", "FP134/rceil", "FP134/headroom1", "FP134/rceil/headroom1",
         "BM43", "BM43/rceil", "BM43/headroom1", "BM43/rceil/headroom1",
     ]  # fmt: skip
-    assert names(["FP134/headroom2"], "headroom=1", "block=16, 32") == ["FP134/block16/headroom1", "FP134/block32/headroom1"]
+    assert names(["FP134/headroom2"], "headroom=1", "block=16, 32") == [
+        "FP134/block16/headroom1",
+        "FP134/block32/headroom1",
+    ]
     assert names(["FP134", "INT8/channel"], " BLOCK=64") == ["FP134/block64", "INT8/block64"]
     assert names(["FP134+BM43", "MXFP8-E4M3"], "scale=Even") == ["FP134/even+BM43/even", "MXFP8-E4M3/even"]
     assert names(["FP134", "E4M3"]) == ["FP134", "E4M3"]
@@ -33,7 +36,9 @@ def test_each_once_by_content():
     assert names(["FP134"], "headroom=1,1") == ["FP134/headroom1"]
 
 
-@pytest.mark.parametrize(("texts", "count"), [(("headroom=0,1,2", "scale=floor,ceil,even,rceil"), 498 * 12), (("block=16,32",), 484 * 2)])
+@pytest.mark.parametrize(
+    ("texts", "count"), [(("headroom=0,1,2", "scale=floor,ceil,even,rceil"), 498 * 12), (("block=16,32",), 484 * 2)]
+)
 def test_the_catalogue(texts, count):
     found = sweep(choose(), parse_axes(texts))
     assert len(found) == len({entry.digest for entry in found}) == len({entry.name for entry in found}) == count

@@ -1,4 +1,5 @@
-"""The benchmark of docs/methods.md section 10: scikit-learn's handwritten digits and a network of three convolutions."""
+"""The benchmark of docs/methods.md section 10: scikit-learn's handwritten digits and a network of three
+convolutions."""
 
 from dataclasses import replace
 
@@ -21,7 +22,15 @@ def network(smooth=False, padding=1, normalized=True):
         normalization = (nn.BatchNorm2d(outputs),) if normalized else ()
         return nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False), *normalization, activation()
 
-    layers = (*block(1, 16), *block(16, 32), nn.AvgPool2d(2), *block(32, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    layers = (
+        *block(1, 16),
+        *block(16, 32),
+        nn.AvgPool2d(2),
+        *block(32, 32),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 10),
+    )
     return nn.Sequential(*layers)
 
 
@@ -33,7 +42,14 @@ def workload(smooth=False, seed=0):
     labels = torch.tensor(data.target)[order]
     torch.manual_seed(seed)
     batches = list(zip(images[:TRAINED].split(BATCH), labels[:TRAINED].split(BATCH), strict=True))
-    return Workload("digits", network(smooth), batches, small.loss, test=[(images[TRAINED:], labels[TRAINED:])], metric=small.accuracy)
+    return Workload(
+        "digits",
+        network(smooth),
+        batches,
+        small.loss,
+        test=[(images[TRAINED:], labels[TRAINED:])],
+        metric=small.accuracy,
+    )
 
 
 SCRATCH = {"epochs": 15, "rate": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
@@ -47,6 +63,8 @@ def accuracy(method, recipe, starts=None, smooth=False):
     total = 0.0
     for number, seed in enumerate(SEEDS):
         own = workload(smooth, seed)
-        found = train(own if starts is None else replace(own, model=starts[number].model), method=method, **recipe, seed=seed)
+        found = train(
+            own if starts is None else replace(own, model=starts[number].model), method=method, **recipe, seed=seed
+        )
         total += found.metric / len(SEEDS)
     return total

@@ -10,12 +10,13 @@ import formats.torch
 from formats.device import find_top
 from formats.mode import NEAREST
 from tests.training import small
-from training import checkpoint, scales, train
+from training import checkpoint, delayed, train
 
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """Activations, errors and gradients are rounded, and what that did is counted, as on another device; weights are copied to the CPU."""
+    """Activations, errors and gradients are rounded, and what that did is counted, as on another device; weights are
+    copied to the CPU."""
     copies, surveyed = [], []
 
     def round_tensor(format, x, *, top, mode, out=None, keep_infinities=False):
@@ -30,16 +31,18 @@ def elsewhere(monkeypatch):
         x = torch.from_numpy(array)
         rounded = formats.torch._elsewhere(format, x, top, NEAREST, keep_infinities)
         surveyed.append(x)
-        return rounded.numpy(), scales._survey_elsewhere(x, rounded, format.max(top))
+        return rounded.numpy(), delayed._survey_elsewhere(x, rounded, format.max(top))
 
     monkeypatch.setattr(formats.ProfileFormat, "round_surveyed", round_surveyed)
     monkeypatch.setattr(formats.torch, "round_tensor", round_tensor)
-    monkeypatch.setattr(scales, "survey_of", scales._survey_elsewhere)
-    monkeypatch.setattr(scales, "_top_of", lambda format, x: int(find_top(format, x)))
+    monkeypatch.setattr(delayed, "survey_of", delayed._survey_elsewhere)
+    monkeypatch.setattr(delayed, "_top_of", lambda format, x: int(find_top(format, x)))
     return copies, surveyed
 
 
-@pytest.mark.parametrize("options", [{}, {"weight": "LOG4", "weight_rounding": "stochastic", "scale": "current"}], ids=["default", "LOG4"])
+@pytest.mark.parametrize(
+    "options", [{}, {"weight": "LOG4", "weight_rounding": "stochastic", "scale": "current"}], ids=["default", "LOG4"]
+)
 def test_the_same_bits_by_torch_operations(request, options):
     here = train(small.workload(), epochs=1, angle_every=3, **options)
     taken = request.getfixturevalue("elsewhere")
@@ -58,13 +61,13 @@ def test_what_rounding_did():
     x[:4] = torch.tensor([float("inf"), -float("inf"), 0.0, -0.0])
     for keep in (False, True):
         q = format.round(x, top=1, keep_infinities=keep)
-        found = scales._survey_elsewhere(x, q, format.max(1))
-        assert found == scales.survey_of(x, q, format.max(1))
+        found = delayed._survey_elsewhere(x, q, format.max(1))
+        assert found == delayed.survey_of(x, q, format.max(1))
         assert found[1] > 2
         assert found[2] > 0
     q[7] = float("nan")
-    assert np.isnan(scales._survey_elsewhere(x, q, 1.0)[0])
-    assert scales._survey_elsewhere(x[:0], q[:0], 1.0) == scales.survey_of(x[:0], q[:0], 1.0) == (0.0, 0, 0)
+    assert np.isnan(delayed._survey_elsewhere(x, q, 1.0)[0])
+    assert delayed._survey_elsewhere(x[:0], q[:0], 1.0) == delayed.survey_of(x[:0], q[:0], 1.0) == (0.0, 0, 0)
 
 
 def test_a_checkpoint_of_another_device(tmp_path):

@@ -56,7 +56,9 @@ def grid(format, largest):
         values = [Fraction(v) * Fraction(2) ** top for v in format.values]
     else:
         values = [Fraction(v, 1 << UNIT) for v in Reference(format.profile, exponent(largest) if largest else 0).values]
-    return values if getattr(format, "signed", True) is False else sorted({sign * v for v in values for sign in (1, -1)})
+    return (
+        values if getattr(format, "signed", True) is False else sorted({sign * v for v in values for sign in (1, -1)})
+    )
 
 
 def hysteresis(format, values, previous):
@@ -106,7 +108,10 @@ def test_five_steps_in_exact_arithmetic(given, layer):
         d = [plus(times(f32(DECAY), a), b) for a, b in zip(wq, g, strict=True)]
         v = stochastic([plus(times(f32(MOMENTUM), a), b) for a, b in zip(v, d, strict=True)], 2 * step)
         w = stochastic([plus(a, -times(f32(RATE), b)) for a, b in zip(w, v, strict=True)], 2 * step + 1)
-        before, wq = wq, [v for group in groups for v in hysteresis(format, [w[i] for i in group], [wq[i] for i in group])]
+        before, wq = (
+            wq,
+            [v for group in groups for v in hysteresis(format, [w[i] for i in group], [wq[i] for i in group])],
+        )
         assert fractions(optimizer.state[weight.master]["momentum_buffer"]) == v
         assert fractions(weight.master) == w
         assert fractions(weight.parameter) == wq
@@ -121,11 +126,15 @@ OUTSIDE = ["NF4", "NF4/block4", "posit<6,1>", "INT8/real", "INT4/real/block3", "
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic", "hysteresis"])
-@pytest.mark.parametrize("name", ["FP134", "LOG4", "INT4", "BM43", "MXFP4", "FP134/block4", "E4M3", "bfloat16", *OUTSIDE])
+@pytest.mark.parametrize(
+    "name", ["FP134", "LOG4", "INT4", "BM43", "MXFP4", "FP134/block4", "E4M3", "bfloat16", *OUTSIDE]
+)
 def test_every_rounding_of_the_weights(name, rounding):
     """What the network computes with is what the format makes of the master; with convolutions, channel by channel."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.ConvTranspose2d(6, 4, 3, bias=False), nn.Linear(4, 4, bias=False))
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, bias=False), nn.ConvTranspose2d(6, 4, 3, bias=False), nn.Linear(4, 4, bias=False)
+    )
     model.to(memory_format=torch.channels_last)
     streams = Streams(SEED)
     weights = weights_of(model, scheme(name, Rounding(rounding)), streams)
@@ -137,7 +146,9 @@ def test_every_rounding_of_the_weights(name, rounding):
         assert torch.equal(weight.parameter, format.round(weight.master))
         before = weight.parameter.detach().clone()
         weight.master.data.mul_(torch.linspace(0.7, 1.4, weight.master.numel()).reshape(weight.master.shape))
-        needs = {"stochastic": {"seed": SEED, "stream": streams.next}, "hysteresis": {"previous": before}}.get(rounding, {})
+        needs = {"stochastic": {"seed": SEED, "stream": streams.next}, "hysteresis": {"previous": before}}.get(
+            rounding, {}
+        )
         wanted = format.round(weight.master.detach(), rounding=rounding, **needs)
         seen = weight.requantize()
         assert torch.equal(weight.parameter, wanted)
@@ -175,7 +186,10 @@ def test_normalization_and_biases_stay_float32():
 
 def test_formats_that_cannot_round_as_asked_are_refused():
     for rounding in ("hysteresis", "stochastic"):
-        with pytest.raises(ValueError, match=f"weight format E4M3/standard cannot round by {rounding} .*only to nearest has an overflow"):
+        with pytest.raises(
+            ValueError,
+            match=f"weight format E4M3/standard cannot round by {rounding} .*only to nearest has an overflow",
+        ):
             scheme("E4M3/standard", Rounding(rounding))
     assert scheme("E4M3/standard", Rounding.NEAREST).weight == formats.get("E4M3/standard")
     with pytest.raises(ValueError, match="weight rounding 'up': allowed are nearest, stochastic, hysteresis"):

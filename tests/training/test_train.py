@@ -18,8 +18,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 import formats
-from predictor.dataflow import DataFlow
-from predictor.gradient import activation_quantizer
+from predictor.flow.dataflow import DataFlow
+from predictor.gradients import activation_quantizer
 from tests.training import small
 from training import checkpoint, train
 from training.methods import LSQ
@@ -48,7 +48,9 @@ def same(one, other):
 
 def kill_at(step, output):
     code = f"from tests.training.small import run_until_killed; run_until_killed({step}, {str(output)!r})"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=120, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=120, check=False, capture_output=True, text=True
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -68,7 +70,12 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     assert not (output / "checkpoint.safetensors").exists()
     # With the angle sampled at every fourth step, the 14th loss is that of step 11.
     kill_at(14, output)
-    assert sorted(path.stem for path in (output / "layers").iterdir()) == ["00000003", "00000006", "00000008", "00000009"]
+    assert sorted(path.stem for path in (output / "layers").iterdir()) == [
+        "00000003",
+        "00000006",
+        "00000008",
+        "00000009",
+    ]
     went_on = train(small.workload(), output=output, resume=True, **small.OPTIONS)
     assert_same_run(whole, went_on)
     assert same(*(load_file(folder / "checkpoint.safetensors") for folder in (tmp_path / "whole", output)))
@@ -102,7 +109,9 @@ def test_the_default_scheme_learns_as_full_precision_does():
     """Over seeds, since one run of so small a network tells little."""
     options = {"epochs": 8, "rate": 0.05}
     losses = {
-        name: np.mean([train(small.workload(), seed=seed, **options, **formats).epochs.loss.iloc[-1] for seed in range(3)])
+        name: np.mean(
+            [train(small.workload(), seed=seed, **options, **formats).epochs.loss.iloc[-1] for seed in range(3)]
+        )
         for name, formats in (("full", FULL), ("default", {}), ("INT4", {"activation": "INT4", "error": "INT4"}))
     }
     assert losses["full"] < 0.5  # it does learn: 1.39 is chance
@@ -113,7 +122,9 @@ def test_the_default_scheme_learns_as_full_precision_does():
 @pytest.mark.parametrize("weight", ["FP134", "LOG4"])
 def test_hysteresis_flips_less(weight):
     flips = {
-        rounding: train(small.workload(), epochs=4, rate=0.02, schedule="constant", weight=weight, weight_rounding=rounding).steps.flips
+        rounding: train(
+            small.workload(), epochs=4, rate=0.02, schedule="constant", weight=weight, weight_rounding=rounding
+        ).steps.flips
         for rounding in ("hysteresis", "nearest", "stochastic")
     }
     late = {rounding: found.iloc[8:].sum() for rounding, found in flips.items()}
@@ -121,7 +132,8 @@ def test_hysteresis_flips_less(weight):
 
 
 def test_full_precision_is_plain_torch():
-    """With float32 for everything the harness is torch's own SGD, up to the order of a multiplication and an addition."""
+    """With float32 for everything the harness is torch's own SGD, up to the order of a multiplication and an
+    addition."""
     workload = small.workload()
     workload.model[6].p = 0.0
     found = train(workload, epochs=1, rate=0.05, schedule="constant", start="pretrained", angle_every=2, **FULL)
@@ -162,7 +174,9 @@ def test_sampling_the_angle_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    "formats", [{}, {"weight": "float32"}, {"method": LSQ(), "activation": "FP134"}], ids=["all", "float32 weights", "method"]
+    "formats",
+    [{}, {"weight": "float32"}, {"method": LSQ(), "activation": "FP134"}],
+    ids=["all", "float32 weights", "method"],
 )
 def test_each_layer_has_its_angle_where_it_was_sampled(formats):
     found = train(small.workload(), epochs=1, angle_every=3, **formats)
@@ -191,7 +205,9 @@ def test_what_is_logged():
     assert (weights.groupby("step").flips.sum().to_numpy() == found.steps.flips.to_numpy()).all()
     assert (found.steps.flip_rate == found.steps.flips / (72 + 576 + 288)).all()
     # A delayed scale moves by at most one a step.
-    tops = layers[layers.kind == "E"].pivot_table(index="step", columns=["place", "term"], values="top_low", observed=True)
+    tops = layers[layers.kind == "E"].pivot_table(
+        index="step", columns=["place", "term"], values="top_low", observed=True
+    )
     assert tops.diff().abs().max().max() <= 1
     assert found.epochs.metric.iloc[-1] == found.metric
 

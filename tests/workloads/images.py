@@ -56,7 +56,10 @@ def write_cifar10(folder, each=4, seed=0):
     for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
         rows = random.integers(0, 256, (each, 3072), np.uint8)
         own = random.integers(0, 10, each).tolist()
-        _dump({b"batch_label": b"x", b"labels": own, b"data": AsPython2Wrote(rows), b"filenames": [b"a.png"] * each}, folder / name)
+        _dump(
+            {b"batch_label": b"x", b"labels": own, b"data": AsPython2Wrote(rows), b"filenames": [b"a.png"] * each},
+            folder / name,
+        )
         pixels.append(rows.reshape(each, 3, 32, 32).transpose(0, 2, 3, 1))
         labels += own
     _dump({b"num_cases_per_batch": each, b"label_names": [name.encode() for name in CIFAR10]}, folder / "batches.meta")

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from workloads import Workload, fashion_mnist, load
-from workloads.bundled import load_weights
+from benchmarks.pretrain.train import to_float16
+from numeric_formats.files import write_atomically
+from workloads import Workload, load
+from workloads.bundled.networks import load_weights
+from workloads.data import fashion_mnist
+from workloads.data.download import FOLDER_VARIABLE
 from workloads.digest import digest, weights_digest
-from workloads.download import FOLDER_VARIABLE
-from workloads.files import write_atomically
-from workloads.pretrain import to_float16
-from workloads.resnet import resnet18, resnet20
+from workloads.networks.resnet import resnet18, resnet20
 
 
 def test_resnet18_is_full_width_and_reaches_its_accuracy():

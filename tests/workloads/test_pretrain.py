@@ -8,8 +8,8 @@ import typer
 from safetensors.torch import load_file
 from torch import nn
 
-from workloads import pretrain
-from workloads.recipes import RECIPES, Data, Recipe
+from benchmarks.pretrain import train
+from benchmarks.pretrain.recipes import RECIPES, Data, Recipe
 
 
 def epoch(generator):
@@ -34,8 +34,8 @@ SMALL = Recipe(
 
 
 def test_a_resumed_pretraining_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(pretrain.RECIPES, "small", SMALL)
-    pretrain.main("small", tmp_path / "whole")
+    monkeypatch.setitem(train.RECIPES, "small", SMALL)
+    train.main("small", tmp_path / "whole")
     printed = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in printed] == ["epoch 1/3", "epoch 2/3", "epoch 3/3", "small"]
     assert "test square error" in printed[0]
@@ -44,18 +44,18 @@ def test_a_resumed_pretraining_ends_as_an_uninterrupted_one(tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     data = SMALL.data()
-    monkeypatch.setitem(pretrain.RECIPES, "small", replace(SMALL, data=lambda: replace(data, metric=ended)))
+    monkeypatch.setitem(train.RECIPES, "small", replace(SMALL, data=lambda: replace(data, metric=ended)))
     for _ in range(2):  # each time one epoch further
         with pytest.raises(KeyboardInterrupt):
-            pretrain.main("small", tmp_path / "parts")
-    monkeypatch.setitem(pretrain.RECIPES, "small", SMALL)
-    pretrain.main("small", tmp_path / "parts")
+            train.main("small", tmp_path / "parts")
+    monkeypatch.setitem(train.RECIPES, "small", SMALL)
+    train.main("small", tmp_path / "parts")
     assert capsys.readouterr().out.splitlines()[-2:-1] == printed[2:3]
     whole, parts = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "parts"))
     assert all(value.dtype is torch.float16 for value in whole.values())
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     with pytest.raises(typer.BadParameter, match="was made with"):
-        pretrain.main("small", tmp_path / "parts", seed=1)
+        train.main("small", tmp_path / "parts", seed=1)
     with pytest.raises(typer.BadParameter, match="'smal' is not one of resnet18"):
-        pretrain.main("smal", tmp_path)
+        train.main("smal", tmp_path)

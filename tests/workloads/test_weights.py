@@ -21,7 +21,10 @@ def test_layouts(tmp_path):
         ("checkpoint.pt", {"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}),
         ("checkpoint.tar", {"model": state}),
         ("half.pth", half),
-        ("brain.pth", {name: value.bfloat16() if value.is_floating_point() else value for name, value in state.items()}),
+        (
+            "brain.pth",
+            {name: value.bfloat16() if value.is_floating_point() else value for name, value in state.items()},
+        ),
     ):
         torch.save(content, tmp_path / name)
     save_file(half, tmp_path / "half.safetensors")

@@ -1,4 +1,5 @@
-"""Post-training quantization: ranges, equalization, bias correction and AdaRound, for any workload and format (docs/methods.md section 5)."""
+"""Post-training quantization: ranges, equalization, bias correction and AdaRound, for any workload and format
+(docs/methods.md section 5)."""
 
 from training.calibration.adaround import AdaRound
 from training.calibration.network import Network

@@ -1,7 +1,7 @@
 """AdaRound: each weight goes to its lower or upper neighbour in the format, as the layer's output wants it.
 
-Source: docs/methods.md section 5.7 (M. Nagel, R. Amjad, M. van Baalen, C. Louizos, T. Blankevoort, "Up or Down? Adaptive Rounding for
-Post-Training Quantization", ICML 2020).
+Source: docs/methods.md section 5.7 (M. Nagel, R. Amjad, M. van Baalen, C. Louizos, T. Blankevoort, "Up or Down?
+Adaptive Rounding for Post-Training Quantization", ICML 2020).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from training.calibration.activations import ActivationStore
 from training.calibration.grids import WeightGrid
 from training.calibration.network import FoldedLayer
-from training.calibration.store import ActivationStore
 from training.checkpoint import fill, optimizer_tensors, read, restore_optimizer, write
-from training.methods.run import number
+from training.methods.method import number
 
 ZETA, GAMMA = 1.1, -0.1
 """The sigmoid is stretched to this range and clipped to 0 .. 1, so that its ends are reached."""
@@ -35,10 +35,12 @@ INPUT, TARGET = "input", "target"
 
 @dataclass(frozen=True)
 class AdaRound:
-    """Options. iterations: steps of Adam for each layer. rate: its learning rate. batch: rows of a step. regularization: lambda.
+    """Options. iterations: steps of Adam for each layer. rate: its learning rate. batch: rows of a step.
+    regularization: lambda.
 
-    warmup: share of the iterations without the regularizer. first_beta, last_beta: its exponent, annealed by a cosine. checkpoint_every:
-    iterations between checkpoints, where there is a folder. The paper takes 10000 iterations at rate 0.001; fewer at 0.01 come close.
+    warmup: share of the iterations without the regularizer. first_beta, last_beta: its exponent, annealed by a cosine.
+    checkpoint_every: iterations between checkpoints, where there is a folder. The paper takes 10000 iterations at rate
+    0.001; fewer at 0.01 come close.
 
     Raises ValueError for options that mean nothing.
     """
@@ -55,7 +57,12 @@ class AdaRound:
     def __post_init__(self) -> None:
         for name, least in (("iterations", 1), ("batch", 1), ("checkpoint_every", 1)):
             number("adaround", name, getattr(self, name), least, math.inf, whole=True)
-        for name, low, high in (("rate", 0, math.inf), ("regularization", 0, math.inf), ("warmup", 0, 1), ("first_beta", 1, math.inf)):
+        for name, low, high in (
+            ("rate", 0, math.inf),
+            ("regularization", 0, math.inf),
+            ("warmup", 0, 1),
+            ("first_beta", 1, math.inf),
+        ):
             number("adaround", name, getattr(self, name), low, high)
         number("adaround", "last_beta", self.last_beta, 1, self.first_beta)
 
@@ -80,8 +87,10 @@ def first_values(fraction: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rounded:
-    """What became of a layer. nearest, loss: of its output after the activation, to nearest and as it was left (squared norm over channels,
-    mean over all else). settled: share of h within 0.01 of 0 or 1 at the end. flipped: share of weights not rounded to nearest."""
+    """What became of a layer. nearest, loss: of its output after the activation, to nearest and as it was left (squared
+    norm over channels,
+    mean over all else). settled: share of h within 0.01 of 0 or 1 at the end. flipped: share of weights not rounded to
+    nearest."""
 
     nearest: float
     loss: float
@@ -106,11 +115,14 @@ def round_layer(
     checkpoint: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Rounded]:
-    """The rounded weight (float32, values of the format times the step) and what became of the loss; the layer itself is not changed.
+    """The rounded weight (float32, values of the format times the step) and what became of the loss; the layer itself
+    is not changed.
 
-    threshold: of the grid. store: rows "input", with all layers before it quantized, and "target", the layer's output after its activation in float32.
-    seed: decides the mini-batches. checkpoint: a file written every `checkpoint_every` iterations, from which a run that was ended goes on to
-    the same bits at the same number of threads; removed by the caller. progress: called with the iterations done.
+    threshold: of the grid. store: rows "input", with all layers before it quantized, and "target", the layer's output
+    after its activation in float32.
+    seed: decides the mini-batches. checkpoint: a file written every `checkpoint_every` iterations, from which a run
+    that was ended goes on to the same bits at the same number of threads; removed by the caller. progress: called with
+    the iterations done.
 
     The result never has a higher loss on the store than rounding to nearest.
     """
@@ -152,7 +164,9 @@ def round_layer(
         rows = torch.randint(store.rows, (min(options.batch, store.rows),), generator=generator).numpy()
         with torch.enable_grad():
             h = rectified(v)
-            loss = layer_loss(output(low + h * gap, store.read(INPUT, rows)), store.read(TARGET, rows), layer.channel_axis)
+            loss = layer_loss(
+                output(low + h * gap, store.read(INPUT, rows)), store.read(TARGET, rows), layer.channel_axis
+            )
             beta = options.beta(iteration)
             if beta is not None:
                 loss = loss + options.regularization * (free * (1 - (2 * h - 1).abs().pow(beta))).sum()

@@ -1,7 +1,7 @@
 """Bias correction: what quantized weights add to the mean of each output channel is taken off the bias.
 
-Source: docs/methods.md section 5.6 (M. Nagel, M. van Baalen, T. Blankevoort, M. Welling, "Data-Free Quantization Through Weight Equalization
-and Bias Correction", ICCV 2019, section 4.2).
+Source: docs/methods.md section 5.6 (M. Nagel, M. van Baalen, T. Blankevoort, M. Welling, "Data-Free Quantization
+Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2).
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from training.calibration.activations import at_layer
 from training.calibration.network import FoldedLayer, Network
-from training.calibration.store import at_layer
 from workloads.workload import Batch, Workload
 
 
 def clipped_normal_mean(gamma: Tensor, beta: Tensor, cap: Tensor | float | None = None) -> Tensor:
-    """E[max(0, t)], or E[min(max(0, t), cap)], of normal t with mean beta and standard deviation |gamma|, float64. gamma of 0: of the constant beta."""
+    """E[max(0, t)], or E[min(max(0, t), cap)], of normal t with mean beta and standard deviation |gamma|, float64.
+    gamma of 0: of the constant beta."""
     beta, gamma = beta.double(), gamma.double().abs()
     top = None if cap is None else torch.as_tensor(cap, dtype=torch.float64).expand_as(beta)
     spread = torch.where(gamma > 0, gamma, 1.0)
@@ -37,7 +38,8 @@ def clipped_normal_mean(gamma: Tensor, beta: Tensor, cap: Tensor | float | None 
 
 
 def input_means(network: Network) -> dict[str, Tensor]:
-    """E[x] of each input channel of the layers that read one normalized layer through nothing, ReLU, ReLU6 and mean pooling; by name."""
+    """E[x] of each input channel of the layers that read one normalized layer through nothing, ReLU, ReLU6 and mean
+    pooling; by name."""
     found = {}
     for link in network.links():
         gamma, beta = link.first.gamma, link.first.beta
@@ -54,15 +56,19 @@ def input_means(network: Network) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def correct_analytic(layer: FoldedLayer, before: Tensor, means: Tensor) -> Tensor:
-    """Take W_hat - W, applied to the mean input, off the bias. before: the weight that was not quantized. Returns the shift, float64."""
+    """Take W_hat - W, applied to the mean input, off the bias. before: the weight that was not quantized. Returns the
+    shift, float64."""
     shift = layer.response(layer.weight.double() - before.double(), means)
     layer.add_bias(-shift)
     return shift
 
 
 @torch.no_grad()
-def correct_empirical(workload: Workload, full: nn.Module, quantized: nn.Module, layer: FoldedLayer, batches: Sequence[Batch]) -> Tensor:
-    """Take the mean of y_quant - y_full over mini-batches off the bias of a layer of `quantized`; returns that mean, float64.
+def correct_empirical(
+    workload: Workload, full: nn.Module, quantized: nn.Module, layer: FoldedLayer, batches: Sequence[Batch]
+) -> Tensor:
+    """Take the mean of y_quant - y_full over mini-batches off the bias of a layer of `quantized`; returns that mean,
+    float64.
 
     full: the network before quantization. The layers before this one are quantized and corrected already.
     """

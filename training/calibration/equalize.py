@@ -1,7 +1,8 @@
-"""Cross-layer equalization and absorption of high biases: the same network in float32, with weights and activations that quantize better.
+"""Cross-layer equalization and absorption of high biases: the same network in float32, with weights and activations
+that quantize better.
 
-Source: docs/methods.md sections 5.4 and 5.5 (M. Nagel, M. van Baalen, T. Blankevoort, M. Welling, "Data-Free Quantization Through Weight
-Equalization and Bias Correction", ICCV 2019, section 4).
+Source: docs/methods.md sections 5.4 and 5.5 (M. Nagel, M. van Baalen, T. Blankevoort, M. Welling, "Data-Free
+Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4).
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def _equalizable(link: Link) -> bool:
 
 
 def chains(network: Network) -> list[Chain]:
-    """What can be equalized: pairs through ReLU, ReLU6, leaky ReLU, pooling and flattening, and triples around depthwise layers.
+    """What can be equalized: pairs through ReLU, ReLU6, leaky ReLU, pooling and flattening, and triples around
+    depthwise layers.
 
     Nothing else may read what lies between: layers that a residual branch or concatenation reads are left out.
     """
@@ -112,10 +114,11 @@ def _scales(chain: Chain) -> list[Tensor]:
 
 @torch.no_grad()
 def equalize(network: Network, given: list[Chain] | None = None) -> int:
-    """Scale channels between layers so that the ranges of the weights on both sides become equal; the output stays the same up to float32 rounding.
+    """Scale channels between layers so that the ranges of the weights on both sides become equal; the output stays the
+    same up to float32 rounding.
 
-    Sweeps over all chains (`chains`) until none changes by more than a thousandth, at most 20 times. A ReLU6 in between gets one cap a
-    channel. Returns the number of chains. Changes the network.
+    Sweeps over all chains (`chains`) until none changes by more than a thousandth, at most 20 times. A ReLU6 in between
+    gets one cap a channel. Returns the number of chains. Changes the network.
     """
     found = chains(network) if given is None else given
     for chain in found:
@@ -134,12 +137,17 @@ def equalize(network: Network, given: list[Chain] | None = None) -> int:
 
 
 @torch.no_grad()
-def absorb(network: Network, *, least: Mapping[str, Tensor] | None = None, exact_only: bool = False) -> dict[str, Tensor]:
-    """Move what a layer's channels always exceed from its bias into the next layer's: c = max(0, beta - 3 |gamma|), all of beta without an activation.
+def absorb(
+    network: Network, *, least: Mapping[str, Tensor] | None = None, exact_only: bool = False
+) -> dict[str, Tensor]:
+    """Move what a layer's channels always exceed from its bias into the next layer's: c = max(0, beta - 3 |gamma|), all
+    of beta without an activation.
 
-    least: by name of a layer, the least value of each channel before the activation, from data; where it is there, c = max(0, least).
-    exact_only: leave out links whose second layer, or a pooling before it, reads zeros at borders, where those zeros would stand for c.
-    Returns c by name of the first layer, for those that changed. Changes the network; 0.135% of a normal channel lies below c.
+    least: by name of a layer, the least value of each channel before the activation, from data; where it is there, c =
+    max(0, least).
+    exact_only: leave out links whose second layer, or a pooling before it, reads zeros at borders, where those zeros
+    would stand for c. Returns c by name of the first layer, for those that changed. Changes the network; 0.135% of a
+    normal channel lies below c.
     """
     absorbed = {}
     for link in network.links():

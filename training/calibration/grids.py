@@ -1,6 +1,8 @@
-"""The grids of calibration: any format at one scale, integers with a zero point, and formats that find scales of channels or blocks themselves.
+"""The grids of calibration: any format at one scale, integers with a zero point, and formats that find scales of
+channels or blocks themselves.
 
-Source: docs/methods.md section 5.1 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, sections 2.2 and 5.1).
+Source: docs/methods.md section 5.1 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, sections 2.2
+and 5.1).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from torch.autograd.function import once_differentiable
 import formats
 from formats import Format, ProfileFormat, Rounding
 from formats.scale import Granularity
-from training.methods.quantizers import Clipped, asymmetric, straight_through, zero_point
+from training.quantizers.clipped import Clipped, asymmetric, straight_through, zero_point
 from training.scheme import training_format
 
 MOST_BITS = 15
@@ -24,7 +26,8 @@ MOST_BITS = 15
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Where a weight may go. low, high: values of the format in units of the step, float64. step: float32, broadcastable. fraction: float64.
+    """Where a weight may go. low, high: values of the format in units of the step, float64. step: float32,
+    broadcastable. fraction: float64.
 
     Beyond the format's largest value, and on its values, low and high are one.
     """
@@ -72,13 +75,14 @@ class Symmetric:
         return self.clipped(x, torch.maximum(-low, high))
 
     def described(self, low: Tensor, high: Tensor) -> dict[str, Any]:
-        """For `training.methods.quantizers.from_description`."""
+        """For `training.quantizers.clipped.from_description`."""
         return {"kind": "threshold", "format": self.clipped.format.name, "threshold": max(-low.item(), high.item())}
 
 
 @dataclass(frozen=True)
 class Affine:
-    """Integers 0 .. 2^bits - 1 with a step and a zero point, over a range that is widened to hold 0, which is then exact."""
+    """Integers 0 .. 2^bits - 1 with a step and a zero point, over a range that is widened to hold 0, which is then
+    exact."""
 
     bits: int
 
@@ -87,7 +91,7 @@ class Affine:
         return asymmetric(x, low, high, self.bits)
 
     def described(self, low: Tensor, high: Tensor) -> dict[str, Any]:
-        """For `training.methods.quantizers.from_description`."""
+        """For `training.quantizers.clipped.from_description`."""
         return {"kind": "fixed-range", "bits": self.bits, "low": min(low.item(), 0.0), "high": max(high.item(), 0.0)}
 
 
@@ -95,8 +99,9 @@ class Affine:
 class OwnScales:
     """A format that finds the scale of each block or channel from the tensor, so that there is no range to set.
 
-    Runs of a block lie along what a product sums over: a weight is a matrix of a row for each filter, its taps in turn and the channels of each
-    together; of activations, they lie along channels. Tiles of two dimensions are the format's own (docs/formats.md section 3).
+    Runs of a block lie along what a product sums over: a weight is a matrix of a row for each filter, its taps in turn
+    and the channels of each together; of activations, they lie along channels. Tiles of two dimensions are the format's
+    own (docs/formats.md section 3).
     """
 
     format: ProfileFormat
@@ -147,12 +152,14 @@ def _with_own_scales(given: str | Format) -> OwnScales | None:
 
 
 def weight_grid(given: str | Format) -> WeightGrid | None:
-    """The grid of weights in a format; None for "float32". Raises ValueError for formats that have neither one scale a tensor nor blocks."""
+    """The grid of weights in a format; None for "float32". Raises ValueError for formats that have neither one scale a
+    tensor nor blocks."""
     return None if training_format(given) is None else _with_own_scales(given) or Symmetric(Clipped(given))
 
 
 def activation_grid(given: str | Format) -> Grid | None:
-    """The grid of activations: integers get a zero point, other formats are symmetric; None for "float32". Raises ValueError as `weight_grid` does."""
+    """The grid of activations: integers get a zero point, other formats are symmetric; None for "float32". Raises
+    ValueError as `weight_grid` does."""
     if training_format(given) is None:
         return None
     own = _with_own_scales(given)
@@ -189,11 +196,18 @@ class _Trained(torch.autograd.Function):
         end = code.clamp(low, high) - zero
         for_step = gradient * torch.where(inside, quotient.round() - quotient, end)
         for_zero = gradient * torch.where(inside, 0.0, -step)
-        return torch.where(inside, gradient, 0.0), for_step.sum_to_size(step.shape), for_zero.sum_to_size(zero.shape), None, None
+        return (
+            torch.where(inside, gradient, 0.0),
+            for_step.sum_to_size(step.shape),
+            for_zero.sum_to_size(zero.shape),
+            None,
+            None,
+        )
 
 
 def affine(x: Tensor, step: Tensor, zero: Tensor, low: int, high: int) -> Tensor:
-    """s (clamp(rn(x / s) + z; low, high) - z) with straight-through gradients for x, step and zero point, as fine-tuning after calibration needs them.
+    """s (clamp(rn(x / s) + z; low, high) - z) with straight-through gradients for x, step and zero point, as
+    fine-tuning after calibration needs them.
 
     step, zero: scalars, or of a shape that broadcasts with x; zero a whole number of x's dtype. Returns x's dtype.
     Source: docs/methods.md section 5.1, the table of gradients.

@@ -1,6 +1,8 @@
-"""A network for calibration: traced, its batch normalization folded into the layers before it, and how its layers follow each other.
+"""A network for calibration: traced, its batch normalization folded into the layers before it, and how its layers
+follow each other.
 
-Source: docs/methods.md section 5.2 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 3.2).
+Source: docs/methods.md section 5.2 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section
+3.2).
 """
 
 from __future__ import annotations
@@ -16,22 +18,49 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from predictor.dataflow import unwrapped
+from predictor.flow.dataflow import unwrapped
 
 RELU = frozenset({"ReLU", "relu", "relu_"})
 RELU6 = frozenset({"ReLU6", "relu6"})
 LEAKY = frozenset({"LeakyReLU", "leaky_relu", "leaky_relu_", "PReLU", "prelu"})
 MAXIMUM = frozenset(
-    {"MaxPool1d", "MaxPool2d", "MaxPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "max_pool1d", "max_pool2d", "max_pool3d"}
+    {
+        "MaxPool1d",
+        "MaxPool2d",
+        "MaxPool3d",
+        "AdaptiveMaxPool1d",
+        "AdaptiveMaxPool2d",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+    }
 )
 MEAN = frozenset(
     {
         *("AvgPool1d", "AvgPool2d", "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d"),
-        *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+        *(
+            "avg_pool1d",
+            "avg_pool2d",
+            "avg_pool3d",
+            "adaptive_avg_pool1d",
+            "adaptive_avg_pool2d",
+            "adaptive_avg_pool3d",
+        ),
     }
 )
 SAME = frozenset(
-    {"Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "dropout", "dropout1d", "dropout2d", "dropout3d", "contiguous"}
+    {
+        "Identity",
+        "Dropout",
+        "Dropout1d",
+        "Dropout2d",
+        "Dropout3d",
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "contiguous",
+    }
 )
 FLATTEN = frozenset({"Flatten", "flatten"})
 
@@ -53,8 +82,9 @@ class Capped(nn.Module):
 class FoldedLayer:
     """One convolution, transposed convolution or linear layer of the graph.
 
-    name: of the module. node: its (first) call. calls: how often it is called. gamma, beta: standard deviation (signed, as the folded batch
-    normalization has it) and mean of each output channel, float32; None where no normalization was folded.
+    name: of the module. node: its (first) call. calls: how often it is called. gamma, beta: standard deviation (signed,
+    as the folded batch normalization has it) and mean of each output channel, float32; None where no normalization was
+    folded.
     """
 
     name: str
@@ -116,7 +146,8 @@ class FoldedLayer:
         return values.reshape([-1 if d == self.output_axis else 1 for d in range(self.weight.ndim)])
 
     def by_input(self, channels: int) -> Tensor:
-        """The weight as (channels, others): all that reads each of `channels` channels, which flattening may have spread over several inputs."""
+        """The weight as (channels, others): all that reads each of `channels` channels, which flattening may have
+        spread over several inputs."""
         if self.depthwise or isinstance(self.module, _ConvTransposeNd):
             return self.weight.reshape(self.inputs, -1)
         moved = self.weight.movedim(1, 0)
@@ -132,7 +163,8 @@ class FoldedLayer:
         self.weight.mul_(spread.reshape(1, -1, *[1] * (self.weight.ndim - 2)))
 
     def response(self, weight: Tensor, means: Tensor) -> Tensor:
-        """What constant input channels `means` (a vector) give at each output channel away from borders, with a weight: float64."""
+        """What constant input channels `means` (a vector) give at each output channel away from borders, with a weight:
+        float64."""
         weight, means = weight.double(), means.double()
         taps = weight.flatten(2).sum(2) if weight.ndim > 2 else weight
         if self.depthwise:
@@ -143,7 +175,9 @@ class FoldedLayer:
     def add_bias(self, added: Tensor) -> None:
         """Add to the bias, which is made where there is none."""
         if self.module.bias is None:
-            self.module.bias = nn.Parameter(torch.zeros(self.outputs, dtype=self.weight.dtype, device=self.weight.device))
+            self.module.bias = nn.Parameter(
+                torch.zeros(self.outputs, dtype=self.weight.dtype, device=self.weight.device)
+            )
         # The sum in float64, since corrections are small.
         self.module.bias.data = (self.module.bias.data.double() + added.double()).to(self.weight.dtype)
 
@@ -152,8 +186,9 @@ class FoldedLayer:
 class Link:
     """Two layers of which the second reads what the first gives, through operations that treat each channel by itself.
 
-    nodes: what lies between, in order. activation: none, relu, capped (ReLU6 too), leaky. exclusive: whether nothing else reads the first's
-    output. through_maximum: whether there is maximum pooling. pads: whether a pooling between them reads zeros at borders.
+    nodes: what lies between, in order. activation: none, relu, capped (ReLU6 too), leaky. exclusive: whether nothing
+    else reads the first's output. through_maximum: whether there is maximum pooling. pads: whether a pooling between
+    them reads zeros at borders.
     """
 
     first: FoldedLayer
@@ -171,8 +206,8 @@ class Network:
     module: computes what the original computes, and can be called like it. layers: in the order of the forward pass.
     folded: names of the layers into which a batch normalization was folded.
 
-    fold: False leaves batch normalization where it is. Only modules are layers: products that are computed with functional calls, or inside
-    torch's attention and recurrent modules, are left alone.
+    fold: False leaves batch normalization where it is. Only modules are layers: products that are computed with
+    functional calls, or inside torch's attention and recurrent modules, are left alone.
 
     Raises ValueError that names the module where tracing is impossible.
     """
@@ -200,13 +235,20 @@ class Network:
 
     @property
     def kept(self) -> list[str]:
-        """Names of what has weights of two or more dimensions and is no layer here: recurrent, attention, embedding modules, parameters used by calls."""
+        """Names of what has weights of two or more dimensions and is no layer here: recurrent, attention, embedding
+        modules, parameters used by calls."""
         own = {layer.name for layer in self.layers}
         parameters = dict(self.module.named_parameters())
         found: dict[str, None] = {}
         for node in self.module.graph.nodes:
             name = str(node.target)
-            held = self._modules[name].parameters() if node.op == "call_module" else [parameters[name]] if name in parameters else []
+            held = (
+                self._modules[name].parameters()
+                if node.op == "call_module"
+                else [parameters[name]]
+                if name in parameters
+                else []
+            )
             if name not in own and any(p.dim() >= 2 for p in held):
                 found[name] = None
         return list(found)
@@ -224,7 +266,12 @@ class Network:
             return
         norm = self._modules[cast(str, following[0].target)]
         # Without running statistics there is nothing fixed to fold.
-        if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None or calls[following[0].target] != 1:
+        if (
+            not isinstance(norm, _BatchNorm)
+            or norm.running_mean is None
+            or norm.running_var is None
+            or calls[following[0].target] != 1
+        ):
             return
         if norm.num_features != layer.outputs or (layer.output_axis == 1 and layer.groups > 1):
             return
@@ -240,7 +287,8 @@ class Network:
         self.module.graph.erase_node(following[0])
 
     def kind(self, node: fx.Node) -> str:
-        """What an operation is: the class of a module, the name of a function or method; "" for inputs and parameters."""
+        """What an operation is: the class of a module, the name of a function or method; "" for inputs and
+        parameters."""
         if node.op == "call_module":
             return type(self._modules[cast(str, node.target)]).__name__
         if node.op == "call_function":
@@ -290,7 +338,9 @@ class Network:
             elif kind in MAXIMUM:
                 maximum = True
             elif kind in MEAN:
-                pads = pads or ("daptive" not in kind and self.argument(node, 3, "padding", 0) not in (0, (0, 0), (0,), (0, 0, 0)))
+                pads = pads or (
+                    "daptive" not in kind and self.argument(node, 3, "padding", 0) not in (0, (0, 0), (0,), (0, 0, 0))
+                )
             elif kind in FLATTEN:
                 if self.argument(node, 1, "start_dim", 1 if kind == "Flatten" else 0) != 1:
                     return None
@@ -301,7 +351,11 @@ class Network:
         if not isinstance(node, fx.Node):
             return None
         first = by_node[node]
-        if first.calls != 1 or second.inputs % first.outputs or (isinstance(second.module, _ConvNd) and second.inputs != first.outputs):
+        if (
+            first.calls != 1
+            or second.inputs % first.outputs
+            or (isinstance(second.module, _ConvNd) and second.inputs != first.outputs)
+        ):
             return None
         exclusive = all(len(each.users) == 1 for each in (first.node, *nodes))
         return Link(first, second, nodes, activation, exclusive, maximum, pads)

@@ -1,6 +1,8 @@
-"""Post-training quantization of any workload in one call: equalize, absorb, ranges of weights, AdaRound or bias correction, ranges of activations.
+"""Post-training quantization of any workload in one call: equalize, absorb, ranges of weights, AdaRound or bias
+correction, ranges of activations.
 
-Source: docs/methods.md section 5.8 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 3.7).
+Source: docs/methods.md section 5.8 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section
+3.7).
 """
 
 from __future__ import annotations
@@ -22,19 +24,19 @@ import torch
 from torch import Tensor, fx, nn
 
 from formats import Format
-from predictor.gradient import evaluation_mode
+from numeric_formats.files import hold, write_atomically
+from predictor.gradients import evaluation_mode
 from training import checkpoint
+from training.calibration.activations import ActivationStore, at_layer, run
 from training.calibration.adaround import INPUT, TARGET, AdaRound, Rounded, round_layer
 from training.calibration.correction import correct_analytic, correct_empirical, input_means
 from training.calibration.equalize import absorb, equalize
 from training.calibration.grids import Grid, OwnScales, WeightGrid, activation_grid, weight_grid
 from training.calibration.network import FoldedLayer, Network
 from training.calibration.ranges import Range, RangeRule, Seen, find_range, normalized_range
-from training.calibration.store import ActivationStore, at_layer, run
-from training.methods.run import ExportedLayer, Run, number
+from training.methods.method import ExportedLayer, Run, number
 from training.scheme import one_of
 from workloads.digest import weights_digest
-from workloads.files import hold, write_atomically
 from workloads.workload import Batch, Workload
 
 SAMPLE = 1 << 14
@@ -44,11 +46,13 @@ RANKED_ON = 4
 """Mini-batches that the ranking of layers is measured on."""
 
 FOLDING_ERROR = 1e-3
-"""More than this, relative, between the losses before and after folding means that the normalization was not of the layer's channels."""
+"""More than this, relative, between the losses before and after folding means that the normalization was not of the
+layer's channels."""
 
 SETTINGS, RESULT = "settings.json", "result.json"
 END = "network.safetensors"
-"""Of a finished run: the network, without quantizers of activations, and all ranges (`training.calibration.begin_from`)."""
+"""Of a finished run: the network, without quantizers of activations, and all ranges
+(`training.calibration.begin_from`)."""
 
 
 class Absorb(StrEnum):
@@ -75,7 +79,8 @@ class Relu6(StrEnum):
 
 
 class ActivationRule(StrEnum):
-    """How ranges of activations are set; bn: from batch normalization where the input is one normalized layer's, minmax elsewhere."""
+    """How ranges of activations are set; bn: from batch normalization where the input is one normalized layer's, minmax
+    elsewhere."""
 
     MINMAX = "minmax"
     MSE = "mse"
@@ -85,13 +90,17 @@ class ActivationRule(StrEnum):
 
 @dataclass(frozen=True)
 class Options:
-    """What `quantize` does. weights, activations: formats, or float32, which rounds nothing. Each of the rest can be switched off.
+    """What `quantize` does. weights, activations: formats, or float32, which rounds nothing. Each of the rest can be
+    switched off.
 
-    fold: batch normalization into the layers before it; equalize and absorb need it. per_channel: a range for each output channel of a weight.
-    relu6: of equalization. weight_range: minmax, mse or percentile. activation_range: `ActivationRule`. logits_range: of what the network
-    gives, where that is a layer's output: cross-entropy, mse, minmax, percentile, or off. percentile: of those rules.
+    fold: batch normalization into the layers before it; equalize and absorb need it. per_channel: a range for each
+    output channel of a weight.
+    relu6: of equalization. weight_range: minmax, mse or percentile. activation_range: `ActivationRule`. logits_range:
+    of what the network gives, where that is a layer's output: cross-entropy, mse, minmax, percentile, or off.
+    percentile: of those rules.
     adaround: its options, None for nearest. bias_correction: off, empirical or analytic; of little use after AdaRound.
-    minibatches, batch_size: of the calibration data. seed: of AdaRound. rank_layers: whether each layer's loss is measured.
+    minibatches, batch_size: of the calibration data. seed: of AdaRound. rank_layers: whether each layer's loss is
+    measured.
 
     Raises ValueError for what is not allowed.
     """
@@ -150,7 +159,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Step:
-    """The network after a step. loss: mean over the calibration mini-batches. metric: mean over the test mini-batches, None without them."""
+    """The network after a step. loss: mean over the calibration mini-batches. metric: mean over the test mini-batches,
+    None without them."""
 
     name: str
     loss: float
@@ -159,10 +169,11 @@ class Step:
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """What one layer costs. weight, activation: what the workload's loss rises by where this layer's weight, or its input, alone is quantized.
+    """What one layer costs. weight, activation: what the workload's loss rises by where this layer's weight, or its
+    input, alone is quantized.
 
-    nearest, rounded: the layer's own loss before and after AdaRound (`training.calibration.adaround.Rounded`), settled and flipped as there;
-    None where AdaRound did not come to it.
+    nearest, rounded: the layer's own loss before and after AdaRound (`training.calibration.adaround.Rounded`), settled
+    and flipped as there; None where AdaRound did not come to it.
     """
 
     layer: str
@@ -192,10 +203,11 @@ class At:
 class Quantized:
     """What `quantize` gave.
 
-    model: a torch module in evaluation mode that computes with quantized weights and activations, called like the original. network: the same
-    without quantizers of activations, which `run` describes, for `training.export.export(path, result.network, result.run)`.
-    steps: in their order. layers: the costliest first; empty where they were not measured. kept: what has weights and is left in float32. settings: plain
-    values.
+    model: a torch module in evaluation mode that computes with quantized weights and activations, called like the
+    original. network: the same without quantizers of activations, which `run` describes, for
+    `training.export.codes.export(path, result.network, result.run)`.
+    steps: in their order. layers: the costliest first; empty where they were not measured. kept: what has weights and
+    is left in float32. settings: plain values.
     """
 
     model: nn.Module
@@ -209,7 +221,12 @@ class Quantized:
     def plain(self) -> dict[str, Any]:
         """Steps, layers and settings as JSON has them."""
         layers = [{**asdict(layer), "total": layer.total} for layer in self.layers]
-        return {"steps": [asdict(step) for step in self.steps], "layers": layers, "kept": list(self.kept), "settings": self.settings}
+        return {
+            "steps": [asdict(step) for step in self.steps],
+            "layers": layers,
+            "kept": list(self.kept),
+            "settings": self.settings,
+        }
 
 
 class _Exported(Run):
@@ -239,7 +256,7 @@ class ActivationQuantizer(nn.Module):
 
     @property
     def described(self) -> dict[str, Any]:
-        """For `training.methods.quantizers.from_description`."""
+        """For `training.quantizers.clipped.from_description`."""
         return self.grid.described(self.low, self.high)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -259,13 +276,14 @@ def quantize(
 ) -> Quantized:
     """Quantize a trained network without training it; the workload's own network stays as it is.
 
-    weights, activations: formats with one scale a tensor (integers of activations get a zero point) or with scales of blocks, or "float32". Quantized are the weight and
-    the input of every convolution and linear module, and the output of the last one where it is the network's. options: `Options`.
-    output: a folder for AdaRound's checkpoints and `result.json`; without it nothing is kept. resume: go on with what is in it, to the same bits
-    at the same number of threads. force: begin anew. progress: called with an `At`.
+    weights, activations: formats with one scale a tensor (integers of activations get a zero point) or with scales of
+    blocks, or "float32". Quantized are the weight and the input of every convolution and linear module, and the output
+    of the last one where it is the network's. options: `Options`.
+    output: a folder for AdaRound's checkpoints and `result.json`; without it nothing is kept. resume: go on with what
+    is in it, to the same bits at the same number of threads. force: begin anew. progress: called with an `At`.
 
-    Raises ValueError for options that are not allowed, where torch.fx cannot trace the network (naming the module), and for a folder that
-    holds something else; FileExistsError where another process writes to it.
+    Raises ValueError for options that are not allowed, where torch.fx cannot trace the network (naming the module), and
+    for a folder that holds something else; FileExistsError where another process writes to it.
     """
     chosen = Options(weights=weights, activations=activations, **options)
     with ExitStack() as stack:
@@ -281,7 +299,9 @@ def quantize(
 class _Pipeline:
     """One call of `quantize`."""
 
-    def __init__(self, workload: Workload, options: Options, folder: Path | None, progress: Callable[[At], object] | None):
+    def __init__(
+        self, workload: Workload, options: Options, folder: Path | None, progress: Callable[[At], object] | None
+    ):
         self.workload, self.options, self.folder, self.progress = workload, options, folder, progress
         self.network = Network(workload.model, options.fold)
         self.batches: list[Batch] = list(workload.minibatches(options.batch_size)[: options.minibatches])
@@ -297,7 +317,9 @@ class _Pipeline:
         path = self.folder / SETTINGS
         if path.exists() and not force:
             if not resume:
-                raise ValueError(f"{self.folder} holds an earlier run; go on with resume (--resume) or replace it with force (--force)")
+                raise ValueError(
+                    f"{self.folder} holds an earlier run; go on with resume (--resume) or replace it with force (--force)"
+                )
             earlier = json.loads(path.read_text())
             for key, value in json.loads(json.dumps(self.settings)).items():
                 if earlier.get(key) != value:
@@ -324,7 +346,11 @@ class _Pipeline:
         if workload.test is None or workload.metric is None:
             return None
         with torch.no_grad():
-            return float(np.mean([workload.metric(model, batch) for batch in replace(workload, batches=workload.test).minibatches()]))
+            return float(
+                np.mean(
+                    [workload.metric(model, batch) for batch in replace(workload, batches=workload.test).minibatches()]
+                )
+            )
 
     def _step(self, name: str, model: nn.Module) -> None:
         self.steps.append(Step(name, self._loss(model, self.batches), self._metric(model)))
@@ -340,7 +366,9 @@ class _Pipeline:
             self._step("batch normalization folded", network.module)
             before, after = self.steps[-2].loss, self.steps[-1].loss
             if not abs(after - before) <= FOLDING_ERROR * max(1.0, abs(before)):
-                raise ValueError(f"folding batch normalization changed the loss from {before:g} to {after:g}; quantize with fold=False")
+                raise ValueError(
+                    f"folding batch normalization changed the loss from {before:g} to {after:g}; quantize with fold=False"
+                )
         if options.equalize:
             if options.relu6 is Relu6.REPLACE and network.replace_relu6():
                 self._step("ReLU6 replaced by ReLU", network.module)
@@ -359,7 +387,9 @@ class _Pipeline:
             self._step("weights and activations" if options.weight_grid is not None else "activations", model)
         layers = self._layer_losses(quantizers) if options.rank_layers else ()
         exported = _Exported(lambda: self._exported(quantizers))
-        result = Quantized(model, network.module, exported, tuple(self.steps), layers, tuple(network.kept), self.settings)
+        result = Quantized(
+            model, network.module, exported, tuple(self.steps), layers, tuple(network.kept), self.settings
+        )
         if self.folder is not None:
             self._write_end(self.folder / END, quantizers)
             content = json.dumps(result.plain(), indent=1).encode()
@@ -369,7 +399,9 @@ class _Pipeline:
     def _write_end(self, path: Path, quantizers: dict[tuple[str, str], ActivationQuantizer]) -> None:
         tensors = {f"network.{name}": value for name, value in self.network.module.state_dict().items()}
         tensors |= {f"threshold.{name}": value for name, value in self.thresholds.items()}
-        inputs = {name: (found.low.item(), found.high.item()) for (name, side), found in quantizers.items() if side == "input"}
+        inputs = {
+            name: (found.low.item(), found.high.item()) for (name, side), found in quantizers.items() if side == "input"
+        }
         checkpoint.write(path, tensors, {"inputs": inputs})
 
     def _weight_range(self, layer: FoldedLayer, grid: WeightGrid) -> Tensor:
@@ -402,7 +434,8 @@ class _Pipeline:
             self._step("biases corrected", self.network.module)
 
     def _round(self, grid: WeightGrid, adaround: AdaRound, weights: dict[str, Tensor]) -> None:
-        """AdaRound, layer by layer; what a checkpoint holds is not done again. Layers that are called several times stay at nearest."""
+        """AdaRound, layer by layer; what a checkpoint holds is not done again. Layers that are called several times
+        stay at nearest."""
         layers = [layer for layer in self.network.layers if layer.calls == 1]
         for k, layer in enumerate(layers):
             done = None if self.folder is None else self.folder / "adaround" / f"{k:04d}.safetensors"
@@ -417,7 +450,9 @@ class _Pipeline:
                     stack.callback(store.close)
                     activation = self.network.activation_after(layer)
                     store.fill(INPUT, at_layer(self.workload, self.network.module, layer.name, self.batches))
-                    store.fill(TARGET, at_layer(self.workload, self.full, layer.name, self.batches, output=True), activation)
+                    store.fill(
+                        TARGET, at_layer(self.workload, self.full, layer.name, self.batches, output=True), activation
+                    )
                     nearest = layer.module.weight.data
                     layer.module.weight.data = weights[layer.name]
 
@@ -426,7 +461,15 @@ class _Pipeline:
 
                     threshold = self.thresholds[layer.name]
                     rounded, self.rounded[layer.name] = round_layer(
-                        layer, grid, threshold, store, activation, adaround, self.options.seed, checkpoint=unfinished, progress=show
+                        layer,
+                        grid,
+                        threshold,
+                        store,
+                        activation,
+                        adaround,
+                        self.options.seed,
+                        checkpoint=unfinished,
+                        progress=show,
                     )
                     # With the strides that the weight had.
                     layer.module.weight.data = nearest.copy_(rounded)
@@ -436,7 +479,8 @@ class _Pipeline:
             self._at("AdaRound", (k + 1) * adaround.iterations, len(layers) * adaround.iterations)
 
     def _scratch(self, stack: ExitStack) -> Path:
-        """An empty folder for activations, on the disk of the output where there is one; what an ended run left there is removed."""
+        """An empty folder for activations, on the disk of the output where there is one; what an ended run left there
+        is removed."""
         if self.folder is None:
             return Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = self.folder / "activations"
@@ -467,7 +511,9 @@ class _Pipeline:
         handles = []
         try:
             for name, sample in seen.items():
-                handles.append(self.network.module.get_submodule(name).register_forward_pre_hook(partial(_see_input, sample)))
+                handles.append(
+                    self.network.module.get_submodule(name).register_forward_pre_hook(partial(_see_input, sample))
+                )
             if logits is not None:
                 handles.append(logits.module.register_forward_hook(lambda _, args, y: of_logits.see(y)))
             for k, batch in enumerate(self.batches):
@@ -477,7 +523,11 @@ class _Pipeline:
             for handle in handles:
                 handle.remove()
         normalized = self._normalized_ranges() if options.activation_range is ActivationRule.BN else {}
-        rule = RangeRule.MINMAX if options.activation_range is ActivationRule.BN else RangeRule(str(options.activation_range))
+        rule = (
+            RangeRule.MINMAX
+            if options.activation_range is ActivationRule.BN
+            else RangeRule(str(options.activation_range))
+        )
         found: dict[tuple[str, str], ActivationQuantizer] = {}
         for k, members in enumerate(sources.values()):
             name = members[0].name
@@ -502,7 +552,11 @@ class _Pipeline:
             activation = "none" if link.activation == "none" else "relu"
             own = normalized_range(link.first.gamma, link.first.beta, activation)
             if link.activation == "capped":
-                caps = [self.network.submodule(node).cap.amax() for node in link.nodes if self.network.kind(node) == "Capped"]
+                caps = [
+                    self.network.submodule(node).cap.amax()
+                    for node in link.nodes
+                    if self.network.kind(node) == "Capped"
+                ]
                 own = Range(own.low, torch.minimum(own.high, caps[0] if caps else torch.tensor(6.0)))
             found[link.second.name] = own
         return found
@@ -522,7 +576,11 @@ class _Pipeline:
             if alone:
                 by_input = self._loss(_with_quantizers(self.full, alone), batches) - whole
             rounded = self.rounded.get(layer.name)
-            own = (None, None, None, None) if rounded is None else (rounded.nearest, rounded.loss, rounded.settled, rounded.flipped)
+            own = (
+                (None, None, None, None)
+                if rounded is None
+                else (rounded.nearest, rounded.loss, rounded.settled, rounded.flipped)
+            )
             found.append(LayerLoss(layer.name, by_weight, by_input, *own))
             self._at("layer by layer", k + 1, len(self.network.layers))
         return tuple(sorted(found, key=lambda layer: -layer.total))
@@ -538,7 +596,9 @@ class _Pipeline:
             ends = [quantizers.get((layer.name, side)) for side in ("input", "output")]
             described = [None if quantizer is None else quantizer.described for quantizer in ends]
             found.append(
-                ExportedLayer(layer.name, f"{layer.name}.weight", codes, scale, grid.name, input=described[0], output=described[1])
+                ExportedLayer(
+                    layer.name, f"{layer.name}.weight", codes, scale, grid.name, input=described[0], output=described[1]
+                )
             )
         return found
 

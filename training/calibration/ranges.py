@@ -1,7 +1,10 @@
-"""Ranges for any grid: min-max, percentile, squared error, cross-entropy of logits, and from batch normalization without data.
+"""Ranges for any grid: min-max, percentile, squared error, cross-entropy of logits, and from batch normalization
+without data.
 
-A range is two float32 tensors, its ends; for a symmetric grid the larger magnitude of the two is the clipping threshold.
-Source: docs/methods.md section 5.3 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 3.1).
+A range is two float32 tensors, its ends; for a symmetric grid the larger magnitude of the two is the clipping
+threshold.
+Source: docs/methods.md section 5.3 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section
+3.1).
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ def squared_error(x: Tensor, quantized: Tensor) -> Tensor:
 
 
 def cross_entropy(x: Tensor, quantized: Tensor) -> Tensor:
-    """Sum over samples of -sum_k p_k log q_k with p, q the softmax of logits and quantized logits (classes on the last axis), float64."""
+    """Sum over samples of -sum_k p_k log q_k with p, q the softmax of logits and quantized logits (classes on the last
+    axis), float64."""
     return -(x.double().softmax(-1) * quantized.double().log_softmax(-1)).sum()
 
 
@@ -66,15 +70,19 @@ def _ends(batches: Sequence[Tensor]) -> Range:
     low = torch.stack([x.amin() for x in filled]).amin().float() if filled else torch.zeros(())
     high = torch.stack([x.amax() for x in filled]).amax().float() if filled else torch.zeros(())
     if not (low.isfinite() and high.isfinite()):
-        raise ValueError(f"a tensor to set a range for reaches from {low.item()} to {high.item()}; finite numbers are needed")
+        raise ValueError(
+            f"a tensor to set a range for reaches from {low.item()} to {high.item()}; finite numbers are needed"
+        )
     return Range(low, high)
 
 
 def search_range(batches: Sequence[Tensor], grid: Grid, loss: Loss = squared_error, full: Range | None = None) -> Range:
-    """The range with the least loss summed over all mini-batches, among shrunk forms of the full one, which is a candidate too.
+    """The range with the least loss summed over all mini-batches, among shrunk forms of the full one, which is a
+    candidate too.
 
-    Symmetric grids, and tensors that lie on one side of zero: 100 clipping values. Else both ends: 20 x 20 pairs, then each end by hundredths
-    with the other held, until neither gains. full: the range to shrink, by default from the least to the largest element.
+    Symmetric grids, and tensors that lie on one side of zero: 100 clipping values. Else both ends: 20 x 20 pairs, then
+    each end by hundredths with the other held, until neither gains. full: the range to shrink, by default from the
+    least to the largest element.
     """
     full = full or _ends(batches)
     if isinstance(grid, OwnScales):
@@ -113,7 +121,8 @@ def search_range(batches: Sequence[Tensor], grid: Grid, loss: Loss = squared_err
 
 
 def percentile_range(batches: Sequence[Tensor], percentile: float = 99.99) -> Range:
-    """Ends beyond which lie (100 - percentile)% of the elements in all, half of them on each side; on one side alone where zero is an end.
+    """Ends beyond which lie (100 - percentile)% of the elements in all, half of them on each side; on one side alone
+    where zero is an end.
 
     percentile: above 50, at most 100. Raises ValueError for others, and for NaN and infinities.
     """
@@ -140,7 +149,8 @@ def find_range(
 ) -> Range:
     """A range for tensors of any shape, float32: one for all, or one for each index of an axis.
 
-    batches: a tensor, or several whose losses add up. rule: minmax, mse, percentile, or for logits cross-entropy. percentile: of that rule.
+    batches: a tensor, or several whose losses add up. rule: minmax, mse, percentile, or for logits cross-entropy.
+    percentile: of that rule.
     full: the range that minmax gives and mse shrinks, where the tensors are a sample of more (not with an axis).
     The range of a grid with scales of its own is the full one, and decides nothing.
     Raises ValueError for NaN and infinities, and for cross-entropy of channels.
@@ -179,8 +189,11 @@ def _mse_of_channels(x: Tensor, grid: Symmetric, axis: int) -> Range:
     return Range(-best, best)
 
 
-def normalized_range(gamma: Tensor, beta: Tensor, activation: str = "none", spread: float = 6.0, *, per_channel: bool = False) -> Range:
-    """min(beta - a |gamma|) to max(beta + a |gamma|) of normalized channels, from 0 after a ReLU, to 6 at most after a ReLU6: no data needed.
+def normalized_range(
+    gamma: Tensor, beta: Tensor, activation: str = "none", spread: float = 6.0, *, per_channel: bool = False
+) -> Range:
+    """min(beta - a |gamma|) to max(beta + a |gamma|) of normalized channels, from 0 after a ReLU, to 6 at most after a
+    ReLU6: no data needed.
 
     gamma, beta: standard deviation and mean of each channel. activation: none, relu or relu6. spread: a.
     """
@@ -212,7 +225,11 @@ class Seen:
         """Take a tensor in. Raises ValueError for NaN and infinities."""
         x = x.detach().float()
         own = _ends([x])
-        self.full = own if self.full is None else Range(torch.minimum(own.low, self.full.low), torch.maximum(own.high, self.full.high))
+        self.full = (
+            own
+            if self.full is None
+            else Range(torch.minimum(own.low, self.full.low), torch.maximum(own.high, self.full.high))
+        )
         if self.whole:
             self.kept.append(x.clone())
             return

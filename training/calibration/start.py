@@ -19,20 +19,25 @@ from workloads.workload import Workload
 
 
 def begin_from(folder: Path | str, workload: Workload) -> tuple[Workload, KnownRanges]:
-    """The workload with the network that `quantize(workload, ..., output=folder)` ended with, and the ranges that it found.
+    """The workload with the network that `quantize(workload, ..., output=folder)` ended with, and the ranges that it
+    found.
 
-    The network has batch normalization folded, where that was asked for, and the weights as they were rounded; nothing rounds its activations.
-    Use as `train(workload, method=LSQ(..., ranges=ranges), start="pretrained")`.
+    The network has batch normalization folded, where that was asked for, and the weights as they were rounded; nothing
+    rounds its activations. Use as `train(workload, method=LSQ(..., ranges=ranges), start="pretrained")`.
 
     Raises ValueError for a folder without a finished run, or with one of another network.
     """
     folder = Path(folder)
     if not (folder / RESULT).exists() or not (folder / END).exists():
-        raise ValueError(f"{folder} holds no finished run of formats quantize --output; make one, or finish it with --resume")
+        raise ValueError(
+            f"{folder} holds no finished run of formats quantize --output; make one, or finish it with --resume"
+        )
     settings = json.loads((folder / SETTINGS).read_text())
     digest = weights_digest(workload.model)
     if settings["network"] != digest:
-        raise ValueError(f"{folder} was made from the network {settings['workload']} with other weights than {workload.name} has now")
+        raise ValueError(
+            f"{folder} was made from the network {settings['workload']} with other weights than {workload.name} has now"
+        )
     made = Network(workload.model, settings["fold"])
     # The same changes of the graph; all values are then read.
     if settings["equalize"]:
@@ -42,8 +47,15 @@ def begin_from(folder: Path | str, workload: Workload) -> tuple[Workload, KnownR
     if settings["absorb"] != Absorb.OFF:
         absorb(made, exact_only=settings["absorb"] == Absorb.EXACT)
     tensors, state = checkpoint.read(folder / END)
-    _fill(made.module, {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")})
-    thresholds = {f"{name.removeprefix('threshold.')}.weight": value for name, value in tensors.items() if name.startswith("threshold.")}
+    _fill(
+        made.module,
+        {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")},
+    )
+    thresholds = {
+        f"{name.removeprefix('threshold.')}.weight": value
+        for name, value in tensors.items()
+        if name.startswith("threshold.")
+    }
     weights, activations = (settings[kind].partition(" ")[0] for kind in ("weights", "activations"))
     kinds = f"weights in {weights}, activations in {activations}"
     ranges = KnownRanges(thresholds, {name: (low, high) for name, (low, high) in state["inputs"].items()}, kinds)

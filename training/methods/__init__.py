@@ -12,9 +12,9 @@ from training.methods.combined import Combined, combine
 from training.methods.dai8 import DistributionAdaptiveInt8
 from training.methods.lsq import LSQ
 from training.methods.lsqplus import LSQPlus
+from training.methods.method import Method, Run, quantized
 from training.methods.octo import Compensation, Octo
 from training.methods.ranges import KnownRanges
-from training.methods.run import Method, Run, quantized
 from training.methods.slb import SLB
 from training.methods.ui8 import UnifiedInt8
 
@@ -36,7 +36,9 @@ __all__ = [
     "quantized",
 ]
 
-METHODS: dict[str, Any] = {made.about.name: made for made in (Octo, Compensation, DistributionAdaptiveInt8, UnifiedInt8, LSQ, LSQPlus, SLB)}
+METHODS: dict[str, Any] = {
+    made.about.name: made for made in (Octo, Compensation, DistributionAdaptiveInt8, UnifiedInt8, LSQ, LSQPlus, SLB)
+}
 """The methods by the names that the command line takes."""
 
 
@@ -59,11 +61,13 @@ def _parsed(text: str, kind: Any, option: str) -> Any:
 
 
 def method_from(names: Sequence[str], options: Sequence[str] = (), ranges: KnownRanges | None = None) -> Method:
-    """A method from names of `METHODS`, several to combine, and options as "key=value", or "method.key=value" where several have it.
+    """A method from names of `METHODS`, several to combine, and options as "key=value", or "method.key=value" where
+    several have it.
 
     ranges: of calibration, for methods that learn steps; ValueError where none of them does.
 
-    Raises ValueError for names and options that do not exist, values that mean nothing, and methods that do not go together.
+    Raises ValueError for names and options that do not exist, values that mean nothing, and methods that do not go
+    together.
     """
     for name in names:
         if name not in METHODS:
@@ -75,7 +79,9 @@ def method_from(names: Sequence[str], options: Sequence[str] = (), ranges: Known
         learning = [name for name in names if "ranges" in allowed[name]]
         if not learning:
             able = [name for name, kind in METHODS.items() if any(entry.name == "ranges" for entry in fields(kind))]
-            raise ValueError(f"method {' and '.join(names)} learns no steps to begin with ranges of calibration; {' and '.join(able)} do")
+            raise ValueError(
+                f"method {' and '.join(names)} learns no steps to begin with ranges of calibration; {' and '.join(able)} do"
+            )
         for name in learning:
             given[name]["ranges"] = ranges
     for option in options:
@@ -86,14 +92,19 @@ def method_from(names: Sequence[str], options: Sequence[str] = (), ranges: Known
             listed = "; ".join(f"{name}: {', '.join(allowed[name])}" for name in names)
             raise ValueError(f"option {option!r}: KEY=VALUE is needed, with a key of {listed}")
         if len(owners) > 1:
-            raise ValueError(f"option {option!r}: {' and '.join(owners)} have it; write {owners[0]}.{option} or {owners[1]}.{option}")
+            raise ValueError(
+                f"option {option!r}: {' and '.join(owners)} have it; write {owners[0]}.{option} or {owners[1]}.{option}"
+            )
         given[owners[0]][bare] = _parsed(value, kinds[owners[0]][bare], key)
     return combine([METHODS[name](**given[name]) for name in names])
 
 
 def described() -> list[dict[str, Any]]:
     """A row for each method: what `About` says, and its options with their defaults."""
-    return [{**asdict(made.about), "options": {entry.name: _plain(entry.default) for entry in fields(made)}} for made in METHODS.values()]
+    return [
+        {**asdict(made.about), "options": {entry.name: _plain(entry.default) for entry in fields(made)}}
+        for made in METHODS.values()
+    ]
 
 
 def _plain(value: Any) -> Any:

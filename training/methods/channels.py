@@ -20,9 +20,11 @@ class Sigma(StrEnum):
 
 
 def channel_statistics(x: Tensor, axis: int, sigma: Sigma | str = Sigma.MEAN) -> tuple[Tensor, Tensor]:
-    """The largest magnitude of each channel, float32, and the part of its elements whose magnitude exceeds the deviation, float64; NaN counts as neither.
+    """The largest magnitude of each channel, float32, and the part of its elements whose magnitude exceeds the
+    deviation, float64; NaN counts as neither.
 
-    x: float32 with channels along `axis`. sigma: the deviation about the mean or about zero. Two passes, whatever the memory order.
+    x: float32 with channels along `axis`. sigma: the deviation about the mean or about zero. Two passes, whatever the
+    memory order.
     """
     channels = x.shape[axis]
     last = x.detach().float().movedim(axis, -1)
@@ -32,7 +34,12 @@ def channel_statistics(x: Tensor, axis: int, sigma: Sigma | str = Sigma.MEAN) ->
     else:
         views = x.detach().float().contiguous().reshape(int(np.prod(x.shape[:axis])), channels, -1).numpy()
         moments, beyond = moments_along, beyond_along
-    largest, total, square, count = np.zeros(channels, np.float32), np.zeros(channels), np.zeros(channels), np.zeros(channels, np.int32)
+    largest, total, square, count = (
+        np.zeros(channels, np.float32),
+        np.zeros(channels),
+        np.zeros(channels),
+        np.zeros(channels, np.int32),
+    )
     moments(views, largest, total, square)
     elements = max(1, x.numel() // max(1, channels))
     mean = total / elements if Sigma(sigma) is Sigma.MEAN else 0.0

@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-# Two memory orders, (outer, channels, inner) with inner 1 or channels 1 at a time, so that the innermost loop runs along memory.
+# Two memory orders, (outer, channels, inner) with inner 1 or channels 1 at a time, so that the innermost loop runs
+# along memory.
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})

@@ -1,4 +1,5 @@
-"""Methods together: one that quantizes weights and activations, one that quantizes errors, and a compensation of outputs (docs/methods.md section 9)."""
+"""Methods together: one that quantizes weights and activations, one that quantizes errors, and a compensation of
+outputs (docs/methods.md section 9)."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from predictor.sites import OneToOne, Quantizers, Site
+from predictor.flow.sites import OneToOne, Quantizers, Site
+from training.methods.method import About, ExportedLayer, Method, Run, Setup, Training
 from training.methods.octo import Compensation, CompensationRun, Octo
-from training.methods.run import About, ExportedLayer, Method, Run, Setup, Training
 from training.weights import Group
 
 
@@ -32,7 +33,8 @@ class Combined:
 
 
 def combine(methods: Sequence[Method]) -> Method:
-    """One method out of several: a forward method (LSQ, LSQ+, SLB) with a gradient method (DAI8 or UI8), and compensation with any forward method.
+    """One method out of several: a forward method (LSQ, LSQ+, SLB) with a gradient method (DAI8 or UI8), and
+    compensation with any forward method.
 
     The gradient method then quantizes errors alone. Raises ValueError, with the reason, for what does not go together.
     """
@@ -46,7 +48,9 @@ def combine(methods: Sequence[Method]) -> Method:
     if len(set(names)) < len(names):
         raise ValueError(f"{together}: a method may be given once")
     if any(isinstance(method, Octo) for method in methods):
-        raise ValueError(f"{together}: octo quantizes both passes and has its own compensation; use lac, ui8 or dai8 beside another method")
+        raise ValueError(
+            f"{together}: octo quantizes both passes and has its own compensation; use lac, ui8 or dai8 beside another method"
+        )
     if len(forward) > 1:
         raise ValueError(f"{together}: both quantize the same weights; choose one of them")
     if len(gradient) > 1:
@@ -59,7 +63,8 @@ def combine(methods: Sequence[Method]) -> Method:
 
 
 class CombinedRun(Run):
-    """The states of all parts. Weights and activations are the forward method's if there is one, errors the gradient method's."""
+    """The states of all parts. Weights and activations are the forward method's if there is one, errors the gradient
+    method's."""
 
     def __init__(self, methods: Sequence[Method], setup: Setup):
         super().__init__()
@@ -83,7 +88,9 @@ class CombinedRun(Run):
             if merged is None:
                 merged = found
             else:
-                given = {entry.name: value for entry in fields(found) if (value := getattr(found, entry.name)) is not None}
+                given = {
+                    entry.name: value for entry in fields(found) if (value := getattr(found, entry.name)) is not None
+                }
                 if found.output is not None and merged.output is not None:
                     given["output"] = _after(merged.output, found.output)
                 merged = replace(merged, **given)
@@ -125,7 +132,9 @@ class CombinedRun(Run):
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         for name, run in self._runs.items():
-            own = {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
+            own = {
+                key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")
+            }
             run.restore(own, state[name])
 
     def exported(self) -> list[ExportedLayer]:
@@ -135,7 +144,9 @@ class CombinedRun(Run):
                 added = {layer.parameter: run.added(layer).detach() for layer in run.layers.values()}
                 found = [replace(entry, added=added.pop(entry.parameter, None)) for entry in found]
                 if added:
-                    raise ValueError(f"lac: {', '.join(added)} have a compensation and no codes; quantize these layers too")
+                    raise ValueError(
+                        f"lac: {', '.join(added)} have a compensation and no codes; quantize these layers too"
+                    )
         return found
 
 

@@ -1,6 +1,8 @@
-"""Distribution Adaptive INT8: errors quantized channel by channel, with thresholds that follow each channel's distribution.
+"""Distribution Adaptive INT8: errors quantized channel by channel, with thresholds that follow each channel's
+distribution.
 
-Source: K. Zhao et al., "Distribution Adaptive INT8 Quantization for Training CNNs", AAAI 2021; docs/methods.md section 3.
+Source: K. Zhao et al., "Distribution Adaptive INT8 Quantization for Training CNNs", AAAI 2021; docs/methods.md section
+3.
 """
 
 from __future__ import annotations
@@ -12,31 +14,27 @@ import torch
 from torch import Tensor
 
 from formats import Rounding
-from predictor.sites import Quantizers, Site
+from predictor.flow.sites import Quantizers, Site
 from training.methods.channels import Sigma, channel_statistics
 from training.methods.direction import deviation_of
 from training.methods.errors import ErrorOptions, ErrorRun
-from training.methods.run import (
-    About,
-    ExportedLayer,
-    Layer,
-    Setup,
-    exported_absmax,
-    number,
-)
+from training.methods.method import About, ExportedLayer, Layer, Setup, exported_absmax, number
 from training.scheme import one_of
 from training.weights import Group
 
 
 def is_gaussian(errors: Tensor, bound: float, sigma: Sigma | str = Sigma.MEAN) -> Tensor:
-    """Which channels look Gaussian: more than `bound` of their elements exceed the deviation. errors: (channels, elements); bool (channels,)."""
+    """Which channels look Gaussian: more than `bound` of their elements exceed the deviation. errors: (channels,
+    elements); bool (channels,)."""
     return channel_statistics(errors, 0, sigma)[1] > bound
 
 
 def next_thresholds(stored: Tensor, largest: Tensor, gaussian: Tensor, k: float, rate: float) -> Tensor:
-    """Thresholds of the channels now: the largest magnitude where Gaussian, else (1 - k * rate) * stored + rate * largest.
+    """Thresholds of the channels now: the largest magnitude where Gaussian, else (1 - k * rate) * stored + rate *
+    largest.
 
-    A channel whose largest magnitude is zero keeps what is stored. All of shape (channels,). Source: docs/methods.md section 3.4.
+    A channel whose largest magnitude is zero keeps what is stored. All of shape (channels,). Source: docs/methods.md
+    section 3.4.
     """
     moved = torch.where(gaussian, largest, (1 - k * rate) * stored + rate * largest)
     return torch.where(largest == 0, stored, moved)
@@ -46,9 +44,9 @@ def next_thresholds(stored: Tensor, largest: Tensor, gaussian: Tensor, k: float,
 class DistributionAdaptiveInt8(ErrorOptions):
     """Options of Distribution Adaptive INT8.
 
-    gaussian: the part of a channel's errors beyond its deviation above which it is Gaussian. k, rate: of the thresholds of other channels;
-    0 < k * rate < 2. sigma: mean or zero. direction_rate: multiply learning rates as Unified INT8 does, with its alpha and beta, by the
-    direction of the errors for dW. The others: `ErrorOptions`.
+    gaussian: the part of a channel's errors beyond its deviation above which it is Gaussian. k, rate: of the thresholds
+    of other channels; 0 < k * rate < 2. sigma: mean or zero. direction_rate: multiply learning rates as Unified INT8
+    does, with its alpha and beta, by the direction of the errors for dW. The others: `ErrorOptions`.
     """
 
     about: ClassVar[About] = About(
@@ -72,7 +70,9 @@ class DistributionAdaptiveInt8(ErrorOptions):
         super().__post_init__()
         number("dai8", "gaussian", self.gaussian, 0, 1)
         if not 0 < self.k * self.rate < 2:
-            raise ValueError(f"dai8: k * rate is {self.k * self.rate:g}; thresholds are stable only for products above 0 and below 2")
+            raise ValueError(
+                f"dai8: k * rate is {self.k * self.rate:g}; thresholds are stable only for products above 0 and below 2"
+            )
         object.__setattr__(self, "sigma", one_of("dai8: sigma", Sigma, self.sigma))
 
     def start(self, setup: Setup) -> DistributionAdaptiveInt8Run:
@@ -92,7 +92,9 @@ class DistributionAdaptiveInt8Run(ErrorRun):
         layer = self.layers.get(site.name)
         if layer is None:
             return None
-        return Quantizers(input=self.quantizer.at_absmax, weight=self.quantizer.at_absmax, error=lambda e: self.errors(layer, e))
+        return Quantizers(
+            input=self.quantizer.at_absmax, weight=self.quantizer.at_absmax, error=lambda e: self.errors(layer, e)
+        )
 
     def errors(self, layer: Layer, e: Tensor) -> tuple[Tensor, Tensor]:
         """The copies of a layer's errors for dW, by channel, and for dx, by tensor; the thresholds move on."""
@@ -121,4 +123,6 @@ class DistributionAdaptiveInt8Run(ErrorRun):
         self.thresholds = tensors
 
     def exported(self) -> list[ExportedLayer]:
-        return exported_absmax(self.layers, self.quantizer, lambda _: {"kind": "absmax", "format": self.quantizer.format.name})
+        return exported_absmax(
+            self.layers, self.quantizer, lambda _: {"kind": "absmax", "format": self.quantizer.format.name}
+        )

@@ -1,6 +1,7 @@
 """Learning rates by how well quantized errors keep their direction.
 
-Source: F. Zhu et al., "Towards Unified INT8 Training for Convolutional Neural Network", CVPR 2020, the second method; docs/methods.md section 4.
+Source: F. Zhu et al., "Towards Unified INT8 Training for Convolutional Neural Network", CVPR 2020, the second method;
+docs/methods.md section 4.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ def phi(distance: float, alpha: float, beta: float) -> float:
 
 
 def deviation_of(quantized: Tensor, g: Tensor) -> float:
-    """1 - cos of the angle between a gradient and its quantized version; 0 where g is zero, 1 where only the quantized one is."""
+    """1 - cos of the angle between a gradient and its quantized version; 0 where g is zero, 1 where only the quantized
+    one is."""
     return deviation(layer_sums([quantized], [g])[0])
 
 

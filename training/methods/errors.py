@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from formats import Format, Rounding
 from training.methods.direction import Rates
-from training.methods.quantizers import Clipped
-from training.methods.run import About, Run, Setup, chosen_layers, digests, error_quantizer, error_rounding, number
+from training.methods.method import About, Run, Setup, chosen_layers, digests, error_quantizer, error_rounding, number
+from training.quantizers.clipped import Clipped
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class ErrorOptions:
     """Options of DAI8 and UI8.
 
     format: of weights, activations and, unless error_format is given, errors. error_rounding: stochastic or nearest.
-    alpha, beta: a layer's learning rate is multiplied by max(exp(-alpha d), beta). include_linear, skip_first, skip_last: which layers.
+    alpha, beta: a layer's learning rate is multiplied by max(exp(-alpha d), beta). include_linear, skip_first,
+    skip_last: which layers.
     """
 
     about: ClassVar[About]

@@ -14,11 +14,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from predictor.sites import Quantizers, Site
-from training.methods.learned import learned
-from training.methods.quantizers import SMALLEST_LEARNED_STEP
+from predictor.flow.sites import Quantizers, Site
+from training.methods.method import About, ExportedLayer, Layer, Run, Setup, number
 from training.methods.ranges import KnownRanges
-from training.methods.run import About, ExportedLayer, Layer, Run, Setup, number
+from training.quantizers.clipped import SMALLEST_LEARNED_STEP
+from training.quantizers.learned import learned
 from training.scheme import one_of
 from training.weights import Group
 
@@ -61,9 +61,9 @@ class LearnedSteps:
 
     weight_bits, activation_bits: of all layers but the first and last of the network, which have edge_bits; 2 to 8.
     include_linear: False leaves linear layers in float32. per_channel: a step for each output channel of a weight.
-    count_batch: N of activations counts the mini-batch too. scaled_gradient: whether gradients of steps are multiplied by g; Adam can do
-    without. step_rate: learning rate of steps relative to that of weights. ranges: of calibration, from which steps begin where it found any
-    (`training.calibration.begin_from`).
+    count_batch: N of activations counts the mini-batch too. scaled_gradient: whether gradients of steps are multiplied
+    by g; Adam can do without. step_rate: learning rate of steps relative to that of weights. ranges: of calibration,
+    from which steps begin where it found any (`training.calibration.begin_from`).
     """
 
     about: ClassVar[About]
@@ -82,7 +82,9 @@ class LearnedSteps:
 
     def __post_init__(self) -> None:
         if not isinstance(self.ranges, KnownRanges | None):
-            raise ValueError(f"{self.about.name}: ranges {self.ranges!r}: --from with a folder of formats quantize sets them")
+            raise ValueError(
+                f"{self.about.name}: ranges {self.ranges!r}: --from with a folder of formats quantize sets them"
+            )
         for name in ("weight_bits", "activation_bits", "edge_bits"):
             number(self.about.name, name, getattr(self, name), 2, 8, whole=True)
         number(self.about.name, "step_rate", self.step_rate, 0, math.inf)
@@ -91,7 +93,9 @@ class LearnedSteps:
         """Bits of a layer's weight and input; None for a layer left in float32."""
         if not (layer.is_convolution or self.include_linear):
             return None
-        return (self.edge_bits, self.edge_bits) if layer.first or layer.last else (self.weight_bits, self.activation_bits)
+        return (
+            (self.edge_bits, self.edge_bits) if layer.first or layer.last else (self.weight_bits, self.activation_bits)
+        )
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,9 @@ class LearnedRun(Run):
     weight_step: first step of a weight (weight, bits, dims that share one; None for all).
     """
 
-    def __init__(self, options: LearnedSteps, setup: Setup, weight_step: Callable[[Tensor, int, tuple[int, ...] | None], Tensor]):
+    def __init__(
+        self, options: LearnedSteps, setup: Setup, weight_step: Callable[[Tensor, int, tuple[int, ...] | None], Tensor]
+    ):
         super().__init__()
         self._shared = options
         self.layers: dict[str, Layer] = {}
@@ -148,7 +154,11 @@ class LearnedRun(Run):
             # A shared weight has one step, at the bits of its first use.
             if layer.parameter not in self._weight_bits:
                 self._weight_bits[layer.parameter] = given[0]
-                dims = tuple(d for d in range(layer.weight.ndim) if d != layer.output_axis) if options.per_channel else None
+                dims = (
+                    tuple(d for d in range(layer.weight.ndim) if d != layer.output_axis)
+                    if options.per_channel
+                    else None
+                )
                 ranges, high = options.ranges, signed_grid(given[0])[1]
                 known = None if ranges is None else ranges.weight_step(layer.parameter, high, options.per_channel)
                 self._add(layer.parameter, weight_step(layer.weight, given[0], dims) if known is None else known)
@@ -181,7 +191,9 @@ class LearnedRun(Run):
         count = x.numel() if self._shared.count_batch else x[0].numel()
         # A grid without positive integers has its magnitudes below zero.
         factor = gradient_factor(count, high) if self._shared.scaled_gradient else 1.0
-        return learned(x, self.parameters[f"step.{layer.name}"], low, high, factor, self.parameters.get(f"offset.{layer.name}"))
+        return learned(
+            x, self.parameters[f"step.{layer.name}"], low, high, factor, self.parameters.get(f"offset.{layer.name}")
+        )
 
     def group(self, parameter: str) -> Group:
         if parameter in self.parameters:
@@ -210,15 +222,20 @@ class LearnedRun(Run):
                 "high": high,
             }
             folded = None if offset is None else folded_bias(layer, codes, scale, offset.detach())
-            found.append(ExportedLayer(layer.site.layer, layer.parameter, codes, scale, "integer", input=described, folded_bias=folded))
+            found.append(
+                ExportedLayer(
+                    layer.site.layer, layer.parameter, codes, scale, "integer", input=described, folded_bias=folded
+                )
+            )
         return found
 
 
 def folded_bias(layer: Layer, codes: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-    """offset * scale * sum(codes) of each output channel: what an offset of the input adds to the output where no padding takes part.
+    """offset * scale * sum(codes) of each output channel: what an offset of the input adds to the output where no
+    padding takes part.
 
-    With it the product can be computed from integers alone, (codes . integers of x) * scale * step of x; on borders that see padding the
-    true constant is smaller. Source: docs/methods.md section 7.1.
+    With it the product can be computed from integers alone, (codes . integers of x) * scale * step of x; on borders
+    that see padding the true constant is smaller. Source: docs/methods.md section 7.1.
     """
     dims = [d for d in range(codes.ndim) if d != layer.output_axis]
     return (offset * (scale * codes.float()).sum(dims)).float()

@@ -1,7 +1,7 @@
 """LSQ+: LSQ with a learned offset of activations, and steps that begin where the error is least.
 
-Source: Y. Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better initialization", CVPR 2020 workshops;
-docs/methods.md section 7.
+Source: Y. Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better initialization",
+CVPR 2020 workshops; docs/methods.md section 7.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from training.methods.learned import learned
 from training.methods.lsq import LearnedRun, LearnedSteps, signed_grid, unsigned_grid
-from training.methods.quantizers import SMALLEST_LEARNED_STEP
-from training.methods.run import About, Layer, Setup, number
+from training.methods.method import About, Layer, Setup, number
+from training.quantizers.clipped import SMALLEST_LEARNED_STEP
+from training.quantizers.learned import learned
 from training.scheme import one_of
 
 LOW_ENDS, HIGH_ENDS = 8, 15
@@ -28,14 +28,16 @@ MOST_SEARCHED = 1 << 16
 
 
 class Init(StrEnum):
-    """How steps and offsets of activations begin: the least squared error of a search over ranges, or the whole range."""
+    """How steps and offsets of activations begin: the least squared error of a search over ranges, or the whole
+    range."""
 
     SEARCH = "search"
     MIN_MAX = "min-max"
 
 
 def three_sigma_step(weight: Tensor, divisor: float, dims: tuple[int, ...] | None = None) -> Tensor:
-    """max(|mean - 3 sigma|, |mean + 3 sigma|) / divisor, float32; a scalar, or over `dims` alone. 1 where the weight is zero."""
+    """max(|mean - 3 sigma|, |mean + 3 sigma|) / divisor, float32; a scalar, or over `dims` alone. 1 where the weight is
+    zero."""
     w = weight.detach().float()
     if dims is None:
         mean, sigma = w.mean(), w.std(correction=0)
@@ -53,7 +55,8 @@ def min_max(low_end: Tensor, high_end: Tensor, low: int, high: int) -> tuple[Ten
 
 
 def searched(x: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
-    """Step and offset (float32 scalars) of the least squared error on x, among ranges that shrink x's own from both ends.
+    """Step and offset (float32 scalars) of the least squared error on x, among ranges that shrink x's own from both
+    ends.
 
     A large x is represented by 65536 of its elements, evenly spaced. The whole range is one of those tried.
     """
@@ -78,7 +81,8 @@ def searched(x: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
 class LSQPlus(LearnedSteps):
     """Options of LSQ+, beside those of `LearnedSteps`.
 
-    signed: integers of activations are two's complement; the same functions, with another gradient factor. init: search or min-max.
+    signed: integers of activations are two's complement; the same functions, with another gradient factor. init: search
+    or min-max.
     divisor: of the weights' first step, max(|mean -+ 3 sigma|) / divisor; by default 2^(bits-1).
     """
 
@@ -114,7 +118,11 @@ class LSQPlusRun(LearnedRun):
     def __init__(self, options: LSQPlus, setup: Setup):
         self._options = options
         divisor = options.divisor
-        super().__init__(options, setup, lambda w, bits, dims: three_sigma_step(w, 2 ** (bits - 1) if divisor is None else divisor, dims))
+        super().__init__(
+            options,
+            setup,
+            lambda w, bits, dims: three_sigma_step(w, 2 ** (bits - 1) if divisor is None else divisor, dims),
+        )
 
     def _start_activation(self, layer: Layer, x: Tensor, bits: int) -> None:
         low, high = self.grids[layer.name] = (signed_grid if self._options.signed else unsigned_grid)(bits)

@@ -1,7 +1,7 @@
 """Octo: INT8 in both passes, with a learned compensation of the forward error and clipped ranges in the backward pass.
 
-Source: Q. Zhou et al., "Octo: INT8 Training with Loss-aware Compensation and Backward Quantization for Tiny On-device Learning", USENIX ATC
-2021, and the authors' demonstration; docs/methods.md section 2.
+Source: Q. Zhou et al., "Octo: INT8 Training with Loss-aware Compensation and Backward Quantization for Tiny On-device
+Learning", USENIX ATC 2021, and the authors' demonstration; docs/methods.md section 2.
 """
 
 from __future__ import annotations
@@ -16,10 +16,29 @@ from torch.autograd.function import once_differentiable
 
 import formats
 from formats import Format, Rounding
-from formats.format import Family
-from predictor.sites import Quantizers, Site
-from training.methods.quantizers import SMALLEST_STEP, Clipped, absmax, asymmetric_range, clipped_range, range_clip, straight_through
-from training.methods.run import About, ExportedLayer, Layer, Run, Setup, chosen_layers, digests, error_quantizer, exported_absmax, number
+from formats.kinds.profile_format import Family
+from predictor.flow.sites import Quantizers, Site
+from training.methods.method import (
+    About,
+    ExportedLayer,
+    Layer,
+    Run,
+    Setup,
+    chosen_layers,
+    digests,
+    error_quantizer,
+    exported_absmax,
+    number,
+)
+from training.quantizers.clipped import (
+    SMALLEST_STEP,
+    Clipped,
+    absmax,
+    asymmetric_range,
+    clipped_range,
+    range_clip,
+    straight_through,
+)
 from training.scheme import mode_arguments, one_of
 from training.weights import Group, Streams
 
@@ -28,7 +47,8 @@ INITIAL = 1e-3
 
 
 class Shape(StrEnum):
-    """The shape of compensation parameters: a value for each channel and position, each channel, or each element of the mini-batch too."""
+    """The shape of compensation parameters: a value for each channel and position, each channel, or each element of the
+    mini-batch too."""
 
     CHW = "chw"
     CHANNEL = "channel"
@@ -44,13 +64,17 @@ class Arithmetic(StrEnum):
 
 @dataclass(frozen=True)
 class Compensation:
-    """Options of loss-aware compensation alone, which may be added to any forward method: y + alpha * mu + o, all three learned.
+    """Options of loss-aware compensation alone, which may be added to any forward method: y + alpha * mu + o, all three
+    learned.
 
-    shape: chw, channel or sample (ties the network to one batch size). tied: o alone. regularization: lambda of lambda/2 * (|mu|^2 + |o|^2).
+    shape: chw, channel or sample (ties the network to one batch size). tied: o alone. regularization: lambda of
+    lambda/2 * (|mu|^2 + |o|^2).
     include_linear: linear layers too.
     """
 
-    about: ClassVar[About] = About("lac", "-", "-", "-", "-", "outputs: channel and position", "-", "convolutions", "USENIX ATC 2021")
+    about: ClassVar[About] = About(
+        "lac", "-", "-", "-", "-", "outputs: channel and position", "-", "convolutions", "USENIX ATC 2021"
+    )
     forward: ClassVar[bool] = False
     backward: ClassVar[bool] = False
 
@@ -69,7 +93,8 @@ class Compensation:
 
 
 class _Compensated(torch.autograd.Function):
-    """y + added, values for one element of the batch, in the order that y has in memory: torch takes three to twenty times as long for mixed orders."""
+    """y + added, values for one element of the batch, in the order that y has in memory: torch takes three to twenty
+    times as long for mixed orders."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, added: Tensor) -> Tensor:
@@ -114,14 +139,19 @@ class CompensationRun(Run):
     def added(self, layer: Layer) -> Tensor:
         """What is added to a layer's output, without the batch axis unless it has values for each element."""
         o: Tensor = self.parameters[f"o.{layer.name}"]
-        return o if self.options.tied else self.parameters[f"alpha.{layer.name}"] * self.parameters[f"mu.{layer.name}"] + o
+        return (
+            o if self.options.tied else self.parameters[f"alpha.{layer.name}"] * self.parameters[f"mu.{layer.name}"] + o
+        )
 
     def compensated(self, layer: Layer, y: Tensor) -> Tensor:
-        """The output with its compensation. Raises ValueError for a mini-batch of another size than shape 'sample' has values for."""
+        """The output with its compensation. Raises ValueError for a mini-batch of another size than shape 'sample' has
+        values for."""
         added = self.added(layer)
         if self.options.shape is Shape.SAMPLE:
             if len(y) > len(added):
-                raise ValueError(f"lac: shape 'sample' has values for mini-batches of {len(added)}, not of {len(y)}; use 'chw'")
+                raise ValueError(
+                    f"lac: shape 'sample' has values for mini-batches of {len(added)}, not of {len(y)}; use 'chw'"
+                )
             added = added[: len(y)]
         return _Compensated.apply(y, added) if y.shape[1:] == added.shape else y + added
 
@@ -130,11 +160,16 @@ class CompensationRun(Run):
 
     def penalty(self) -> Tensor | None:
         regularized = [p for name, p in self.parameters.items() if not name.startswith("alpha.")]
-        return self.options.regularization / 2 * torch.stack([p.square().sum() for p in regularized]).sum() if regularized else None
+        return (
+            self.options.regularization / 2 * torch.stack([p.square().sum() for p in regularized]).sum()
+            if regularized
+            else None
+        )
 
 
 def compensation_shape(layer: Layer, shape: Shape) -> tuple[int, ...]:
-    """The shape of a layer's compensation parameters; channels of a convolution are axis 1 of its output, of a linear layer the last."""
+    """The shape of a layer's compensation parameters; channels of a convolution are axis 1 of its output, of a linear
+    layer the last."""
     if shape is Shape.SAMPLE:
         return layer.shape
     if shape is Shape.CHW:
@@ -146,12 +181,16 @@ def compensation_shape(layer: Layer, shape: Shape) -> tuple[int, ...]:
 class Octo:
     """Options of Octo.
 
-    format: weights and everything in the backward pass; activations are asymmetric integers of as many bits where it is INTn, else of this
-    format too. error_format: errors, None for `format`. clip: what ranges are multiplied by in the backward pass. rounding: nearest or stochastic, of the forward pass.
-    compensation, shape, tied, regularization: as `Compensation` says. clip_output: clip compensated outputs to the same part of their range.
-    reuse_forward_codes: the backward products take what the forward pass computed with, instead of clipping and rounding anew.
-    include_linear: linear layers too. arithmetic: exact or octo-demo, the published demonstration's: 511 levels drawn by stochastic rounding
-    and zero points left out in the forward pass, half ranges and no clamp in the backward pass; INT8 only.
+    format: weights and everything in the backward pass; activations are asymmetric integers of as many bits where it is
+    INTn, else of this format too. error_format: errors, None for `format`. clip: what ranges are multiplied by in the
+    backward pass. rounding: nearest or stochastic, of the forward pass.
+    compensation, shape, tied, regularization: as `Compensation` says. clip_output: clip compensated outputs to the same
+    part of their range.
+    reuse_forward_codes: the backward products take what the forward pass computed with, instead of clipping and
+    rounding anew.
+    include_linear: linear layers too. arithmetic: exact or octo-demo, the published demonstration's: 511 levels drawn
+    by stochastic rounding and zero points left out in the forward pass, half ranges and no clamp in the backward pass;
+    INT8 only.
 
     The authors train with Adam (here adamw without weight decay), rate 1e-3, constant.
     """
@@ -193,7 +232,9 @@ class Octo:
         clipped.check_rounding(self.rounding)
         error = error_quantizer(self.format, self.error_format)
         if self.arithmetic is Arithmetic.DEMO and not clipped.format.name == error.format.name == "INT8":
-            raise ValueError(f"octo: arithmetic 'octo-demo' is of INT8, not of {clipped.format.name} and {error.format.name}")
+            raise ValueError(
+                f"octo: arithmetic 'octo-demo' is of INT8, not of {clipped.format.name} and {error.format.name}"
+            )
         object.__setattr__(self, "shape", self._compensation.shape)
 
     @property
@@ -211,7 +252,8 @@ class Octo:
 
 
 def demo_forward(x: Tensor, rounding: Rounding, streams: Streams) -> Tensor:
-    """The demonstration's forward tensor: step * codes in [-255, 255] around a zero point that is left out, so that values are shifted."""
+    """The demonstration's forward tensor: step * codes in [-255, 255] around a zero point that is left out, so that
+    values are shifted."""
     low, high = x.detach().amin().double(), x.detach().amax().double()
     step = ((high - low) / 510).clamp(min=SMALLEST_STEP)
     zero = (255 - high / step).clamp(-255, 255)
@@ -222,13 +264,15 @@ def demo_forward(x: Tensor, rounding: Rounding, streams: Streams) -> Tensor:
 
 
 def demo_backward(x: Tensor) -> Tensor:
-    """The demonstration's backward tensor: step (max - min) / 254, no clamp, so that a one-sided tensor has codes beyond INT8."""
+    """The demonstration's backward tensor: step (max - min) / 254, no clamp, so that a one-sided tensor has codes
+    beyond INT8."""
     step = ((x.detach().amax() - x.detach().amin()).double() / 254).clamp(min=SMALLEST_STEP)
     return ((x.detach().double() / step).round() * step).float().to(x.dtype)
 
 
 class OctoRun(Run):
-    """Octo's state in one run: that of its compensation. Ranges are those of every tensor as it comes, in evaluation too."""
+    """Octo's state in one run: that of its compensation. Ranges are those of every tensor as it comes, in evaluation
+    too."""
 
     def __init__(self, options: Octo, setup: Setup, compensation: CompensationRun | None):
         super().__init__()
@@ -246,7 +290,11 @@ class OctoRun(Run):
         if layer is None:
             return None
         backward = self._backward
-        operands = None if self.options.reuse_forward_codes else lambda x, w: (backward(x, self.quantizer), backward(w, self.quantizer))
+        operands = (
+            None
+            if self.options.reuse_forward_codes
+            else lambda x, w: (backward(x, self.quantizer), backward(w, self.quantizer))
+        )
 
         def error(e: Tensor) -> tuple[Tensor, Tensor]:
             both = backward(e, self.error_quantizer)
@@ -302,11 +350,21 @@ class OctoRun(Run):
     def exported(self) -> list[ExportedLayer]:
         """As evaluation uses them. Raises ValueError for the demonstration's arithmetic, whose codes have nine bits."""
         if self._demo:
-            raise ValueError("octo: codes of arithmetic 'octo-demo' lie in [-255, 255] and are no INT8; export arithmetic 'exact'")
+            raise ValueError(
+                "octo: codes of arithmetic 'octo-demo' lie in [-255, 255] and are no INT8; export arithmetic 'exact'"
+            )
         format = self.quantizer.format
-        kind = {"kind": "range", "bits": format.bits} if self._zero_points else {"kind": "absmax", "format": format.name}
+        kind = (
+            {"kind": "range", "bits": format.bits} if self._zero_points else {"kind": "absmax", "format": format.name}
+        )
         output = {"kind": "clip", "factor": self.options.clip} if self.options.clip_output else None
         return [
-            replace(entry, output=output, added=None if self.compensation is None else self.compensation.added(layer).detach())
-            for entry, layer in zip(exported_absmax(self.layers, self.quantizer, lambda _: kind), self.layers.values(), strict=True)
+            replace(
+                entry,
+                output=output,
+                added=None if self.compensation is None else self.compensation.added(layer).detach(),
+            )
+            for entry, layer in zip(
+                exported_absmax(self.layers, self.quantizer, lambda _: kind), self.layers.values(), strict=True
+            )
         ]

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from training.methods.quantizers import SMALLEST_LEARNED_STEP
+from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 
 
 @dataclass(frozen=True, eq=False)
 class KnownRanges:
-    """The clipping threshold of each weight, by the parameter's name, and the ends of the range of each layer's input, by the layer's.
+    """The clipping threshold of each weight, by the parameter's name, and the ends of the range of each layer's input,
+    by the layer's.
 
-    formats: what was calibrated, in words. name: a fingerprint, for settings. Thresholds: float32, a scalar or broadcastable to the weight.
+    formats: what was calibrated, in words. name: a fingerprint, for settings. Thresholds: float32, a scalar or
+    broadcastable to the weight.
     """
 
     weights: Mapping[str, Tensor]
@@ -26,18 +28,25 @@ class KnownRanges:
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
-        plain = {"weights": {key: value.flatten().tolist() for key, value in self.weights.items()}, "inputs": dict(self.inputs)}
-        object.__setattr__(self, "name", "ranges " + hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16])
+        plain = {
+            "weights": {key: value.flatten().tolist() for key, value in self.weights.items()},
+            "inputs": dict(self.inputs),
+        }
+        object.__setattr__(
+            self, "name", "ranges " + hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+        )
 
     def weight_step(self, parameter: str, high: int, per_channel: bool) -> Tensor | None:
-        """The step whose `high` multiples reach the threshold, float32; None for a weight without one, or with one for other channels."""
+        """The step whose `high` multiples reach the threshold, float32; None for a weight without one, or with one for
+        other channels."""
         known = self.weights.get(parameter)
         if known is None or (known.numel() > 1) is not per_channel:
             return None
         return (known.double() / high).float().clamp(min=SMALLEST_LEARNED_STEP)
 
     def input_step(self, layer: str, low: int, high: int) -> Tensor | None:
-        """The least step at which the integers low .. high reach both ends, float32 scalar; None for a layer without a range."""
+        """The least step at which the integers low .. high reach both ends, float32 scalar; None for a layer without a
+        range."""
         known = self.inputs.get(layer)
         if known is None:
             return None

@@ -1,7 +1,7 @@
 """SLB: weights of 1, 2 or 4 bits as distributions over a list of values, sharpened until one value is left.
 
-Source: Z. Yang et al., "Searching for Low-Bit Weights in Quantized Neural Networks", NeurIPS 2020, in the variant of MindSpore Golden Stick;
-docs/methods.md section 8.
+Source: Z. Yang et al., "Searching for Low-Bit Weights in Quantized Neural Networks", NeurIPS 2020, in the variant of
+MindSpore Golden Stick; docs/methods.md section 8.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from predictor.sites import Quantizers, Site
-from training.methods.quantizers import asymmetric
-from training.methods.run import About, ExportedLayer, Layer, Run, Setup, Training, number
+from predictor.flow.sites import Quantizers, Site
+from training.methods.method import About, ExportedLayer, Layer, Run, Setup, Training, number
+from training.quantizers.clipped import asymmetric
 from training.scheme import one_of
 from training.weights import Group
 
@@ -65,7 +65,8 @@ def is_hard(epoch: int, epochs: int, end_time: float) -> bool:
 
 
 def temperature_of(epoch: int, epochs: int, start: float, start_time: float, end_time: float, factor: float) -> float:
-    """What logits are multiplied by in an epoch, counted from 1: constant, then growing by `factor` an epoch, then constant."""
+    """What logits are multiplied by in an epoch, counted from 1: constant, then growing by `factor` an epoch, then
+    constant."""
     first, last = int(epochs * start_time), int(epochs * end_time)
     return start if epoch <= first else start * factor ** (min(epoch, last) - first)
 
@@ -74,15 +75,23 @@ def temperature_of(epoch: int, epochs: int, start: float, start_time: float, end
 class SLB:
     """Options of SLB.
 
-    bits: of weights, 1, 2 or 4. t_start_val, t_start_time, t_end_time, t_factor: the temperature (`temperature_of`); t_factor^(epochs between) is best
-    1000 or more. trained_epochs: epochs that came before this run. bn_calibration: after every epoch from t_start_time on, statistics of batch
-    normalization are found anew with the likeliest weights. activations: inputs and outputs of convolutions in INT8, after
-    activation_delay steps.
+    bits: of weights, 1, 2 or 4. t_start_val, t_start_time, t_end_time, t_factor: the temperature (`temperature_of`);
+    t_factor^(epochs between) is best 1000 or more. trained_epochs: epochs that came before this run. bn_calibration:
+    after every epoch from t_start_time on, statistics of batch normalization are found anew with the likeliest weights.
+    activations: inputs and outputs of convolutions in INT8, after activation_delay steps.
     scale: none or per-layer. init: random or weights.
     """
 
     about: ClassVar[About] = About(
-        "slb", "1, 2 or 4 bits, searched", "float32, or INT8", "-", "-", "one list a layer", "-", "convolutions", "NeurIPS 2020"
+        "slb",
+        "1, 2 or 4 bits, searched",
+        "float32, or INT8",
+        "-",
+        "-",
+        "one list a layer",
+        "-",
+        "convolutions",
+        "NeurIPS 2020",
     )
     forward: ClassVar[bool] = True
     backward: ClassVar[bool] = False
@@ -159,7 +168,8 @@ class SLBRun(Run):
         )
 
     def weight(self, layer: Layer) -> Tensor:
-        """A layer's weight: soft in training until the temperature's end, then and in evaluation the likeliest values."""
+        """A layer's weight: soft in training until the temperature's end, then and in evaluation the likeliest
+        values."""
         logits = self.parameters[f"logits.{layer.parameter}"]
         soft = self.training and not self.hard
         found = soft_weights(logits, self.temperature, self.values) if soft else hard_weights(logits, self.values)
@@ -181,7 +191,9 @@ class SLBRun(Run):
 
     def begin_epoch(self, epoch: int) -> None:
         o, counted = self.options, epoch + self.options.trained_epochs
-        self.temperature = temperature_of(counted, self._epochs, o.t_start_val, o.t_start_time, o.t_end_time, o.t_factor)
+        self.temperature = temperature_of(
+            counted, self._epochs, o.t_start_val, o.t_start_time, o.t_end_time, o.t_factor
+        )
         self.hard = is_hard(counted, self._epochs, o.t_end_time)
 
     def end_epoch(self, epoch: int, training: Training) -> None:
@@ -204,7 +216,10 @@ class SLBRun(Run):
     def exported(self) -> list[ExportedLayer]:
         found = []
         for name, layer in self.layers.items():
-            logits, scale = self.parameters[f"logits.{layer.parameter}"], self.parameters.get(f"scale.{layer.parameter}")
+            logits, scale = (
+                self.parameters[f"logits.{layer.parameter}"],
+                self.parameters.get(f"scale.{layer.parameter}"),
+            )
             described: dict[str, Any] = {}
             if self.options.activations and self._steps >= self.options.activation_delay:
                 for side in ("input", "output"):
@@ -212,14 +227,19 @@ class SLBRun(Run):
                     described[side] = {"kind": "fixed-range", "bits": ACTIVATION_BITS, "low": low, "high": high}
             codes = _likeliest(logits).to(torch.uint8)
             one = torch.ones(()) if scale is None else scale.detach()
-            found.append(ExportedLayer(layer.site.layer, layer.parameter, codes, one, "table", table=self.values, **described))
+            found.append(
+                ExportedLayer(layer.site.layer, layer.parameter, codes, one, "table", table=self.values, **described)
+            )
         return found
 
 
 def calibrate_normalization(training: Training) -> None:
-    """Find the running statistics of batch normalization anew, as means over all training mini-batches, with the weights of evaluation."""
+    """Find the running statistics of batch normalization anew, as means over all training mini-batches, with the
+    weights of evaluation."""
     layers = [
-        module for module in training.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+        module
+        for module in training.model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
     ]
     before = {module: module.training for module in training.model.modules()}
     momenta = [module.momentum for module in layers]

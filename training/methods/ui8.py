@@ -1,6 +1,8 @@
-"""Unified INT8 training: clipping thresholds of errors that keep the gradient's direction, and learning rates by how well they do.
+"""Unified INT8 training: clipping thresholds of errors that keep the gradient's direction, and learning rates by how
+well they do.
 
-Source: F. Zhu et al., "Towards Unified INT8 Training for Convolutional Neural Network", CVPR 2020; docs/methods.md section 4.
+Source: F. Zhu et al., "Towards Unified INT8 Training for Convolutional Neural Network", CVPR 2020; docs/methods.md
+section 4.
 """
 
 from __future__ import annotations
@@ -15,19 +17,11 @@ import torch
 from torch import Tensor
 
 from formats import Rounding
-from predictor.sites import Quantizers, Site
+from predictor.flow.sites import Quantizers, Site
 from training.methods.direction import deviation_of
 from training.methods.errors import ErrorOptions, ErrorRun
-from training.methods.quantizers import SMALLEST_STEP, Clipped, absmax, straight_through
-from training.methods.run import (
-    About,
-    ExportedLayer,
-    Layer,
-    Setup,
-    Thresholds,
-    exported_absmax,
-    number,
-)
+from training.methods.method import About, ExportedLayer, Layer, Setup, Thresholds, exported_absmax, number
+from training.quantizers.clipped import SMALLEST_STEP, Clipped, absmax, straight_through
 from training.scheme import one_of
 from training.weights import Group
 
@@ -39,7 +33,8 @@ ACTIVATION_DECAY = 0.9
 
 
 class Search(StrEnum):
-    """How a threshold is found: a grid and golden section, gradient descent from the largest magnitude, or not at all: it is that magnitude."""
+    """How a threshold is found: a grid and golden section, gradient descent from the largest magnitude, or not at all:
+    it is that magnitude."""
 
     GRID = "grid"
     GRADIENT = "grad"
@@ -72,7 +67,8 @@ def deviation_slope(g: Tensor, threshold: Tensor, quantizer: Clipped) -> float:
 
 
 def best_ratio(g: Tensor, quantizer: Clipped, search: Search | str = Search.GRID) -> float:
-    """The threshold, relative to max|g|, of the least deviation that the search meets (to 1e-6 of it); 1, no clipping, is always tried."""
+    """The threshold, relative to max|g|, of the least deviation that the search meets (to 1e-6 of it); 1, no clipping,
+    is always tried."""
     search, largest = Search(search), absmax(g)
     tried: dict[float, float] = {}
 
@@ -124,9 +120,9 @@ def _descend(distance: Callable[[float], float], slope: Callable[[float], float]
 class UnifiedInt8(ErrorOptions):
     """Options of Unified INT8 training.
 
-    search: grid, grad or none (which with alpha=0 is plain scaling by the largest magnitude); period: steps between searches, in which the
-    threshold stays the same part of the largest magnitude. activation_threshold: absmax or ema (of 0.9). The others: `ErrorOptions`; d is
-    always that of rounding to nearest.
+    search: grid, grad or none (which with alpha=0 is plain scaling by the largest magnitude); period: steps between
+    searches, in which the threshold stays the same part of the largest magnitude. activation_threshold: absmax or ema
+    (of 0.9). The others: `ErrorOptions`; d is always that of rounding to nearest.
     """
 
     about: ClassVar[About] = About(
@@ -149,7 +145,9 @@ class UnifiedInt8(ErrorOptions):
         number("ui8", "period", self.period, 1, math.inf, whole=True)
         object.__setattr__(self, "search", one_of("ui8: search", Search, self.search))
         object.__setattr__(
-            self, "activation_threshold", one_of("ui8: activation_threshold", ActivationThreshold, self.activation_threshold)
+            self,
+            "activation_threshold",
+            one_of("ui8: activation_threshold", ActivationThreshold, self.activation_threshold),
         )
 
     def start(self, setup: Setup) -> UnifiedInt8Run:
@@ -158,7 +156,8 @@ class UnifiedInt8(ErrorOptions):
 
 
 class UnifiedInt8Run(ErrorRun):
-    """The state of Unified INT8 in one run: a ratio of threshold to largest magnitude for each site's errors, and how old it is."""
+    """The state of Unified INT8 in one run: a ratio of threshold to largest magnitude for each site's errors, and how
+    old it is."""
 
     def __init__(self, options: UnifiedInt8, setup: Setup):
         super().__init__(options, setup)
@@ -215,6 +214,10 @@ class UnifiedInt8Run(ErrorRun):
         def described(name: str) -> dict[str, Any]:
             if self.options.activation_threshold is ActivationThreshold.ABSMAX:
                 return {"kind": "absmax", "format": self.quantizer.format.name}
-            return {"kind": "threshold", "format": self.quantizer.format.name, "threshold": self._thresholds.values[name].item()}
+            return {
+                "kind": "threshold",
+                "format": self.quantizer.format.name,
+                "threshold": self._thresholds.values[name].item(),
+            }
 
         return exported_absmax(self.layers, self.quantizer, described)

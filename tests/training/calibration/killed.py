@@ -1,4 +1,5 @@
-"""A quantization that is killed in the middle of a layer. Run as `python -m tests.training.calibration.killed FOLDER`."""
+"""A quantization that is killed in the middle of a layer. Run as `python -m tests.training.calibration.killed
+FOLDER`."""
 
 import os
 import signal
@@ -9,7 +10,12 @@ import torch
 from tests.training.calibration import nets
 from training.calibration import AdaRound, quantize
 
-OPTIONS = {"weights": "INT3", "adaround": AdaRound(iterations=20, checkpoint_every=6), "rank_layers": False, "minibatches": 3}
+OPTIONS = {
+    "weights": "INT3",
+    "adaround": AdaRound(iterations=20, checkpoint_every=6),
+    "rank_layers": False,
+    "minibatches": 3,
+}
 
 
 def _kill(at):

@@ -21,7 +21,8 @@ def trained(steps=60):
 
 
 def depthwise(activation=nn.ReLU, decades=4):
-    """Convolution, depthwise, convolution with batch normalization folded by hand away; weights of channels spread over decades."""
+    """Convolution, depthwise, convolution with batch normalization folded by hand away; weights of channels spread over
+    decades."""
     torch.manual_seed(0)
     model = nn.Sequential(
         *(nn.Conv2d(3, 16, 1), activation()),

@@ -1,4 +1,5 @@
-"""The checks of docs/methods.md section 5.11, by number, on a network that trains in a second; those that it measured on the digits network there too."""
+"""The checks of docs/methods.md section 5.11, by number, on a network that trains in a second; those that it measured
+on the digits network there too."""
 
 from dataclasses import replace
 
@@ -9,13 +10,13 @@ from torch import nn
 from tests.training import digits, small
 from tests.training.calibration import nets
 from training.calibration import AdaRound, Network, quantize
+from training.calibration.activations import ActivationStore, at_layer
 from training.calibration.adaround import INPUT, TARGET, first_values, layer_loss, rectified, round_layer
 from training.calibration.correction import clipped_normal_mean, correct_analytic, correct_empirical
 from training.calibration.equalize import absorb, equalize, input_ranges, output_ranges
 from training.calibration.grids import Affine, Symmetric, affine, effective_range
 from training.calibration.ranges import cross_entropy, find_range, search_range, squared_error
-from training.calibration.store import ActivationStore, at_layer
-from training.methods.quantizers import Clipped, asymmetric
+from training.quantizers.clipped import Clipped, asymmetric
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,10 @@ def test_ptq_check_1():
     """The table of gradients is that of autograd through the straight-through composition."""
     torch.manual_seed(0)
     x = torch.randn(4, 500, dtype=torch.float64, requires_grad=True)
-    step, zero = torch.tensor(0.11, dtype=torch.float64, requires_grad=True), torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
+    step, zero = (
+        torch.tensor(0.11, dtype=torch.float64, requires_grad=True),
+        torch.tensor(7.0, dtype=torch.float64, requires_grad=True),
+    )
     gradient = torch.randn(4, 500, dtype=torch.float64)
 
     def rounded(t):
@@ -60,7 +64,8 @@ def test_ptq_check_2():
 
 @pytest.mark.parametrize("format", ["INT4", "FP134", "E2M1", "LOG4", "NF4"])
 def test_ptq_check_3(format):
-    """Ranges of least squared error have no more of it than the full range; at 4 bits they are much narrower for normal numbers."""
+    """Ranges of least squared error have no more of it than the full range; at 4 bits they are much narrower for normal
+    numbers."""
     torch.manual_seed(0)
     x, grid = torch.randn(8, 1000), Symmetric(Clipped(format))
 
@@ -156,14 +161,18 @@ def test_ptq_check_6():
 
 
 def test_ptq_check_7(workload):
-    """After empirical correction no channel's mean is off; the analytic one does it without data for ReLU of normal numbers."""
+    """After empirical correction no channel's mean is off; the analytic one does it without data for ReLU of normal
+    numbers."""
     network, full = Network(workload.model), Network(workload.model)
     clipped, batches = Clipped("INT4"), workload.batches[:4]
     for layer in network.layers:
         layer.module.weight.data = clipped(layer.weight, layer.weight.abs().max())
         shift = correct_empirical(workload, full.module, network.module, layer, batches)
         assert shift.abs().max() > 1e-4
-        both = [torch.cat(list(at_layer(workload, each.module, layer.name, batches, output=True))) for each in (network, full)]
+        both = [
+            torch.cat(list(at_layer(workload, each.module, layer.name, batches, output=True)))
+            for each in (network, full)
+        ]
         difference = (both[0].double() - both[1].double()).movedim(1, 0).flatten(1).mean(1)
         assert difference.abs().max() < 1e-5
     torch.manual_seed(0)
@@ -194,13 +203,17 @@ def relative_error(folder, workload, network, layer, batches, weight, other):
     """The error of the layer's outputs with one weight over that with another."""
     store = stored(folder, workload, network, layer, batches)
     x, want = (store.read(name, slice(None)) for name in (INPUT, TARGET))
-    errors = [layer_loss(torch.func.functional_call(layer.module, {"weight": w}, (x,)).relu(), want, 1).item() for w in (weight, other)]
+    errors = [
+        layer_loss(torch.func.functional_call(layer.module, {"weight": w}, (x,)).relu(), want, 1).item()
+        for w in (weight, other)
+    ]
     return errors[0] / errors[1]
 
 
 @pytest.mark.parametrize(("format", "per_channel"), [("INT4", False), ("INT3", True), ("E2M1", False)])
 def test_ptq_check_8(workload, tmp_path, format, per_channel):
-    """AdaRound begins as rounding to nearest, and ends with less error on data that it has not seen, at a neighbour of each weight."""
+    """AdaRound begins as rounding to nearest, and ends with less error on data that it has not seen, at a neighbour of
+    each weight."""
     network, clipped = Network(workload.model), Clipped(format)
     layer = network.layers[1]
     found = find_range(layer.weight, Symmetric(clipped), axis=0 if per_channel else None).threshold
@@ -213,7 +226,9 @@ def test_ptq_check_8(workload, tmp_path, format, per_channel):
     seen, held_out = ([small.images(64, 10 * seed + k) for k in range(4)] for seed in (3, 4))
     store = stored(tmp_path, workload, network, layer, seen)
     before = layer.weight.clone()
-    rounded, told = round_layer(layer, Symmetric(clipped), threshold, store, network.activation_after(layer), AdaRound(iterations=300))
+    rounded, told = round_layer(
+        layer, Symmetric(clipped), threshold, store, network.activation_after(layer), AdaRound(iterations=300)
+    )
     assert torch.equal(layer.weight, before)
     assert told.loss < told.nearest
     assert relative_error(tmp_path, workload, network, layer, held_out, rounded, nearest) < 0.8
@@ -222,13 +237,16 @@ def test_ptq_check_8(workload, tmp_path, format, per_channel):
     assert ((rounded == lower) | (rounded == upper)).all()
     assert told.flipped == (rounded != nearest).float().mean() > 0
     if format.startswith("INT"):
-        codes = (rounded / places.step - torch.floor(layer.weight / places.step).clamp(-clipped.largest, clipped.largest)).round()
+        codes = (
+            rounded / places.step - torch.floor(layer.weight / places.step).clamp(-clipped.largest, clipped.largest)
+        ).round()
         assert set(codes.unique().tolist()) <= {0.0, 1.0}
 
 
 @pytest.mark.parametrize("format", ["INT4", "INT3"])
 def test_ptq_check_8_on_digits(one_thread, trained, tmp_path, format):
-    """The specification's case, 512 images, 600 iterations, one scale, where held-out errors were 0.24 to 0.66 of nearest's; here 0.24 to 0.63."""
+    """The specification's case, 512 images, 600 iterations, one scale, where held-out errors were 0.24 to 0.66 of
+    nearest's; here 0.24 to 0.63."""
     workload = replace(digits.workload(), model=trained[0].model.eval())
     network, clipped = Network(workload.model), Clipped(format)
     layers = [layer for layer in network.layers if isinstance(layer.module, nn.Conv2d)]
@@ -236,7 +254,9 @@ def test_ptq_check_8_on_digits(one_thread, trained, tmp_path, format):
     for layer in layers:
         threshold = find_range(layer.weight, Symmetric(clipped)).threshold
         store = stored(tmp_path, workload, network, layer, workload.batches[:8])
-        rounded, _ = round_layer(layer, Symmetric(clipped), threshold, store, network.activation_after(layer), AdaRound())
+        rounded, _ = round_layer(
+            layer, Symmetric(clipped), threshold, store, network.activation_after(layer), AdaRound()
+        )
         nearest = clipped(layer.weight, threshold)
         assert relative_error(tmp_path, workload, network, layer, workload.test, rounded, nearest) < 0.75
     found = quantize(workload, format, "float32", equalize=False, absorb="off", rank_layers=False)

@@ -15,11 +15,11 @@ from torch import nn
 import formats
 from tests.training import small
 from tests.training.calibration import killed, nets
-from training import export
 from training.calibration import AdaRound, Network, quantize
 from training.calibration.equalize import absorb, chains, equalize
 from training.calibration.grids import Affine, OwnScales
 from training.calibration.ranges import find_range, normalized_range, percentile_range
+from training.export import codes
 from workloads import Workload
 
 QUICK = {"minibatches": 3, "adaround": AdaRound(iterations=60)}
@@ -73,7 +73,9 @@ def test_weights_that_are_left_alone_and_formats_of_all_kinds(workload):
 def test_seeds_draw_other_minibatches(workload):
     """A seed decides what AdaRound sees, and nothing else does."""
     quick = {"minibatches": 3, "adaround": AdaRound(iterations=20), "rank_layers": False}
-    first, same, other = (quantize(workload, "INT3", "float32", seed=seed, **quick).network.state_dict() for seed in (0, 0, 1))
+    first, same, other = (
+        quantize(workload, "INT3", "float32", seed=seed, **quick).network.state_dict() for seed in (0, 0, 1)
+    )
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
@@ -90,7 +92,10 @@ def test_formats_with_scales_of_blocks(workload, format):
     assert result.steps[-1].metric > result.steps[0].metric - 0.1
     for layer in Network(workload.model).layers:
         weight, top = layer.weight, made.find_top(rows(layer.weight))
-        after, place = result.network.get_submodule(layer.name).weight.data, OwnScales(made).neighbours(weight, torch.zeros(()))
+        after, place = (
+            result.network.get_submodule(layer.name).weight.data,
+            OwnScales(made).neighbours(weight, torch.zeros(())),
+        )
         low, high = (made.round(rows(weight).double(), top=top, rounding=mode) for mode in ("down", "up"))
         assert torch.equal(rows(place.low), low)
         assert torch.equal(rows(place.high), high)
@@ -98,7 +103,9 @@ def test_formats_with_scales_of_blocks(workload, format):
     assert (after != OwnScales(made).weight(weight, torch.zeros(()))).any()
     x = torch.randn(2, 40, 3, 3)
     by_channels = made.round(x.movedim(1, -1).contiguous()).movedim(-1, 1)
-    assert torch.equal(OwnScales(made)(x, torch.zeros(()), torch.zeros(())), made.round(x) if format == "BM33" else by_channels)
+    assert torch.equal(
+        OwnScales(made)(x, torch.zeros(()), torch.zeros(())), made.round(x) if format == "BM33" else by_channels
+    )
     with pytest.raises(ValueError, match=f"{format} has scales of blocks, which exported files do not hold"):
         result.run.exported()
 
@@ -128,11 +135,12 @@ def test_exports_compute_what_the_model_computes(workload, tmp_path):
     found = quantize(workload, "INT4", "INT8", adaround=None, per_channel=True, minibatches=2, rank_layers=False)
     x, _ = small.images(64, 7)
     expected = found.model(x).detach()
-    export.export_to(tmp_path / "net.safetensors", workload, found.network, found.run)
-    loaded = export.load(tmp_path / "net.safetensors", found.network)
+    codes.export_to(tmp_path / "net.safetensors", workload, found.network, found.run)
+    loaded = codes.load(tmp_path / "net.safetensors", found.network)
     assert torch.equal(loaded(x), expected)
-    export.export_to(tmp_path / "net.onnx", workload, found.network, found.run)
-    # What the file says, operation by operation; onnxruntime's own fusions into integer products round otherwise near ties.
+    codes.export_to(tmp_path / "net.onnx", workload, found.network, found.run)
+    # What the file says, operation by operation; onnxruntime's own fusions into integer products round otherwise near
+    # ties.
     plainly = onnxruntime.SessionOptions()
     plainly.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", plainly, providers=["CPUExecutionProvider"])
@@ -145,7 +153,11 @@ class Residual(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.a, self.b = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.stem, self.a, self.b = (
+            nn.Conv2d(1, 6, 3, padding=1),
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.Conv2d(6, 6, 3, padding=1),
+        )
         self.norm, self.head = nn.BatchNorm2d(6), nn.Linear(6, 4)
 
     def forward(self, x):
@@ -268,7 +280,11 @@ def test_what_stays_in_float32_is_named(result):
     assert result.kept == ()
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Embedding(7, 6), nn.TransformerEncoderLayer(6, 2, 12, batch_first=True), nn.Flatten(), nn.LayerNorm(24), nn.Linear(24, 3)
+        nn.Embedding(7, 6),
+        nn.TransformerEncoderLayer(6, 2, 12, batch_first=True),
+        nn.Flatten(),
+        nn.LayerNorm(24),
+        nn.Linear(24, 3),
     )
     batches = [torch.randint(0, 7, (8, 4)) for _ in range(2)]
     mixed = Workload("mixed", model, batches, lambda m, x: m(x).square().mean())

@@ -42,7 +42,9 @@ def test_the_first_quantized_weights_are_those_of_calibration(workload, finished
     folder, result = finished
     begun, ranges = begin_from(folder, workload)
     method = kind(**SAME_GRIDS, ranges=ranges)
-    trained = train(begun, method=method, epochs=1, rate=1e-30, weight_decay=0.0, start="pretrained", output=tmp_path / "run")
+    trained = train(
+        begun, method=method, epochs=1, rate=1e-30, weight_decay=0.0, start="pretrained", output=tmp_path / "run"
+    )
     run = trained.run
     for layer in run.layers.values():
         own = result.network.get_submodule(layer.site.layer).weight
@@ -79,7 +81,9 @@ def test_what_does_not_fit_is_refused(workload, finished, tmp_path):
     with pytest.raises(ValueError, match="with other weights than"):
         begin_from(finished[0], other)
     ranges = begin_from(finished[0], workload)[1]
-    with pytest.raises(ValueError, match="method ui8 learns no steps to begin with ranges of calibration; lsq and lsqplus do"):
+    with pytest.raises(
+        ValueError, match="method ui8 learns no steps to begin with ranges of calibration; lsq and lsqplus do"
+    ):
         method_from(["ui8"], ranges=ranges)
     with pytest.raises(ValueError, match="--from with a folder of formats quantize sets them"):
         method_from(["lsq"], ["ranges=0.5"])
@@ -87,7 +91,9 @@ def test_what_does_not_fit_is_refused(workload, finished, tmp_path):
 
 
 def test_ranges_are_told_apart_by_their_name():
-    ranges = [KnownRanges({"w": torch.tensor(t)}, {"l": (0.0, high)}) for t, high in ((1.0, 2.0), (1.0, 3.0), (1.5, 2.0))]
+    ranges = [
+        KnownRanges({"w": torch.tensor(t)}, {"l": (0.0, high)}) for t, high in ((1.0, 2.0), (1.0, 3.0), (1.5, 2.0))
+    ]
     assert len({each.name for each in ranges}) == 3
     assert ranges[0].name == KnownRanges({"w": torch.tensor(1.0)}, {"l": (0.0, 2.0)}).name
     json.dumps(ranges[0].name)

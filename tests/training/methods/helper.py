@@ -2,8 +2,8 @@
 
 import torch
 
-from predictor.dataflow import DataFlow
-from training.methods.run import Setup, layers_of
+from predictor.flow.dataflow import DataFlow
+from training.methods.method import Setup, layers_of
 from training.weights import Streams
 
 
@@ -22,7 +22,8 @@ def started(method, model, x, epochs=10, seed=0):
 
 
 def distributions(count):
-    """Gradients as docs/methods.md section 4.5 has them: normal, Laplace, Student's t with 3 degrees of freedom, normal with one outlier of 100."""
+    """Gradients as docs/methods.md section 4.5 has them: normal, Laplace, Student's t with 3 degrees of freedom, normal
+    with one outlier of 100."""
     torch.manual_seed(0)
     normal = torch.randn(count)
     laplace = torch.distributions.Laplace(0.0, 1.0).sample((count,))

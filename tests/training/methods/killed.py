@@ -1,4 +1,5 @@
-"""Training runs of methods that are killed, for the test of resuming. Run as `python -m tests.training.methods.killed FOLDER`."""
+"""Training runs of methods that are killed, for the test of resuming. Run as `python -m tests.training.methods.killed
+FOLDER`."""
 
 import os
 import signal
@@ -38,7 +39,15 @@ ALL = {
 def options_of(name):
     """How a method is trained."""
     optimizer = "adamw" if name in ("octo", "slb") else "sgd"
-    return {"epochs": 2, "rate": 0.05, "checkpoint_every": 3, "angle_every": 4, "warmup": 2, "optimizer": optimizer, "method": ALL[name]}
+    return {
+        "epochs": 2,
+        "rate": 0.05,
+        "checkpoint_every": 3,
+        "angle_every": 4,
+        "warmup": 2,
+        "optimizer": optimizer,
+        "method": ALL[name],
+    }
 
 
 def _kill(at):
@@ -47,7 +56,8 @@ def _kill(at):
 
 
 def main(output):
-    """Each method in a process of its own, killed after step 14 of 16, past the checkpoint at step 12; forked, since loading torch takes longest."""
+    """Each method in a process of its own, killed after step 14 of 16, past the checkpoint at step 12; forked, since
+    loading torch takes longest."""
     torch.set_num_threads(1)
     for name in ALL:
         child = os.fork()

@@ -15,7 +15,7 @@ from tests.training import digits
 from tests.training.methods.helper import distributions, started
 from training.methods import DistributionAdaptiveInt8
 from training.methods.dai8 import is_gaussian, next_thresholds
-from training.methods.quantizers import Clipped, absmax
+from training.quantizers.clipped import Clipped, absmax
 
 INT8 = Clipped("INT8")
 
@@ -104,7 +104,9 @@ def gaussian_condition(c, alpha, largest=4.0):
 def test_dai8_check_5():
     """Where the thresholds of both classes come from: the stationarity condition has its root at the least error."""
     for alpha, ratio in ((0, 0.72), (1, 0.90), (2, 0.98), (4, 0.994), (8, 0.996)):
-        least = minimize_scalar(gaussian_error, bounds=(1, 4), args=(alpha,), method="bounded", options={"xatol": 1e-6}).x
+        least = minimize_scalar(
+            gaussian_error, bounds=(1, 4), args=(alpha,), method="bounded", options={"xatol": 1e-6}
+        ).x
         root = brentq(gaussian_condition, 1, 4, args=(alpha,))
         assert least == pytest.approx(root, rel=0.005)
         assert root / 4 == pytest.approx(ratio, abs=0.006)
@@ -146,8 +148,12 @@ def test_dai8_check_6():
     codes, step = INT8.encode(e, run.thresholds[layer.name][:, None, None])
     assert torch.equal(step.flatten(), steps)
     inputs = INT8(x, absmax(x))
-    integers = F.conv2d(inputs.transpose(0, 1).double(), codes.view(torch.int8).double().transpose(0, 1), padding=1).transpose(0, 1)
-    assert torch.allclose(found, (integers * steps[:, None, None, None]).float(), rtol=1e-5, atol=1e-5 * found.abs().max())
+    integers = F.conv2d(
+        inputs.transpose(0, 1).double(), codes.view(torch.int8).double().transpose(0, 1), padding=1
+    ).transpose(0, 1)
+    assert torch.allclose(
+        found, (integers * steps[:, None, None, None]).float(), rtol=1e-5, atol=1e-5 * found.abs().max()
+    )
     # dx from one scale for the tensor.
     weight, own = INT8(model.weight.detach(), absmax(model.weight)), x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(F.conv2d(own, weight, padding=1), own, INT8(e, absmax(e)))
@@ -178,7 +184,9 @@ def test_direction_rates_slow_layers_down():
     rates = {name: {"lr": 1.0} for name in run.rates.deviations}
     run.before_update(rates)
     assert set(rates) == {"0.weight", "3.weight", "7.weight", "12.weight"}
-    assert all(rates[name]["lr"] == pytest.approx(max(math.exp(-20 * d), 0.1)) for name, d in run.rates.deviations.items())
+    assert all(
+        rates[name]["lr"] == pytest.approx(max(math.exp(-20 * d), 0.1)) for name, d in run.rates.deviations.items()
+    )
     assert run.group("0.weight").own == "0.weight"
     assert run.group("0.bias").own == ""
 

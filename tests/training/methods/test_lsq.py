@@ -11,8 +11,8 @@ from torch import nn
 from tests.training import digits
 from tests.training.methods.helper import central_difference, started
 from training.methods import LSQ
-from training.methods.learned import learned
 from training.methods.lsq import first_step, gradient_factor, signed_grid
+from training.quantizers.learned import learned
 
 
 def case(bits=3, count=400):
@@ -22,7 +22,8 @@ def case(bits=3, count=400):
 
 
 def test_lsq_check_1():
-    """The step's gradient is that of a quantizer whose rounding residuals are frozen, and that of autograd through the composition."""
+    """The step's gradient is that of a quantizer whose rounding residuals are frozen, and that of autograd through the
+    composition."""
     v, step, low, high, weight = case()
     factor = gradient_factor(v.numel(), high)
     given = step.clone().requires_grad_()
@@ -84,11 +85,14 @@ def test_lsq_check_4():
 
 
 def ratios(scaled):
-    """(|dL/ds| / s) / (|dL/dw| / |w|) of every weight of a fresh network of four convolutions: root mean squares over eight mini-batches."""
+    """(|dL/ds| / s) / (|dL/dw| / |w|) of every weight of a fresh network of four convolutions: root mean squares over
+    eight mini-batches."""
     torch.manual_seed(0)
     widths = (4, 16, 32, 32, 32)
     blocks = [(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU()) for a, b in pairwise(widths)]
-    model = nn.Sequential(*(layer for block in blocks for layer in block), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    model = nn.Sequential(
+        *(layer for block in blocks for layer in block), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)
+    )
     batches = [(torch.randn(32, 4, 8, 8), torch.randint(0, 10, (32,))) for _ in range(8)]
     run, flow = started(LSQ(edge_bits=4, include_linear=False, scaled_gradient=scaled), model, batches[0][0])
     weights = [layer.weight for layer in run.layers.values()]
@@ -104,7 +108,8 @@ def ratios(scaled):
 
 
 def test_lsq_check_5():
-    """Over several mini-batches: dL/ds is one number for a weight and by chance near zero in one of them (a layer then has 0.009)."""
+    """Over several mini-batches: dL/ds is one number for a weight and by chance near zero in one of them (a layer then
+    has 0.009)."""
     with_factor, without = ratios(True), ratios(False)
     assert len(with_factor) == 4
     assert all(0.02 <= ratio <= 5 for ratio in with_factor)
@@ -115,9 +120,9 @@ def test_lsq_check_5():
 def test_lsq_check_6(bits, within):
     """Only the step, by gradient descent on the mean squared error: it ends near the best of a grid of steps.
 
-    The specification has 1% at 3 bits, from one sample. On quantiles of the normal distribution, where no luck of the tails plays a part, the
-    place where LSQ's gradient vanishes lies 1.3% above the best step (0.611 and 0.603): it leaves out how residuals correlate with values. What
-    holds is 1.5%, and an error within 0.6% of the least.
+    The specification has 1% at 3 bits, from one sample. On quantiles of the normal distribution, where no luck of the
+    tails plays a part, the place where LSQ's gradient vanishes lies 1.3% above the best step (0.611 and 0.603): it
+    leaves out how residuals correlate with values. What holds is 1.5%, and an error within 0.6% of the least.
     """
     v = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000)
     low, high = signed_grid(bits)
@@ -193,4 +198,7 @@ def test_options_that_mean_nothing_are_refused():
 @pytest.mark.parametrize(("bits", "least"), [(4, 0.99), (3, 0.985), (2, 0.975)])
 def test_lsq_check_7(trained, bits, least):
     """End to end: ten epochs from the trained network, over two seeds."""
-    assert digits.accuracy(LSQ(weight_bits=bits, activation_bits=bits, include_linear=False), digits.FINE, trained) >= least
+    assert (
+        digits.accuracy(LSQ(weight_bits=bits, activation_bits=bits, include_linear=False), digits.FINE, trained)
+        >= least
+    )

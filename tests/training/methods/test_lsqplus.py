@@ -10,9 +10,9 @@ from torch import nn
 from tests.training import digits
 from tests.training.methods.helper import started
 from training.methods import LSQ, LSQPlus, quantized
-from training.methods.learned import learned
 from training.methods.lsq import first_step, unsigned_grid
 from training.methods.lsqplus import min_max, searched, three_sigma_step
+from training.quantizers.learned import learned
 
 
 def test_lsqplus_check_1():
@@ -74,7 +74,9 @@ def test_the_search_never_does_worse_than_the_whole_range():
     for x in (torch.rand(100) + 5, torch.zeros(10), torch.full((10,), -3.0), torch.randn(100)):
         step, offset = searched(x, 0, 3)
         whole = min_max(x.amin(), x.amax(), 0, 3)
-        errors = [(learned(x, *pair[:1], 0, 3, 1.0, pair[1]) - x).square().mean().item() for pair in ((step, offset), whole)]
+        errors = [
+            (learned(x, *pair[:1], 0, 3, 1.0, pair[1]) - x).square().mean().item() for pair in ((step, offset), whole)
+        ]
         assert errors[0] <= errors[1]
 
 
@@ -88,7 +90,8 @@ def test_the_first_step_of_weights():
 
 
 def test_lsqplus_check_4():
-    """Integers alone, and the offset as a constant of the output channel: exact without padding, and with it away from the border."""
+    """Integers alone, and the offset as a constant of the output channel: exact without padding, and with it away from
+    the border."""
     torch.manual_seed(0)
     x = F.silu(torch.randn(4, 3, 8, 8))
     for padding in (0, 1):
@@ -100,7 +103,10 @@ def test_lsqplus_check_4():
         step, offset = run.parameters["step.0:conv2d"].detach(), run.parameters["offset.0:conv2d"].detach()
         assert offset < -0.1
         integers = ((x - offset) / step).round().clamp(0, 15)
-        folded = F.conv2d(integers, entry.codes.float(), padding=padding) * step * entry.scale + entry.folded_bias[:, None, None]
+        folded = (
+            F.conv2d(integers, entry.codes.float(), padding=padding) * step * entry.scale
+            + entry.folded_bias[:, None, None]
+        )
         difference = (folded - unfolded).abs()
         inner = difference[:, :, 1:-1, 1:-1] if padding else difference
         assert inner.max() < 1e-5 * unfolded.abs().max()
@@ -120,7 +126,8 @@ def before_training(method, model):
 
 
 def test_lsqplus_check_5(trained_smooth):
-    """The better start, before any training: SiLU, 4 and 2 bits. After training the difference to LSQ is within noise."""
+    """The better start, before any training: SiLU, 4 and 2 bits. After training the difference to LSQ is within
+    noise."""
     found = {}
     for bits in (4, 2):
         options = {"weight_bits": bits, "activation_bits": bits, "include_linear": False}
@@ -132,7 +139,8 @@ def test_lsqplus_check_5(trained_smooth):
 
 @pytest.mark.parametrize(("bits", "least"), [(4, 0.981), (2, 0.971)])
 def test_lsqplus_check_6(trained_smooth, bits, least):
-    """End to end: ten epochs from the trained network, over two seeds; a point and a half below what the specification measured."""
+    """End to end: ten epochs from the trained network, over two seeds; a point and a half below what the specification
+    measured."""
     method = LSQPlus(weight_bits=bits, activation_bits=bits, include_linear=False)
     assert digits.accuracy(method, digits.FINE, trained_smooth, smooth=True) >= least
 

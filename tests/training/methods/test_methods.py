@@ -17,7 +17,7 @@ from tests.training import small
 from tests.training.methods.helper import started
 from tests.training.methods.killed import ALL, options_of
 from training import train
-from training.export import export, load
+from training.export.codes import export, load
 from training.methods import (
     LSQ,
     METHODS,
@@ -32,7 +32,7 @@ from training.methods import (
     method_from,
     quantized,
 )
-from training.methods.quantizers import Clipped, absmax, from_description
+from training.quantizers.clipped import Clipped, absmax, from_description
 
 ROOT = Path(__file__).parents[3]
 
@@ -194,7 +194,11 @@ def test_methods_by_name():
         (["ui8"], ["alpha=big"], "alpha 'big': a number is needed"),
         (["ui8"], ["period=1.5"], "period '1.5': a whole number is needed"),
         (["ui8"], ["skip_first=maybe"], "skip_first 'maybe': true or false is needed"),
-        (["lsq", "ui8"], ["include_linear=false"], "lsq and ui8 have it; write lsq.include_linear=false or ui8.include_linear=false"),
+        (
+            ["lsq", "ui8"],
+            ["include_linear=false"],
+            "lsq and ui8 have it; write lsq.include_linear=false or ui8.include_linear=false",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             method_from(names, options)
@@ -209,7 +213,8 @@ def test_the_table_of_methods():
 
 @pytest.mark.parametrize("name", ["INT8", "INT4", "FP134", "E4M3", "NF4", "LOG4", "INT8/real", "T8.5x3@2"])
 def test_a_format_at_a_threshold(name):
-    """The largest value lies at the threshold, values beyond it become it, NaN and infinities stay, codes give the same values."""
+    """The largest value lies at the threshold, values beyond it become it, NaN and infinities stay, codes give the same
+    values."""
     torch.manual_seed(0)
     quantizer, x, c = Clipped(name), 3 * torch.randn(4000), torch.tensor(2.7)
     y = quantizer(x, c)

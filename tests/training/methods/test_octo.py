@@ -9,7 +9,7 @@ from tests.training import digits
 from tests.training.methods.helper import central_difference, started
 from training.methods import Compensation, Octo, quantized
 from training.methods.octo import demo_backward
-from training.methods.quantizers import Clipped, absmax, asymmetric_range, range_clip, zero_point
+from training.quantizers.clipped import Clipped, absmax, asymmetric_range, range_clip, zero_point
 
 
 @pytest.mark.parametrize("shape", ["chw", "sample", "channel"])
@@ -33,7 +33,9 @@ def test_octo_check_1(shape):
         assert torch.allclose(found, expected, rtol=1e-6, atol=1e-6)
     # The penalty by hand; alpha is not in it.
     run.parameters = {key: nn.Parameter(value) for key, value in values.items()}
-    assert run.penalty().item() == pytest.approx(0.05 * sum(values[f"{key}.:conv2d"].square().sum().item() for key in ("mu", "o")))
+    assert run.penalty().item() == pytest.approx(
+        0.05 * sum(values[f"{key}.:conv2d"].square().sum().item() for key in ("mu", "o"))
+    )
 
 
 def test_octo_check_2():
@@ -47,7 +49,8 @@ def test_octo_check_2():
 
 
 def test_octo_check_3():
-    """A constant of the channel has no gradient through batch normalization: it is the sum over positions of the gradients of "chw"."""
+    """A constant of the channel has no gradient through batch normalization: it is the sum over positions of the
+    gradients of "chw"."""
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), torch.randn(16, 2, 8, 8)
     run, flow = started(Compensation(tied=True), model, x)
@@ -57,7 +60,9 @@ def test_octo_check_3():
         (by_position,) = flow.gradients((model(x) * weight).sum(), [o])
     by_channel = by_position.sum((1, 2))
     assert by_channel.abs().max() < 1e-5 * by_position.abs().max()
-    with pytest.raises(ValueError, match=r"shape 'channel' in layer 0: the batch normalization after it removes any constant"):
+    with pytest.raises(
+        ValueError, match=r"shape 'channel' in layer 0: the batch normalization after it removes any constant"
+    ):
         started(Compensation(shape="channel"), model, x)
     with pytest.raises(ValueError, match="shape 'channel' in layer 0"):
         started(Octo(shape="channel"), model, x)
@@ -103,7 +108,8 @@ def test_octo_check_5():
 
 
 def test_octo_check_6():
-    """Compensation alone, against the network's outputs in full precision, with weights of 4 bits that stay as they are."""
+    """Compensation alone, against the network's outputs in full precision, with weights of 4 bits that stay as they
+    are."""
     torch.manual_seed(0)
     model, x = digits.network(normalized=False), torch.rand(8, 1, 8, 8) - 0.5
     with torch.no_grad():

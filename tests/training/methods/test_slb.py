@@ -10,7 +10,7 @@ from tests.training import digits, small
 from tests.training.methods.helper import started
 from training import train
 from training.methods import SLB, quantized
-from training.methods.run import Training
+from training.methods.method import Training
 from training.methods.slb import calibrate_normalization, hard_weights, is_hard, soft_weights, temperature_of, values_of
 
 
@@ -75,11 +75,14 @@ def test_slb_check_4():
 
 
 def test_ties_go_to_the_lowest_value():
-    assert hard_weights(torch.tensor([[1.0, 1.0, 0.0, 1.0], [0.0, 2.0, 2.0, 1.0]]), values_of(2)).tolist() == pytest.approx([-1, -1 / 3])
+    assert hard_weights(
+        torch.tensor([[1.0, 1.0, 0.0, 1.0], [0.0, 2.0, 2.0, 1.0]]), values_of(2)
+    ).tolist() == pytest.approx([-1, -1 / 3])
 
 
 def test_slb_check_5():
-    """With every epoch beyond the temperature's end: logits stay, whatever momentum and weight decay would do, and the rest learns."""
+    """With every epoch beyond the temperature's end: logits stay, whatever momentum and weight decay would do, and the
+    rest learns."""
     for optimizer in ("sgd", "adamw"):
         options = {"epochs": 2, "rate": 0.05, "weight_decay": 0.1, "optimizer": optimizer}
         method = SLB(t_start_time=0.0, t_end_time=0.5)
@@ -112,12 +115,17 @@ def test_slb_check_6():
 
     def distance():
         seen = {}
-        hooks = [model[k].register_forward_pre_hook(lambda _, args, k=k: seen.__setitem__(k, args[0].mean((0, 2, 3)))) for k in (1, 4)]
+        hooks = [
+            model[k].register_forward_pre_hook(lambda _, args, k=k: seen.__setitem__(k, args[0].mean((0, 2, 3))))
+            for k in (1, 4)
+        ]
         with quantized(model, run):
             model(x)
         for hook in hooks:
             hook.remove()
-        return (model[1].running_mean - seen[1]).norm(), (model[1].running_mean - seen[1]).norm() + (model[4].running_mean - seen[4]).norm()
+        return (model[1].running_mean - seen[1]).norm(), (model[1].running_mean - seen[1]).norm() + (
+            model[4].running_mean - seen[4]
+        ).norm()
 
     before = distance()
     modes, momentum = [module.training for module in model], model[1].momentum
@@ -128,7 +136,8 @@ def test_slb_check_6():
     assert model[1].momentum == momentum
     after = distance()
     assert after[0] < before[0] / 10
-    # The second layer's inputs depend on the first one's statistics in evaluation: its own mean and the batch's come together too.
+    # The second layer's inputs depend on the first one's statistics in evaluation: its own mean and the batch's come
+    # together too.
     assert after[1] < before[1] / 10
 
 
@@ -187,9 +196,9 @@ def test_options_that_mean_nothing_are_refused():
 def test_slb_check_7(bits):
     """End to end: fifty epochs, over two seeds, with a temperature that grows a thousandfold.
 
-    The specification has a factor of 1.2, which in fifty epochs makes 38-fold: weights are then far from decided when they become hard, and the
-    accuracy is the seed's luck: 97.6 to 98.2% here (benchmarks/methods.txt), where the specification's one seed had 99.2. A thousandfold, as its
-    section 8.2 wants, gives more than 99%.
+    The specification has a factor of 1.2, which in fifty epochs makes 38-fold: weights are then far from decided when
+    they become hard, and the accuracy is the seed's luck: 97.6 to 98.2% here (benchmarks/methods.txt), where the
+    specification's one seed had 99.2. A thousandfold, as its section 8.2 wants, gives more than 99%.
     """
     method = SLB(bits=bits, bn_calibration=True, t_factor=1000 ** (1 / 20))
     assert digits.accuracy(method, {**digits.SCRATCH, "epochs": 50}) >= 0.98

@@ -12,8 +12,8 @@ from tests.training.methods.helper import distributions, started
 from training import train
 from training.methods import UnifiedInt8
 from training.methods.direction import deviation_of, phi
-from training.methods.quantizers import Clipped, absmax
 from training.methods.ui8 import best_ratio, deviation_slope
+from training.quantizers.clipped import Clipped, absmax
 
 INT8, INT4 = Clipped("INT8"), Clipped("INT4")
 
@@ -77,7 +77,9 @@ def one_step(beta):
     options = {"epochs": 1, "rate": 1.0, "weight_decay": 0.0, "start": "pretrained", "schedule": "constant"}
     # Two levels, so that directions are bad and learning rates differ.
     found = train(workload, method=UnifiedInt8(beta=beta, format="INT3"), **options)
-    return {name: (p.detach() - before[name]).double() for name, p in found.model.named_parameters()}, found.run.rates.deviations
+    return {
+        name: (p.detach() - before[name]).double() for name, p in found.model.named_parameters()
+    }, found.run.rates.deviations
 
 
 def test_ui8_check_5():
@@ -101,7 +103,9 @@ def test_ui8_check_6():
         for scale in (2.0**-66, 2.0**33):
             # Powers of two: the same bits.
             assert best_ratio(g * scale, INT4) == ratio
-            assert deviation_of(INT4(g * scale, absmax(g * scale) * ratio), g * scale) == pytest.approx(distance, rel=1e-12)
+            assert deviation_of(INT4(g * scale, absmax(g * scale) * ratio), g * scale) == pytest.approx(
+                distance, rel=1e-12
+            )
         for scale in (1e-20, 1e10):
             assert best_ratio(g * scale, INT4) == pytest.approx(ratio, rel=1e-2)
             moved = deviation_of(INT4(g * scale, absmax(g * scale) * ratio), g * scale)

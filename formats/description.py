@@ -1,0 +1,160 @@
+"""What a format has to say: range, precision, number of values, and what its codes stand for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formats.kinds.codebook_format import CodebookFormat
+from formats.kinds.integer_real import IntegerFormat
+from formats.kinds.microscaling import MicroscalingFormat, microscaling
+from formats.kinds.nvfp4 import ELEMENT, NVFP4, NVFP4Format
+from formats.kinds.profile_format import ProfileFormat
+from formats.kinds.standard_format import ALIASES, STANDARDS, StandardFormat
+from formats.names import get
+from formats.number_format import Emulated
+from formats.profile import Profile, fixed, written
+
+MOST_VALUES = 256
+"""How many values are listed at the most."""
+
+
+def _body(profile: Profile) -> int:
+    """Binades before gradual underflow: the profile ends in one bit less a binade from the last of them on."""
+    end = len(profile)
+    while end > 1 and profile[end - 1] == len(profile) - end + 1 and profile[end - 2] > profile[end - 1]:
+        end -= 1
+    return end
+
+
+def _at(format: Emulated, top: int | None) -> tuple[Emulated, Profile | None, int]:
+    """The format whose codes these are, its profile if it has one, and its top exponent: the one given, or the plainest
+    there is."""
+    if isinstance(format, NVFP4Format | StandardFormat):
+        element = format if isinstance(format, StandardFormat) else ELEMENT
+        if top not in (None, element.top):
+            raise ValueError(
+                f"top {top} was given; the values of {format.name} are shown at top exponent {element.top} only"
+            )
+        return element, element.profile, element.top
+    if isinstance(format, IntegerFormat):
+        if top is not None:
+            raise ValueError(f"top {top} was given; the values of {format.name} are shown at a scale of 1 only")
+        return format, fixed(format.bits), format.bits - 2
+    assert isinstance(format, ProfileFormat | CodebookFormat)
+    low, high = format.top_range
+    if top is None:
+        top = min(max(format.emax if isinstance(format, MicroscalingFormat) else 0, low), high)
+    if not low <= top <= high:
+        raise ValueError(f"top {top} is outside {low} to {high}, where all values of {format.name} are float32 numbers")
+    return format, format.profile if isinstance(format, ProfileFormat) else None, top
+
+
+def _of_codes(format: Emulated, top: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """What each code stands for, and whether it stands for anything."""
+    if isinstance(format, StandardFormat):
+        known, values = format._decoded
+        return values.astype(np.float64), known
+    if isinstance(format, IntegerFormat):
+        values = format.decode(np.arange(1 << format.bits))
+        return values.astype(np.float64), np.ones(len(values), np.bool_)
+    assert isinstance(format, ProfileFormat | CodebookFormat)
+    decoded = np.ldexp(format._decoded[: 1 << format.bits], top)
+    known = ~np.isnan(decoded)
+    if isinstance(format, CodebookFormat) and format.nan_code is not None:
+        known[format.nan_code] = True
+    return decoded, known
+
+
+def _runs(codes: NDArray[np.intp]) -> str:
+    """Codes in hexadecimal, neighbours joined."""
+    parts = np.split(codes, np.flatnonzero(np.diff(codes) > 1) + 1)
+    return ", ".join(f"0x{part[0]:02X}" if len(part) == 1 else f"0x{part[0]:02X} to 0x{part[-1]:02X}" for part in parts)
+
+
+def _scale(format: Emulated) -> str:
+    """How the scale is found, in words."""
+    if isinstance(format, StandardFormat):
+        return "constant"
+    scale = format.scale
+    block = "x".join(map(str, scale.block)) if isinstance(scale.block, tuple) else scale.block
+    group = f"block of {block}" if block else scale.per.value
+    if isinstance(format, NVFP4Format):
+        return f"E4M3 per {group}, float32 per tensor"
+    if isinstance(format, IntegerFormat):
+        return f"real (float32) per {group}"
+    kind = "E8M0" if isinstance(format, MicroscalingFormat) else "power of two"
+    return f"{kind} per {group}, {scale.policy.value}" + (f", headroom {scale.headroom}" if scale.headroom else "")
+
+
+def describe(format: Any, top: int | None = None) -> dict[str, Any]:
+    """Facts about a format of this package: sizes as numbers, ranges in binades, decades and decibels; None where there
+    is no such thing.
+
+    top: the top exponent at which values are given; by default that of a standard or of an MX scale of 1, else 0, or
+    what is nearest to it of
+        those possible. Real scales and NVFP4's are 1.
+    epsilon: the smallest distance from a power of two to the next value, relative to it. dynamic_range: largest over
+    smallest positive magnitude.
+    special_values: what is no ordinary number, with its codes as text. values: pairs of code and value in the order of
+    the codes, None where
+        there are more than `MOST_VALUES`.
+
+    Raises ValueError for a `top` that the format cannot have, TypeError for formats of one's own, which say nothing
+    about their values.
+    """
+    if not isinstance(format, Emulated):
+        raise TypeError(f"{format.name} is not a format of this package; only its name and its rounding are known")
+    element, profile, top = _at(format, top)
+    decoded, known = _of_codes(element, top)
+    codes = np.arange(len(decoded))
+    special = {
+        "inf": decoded == np.inf,
+        "-inf": decoded == -np.inf,
+        "NaN": known & np.isnan(decoded),
+        "-0": (decoded == 0) & np.signbit(decoded),
+    }
+    if isinstance(element, IntegerFormat) or (isinstance(element, ProfileFormat) and element.two_complement):
+        half = 1 << (element.bits - 1)
+        special[f"{decoded[half]:.9g}, never produced"] = codes == half
+    ordinary = np.isfinite(decoded) & ~np.any(list(special.values()), axis=0)
+    magnitudes = np.unique(np.abs(decoded[ordinary]))
+    positive = magnitudes[magnitudes > 0]
+    powers = np.flatnonzero(np.frexp(positive[:-1])[0] == 0.5)
+    ratio = math.log2(positive[-1]) - math.log2(positive[0])
+    count = int(ordinary.sum())
+    return {
+        "name": format.name,
+        "bits": format.bits,
+        "family": getattr(format, "family", None),
+        "granularity": format.granularity.value,
+        "scale": _scale(format),
+        "profile": profile and written(profile),
+        "binades": profile and len(profile),
+        "top": None if isinstance(format, IntegerFormat) else top,
+        "largest": float(decoded[ordinary].max()),
+        "lowest": float(decoded[ordinary].min()),
+        "smallest_normal": profile and math.ldexp(1.0, top - _body(profile) + 1),
+        "smallest_positive": float(positive[0]),
+        "epsilon": float(np.min(positive[powers + 1] / positive[powers] - 1)) if len(powers) else None,
+        "dynamic_range_binades": round(ratio, 2),
+        "dynamic_range_decades": round(ratio * math.log10(2), 2),
+        "dynamic_range_db": round(20 * ratio * math.log10(2), 1),
+        "number_of_values": count,
+        "special_values": {what: _runs(codes[where]) for what, where in special.items() if where.any()},
+        "spare_codes": getattr(format, "spare_codes", None),
+        "digest": format.digest,
+        "values": None
+        if count > MOST_VALUES
+        else list(zip(codes[ordinary].tolist(), decoded[ordinary].tolist(), strict=True)),
+    }
+
+
+def standards() -> list[dict[str, Any]]:
+    """The standards outside the 498, MX and NVFP4 among them: what `describe` says of each without its values, and its
+    other names."""
+    names = [*STANDARDS, *(entry.name for entry in microscaling()), NVFP4.name]
+    return [{**describe(get(name)), "values": None, "also": ALIASES.get(name, "")} for name in names]

@@ -1,0 +1,396 @@
+"""Where data flow is quantized: points on the outputs of a network's operations (docs/prediction.md section 1).
+
+A point sees every activation in the forward pass and every error in the backward pass of one operation's output. It
+works on any torch.nn.Module as it is: torch's function mode shows each call that the network makes, in modules,
+functions and operators alike.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.autograd.graph import _engine_run_backward
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakIdKeyDictionary
+
+from predictor.flow import decompositions, sites
+from predictor.flow.operations import COMPUTES, name_of, reason_for_no_point
+from predictor.flow.sites import Quantizers, Site
+
+
+@dataclass
+class Point:
+    """One output where data flow can be quantized.
+
+    index: its place in the forward pass. layer: the module it is in, "" for the network itself. operation: torch's
+    name.
+    call: how often this operation of this layer has run before in the forward pass. shape: of the output.
+    exact: never quantized. two_terms: activations there get two terms (an input of the network). last: errors there get
+    two terms, since no other point lies between it and an output of the network.
+    """
+
+    index: int
+    layer: str
+    operation: str
+    call: int
+    shape: tuple[int, ...]
+    exact: bool = False
+    two_terms: bool = False
+    last: bool = False
+
+    @property
+    def name(self) -> str:
+        """Layer, operation and call in one word."""
+        return f"{self.layer}:{self.operation}" + (f"#{self.call}" if self.call else "")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An operation without a point, and why."""
+
+    layer: str
+    operation: str
+    shape: tuple[int, ...]
+    reason: str
+
+
+Quantizer = Callable[[Tensor, Point], Tensor]
+"""Takes a tensor at a point and returns a new one of its shape; never writes into what it was given."""
+
+
+class _Quantize(torch.autograd.Function):
+    """Forward: a -> Q_A(a). Backward: e -> Q_E(e)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, flow: DataFlow, point: Point) -> Tensor:
+        ctx.flow, ctx.point = flow, point
+        if flow.activation is None or point.exact:
+            # A view of the input would break a later in-place operation.
+            return x.clone()
+        return flow.activation(x, point)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, e: Tensor) -> Any:
+        flow, point = ctx.flow, ctx.point
+        if flow.error is None or point.exact:
+            return e, None, None
+        with torch._C.DisableTorchFunction():
+            return flow.error(e, point), None, None
+
+
+class _Mode(TorchFunctionMode):
+    def __init__(self, flow: DataFlow):
+        super().__init__()
+        self.flow = flow
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.flow.called(func, args, kwargs or {})
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for entry in value:
+            yield from tensors_in(entry)
+    elif isinstance(value, dict):
+        yield from tensors_in(tuple(value.values()))
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """The same nesting with `function` applied to every tensor in it."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(function, entry) for entry in value))
+    if type(value) in (tuple, list):
+        return type(value)(map_tensors(function, entry) for entry in value)
+    if type(value) is dict:
+        return {key: map_tensors(function, entry) for key, entry in value.items()}
+    return value
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module that torch.compile has wrapped, or the module itself; ValueError where part of it is TorchScript."""
+    inner = getattr(model, "_orig_mod", model)
+    assert isinstance(inner, nn.Module)
+    for name, module in inner.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"{'module ' + name if name else 'the model'} is TorchScript, whose operations cannot be seen; use the Python module"
+            )
+    return inner
+
+
+class DataFlow:
+    """The points of one network. Use as a context manager, call the network inside, and get gradients inside.
+
+    activation, error: the quantizers of the forward and of the backward pass; None is full precision. They may be
+    changed between passes; several backward passes over one retained graph may each use another.
+
+    site: asked at every call that can be a site, outside exact layers, with gradients and without; the product is
+    computed with the quantizers that it returns, by torch alone where that is None. Where a point stands on the
+    product, it comes after. Products inside attention and recurrent layers are sites too; those with the state, one for
+    each time step, are one site.
+
+    model: the network. exact: names of layers (with all inside them) that stay in full precision.
+    evaluation: where a pass is made without gradients, as metrics are, whether it has points all the same.
+    pointed: False where no operation is to get a point, so that sites cost no copies of what lies between them.
+    points, skipped: what the last forward pass found. parameters: its parameters in the order of their first use.
+    """
+
+    def __init__(self, model: nn.Module, exact: Iterable[str] = ()):
+        self.model = unwrapped(model)
+        self.exact = frozenset(exact)
+        names = {name for name, _ in self.model.named_modules()}
+        for name in self.exact - names:
+            raise ValueError(
+                f"there is no layer {name!r} to keep exact; layers are {', '.join(sorted(names - {''})[:8])}, ..."
+            )
+        self.activation: Quantizer | None = None
+        self.error: Quantizer | None = None
+        self.evaluation = False
+        self.pointed = True
+        self.site: Callable[[Site], Quantizers | None] | None = None
+        self.points: list[Point] = []
+        self.skipped: list[Skipped] = []
+        self.parameters: list[nn.Parameter] = []
+        self._handles: list[RemovableHandle] = []
+        self._mode = _Mode(self)
+        self._inside = 0
+        self._recording = ExitStack()
+        self._layers: list[str] = []
+        self._warned: set[str] = set()
+        self._calls: dict[tuple[str, str], int] = {}
+        self._site_calls: dict[tuple[str, str], int] = {}
+        self._site_of_weight: dict[tuple[str, str, int], int] = {}
+        self._parameter_names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        self._from_input: Any = WeakIdKeyDictionary()
+        self._of_parameters: Any = WeakIdKeyDictionary()
+        self._input_memory: set[int] = set()
+
+    def __enter__(self) -> DataFlow:
+        for name, module in self.model.named_modules():
+            if module is not self.model:
+                self._handles.append(module.register_forward_pre_hook(self._entering(name)))
+                self._handles.append(module.register_forward_hook(self._leaving, always_call=True))
+        self._handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
+        self._handles.append(self.model.register_forward_hook(self._end, always_call=True))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        if self._inside:
+            self._inside = 0
+            self._mode.__exit__(None, None, None)
+            self._recording.close()
+
+    def gradients(self, loss: Tensor, parameters: Sequence[Tensor], keep: bool = False) -> tuple[Tensor | None, ...]:
+        """d loss / d parameters, None where it does not depend on one; `keep` retains the graph for another pass.
+
+        Activations that are computed again on the way (checkpointing) are quantized again.
+        """
+        kept = self.points, self.skipped, self.parameters
+        self.points, self.skipped, self.parameters = [], [], list(kept[2])
+        # What is computed again starts from other tensor objects in the same memory.
+        self._input_memory = {t.untyped_storage().data_ptr() for t in self._from_input}
+        try:
+            # What torch.autograd.grad calls. grad itself is a function that a mode sees, and the mode is then off
+            # inside.
+            with self._mode:
+                found: tuple[Tensor | None, ...] = _engine_run_backward(
+                    (loss,),
+                    (torch.ones_like(loss),),
+                    keep,
+                    False,
+                    tuple(parameters),
+                    allow_unreachable=True,
+                    accumulate_grad=False,
+                )
+            return found
+        finally:
+            self.points, self.skipped, self.parameters = kept
+            self._input_memory = set()
+
+    # The forward pass.
+
+    def _entering(self, name: str) -> Callable[..., None]:
+        return lambda *_: self._layers.append(name)
+
+    def _leaving(self, *_: object) -> None:
+        self._layers.pop()
+
+    def _begin(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
+        if self._inside:  # the network calls itself
+            self._inside += 1
+            return args, kwargs
+        self._inside = 1
+        if self.evaluation:
+            # Which operations get a point shows in what needs a gradient.
+            self._recording.enter_context(torch.inference_mode(False))
+            self._recording.enter_context(torch.enable_grad())
+        self.points, self.skipped, self.parameters = [], [], []
+        self._layers, self._calls, self._site_calls, self._site_of_weight = [""], {}, {}, {}
+        self._from_input.clear()
+        self._of_parameters.clear()
+        args, kwargs = map_tensors(self._input, args), map_tensors(self._input, kwargs)
+        self._mode.__enter__()
+        return args, kwargs
+
+    def _end(self, _: nn.Module, args: Any, output: Any) -> Any:
+        self._inside -= 1
+        if not self._inside:
+            self._mode.__exit__(None, None, None)
+            self._recording.close()
+            self._find_last(output)
+            if self.evaluation:
+                return map_tensors(Tensor.detach, output)
+        return output
+
+    def _input(self, x: Tensor) -> Tensor:
+        if x.is_floating_point() and self.pointed:
+            point = self._new_point("input", x)
+            point.two_terms = True
+            x = _Quantize.apply(x, self, point)
+        self._from_input[x] = True
+        return x
+
+    def _find_last(self, output: Any) -> None:
+        """Mark the points from which an output is reached through no other point."""
+        waiting = [t.grad_fn for t in tensors_in(output) if t.grad_fn is not None]
+        seen = set()
+        while waiting:
+            node = waiting.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            point = getattr(node, "point", None)
+            if isinstance(point, Point):
+                point.last = True
+            else:
+                waiting += [following for following, _ in node.next_functions if following is not None]
+
+    def is_exact(self, layer: str) -> bool:
+        """Whether a layer stays in full precision, by itself or inside another."""
+        return any(layer == name or layer.startswith(f"{name}.") for name in self.exact)
+
+    def _new_point(self, operation: str, output: Tensor) -> Point:
+        layer = self._layers[-1] if self._layers else ""
+        call = self._calls.get((layer, operation), 0)
+        self._calls[layer, operation] = call + 1
+        point = Point(len(self.points), layer, operation, call, tuple(output.shape), self.is_exact(layer))
+        self.points.append(point)
+        return point
+
+    def point(self, output: Tensor, operation: str) -> Tensor:
+        """The quantized output of an operation; what decompositions call."""
+        if not (self.pointed and torch.is_grad_enabled()):
+            return output
+        return _Quantize.apply(output, self, self._new_point(operation, output))
+
+    def product(
+        self, function: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None, once: bool = False
+    ) -> Tensor:
+        """A product with its point; what decompositions call. once: all calls with this weight in one layer are one
+        site."""
+        args = (x, weight) if function is torch.matmul else (x, weight, bias)
+        name = function.__name__
+        result = function(*args) if self.site is None else self._at_site(function, name, args, {}, once)
+        return self.point(result, name)
+
+    # Calls of torch's functions inside the network.
+
+    def _depends_on_input(self, inputs: list[Tensor]) -> bool:
+        if self._input_memory and any(t.untyped_storage().data_ptr() in self._input_memory for t in inputs):
+            return True
+        return any(t in self._from_input or (t.grad_fn is not None and t not in self._of_parameters) for t in inputs)
+
+    def called(self, function: Any, args: Any, kwargs: Any) -> Any:
+        """Carry out one call, with a point on its result where it gets one."""
+        inputs = [*tensors_in(args), *tensors_in(kwargs)]
+        for parameter in inputs:
+            if isinstance(parameter, nn.Parameter) and not any(parameter is known for known in self.parameters):
+                self.parameters.append(parameter)
+        name, in_place = name_of(function)
+        depends = self._depends_on_input(inputs)
+        in_parts = depends and (torch.is_grad_enabled() or self.site is not None)
+        decomposition = decompositions.TABLE.get(name) if in_parts else None
+        if decomposition is not None:
+            return self._marked(decomposition(self, *args, **kwargs), True)
+        reason = reason_for_no_point(name, args)
+        pointed = depends and self.pointed and torch.is_grad_enabled()
+        if in_place and pointed and reason is None:
+            return self._in_place(function, name, args, kwargs)
+        computed = self.site is not None and depends and name in sites.OPERATIONS
+        result = self._at_site(function, name, args, kwargs) if computed else function(*args, **kwargs)
+        outputs = (
+            [t for t in tensors_in(result) if t.requires_grad and t.is_floating_point() and t.grad_fn is not None]
+            if pointed
+            else []
+        )
+        if outputs:
+            if reason is None:
+                self._warn_if_unknown(name)
+                result = map_tensors(
+                    lambda t: self.point(t, name) if t.requires_grad and t.grad_fn is not None else t, result
+                )
+            elif name not in ("get", "set", "requires_grad"):
+                layer = self._layers[-1] if self._layers else ""
+                self.skipped.append(Skipped(layer, name, tuple(outputs[0].shape), reason))
+        if in_place and isinstance(args[0], Tensor):
+            self._marked(args[0], depends)
+        return self._marked(result, depends)
+
+    def _at_site(self, function: Any, name: str, args: Any, kwargs: Any, once: bool = False) -> Any:
+        """One call, with the quantizers of its site if it gets any. once: the same site as of earlier calls with the
+        weight."""
+        assert self.site is not None
+        layer = self._layers[-1] if self._layers else ""
+        x, weight, bias, product_of = sites.operands_of(name, args, kwargs)
+        key = layer, name, id(weight)
+        call = self._site_of_weight.get(key) if once else None
+        if call is None:
+            call = self._site_of_weight[key] = self._site_calls.get((layer, name), 0)
+            self._site_calls[layer, name] = call + 1
+        quantizers = None
+        if not self.is_exact(layer):
+            quantizers = self.site(Site(layer, name, call, self._parameter_names.get(id(weight))))
+        if quantizers is None:
+            return function(*args, **kwargs)
+        return sites.compute(product_of(function), x, weight, bias, quantizers)
+
+    def _in_place(self, function: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """Compute on a copy, quantize, write back: an operation that saved its own output still finds it."""
+        target = args[0]
+        result = function(target.clone(), *args[1:], **kwargs)
+        if result.requires_grad and result.is_floating_point():
+            self._warn_if_unknown(name)
+            result = self.point(result, name)
+        target.copy_(result)
+        return self._marked(target, True)
+
+    def _warn_if_unknown(self, name: str) -> None:
+        if name not in COMPUTES and name not in self._warned:
+            self._warned.add(name)
+            warnings.warn(f"operation {name!r} is not in the tables of operations; it gets a point", stacklevel=2)
+
+    def _marked(self, result: Any, depends: bool) -> Any:
+        for t in tensors_in(result):
+            if depends:
+                self._from_input[t] = True
+                self._of_parameters.pop(t, None)
+            elif not isinstance(t, nn.Parameter) and t not in self._from_input:
+                self._of_parameters[t] = True
+        return result

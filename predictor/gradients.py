@@ -1,0 +1,279 @@
+"""Weight gradients of one mini-batch, in full precision and with quantized data flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import formats
+from formats import Format
+from formats.pairs import Candidate, formats_of
+from predictor.effects import Effect
+from predictor.flow.dataflow import DataFlow, Point, Quantizer
+from workloads.workload import Batch, Workload
+
+NORMALIZATIONS = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.LocalResponseNorm,
+    nn.RMSNorm,
+)
+
+
+def round_in_dtype(format: Format, x: Tensor, top: int | None = None) -> Tensor:
+    """Round without touching infinities (attention masks), in the dtype of x; `top` is for formats of this package that
+    have one."""
+    if isinstance(format, formats.ProfileFormat | formats.StandardFormat | formats.CodebookFormat):
+        rounded: Tensor = format.round(x, top=top, keep_infinities=True)
+    else:
+        rounded = format.round(x)
+        infinite = x.isinf()
+        if infinite.any():
+            rounded = torch.where(infinite, x, rounded)
+    return rounded.to(x.dtype)
+
+
+def two_terms(x: Tensor, round: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Q(x) + Q(x - Q(x)); `round` takes a tensor and the number of its term, 0 or 1, each of which has its own
+    scale."""
+    first = round(x, 0)
+    return first + round(torch.where(first.isinf(), 0.0, x - first), 1)
+
+
+def _two_terms(format: Format, x: Tensor) -> Tensor:
+    return two_terms(x, lambda term, _: round_in_dtype(format, term))
+
+
+def activation_quantizer(format: Format, two_terms: bool = True) -> Quantizer:
+    """Rounds activations; inputs of the network get two terms."""
+
+    def quantize(x: Tensor, point: Point) -> Tensor:
+        return _two_terms(format, x) if two_terms and point.two_terms else round_in_dtype(format, x)
+
+    return quantize
+
+
+def error_quantizer(format: Format, two_terms: bool = True) -> Quantizer:
+    """Rounds errors; those of the last points get two terms."""
+
+    def quantize(e: Tensor, point: Point) -> Tensor:
+        return _two_terms(format, e) if two_terms and point.last else round_in_dtype(format, e)
+
+    return quantize
+
+
+def measured_parameters(model: nn.Module) -> dict[int, str]:
+    """Names of the parameters that count, by identity: two or more dimensions, not of a normalization layer, tied ones
+    once."""
+    normal = {
+        id(p)
+        for module in model.modules()
+        if isinstance(module, NORMALIZATIONS)
+        for p in module.parameters(recurse=False)
+    }
+    return {
+        id(p): name for name, p in model.named_parameters() if p.ndim >= 2 and p.requires_grad and id(p) not in normal
+    }
+
+
+def layer_of(parameter: str) -> str:
+    """The layer that holds a parameter, by their names; "" for the network itself."""
+    return parameter.rpartition(".")[0]
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Batch normalization and dropout as in evaluation; every module's own mode is restored."""
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+@contextmanager
+def _same_draws(model: nn.Module) -> Iterator[None]:
+    """What a forward pass draws from torch, such as a dropout that stays on, is the same in every pass: only the format
+    is to differ."""
+    place = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with torch.random.fork_rng([place] if place.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
+
+
+class Gradients:
+    """The weight gradients of one mini-batch. Use as a context manager.
+
+    layers: names of the parameters whose gradients are measured, in the order of their first use in the network.
+    full: their full-precision gradients. flow: the points, after the full-precision forward pass.
+    loss: the full-precision loss, whose graph is kept for any number of backward passes.
+    weights: those of the measured parameters, by name, that may be rounded; those of layers kept exact are left out.
+
+    Raises ValueError where the loss does not call the network, is not a finite scalar, or reaches no parameter, and
+    where all of `full` is zero.
+    """
+
+    def __init__(self, workload: Workload, batch: Batch, *, exact: Sequence[str] = (), two_terms: bool = True):
+        self.workload, self.batch, self.two_terms = workload, batch, two_terms
+        self.flow = DataFlow(workload.model, exact)
+        self.layers: list[str] = []
+        self.full: list[Tensor] = []
+        self.weights: dict[str, Tensor] = {}
+        self._parameters: list[Tensor] = []
+        self._loss: Tensor | None = None
+        self._own: list[tuple[Tensor, Tensor]] = []
+        self._open: Any = None
+
+    def __enter__(self) -> Gradients:
+        self._open = evaluation_mode(self.flow.model)
+        self._open.__enter__()
+        self.flow.__enter__()
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._restore()  # a second time, should Ctrl-C have come in the middle of the first
+        self._loss = None
+        self.flow.__exit__()
+        self._open.__exit__(None, None, None)
+
+    def _start(self) -> None:
+        self._loss = self.forward(None)
+        if not self._loss.isfinite():
+            raise ValueError(
+                f"the loss of workload {self.workload.name} is {self._loss.item()} in full precision; its weights or data are damaged"
+            )
+        measured = measured_parameters(self.flow.model)
+        used = [p for p in self.flow.parameters if id(p) in measured]
+        if not used:
+            raise ValueError(
+                f"workload {self.workload.name}: no parameter of two or more dimensions takes part in the loss"
+            )
+        found = self.flow.gradients(self._loss, used, keep=True)
+        kept = [(p, g) for p, g in zip(used, found, strict=True) if g is not None]
+        if not kept:
+            raise ValueError(
+                f"workload {self.workload.name}: the loss does not depend on any parameter of two or more dimensions"
+            )
+        self._parameters = [p for p, _ in kept]
+        self.layers = [measured[id(p)] for p, _ in kept]
+        named = zip(self.layers, self._parameters, strict=True)
+        self.weights = {name: p for name, p in named if not self.flow.is_exact(layer_of(name))}
+        self.full = [g for _, g in kept]
+        for name, g in zip(self.layers, self.full, strict=True):
+            if not g.isfinite().all():
+                raise ValueError(f"workload {self.workload.name}: the full-precision gradient of {name} is not finite")
+        if not any(g.any() for g in self.full):
+            raise ValueError(
+                f"workload {self.workload.name}: the full-precision gradient is zero on a mini-batch, and no angle to it exists"
+            )
+
+    @property
+    def loss(self) -> Tensor:
+        """The full-precision loss; see the class."""
+        assert self._loss is not None  # set on entering
+        return self._loss
+
+    def forward(self, activation: Quantizer | None) -> Tensor:
+        """The loss of a forward pass with activations rounded by a quantizer, or in full precision; for `backward`."""
+        self.flow.activation = activation
+        self.flow.points = []
+        name = self.workload.name
+        with torch.enable_grad(), _same_draws(self.flow.model):
+            try:
+                loss = self.workload.loss(self.flow.model, self.batch)
+            except (RuntimeError, IndexError, KeyError, AttributeError) as error:
+                if activation is not None:  # a format's fault, not the workload's
+                    raise
+                raise ValueError(f"the loss of workload {name} fails: {type(error).__name__}: {error}") from error
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            given = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(type(loss).__name__)
+            raise ValueError(f"the loss of workload {name} is {given}; a tensor of one element is needed")
+        if not self.flow.points:
+            raise ValueError(f"the loss of workload {name} did not call the model that it was given")
+        if not loss.requires_grad:
+            raise ValueError(f"the loss of workload {name} does not depend on any parameter that requires a gradient")
+        return loss
+
+    def backward(self, loss: Tensor, error: Quantizer | None, keep: bool) -> list[Tensor]:
+        """The gradients of a loss, in the order of `layers`, with errors rounded by a quantizer, or in full precision.
+
+        keep: whether the graph serves another backward pass. A graph made while weights were rounded needs them rounded
+        again.
+        """
+        self.flow.error = error
+        try:
+            found = self.flow.gradients(loss, self._parameters, keep)
+        finally:
+            self.flow.error = None
+        return [torch.zeros_like(g) if q is None else q for q, g in zip(found, self.full, strict=True)]
+
+    @contextmanager
+    def rounded_weights(self, format: Format, names: Iterable[str] | None = None) -> Iterator[None]:
+        """Inside, these of `weights`, by default all, hold their rounded values; gradients are taken with respect to
+        those (straight-through).
+
+        The parameters' own storage is put aside and put back, so that not a bit of it changes, whatever happens inside.
+        """
+        chosen = [self.weights[name] for name in (self.weights if names is None else names)]
+        rounded = [round_in_dtype(format, p.detach()) for p in chosen]
+        try:
+            self._own = [(p, p.data) for p in chosen]
+            for p, values in zip(chosen, rounded, strict=True):
+                p.data = values
+            yield
+        finally:
+            self._restore()
+
+    def _restore(self) -> None:
+        for p, values in self._own:
+            p.data = values
+        self._own = []
+
+    def observe(self, activation: Callable[[Tensor, Point], None], error: Callable[[Tensor, Point], None]) -> None:
+        """Show every activation and error of a full-precision pass to two functions."""
+
+        def see(function: Callable[[Tensor, Point], None]) -> Quantizer:
+            def pass_on(x: Tensor, point: Point) -> Tensor:
+                function(x, point)
+                return x.clone()
+
+            return pass_on
+
+        loss = self.forward(see(activation))
+        self.backward(loss, see(error), keep=False)
+
+    def quantized(self, format: Candidate, effects: Sequence[Effect]) -> Iterator[tuple[Effect, list[Tensor]]]:
+        """The quantized gradients, in the order of `layers`, for each effect.
+
+        Effect E uses the forward pass that all formats share; A and AE share one of their own. Weights are rounded as
+        activations are, and hold their own values whenever a gradient is handed out.
+        """
+        for_activation, for_error = formats_of(format)
+        activation = activation_quantizer(for_activation, self.two_terms)
+        error = error_quantizer(for_error, self.two_terms)
+        if Effect.E in effects:
+            yield Effect.E, self.backward(self.loss, error, keep=True)
+        if Effect.A in effects or Effect.AE in effects:
+            loss = self.forward(activation)
+            if Effect.A in effects:
+                yield Effect.A, self.backward(loss, None, keep=Effect.AE in effects)
+            if Effect.AE in effects:
+                yield Effect.AE, self.backward(loss, error, keep=False)
+            del loss
+        for effect, rounded in ((Effect.W, (None, None)), (Effect.WAE, (activation, error))):
+            if effect in effects:
+                with self.rounded_weights(for_activation):
+                    found = self.backward(self.forward(rounded[0]), rounded[1], keep=False)
+                yield effect, found

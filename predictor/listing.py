@@ -1,0 +1,33 @@
+"""The list of a workload's points."""
+
+from collections.abc import Sequence
+
+from predictor.gradients import Gradients
+from workloads.workload import Workload
+
+
+def list_points(workload: Workload, exact: Sequence[str] = ()) -> tuple[list[list[str]], list[list[str]]]:
+    """Rows of text: points (index, layer, operation, shape, remark) and operations without one (layer, operation,
+    shape, why)."""
+    batch = workload.minibatches()[0]
+    with Gradients(workload, batch, exact=exact) as gradients:
+        points, skipped = gradients.flow.points, gradients.flow.skipped
+    listed = []
+    for point in points:
+        remarks = [
+            text
+            for said, text in (
+                (point.exact, "exact"),
+                (point.two_terms, "two terms (A)"),
+                (point.last, "two terms (E)"),
+            )
+            if said
+        ]
+        shape = " x ".join(map(str, point.shape))
+        call = f" #{point.call}" if point.call else ""
+        listed.append([str(point.index), point.layer or "(network)", point.operation + call, shape, ", ".join(remarks)])
+    others = [
+        [entry.layer or "(network)", entry.operation, " x ".join(map(str, entry.shape)), entry.reason]
+        for entry in skipped
+    ]
+    return listed, others

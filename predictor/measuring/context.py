@@ -1,0 +1,121 @@
+"""What decides the bits of a measurement: the network, its loss, this installation, and the code that rounds and
+measures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numba
+import torch
+
+from predictor.device import device_of
+from predictor.flow.dataflow import tensors_in, unwrapped
+from predictor.measuring.fingerprint import code_digest
+from workloads.digest import digest, weights_digest
+from workloads.workload import Batch, Workload
+
+HOME = Path(__file__).resolve().parents[2]
+"""The folder that the packages lie in."""
+MEASURING = (
+    *("formats/kernel", "formats/kinds", "predictor/flow"),
+    *(
+        f"formats/{name}.py"
+        for name in ("device", "layout", "mode", "number_format", "profile", "rounding", "scale", "torch")
+    ),
+    *(f"predictor/{name}.py" for name in ("angle", "device", "effects", "gradients", "noise")),
+    *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
+    *("workloads/digest.py", "workloads/workload.py"),
+)
+"""Folders and files that decide the bits of a kept measurement; tests/predictor/measuring/test_context.py holds them
+against the imports of what measures."""
+TAKING_NO_PART = ("formats/kernel/accumulate.py",)
+"""What lies in those folders and decides nothing."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that decides the bits of a measurement, but for the format, the effect and the mini-batch.
+
+    weights: SHA-256 of parameters and buffers. network, loss: SHA-256 of their code and settings
+    (predictor/measuring/fingerprint.py says what that cannot see).
+    points: exact layers, two terms, and SHA-256 of the source that places points, rounds and measures. torch: its
+    version, numba's, and the precision of float32 products. device: with the processor's kind. memory_format: of the
+    parameters. threads: of one work unit.
+    """
+
+    weights: str
+    network: str
+    loss: str
+    points: str
+    torch: str
+    device: str
+    memory_format: str
+    threads: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all fields."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def context_of(
+    workload: Workload, *, exact: Sequence[str] = (), two_terms: bool = True, threads: int | None = None
+) -> Context:
+    """The context of measurements of a workload in this installation. threads: of one work unit, by default torch's in
+    this process."""
+    model = unwrapped(workload.model)
+    device = device_of(workload)
+    kind = (
+        f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        if device.type == "cpu"
+        else torch.cuda.get_device_name(device)
+    )
+    return Context(
+        weights=weights_digest(model),
+        network=code_digest(model, [*model.parameters(), *model.state_dict(keep_vars=True).values()]),
+        loss=code_digest(workload.loss),
+        points=json.dumps([sorted(exact), two_terms, _source_digest()]),
+        torch=f"{torch.__version__}, numba {numba.__version__}, float32 products {torch.get_float32_matmul_precision()}",
+        device=f"{device.type} {kind}",
+        memory_format=_memory_format(model),
+        threads=torch.get_num_threads() if threads is None else threads,
+    )
+
+
+def batch_digest(batch: Batch) -> str:
+    """SHA-256 of a mini-batch's contents, and of its tensors' strides, which decide bits as well."""
+    return digest((batch, [tensor.stride() for tensor in tensors_in(batch)]))
+
+
+def measuring_sources() -> list[Path]:
+    """The files of `MEASURING`, in one order."""
+    found: list[Path] = []
+    for name in MEASURING:
+        path = HOME / name
+        found += [path] if path.suffix == ".py" else path.glob("**/*.py")
+    return sorted(path for path in found if path.relative_to(HOME).as_posix() not in TAKING_NO_PART)
+
+
+def _source_digest() -> str:
+    """SHA-256 of the files that decide the bits of a measurement: a release that changes them measures again."""
+    hasher = hashlib.sha256()
+    for path in measuring_sources():
+        hasher.update(path.relative_to(HOME).as_posix().encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()
+
+
+def _memory_format(model: torch.nn.Module) -> str:
+    """channels_last where a parameter lies so and not in the usual order as well."""
+    for parameter in model.parameters():
+        if (
+            parameter.ndim == 4
+            and not parameter.is_contiguous()
+            and parameter.is_contiguous(memory_format=torch.channels_last)
+        ):
+            return "channels_last"
+    return "contiguous"

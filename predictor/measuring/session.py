@@ -1,0 +1,143 @@
+"""How one measures: everything that travels together from a user's call to the last work unit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+
+from formats.pairs import Candidate
+from numeric_formats.progress import Progress, Report, quiet
+from predictor.effects import Effect
+from predictor.gradients import Gradients
+from predictor.measuring.context import Context, batch_digest, context_of
+from predictor.measuring.store import Store, Stored
+from predictor.measuring.units import Executor, InProcess, Measurement, Unit, Work, check_effects
+from workloads.workload import Batch, Workload
+
+
+@dataclass(frozen=True, eq=False)
+class Measuring:
+    """How measurements are made.
+
+    workload: what is measured. exact: layers kept in full precision. two_terms: whether inputs and last errors are
+    rounded in two terms. store: where exact measurements are found and kept; None keeps none. executor: what measures
+    the units that the store does not have. progress: hears of every step.
+    """
+
+    workload: Workload
+    exact: Sequence[str] = ()
+    two_terms: bool = True
+    store: Store | None = None
+    executor: Executor = field(default_factory=InProcess)
+    progress: Report = quiet
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Tell whoever listens how far a stage is."""
+        self.progress(Progress(stage, done, total))
+
+    def context(self, threads: int | None = None) -> Context:
+        """What decides the bits of every measurement made so. threads: of one work unit, by default the executor's."""
+        threads = self.executor.threads if threads is None else threads
+        return context_of(self.workload, exact=self.exact, two_terms=self.two_terms, threads=threads)
+
+    def gradients(self, batch: Batch) -> Gradients:
+        """The gradients of one mini-batch, to be used as a context manager."""
+        return Gradients(self.workload, batch, exact=self.exact, two_terms=self.two_terms)
+
+    def measured(
+        self,
+        candidates: Sequence[Candidate],
+        batches: Sequence[Batch],
+        effects: Sequence[Effect],
+        units: Sequence[tuple[int, int]] | None = None,
+    ) -> Iterator[Measurement]:
+        """Every effect of every unit, once: first what the store has, then the rest, stored as each unit finishes.
+
+        units: pairs (place in batches, place in candidates), by default all, mini-batch by mini-batch. The mini-batches
+        are begun in the order of the units, but units of several processes finish in any order.
+
+        Only this process writes the store. Raises what `measure` raises, and ValueError where a workload or a candidate
+        cannot be sent to another process.
+        """
+        wanted = check_effects(effects)
+        if units is None:
+            units = [(number, index) for number in range(len(batches)) for index in range(len(candidates))]
+        of_batch: dict[int, dict[int, None]] = defaultdict(dict)
+        for number, index in units:
+            of_batch[number][index] = None
+        if self.store is None:
+            missing = [Unit(number, index, wanted) for number, indices in of_batch.items() for index in indices]
+            for found in self._run(candidates, batches, missing):
+                yield from found
+            return
+        context = self.context()
+        keys = {number: batch_digest(batches[number]) for number in of_batch}
+        missing = []
+        for number, indices in of_batch.items():
+            kept = self.store.get(context, keys[number], [candidates[index].digest for index in indices], wanted)
+            for index in indices:
+                absent = []
+                for effect in wanted:
+                    stored = kept.get((candidates[index].digest, effect))
+                    if stored is None:
+                        absent.append(effect)
+                    else:
+                        yield Measurement(index, effect, number, stored.layers, stored.sums, stored.seconds)
+                if absent:
+                    missing.append(Unit(number, index, tuple(absent)))
+        for found in self._run(candidates, batches, missing):
+            entries = [(candidates[m.format].digest, m.effect, Stored(m.layers, m.sums, m.seconds)) for m in found]
+            self.store.put(context, keys[found[0].minibatch], entries)
+            yield from found
+
+    def _run(
+        self, candidates: Sequence[Candidate], batches: Sequence[Batch], units: Sequence[Unit]
+    ) -> Iterator[list[Measurement]]:
+        return self.executor.run(Work(self.workload, candidates, batches, units, self.exact, self.two_terms))
+
+
+def measured(
+    workload: Workload,
+    candidates: Sequence[Candidate],
+    batches: Sequence[Batch],
+    effects: Sequence[Effect],
+    *,
+    units: Sequence[tuple[int, int]] | None = None,
+    exact: Sequence[str] = (),
+    two_terms: bool = True,
+    store: Store | None = None,
+    executor: Executor | None = None,
+) -> Iterator[Measurement]:
+    """`Measuring.measured`, for callers that do not have one yet."""
+    measuring = Measuring(workload, exact, two_terms, store, InProcess() if executor is None else executor)
+    return measuring.measured(candidates, batches, effects, units)
+
+
+def executor_of(
+    workers: int | None = None, cluster: str | None = None, device: str = "cpu"
+) -> AbstractContextManager[Executor]:
+    """An executor, to be used as a context manager.
+
+    workers: so many processes, which share torch's threads. cluster: the address of a Ray cluster, or "auto". Neither:
+    this process. device: where the workload is. Raises ValueError for two of them at once or fewer than one worker,
+    ImportError for a cluster without Ray.
+    """
+    if workers is not None and cluster is not None:
+        raise ValueError("workers are processes of this machine, a cluster is other machines: give one of the two")
+    if device != "cpu" and (workers is not None or cluster is not None):
+        raise ValueError(f"device {device}: other processes measure on the CPU; give a device, workers or a cluster")
+    if cluster is not None:
+        from predictor.measuring.cluster import Cluster
+
+        return Cluster(cluster)
+    if workers is None:
+        return nullcontext(InProcess())
+    if workers < 1:
+        raise ValueError(f"{workers} workers: at least 1 is needed")
+    from predictor.measuring.workers import Workers
+
+    return Workers(workers, max(1, torch.get_num_threads() // workers))

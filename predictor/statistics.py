@@ -1,0 +1,121 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+
+def pareto(points: Iterable[tuple[float, float]]) -> list[int]:
+    """The indices of the points, such as (angle, cost), that no other is as good as in both numbers and better in one;
+    smaller is better.
+
+    Ascending in the first number. Of equal points only the first is kept. Raises ValueError for NaN.
+    """
+    given = np.array(list(points), np.float64).reshape(-1, 2)
+    if np.isnan(given).any():
+        raise ValueError(f"point {int(np.isnan(given).any(1).argmax())} holds NaN; numbers are needed")
+    front: list[int] = []
+    for index in np.lexsort((given[:, 1], given[:, 0])).tolist():
+        if not front or given[index, 1] < given[front[-1], 1]:
+            front.append(index)
+    return front
+
+
+CONFIDENCE = 0.95
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean and 95% t-interval; the interval is not a number for fewer than two values."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def angle_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean and 95% t-interval of angles, without what no angle can be."""
+    mean, low, high = interval(values)
+    return mean, max(low, 0.0) if low == low else low, min(high, 180.0) if high == high else high
+
+
+RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well one column orders the losses: rank correlations with 95% intervals.
+
+    Intervals are percentiles of RESAMPLES bootstrap samples: formats are drawn with replacement, and for each its
+    seeds.
+    """
+
+    spearman: float
+    spearman_low: float
+    spearman_high: float
+    kendall: float
+    kendall_low: float
+    kendall_high: float
+    formats: int
+
+
+def rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Spearman's and Kendall's; NaN where one side is constant."""
+    if len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
+        return np.nan, np.nan
+    # As ranks, since a diverged run's loss is infinite.
+    return stats.spearmanr(stats.rankdata(x), stats.rankdata(y)).statistic, stats.kendalltau(x, y).statistic
+
+
+def resamples(
+    losses: Sequence[NDArray[np.float64]], seed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Bootstrap samples: numbers of formats drawn with replacement, and for each the mean of as many of its losses as
+    it has, drawn so too."""
+    random = np.random.default_rng(seed)
+    for _ in range(RESAMPLES):
+        formats = random.integers(0, len(losses), len(losses))
+        yield formats, np.array([losses[i][random.integers(0, len(losses[i]), len(losses[i]))].mean() for i in formats])
+
+
+def agreement(angles: Sequence[float], losses: Sequence[Sequence[float]], seed: int = 0) -> Agreement:
+    """Rank correlation of angles, one a format, with the mean of each format's losses, one a seed; a diverged run's is
+    infinite.
+
+    NaN where all angles or all losses are equal.
+
+    Raises ValueError for fewer than 3 formats.
+    """
+    x, y = np.asarray(angles, np.float64), [np.asarray(row, np.float64) for row in losses]
+    if len(x) != len(y) or len(x) < 3:
+        raise ValueError(
+            f"{len(x)} angles and {len(y)} losses were given; 3 formats or more are needed, with both for each"
+        )
+    drawn = [rank_correlations(x[formats], means) for formats, means in resamples(y, seed)]
+    return _with_intervals(x, np.array([row.mean() for row in y]), drawn)
+
+
+def agreement_of_pairs(x: NDArray[np.float64], y: NDArray[np.float64], seed: int = 0) -> Agreement:
+    """Rank correlation of two numbers of each format; intervals from RESAMPLES draws of formats with replacement.
+
+    NaN where all of one side are equal. Raises ValueError for fewer than 3 formats.
+    """
+    if len(x) != len(y) or len(x) < 3:
+        raise ValueError(f"{len(x)} and {len(y)} numbers were given; 3 formats or more are needed, with both for each")
+    random = np.random.default_rng(seed)
+    draws = (random.integers(0, len(x), len(x)) for _ in range(RESAMPLES))
+    return _with_intervals(x, y, [rank_correlations(x[formats], y[formats]) for formats in draws])
+
+
+def _with_intervals(x: NDArray[np.float64], y: NDArray[np.float64], drawn: list[tuple[float, float]]) -> Agreement:
+    """The correlations of all formats, with the percentiles of those that were drawn."""
+    if np.isnan(drawn).all():
+        return Agreement(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, len(x))
+    spearman, kendall = map(float, rank_correlations(x, y))
+    low, high = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0).tolist()
+    return Agreement(spearman, low[0], high[0], kendall, low[1], high[1], len(x))

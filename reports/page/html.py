@@ -1,0 +1,193 @@
+"""The report: a ranking as one page that needs no network, with a table and plots that filter each other."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+
+import formats
+from formats.description import describe
+from formats.number_format import Emulated
+from formats.pairs import Pair, candidate
+from numeric_formats.files import write_atomically
+from reports import results, tables
+
+ENDINGS = (".html",)
+COLUMNS = ("rank", "name", "bits", "family", "profile")
+WIDE = ("granularity", "binades", "gates", "profile")
+"""Columns that a narrow screen leaves out."""
+LONG = 8
+"""So many entries of a setting are shown; `formats` alone has its own table."""
+
+
+def command(settings: dict[str, Any], columns: list[str], output: str) -> str:
+    """The `formats rank` command with a ranking's settings: the one that was given, or one that gives the same."""
+    if "command" in settings:
+        return str(settings["command"])
+    words = ["formats", "rank", "--model", str(settings["workload"])]
+    given, catalogue = settings["formats"], formats.catalogue()
+    if list(given) != [entry.name for entry in catalogue]:
+        words += ["--formats", ",".join(given)]
+    words += [
+        "--effects",
+        ",".join(settings["effects"]),
+        "--by",
+        settings["by"],
+        "--minibatches",
+        str(settings["minibatches"]),
+    ]
+    if settings["batch_size"] is not None:
+        words += ["--batch-size", str(settings["batch_size"])]
+    words += ["--exhaustive"] * settings["exhaustive"]
+    for layer in settings["exact"]:
+        words += ["--exact", layer]
+    words += ["--one-term"] * (not settings["two_terms"]) + ["--cost"] * ("gates" in columns)
+    return shlex.join([*words, "--device", settings["device"], "--output", output])
+
+
+def _part(format: formats.Format) -> dict[str, Any]:
+    """A format's profile and its magnitudes; none where it does not say."""
+    if not isinstance(format, Emulated):
+        return {"name": format.name, "profile": None, "values": None}
+    values = describe(format)["values"]
+    profile = getattr(format, "profile", None)
+    return {
+        "name": format.name,
+        "profile": profile,
+        "values": values and sorted({abs(value) for _, value in values if value}),
+    }
+
+
+def _parts(name: str, digest: str | None) -> list[dict[str, Any]]:
+    """The parts of a format or a pair; none where the name is of another format here than it was in the ranking, or of
+    none."""
+    try:
+        found = candidate(name)
+    except (ValueError, TypeError, OSError):
+        return []
+    if digest not in (None, found.digest):
+        return []
+    return [_part(format) for format in ((found.activation, found.error) if isinstance(found, Pair) else (found,))]
+
+
+def _plain(value: Any) -> Any:
+    """A value of a table as JSON has it."""
+    if pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def _row(row: pd.Series[Any], effects: list[str], digest: str | None) -> dict[str, Any]:
+    named = {key: _plain(row.get(key)) for key in (*COLUMNS, "granularity", "binades", "gates")}
+    kinds = ("angle", "low", "high", "source")
+    angles = {kind: {effect: _plain(row.get(f"{kind}_{effect}")) for effect in effects} for kind in kinds}
+    return named | {"profile": named["profile"] or ""} | angles | {"parts": _parts(str(row["name"]), digest)}
+
+
+def _pairs(entries: dict[str, Any]) -> str:
+    """A row for every entry."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, dict | list) and len(value) > LONG:
+            return f"{len(value)} entries"
+        return value if isinstance(value, str) else json.dumps(value)
+
+    return "\n".join(
+        f'<tr><th>{escape(key)}</th><td class="code">{escape(text(value))}</td></tr>' for key, value in entries.items()
+    )
+
+
+def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -> str:
+    """The page of a ranking as HTML.
+
+    table: the columns of a ranking. sidecar: what results.sidecar gave of it, or nothing: then the page names no
+    settings. file: the name of the ranking's file, and output that of the page, as commands have them. Raises
+    ImportError without the extra `report`.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ImportError(
+            "a report needs plotly, which is not installed: pip install 'numeric-formats[report]'"
+        ) from error
+
+    effects = [column.removeprefix("angle_") for column in table.columns if column.startswith("angle_")]
+    settings = dict(sidecar.get("settings", {}))
+    digests: dict[str, str] = settings.get("formats", {})
+    by = settings.get("by") or ("AE" if "AE" in effects else effects[-1])
+    # What decides comes first, where a narrow screen shows it.
+    angles = {f"angle.{effect}": f"angle {effect}" for effect in sorted(effects, key=lambda effect: effect != by)}
+    rest = {key: key for key in ("bits", "family", "binades", "gates", "profile") if key in table.columns}
+    columns = {"rank": "rank", "name": "format", **angles, **rest}
+    numeric = {key for key in columns if key not in ("name", "family", "profile")}
+
+    def classes(key: str) -> str:
+        names = ["number"] * (key in numeric) + ["wide"] * (key in WIDE)
+        return f' class="{" ".join(names)}"' if names else ""
+
+    def cell(row: pd.Series[Any], key: str) -> str:
+        if key.startswith("angle."):
+            return tables.angle(row, key.removeprefix("angle."))
+        value = _plain(row[key])
+        return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
+
+    headers = "".join(
+        f'<th scope="col" data-column="{key}"{classes(key)}{" aria-sort=" + chr(34) + "ascending" + chr(34) if key == "rank" else ""}>'
+        f'<button type="button">{escape(text)}</button></th>'
+        for key, text in columns.items()
+    )
+    rows = "\n".join(
+        f'<tr data-row="{number}" tabindex="-1">'
+        + "".join(f"<td{classes(key)}>{escape(cell(row, key))}</td>" for key in columns)
+        + "</tr>"
+        for number, (_, row) in enumerate(table.iterrows())
+    )
+    data = {"by": by, "rows": [_row(row, effects, digests.get(str(row["name"]))) for _, row in table.iterrows()]}
+    workload = settings.get("workload", file)
+    of = (
+        f" over {settings['minibatches']} mini-batches, {settings['measured']} measured"
+        if "measured" in settings
+        else ""
+    )
+    made = [f"formats report {shlex.quote(file)} --html {shlex.quote(output)}"]
+    if "command" in settings or "workload" in settings:
+        made.insert(0, command(settings, list(table.columns), file))
+    source = resources.files("reports") / "page"
+    return Template((source / "report.html").read_text("utf-8")).substitute(
+        title=escape(f"{workload}: {len(table)} number formats"),
+        summary=escape(
+            f"by the angle of {by} between quantized and full-precision weight gradients{of}; smaller is better"
+        ),
+        by=escape(by),
+        headers=headers,
+        rows=rows,
+        commands='<pre id="commands" tabindex="0">' + escape("\n".join(made)) + "</pre>",
+        settings=_pairs(
+            {key: value for key, value in sidecar.items() if key not in ("settings", "versions")}
+            | {key: value for key, value in settings.items() if key != "formats"}
+            | {f"version of {package}": version for package, version in sidecar.get("versions", {}).items()}
+        ),
+        digests=_pairs(digests),
+        # No end of a script, no comment within the data.
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        plotly=get_plotlyjs(),
+        js=(source / "report.js").read_text("utf-8"),
+        css=(source / "report.css").read_text("utf-8"),
+    )
+
+
+def write(ranking: Path, output: Path) -> None:
+    """Make the page of a ranking that results.write wrote. Raises ValueError where the file is damaged or no
+    ranking."""
+    table = results.read(ranking, COLUMNS)
+    if not any(column.startswith("angle_") for column in table.columns) or not len(table):
+        raise ValueError(f"{ranking} has no angles; a ranking that `formats rank --output` wrote is needed")
+    text = page(table, results.sidecar(ranking), ranking.name, output.name)
+    write_atomically(output, lambda file: file.write(text.encode()))

@@ -1,0 +1,137 @@
+"""Formats for dumped tensors, without a model: ranked by the noise that they add, beside the best profile for these
+tensors."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from formats import ProfileFormat
+from formats.pairs import Candidate, Pair
+from predictor.noise import NoiseTables, direct_nsr, has_table, noise_table
+from search.candidates import choose
+from search.knapsack import Constraints, ScoreTable, synthesize
+from search.table import describe
+
+ENDINGS = (".npz", ".npy", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Formats ranked on tensors.
+
+    table: one row a format, best first: rank, what describes it, role ("synthesized", or "given"), nsr_mean and
+    nsr_worst (|Q(t) - t|^2 / |t|^2, the mean and the largest over tensors), worst (the tensor of the largest). tensors:
+    how many were used. zero: the names of those that were left out since they hold nothing but zeros. ignored: NaN and
+    infinite elements, read as zero.
+    """
+
+    table: pd.DataFrame
+    tensors: int
+    zero: tuple[str, ...]
+    ignored: int
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The arrays of an .npz, .npy or .safetensors file as float32 tensors by name; the array of an .npy file has the
+    file's name.
+
+    Raises FileNotFoundError, and ValueError for another ending, a file that cannot be read as what its ending says or
+    holds no array, and an array that is not of floating-point numbers.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"{path}: tensors are read from {', '.join(ENDINGS)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            found: dict[str, NDArray[np.float64] | Tensor] = dict(load_file(path))
+        else:
+            with path.open("rb") as file:
+                loaded = np.load(file)  # objects, which unpickling could make do anything, are refused
+                found = {path.stem: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from error
+    if not found:
+        raise ValueError(f"{path} holds no array")
+    return {name: _to_float32(name, value) for name, value in found.items()}
+
+
+def _to_float32(name: str, value: NDArray[np.float64] | Tensor) -> Tensor:
+    floating = value.is_floating_point() if isinstance(value, Tensor) else value.dtype.kind == "f"
+    if not floating:
+        raise ValueError(f"array {name!r} is of {value.dtype}; floating-point numbers are needed")
+    if isinstance(value, Tensor):
+        return value.detach().float()
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(np.array(value, np.float32))
+
+
+def fit(
+    tensors: Mapping[str, Tensor],
+    candidates: Sequence[str | Candidate] | None = None,
+    bits: int = 8,
+    constraints: Constraints = Constraints(),
+    best: int = 1,
+) -> Fit:
+    """Rank formats by the mean of their noise-to-signal ratios over tensors, which count alike whatever their size.
+
+    tensors: float32, of any shape, by name. candidates: formats or names; by default the catalogue's of `bits` bits.
+    bits, constraints: of the `best` profiles that are synthesized for these tensors and join the table.
+
+    Raises ValueError where no tensor is given, one holds no finite number, or all hold nothing but zeros; and for
+    pairs.
+    """
+    if not tensors:
+        raise ValueError("no tensor was given")
+    chosen = choose(candidates, bits if candidates is None else None)
+    for entry in chosen:
+        if isinstance(entry, Pair):
+            raise ValueError(f"{entry.name} is a pair, for activations and errors; these tensors are of one kind")
+    used: dict[str, Tensor] = {}
+    ignored = 0
+    for name, given in tensors.items():
+        finite = given.isfinite()
+        if given.numel() and not finite.any():
+            raise ValueError(f"tensor {name!r} holds no finite number")
+        ignored += int((~finite).sum())
+        value = torch.where(finite, given, 0.0)
+        if value.any():
+            used[name] = value
+    if not used:
+        raise ValueError("the tensors hold nothing but zeros")
+    names = list(used)
+    tables = NoiseTables.of([noise_table(value) for value in used.values()])
+    table = ScoreTable.of([tables], [np.full(len(used), 1 / len(used))])
+    synthesized = {entry.format.digest: entry.format for entry in synthesize(table, bits, constraints, best)}
+    rows = []
+    for candidate in {**{entry.digest: entry for entry in chosen}, **synthesized}.values():
+        assert not isinstance(candidate, Pair)  # refused above
+        if isinstance(candidate, ProfileFormat) and has_table(candidate):
+            ratios = tables.nsr(candidate)
+        else:
+            ratios = np.array([direct_nsr(candidate, value) for value in used.values()])
+        rows.append(
+            describe(candidate)
+            | {
+                "role": "synthesized" if candidate.digest in synthesized else "given",
+                "nsr_mean": ratios.mean(),
+                "nsr_worst": ratios.max(),
+                "worst": names[int(ratios.argmax())],
+            }
+        )
+    found = pd.DataFrame(rows).sort_values("nsr_mean", kind="stable").reset_index(drop=True)
+    for column in ("bits", "binades"):
+        found[column] = found[column].astype("Int64")
+    found.insert(0, "rank", found["nsr_mean"].rank(method="min", na_option="bottom").astype(int))
+    return Fit(found, len(used), tuple(name for name in tensors if name not in used), ignored)

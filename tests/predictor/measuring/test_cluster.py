@@ -1,0 +1,77 @@
+"""A real Ray cluster of two nodes on this machine, one of which is killed."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from predictor.measuring.cluster import Cluster
+
+SCRIPT = """
+import json, time
+import ray, torch
+from ray.cluster_utils import Cluster as Nodes
+from predictor.measuring.units import DEFAULT_EFFECTS
+from predictor.effects import Effect
+from formats.pairs import candidate
+from predictor.measuring.cluster import Cluster
+from predictor.measuring.session import measured
+from tests.search.small import Refusing, net, slow_loss
+
+torch.set_num_threads(1)
+candidates = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3")]
+workload = net(batches=12)
+here = {(m.minibatch, m.format, m.effect): m.sums.tobytes() for m in measured(workload, candidates, workload.batches, DEFAULT_EFFECTS)}
+nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
+first, second = nodes.add_node(num_cpus=1), nodes.add_node(num_cpus=1)
+nodes.wait_for_nodes()
+scaled = net(batches=12, loss=lambda model, batch: slow_loss(model, batch))
+with Cluster(nodes.address) as cluster:
+    said = {"processes": cluster.count}
+    found, killed = {}, False
+    for m in measured(scaled, candidates, workload.batches, DEFAULT_EFFECTS, executor=cluster):
+        found[m.minibatch, m.format, m.effect] = m.sums.tobytes()
+        if not killed and sum(member.handle.began for member in cluster._members) == 2:
+            nodes.remove_node(second, allow_graceful=False)
+            killed, said["killed after"], both = True, len(found), list(cluster._members)
+    said["equal"], said["of"] = found == here, len(here)
+    said["lost"] = sum(member not in cluster._members for member in both)
+    try:
+        list(measured(workload, [Refusing()], workload.batches, [Effect.E], executor=cluster))
+    except ValueError as error:
+        said["error"] = str(error)
+nodes.shutdown()
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'numeric-formats[cluster]'"
+)
+def test_two_nodes_of_which_one_is_killed():
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]), "RAY_USAGE_STATS_ENABLED": "0"},
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < said.pop("killed after") < said["of"]
+    assert said == {"processes": 2, "equal": True, "of": 12 * 6 * 3, "lost": 1, "error": "refusing rounds nothing"}
+
+
+def test_without_ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(
+        ImportError, match=r"a cluster needs Ray, which is not installed: pip install 'numeric-formats\[cluster\]'"
+    ):
+        Cluster("auto")
+    with pytest.raises(ValueError, match="0 threads"):
+        Cluster("auto", threads=0)

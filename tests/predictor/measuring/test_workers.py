@@ -1,0 +1,206 @@
+"""Worker processes: bits of one process, lost processes, errors, interrupts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from formats.pairs import candidate
+from predictor.effects import Effect
+from predictor.measuring.session import measured
+from predictor.measuring.store import FILE, Store
+from predictor.measuring.units import DEFAULT_EFFECTS
+from predictor.measuring.workers import Workers
+from tests.predictor.measuring.test_units import bits
+from tests.search.small import Breaking, Deadly, Refusing, broken_loss, drawn, net, slow_loss
+from workloads import Workload, load
+
+CANDIDATES = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3", "FP134/block32")]
+E, A, AE = Effect.E, Effect.A, Effect.AE
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def all_bits(one_thread):
+    workload = net()
+    return bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Workers(2, threads=1) as pool:
+        yield pool
+
+
+def pids(pool):
+    return {member.handle.process.pid for member in pool._members}
+
+
+def test_two_workers_measure_the_bits_of_one_process(pool, all_bits, tmp_path):
+    workload = net()
+    with Store.open(tmp_path / FILE) as store:
+        given = bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool, store=store))
+        assert given == all_bits
+        began = pids(pool)
+        assert len(began) == 2
+        # What workers measured is found by a single process of as many threads.
+        assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, store=store)) == all_bits
+        assert store.info().measurements == len(all_bits)
+        assert [context["threads"] for context in store.info().contexts] == [1]
+    # Again, and other settings, in the same processes.
+    again = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool, units=[(1, 2), (3, 0)])
+    assert bits(again) == {key: value for key, value in all_bits.items() if key[:2] in ((1, 2), (3, 0))}
+    for settings in ({"two_terms": False}, {"exact": ["0"]}):
+        here = bits(measured(workload, CANDIDATES[:2], workload.batches, [E, AE], **settings))
+        assert bits(measured(workload, CANDIDATES[:2], workload.batches, [E, AE], executor=pool, **settings)) == here
+        assert here != {key: value for key, value in all_bits.items() if key[1] < 2 and key[2] is not A}
+    assert pids(pool) == began
+
+
+def test_a_workload_by_name(pool, all_bits):
+    workload = load("tests.search.small:net")
+    assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
+    # It draws its weights; workers take those of this process.
+    workload = load("tests.search.small:drawn")
+    here = bits(measured(workload, CANDIDATES[:2], workload.batches, DEFAULT_EFFECTS))
+    assert bits(measured(workload, CANDIDATES[:2], workload.batches, DEFAULT_EFFECTS, executor=pool)) == here
+    assert here[0, 0, E] != bits(measured(drawn(), CANDIDATES[:1], workload.batches[:1], [E]))[0, 0, E]
+    # A loss that cannot be pickled is no matter: they make their own.
+    workload = replace(load("tests.search.small:net"), loss=lambda m, b: 0)
+    assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
+
+
+def test_channels_last(pool):
+    workload = net()
+    workload.model.to(memory_format=torch.channels_last)
+    batches = [(x.expand(-1, 1, -1, -1).to(memory_format=torch.channels_last), y) for x, y in workload.batches]
+    here = bits(measured(workload, CANDIDATES[:3], batches, DEFAULT_EFFECTS))
+    assert bits(measured(workload, CANDIDATES[:3], batches, DEFAULT_EFFECTS, executor=pool)) == here
+
+
+def test_a_killed_worker_changes_nothing(pool, all_bits):
+    workload = net(loss=slow_loss)
+    found = []
+    running = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)
+    for measurement in running:
+        found.append(measurement)
+        if len(found) in (3, 30):
+            os.kill(pool._members[0].handle.process.pid, signal.SIGKILL)
+    assert bits(found) == all_bits
+    assert 1 <= len(pool._members) <= 2
+
+
+def test_work_that_nobody_wants_any_more(pool, all_bits):
+    workload = net(loss=slow_loss)
+    for _ in range(3):
+        running = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)
+        next(running)
+        running.close()
+    # A refusal that comes when its work has been given up is nobody's.
+    running = measured(
+        workload, [CANDIDATES[0], Refusing(0.5), Refusing(0.5)], workload.batches[:1], [E], executor=pool
+    )
+    next(running)
+    running.close()
+    assert bits(measured(net(), CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
+
+
+def test_errors_are_one_line(pool, all_bits):
+    workload = net()
+
+    def errors(match, workload, candidates, effects=(E,), **rest):
+        with pytest.raises(ValueError, match=match) as caught:
+            list(measured(workload, candidates, net().batches, effects, executor=pool, **rest))
+        assert "\n" not in str(caught.value)
+        return caught.value
+
+    began = pids(pool)
+    error = errors("refusing rounds nothing", workload, [CANDIDATES[0], Refusing()])
+    assert "small.py" in error.__notes__[0]
+    errors("^the loss of workload small fails: RuntimeError: no such batch", net(loss=broken_loss), CANDIDATES)
+    errors(
+        "^measuring in another process failed: RuntimeError: breaking broke", workload, [CANDIDATES[0], Breaking()], [A]
+    )
+    unsent = Workload("small", workload.model, [], lambda m, b: 0)
+    errors(r"^workload small cannot be sent to another process \(.*lambda.*\); give it as", unsent, CANDIDATES)
+    errors("has no function 'absent'", replace(workload, source="tests.search.small:absent"), CANDIDATES)
+    errors("has other weights in another process", replace(net(), source="tests.search.small:half"), CANDIDATES)
+
+    class Local(Refusing):
+        pass
+
+    errors("^format refusing cannot be sent to another process", workload, [Local()])
+    assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
+    assert pids(pool) == began
+    errors(
+        r"^3 worker processes ended while measuring deadly on mini-batch 2 \(SIGKILL\)",
+        workload,
+        [Deadly()],
+        [A],
+        units=[(2, 0)],
+    )
+    with pytest.raises(ValueError, match="0 workers"):
+        Workers(0)
+
+
+INTERRUPTED = """
+import sys
+import formats
+from predictor.measuring.units import DEFAULT_EFFECTS
+from predictor.measuring.session import measured
+from predictor.measuring.workers import Workers
+from tests.search.small import net, slow_loss
+
+if __name__ == "__main__":
+    workload = net(loss=slow_loss, batches=50)
+    with Workers(2, threads=1) as pool:
+        for found in measured(workload, formats.catalogue(8)[:100], workload.batches, DEFAULT_EFFECTS, executor=pool):
+            print(*(member.handle.process.pid for member in pool._members), flush=True)
+"""
+
+
+def gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_process_that_began_them(tmp_path, how):
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "."},
+        start_new_session=True,
+    )
+    line = process.stdout.readline()
+    while len(line.split()) < 2:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+    workers = list(map(int, line.split()))
+    if how is signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does: all of them get it
+    else:
+        process.kill()
+    began = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    while not all(map(gone, workers)):
+        assert time.monotonic() - began < 10
+        time.sleep(0.05)
+    if how is signal.SIGINT:
+        assert process.returncode == -signal.SIGINT
+        # One traceback, that of the script itself.
+        assert err.count("Traceback") == err.count("KeyboardInterrupt") == 1, err

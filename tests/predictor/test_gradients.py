@@ -1,0 +1,224 @@
+"""Gradients with rounded weights: what they are, and that the weights are the user's own again, bit for bit."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import formats
+from predictor import Pair, measure
+from predictor.effects import Effect
+from predictor.gradients import Gradients
+from predictor.statistics import angle_interval, interval
+from search import rank
+from search.stages import choose
+from tests.predictor.test_angle import small_workload
+from workloads import Workload
+
+FP123 = formats.get("FP123")
+ALL_EFFECTS = tuple(Effect)
+
+
+class Tied(nn.Module):
+    """An embedding tied to the last layer, normalizations with and without two dimensions, and a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 6)
+        self.norm = nn.LayerNorm((5, 6))
+        self.conv = nn.Conv1d(5, 5, 3, padding=1)
+        self.batch_norm = nn.BatchNorm1d(5)
+        self.last = nn.Linear(6, 7, bias=False)
+        self.last.weight = self.embedding.weight
+
+    def forward(self, x):
+        return self.last(self.batch_norm(self.conv(self.norm(self.embedding(x)))).mean(1))
+
+
+@pytest.fixture
+def workload():
+    torch.manual_seed(0)
+    model = Tied()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn_like(p))
+    batch = (torch.randint(0, 7, (4, 5)), torch.randint(0, 7, (4,)))
+    return Workload("tied", model, [batch], lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+
+
+def held(model):
+    return {name: (p, p.data_ptr(), p.detach().clone()) for name, p in model.named_parameters()}
+
+
+def assert_own(model, before):
+    now = dict(model.named_parameters())
+    assert now.keys() == before.keys()
+    for name, (p, place, values) in before.items():
+        assert now[name] is p
+        assert p.data_ptr() == place, name
+        assert torch.equal(p.detach().view(torch.int32), values.view(torch.int32)), name
+
+
+class Counting:
+    """FP123 that keeps the shapes of what it rounds and raises at one of its calls."""
+
+    name, digest = "counting", "counting"
+
+    def __init__(self, raises_at=None, error=KeyboardInterrupt):
+        self.shapes, self.raises_at, self.error = [], raises_at, error
+
+    def round(self, x):
+        self.shapes.append(tuple(x.shape))
+        if len(self.shapes) == self.raises_at:
+            raise self.error
+        return FP123.round(x)
+
+
+def test_weights_are_rounded_and_the_gradient_is_straight_through(workload):
+    """The same as the gradients of a copy whose weights of two dimensions, but no normalization's, are rounded for
+    good."""
+    other = copy.deepcopy(workload.model).eval()
+    with torch.no_grad():
+        for p in (other.embedding.weight, other.conv.weight):
+            p.copy_(FP123.round(p))
+    with Gradients(workload, workload.batches[0]) as gradients:
+        assert gradients.layers == ["embedding.weight", "conv.weight"]
+        found = dict(gradients.quantized(FP123, [Effect.W]))[Effect.W]
+    expected = torch.autograd.grad(
+        workload.loss(other, workload.batches[0]), [other.embedding.weight, other.conv.weight]
+    )
+    for q, e in zip(found, expected, strict=True):
+        assert torch.equal(q, e)
+    with Gradients(Workload("rounded", other, workload.batches, workload.loss), workload.batches[0]) as gradients:
+        expected = dict(gradients.quantized(FP123, [Effect.AE]))[Effect.AE]
+    with Gradients(workload, workload.batches[0]) as gradients:
+        found = dict(gradients.quantized(FP123, [Effect.WAE]))[Effect.WAE]
+    for q, e in zip(found, expected, strict=True):
+        assert torch.equal(q, e)
+
+
+def test_tied_weights_are_rounded_once_and_by_the_forward_format(workload):
+    forward, backward = Counting(), Counting()
+    with Gradients(workload, workload.batches[0]) as gradients:
+        list(gradients.quantized(Pair(forward, backward), [Effect.W]))
+    assert forward.shapes == [(7, 6), (5, 5, 3)]
+    assert backward.shapes == []
+
+
+def test_the_order_of_effects_and_their_graphs(workload):
+    """Rounding weights in between disturbs no graph that is kept."""
+    with Gradients(workload, workload.batches[0]) as gradients:
+        alone = {effect: dict(gradients.quantized(FP123, [effect]))[effect] for effect in ALL_EFFECTS}
+        together = list(gradients.quantized(FP123, ALL_EFFECTS))
+        again = gradients.backward(gradients.loss, None, keep=True)
+        assert all(torch.equal(a, b) for a, b in zip(again, gradients.full, strict=True))
+    assert [effect for effect, _ in together] == ["E", "A", "AE", "W", "WAE"]
+    for effect, found in together:
+        assert all(torch.equal(a, b) for a, b in zip(found, alone[effect], strict=True)), effect
+    assert list(measure(workload, ["FP134"]).effect) == ["E", "A", "AE"]
+    assert list(measure(workload, ["FP134"], ["wae", "W", "E"]).effect) == ["E", "W", "WAE"]
+
+
+def test_layers_kept_exact_keep_their_weights(workload):
+    forward = Counting()
+    with Gradients(workload, workload.batches[0], exact=["embedding"]) as gradients:
+        list(gradients.quantized(forward, [Effect.W]))
+        assert list(gradients.weights) == ["conv.weight"]
+    assert forward.shapes == [(5, 5, 3)]
+    everything = [name for name, _ in workload.model.named_modules() if name]
+    assert (measure(workload, ["INT6"], ["W"], exact=everything).angle == 0).all()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_weights_are_restored_whatever_happens(workload, error):
+    """Stop at every call of the format, be it on a weight, an activation or an error."""
+    before = held(workload.model)
+    counted = Counting()
+    measure(workload, [counted], ["W", "WAE"])
+    assert_own(workload.model, before)
+    for call in range(1, len(counted.shapes) + 1):
+        with pytest.raises(error):
+            measure(workload, [Counting(call, error)], ["W", "WAE"])
+        assert_own(workload.model, before)
+    assert call > 12
+    assert workload.model.training
+
+
+def test_weights_are_restored_when_the_loss_is_interrupted(workload):
+    before = held(workload.model)
+    calls = []
+
+    def loss(model, batch):
+        calls.append(not torch.equal(model.conv.weight, before["conv.weight"][2]))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return workload.loss(model, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(Workload("interrupted", workload.model, workload.batches, loss), ["INT6"], ["W"])
+    assert calls == [False, True]
+    assert_own(workload.model, before)
+
+
+def test_weights_are_their_own_between_effects_and_after_a_lost_restoration(workload):
+    before = held(workload.model)
+    with Gradients(workload, workload.batches[0]) as gradients:
+        for _ in gradients.quantized(FP123, ALL_EFFECTS):
+            assert_own(workload.model, before)
+        abandoned = gradients.rounded_weights(FP123)
+        abandoned.__enter__()
+        assert not torch.equal(workload.model.conv.weight, before["conv.weight"][2])
+    assert_own(workload.model, before)
+    abandoned.__exit__(None, None, None)
+    assert_own(workload.model, before)
+
+
+def test_rank_takes_weights_by_request():
+    workload = small_workload(2)
+    table = rank(workload, ["FP134", "INT6"], effects=["AE", "W"]).table
+    assert "angle_W" in table
+    exact = measure(workload, ["INT6"], ["W"]).angle[0]
+    assert table.set_index("name").angle_W["INT6"] == exact
+    ranking = rank(workload, ["FP134", "INT6"], effects=["AE", "W"])
+    assert ranking.by is Effect.AE
+    with pytest.raises(ValueError, match="effect W is measured, never predicted"):
+        rank(workload, choose(bits=8), effects=["W"])
+
+
+class Dropping(nn.Module):
+    """Its dropout is on in evaluation too."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(20, 30), nn.Linear(30, 5)
+
+    def forward(self, x):
+        return self.b(F.dropout(torch.relu(self.a(x))))
+
+
+def test_a_random_forward_pass_draws_the_same_for_every_format():
+    torch.manual_seed(0)
+    model, batch = Dropping(), (torch.randn(32, 20), torch.randint(0, 5, (32,)))
+    workload = Workload("dropping", model, [batch], lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+    state = torch.get_rng_state()
+    # Other draws would make 60 degrees of any format.
+    assert (measure(workload, ["FP169"], ["E", "A", "AE"]).angle < 0.5).all()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_loss_that_fails_is_said_in_a_line(workload):
+    x, y = workload.batches[0]
+    wrong = Workload("wrong", workload.model, [(x, y + 1000)], workload.loss)
+    with pytest.raises(ValueError, match="the loss of workload wrong fails: IndexError: Target 10"):
+        measure(wrong, ["FP134"], ["E"])
+
+
+def test_no_interval_leaves_the_angles_there_are():
+    assert angle_interval(np.array([1.0, 100.0])) == (50.5, 0.0, 180.0)
+    mean, low, high = angle_interval(np.array([1.0]))
+    assert mean == 1
+    assert np.isnan([low, high]).all()
+    assert angle_interval(np.array([1.0, 1.5, 2.0])) == interval(np.array([1.0, 1.5, 2.0]))

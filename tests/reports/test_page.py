@@ -1,0 +1,264 @@
+"""The page of a ranking: what it holds, and how it answers in a browser."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import formats
+from reports import plots, results
+from reports.page import html
+
+RANKING = Path(__file__).parents[2] / "benchmarks" / "resnet20_ranking.csv"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Tags(HTMLParser):
+    """All tags, the data, and everything that a browser would fetch."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.fetched, self.data, self.inside = [], [], "", None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self.fetched += [value for key, value in attrs.items() if key in ("src", "href")]
+        self.inside = attrs.get("id")
+
+    def handle_data(self, text):
+        if self.inside == "data":
+            self.data += text
+
+
+def ranking(names=("FP134", "E4M3", "FP143+FP152", "mine</script>"), **more):
+    rows = [
+        {
+            "rank": place,
+            "name": name,
+            "bits": 8,
+            "family": "FP",
+            "granularity": "tensor",
+            "profile": "",
+            "binades": None,
+            "angle_AE": 10.0 + place,
+        }
+        for place, name in enumerate(names, start=1)
+    ]
+    return pd.DataFrame(rows).assign(low_AE=9.0, high_AE=[float("nan"), 20.0, 20.0, 20.0], source_AE="measured", **more)
+
+
+def test_a_page_holds_what_it_needs_and_every_value():
+    page = Tags(html.page(ranking(), {}, "mine.csv", "mine.html"))
+    assert page.fetched == []
+    assert page.tags.count("script") == 3  # no name ends one
+    data = json.loads(page.data)
+    assert [row["name"] for row in data["rows"]] == ["FP134", "E4M3", "FP143+FP152", "mine</script>"]
+    assert data["rows"][0]["low"]["AE"] == 9
+    assert data["rows"][0]["high"]["AE"] is None
+    [fp134], [e4m3], pair, unknown = (row["parts"] for row in data["rows"])
+    assert fp134["profile"] == list(formats.get("FP134").profile)
+    assert fp134["values"] == formats.get("FP134").magnitudes().tolist()[1:]
+    assert max(e4m3["values"]) == 448  # the profile's next value is NaN
+    assert [part["name"] for part in pair] == ["FP143", "FP152"]
+    assert unknown == []
+
+
+def test_a_format_that_another_has_the_name_of_has_no_values_here():
+    page = html.page(
+        ranking(),
+        {"settings": {"formats": {"FP134": "other", "E4M3": formats.get("E4M3").digest}, **SETTINGS}},
+        "mine.csv",
+        "seen.html",
+    )
+    rows = json.loads(Tags(page).data)["rows"]
+    assert (rows[0]["parts"], len(rows[1]["parts"])) == ([], 1)
+
+
+SETTINGS = {
+    "workload": "resnet20", "effects": ["E", "AE"], "by": "E", "minibatches": 4, "batch_size": 64, "exhaustive": True,
+    "exact": ["conv 1", "fc"], "two_terms": False, "device": "cpu",
+}  # fmt: skip
+
+
+def test_the_command_that_makes_the_ranking_again():
+    settings = {**SETTINGS, "formats": dict.fromkeys(("FP134", "profile:8:4x2,5"), "digest")}
+    assert html.command(settings, ["gates"], "r.csv") == (
+        "formats rank --model resnet20 --formats FP134,profile:8:4x2,5 --effects E,AE --by E --minibatches 4 --batch-size 64 --exhaustive "
+        "--exact 'conv 1' --exact fc --one-term --cost --device cpu --output r.csv"
+    )
+    whole = html.command({**SETTINGS, "formats": {entry.name: "" for entry in formats.catalogue()}}, [], "r.csv")
+    assert "--formats" not in whole
+    assert "--cost" not in whole
+    assert html.command({"command": "formats rank -m mine.py:net"}, [], "r.csv") == "formats rank -m mine.py:net"
+
+
+def test_colours_are_those_of_the_other_plots():
+    css = (Path(html.__file__).parent / "report.css").read_text()
+    for bits, (colour, _) in plots.STYLE.items():
+        assert f"--bits{bits}: {colour};" in css
+
+
+def test_a_file_without_angles_is_refused(tmp_path):
+    results.write(ranking()[["rank", "name", "bits", "family", "profile"]], tmp_path / "r.csv", {})
+    with pytest.raises(ValueError, match="has no angles"):
+        html.write(tmp_path / "r.csv", tmp_path / "r.html")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="the package playwright is missing: no browser can be driven"
+    )
+    if CHROMIUM is None:
+        pytest.skip("no chromium or google-chrome on the PATH: the page cannot be opened")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    html.write(RANKING, path)
+    return path
+
+
+@pytest.fixture
+def opened(browser, report, request):
+    """The page, open; at the end, nothing was complained of and nothing but the file was asked for."""
+    context = browser.new_context(**{"viewport": {"width": 1300, "height": 900}} | getattr(request, "param", {}))
+    page, said, asked = context.new_page(), [], []
+    page.set_default_timeout(60_000)
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda asks: asked.append(asks.url))
+    page.goto(report.as_uri())
+    page.wait_for_selector("html[data-ready]", state="attached")
+    yield page
+    context.close()
+    assert said == []
+    assert asked == [report.as_uri()]
+
+
+def shown(page):
+    return page.locator("#rows tr:not([hidden])").evaluate_all("rows => rows.map((row) => row.cells[1].textContent)")
+
+
+def until(page, condition):
+    """Waits for a condition; Playwright's own way is one that the page's policy forbids."""
+    for _ in range(600):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(condition)
+
+
+def bright(page, plot):
+    """Names of the marks that a plot does not dim."""
+    return page.evaluate(
+        """(id) => document.getElementById(id).data.slice(0, -1).flatMap((trace) =>
+            (trace.selectedpoints ?? trace.customdata.map((_, number) => number)).map((number) => trace.text[number].match(/<b>(.*?)</)[1]))""",
+        plot,
+    )
+
+
+def test_table_and_plots_answer_to_each_other(opened, tmp_path):
+    table = results.read(RANKING)
+    for plot in ("effects", "ranks"):
+        # And the ring around the first.
+        assert opened.locator(f"#{plot} .scatterlayer path.point").count() == len(table) + 1
+    assert shown(opened) == table["name"].tolist()
+
+    opened.get_by_role("button", name="angle A", exact=True).press("Enter")
+    assert shown(opened) == table.sort_values("angle_A", kind="stable")["name"].tolist()
+    opened.get_by_role("button", name="angle A", exact=True).click()
+    assert shown(opened) == table.sort_values("angle_A", ascending=False, kind="stable")["name"].tolist()
+    assert opened.locator("th[aria-sort]").get_attribute("aria-sort") == "descending"
+    opened.get_by_role("button", name="rank", exact=True).click()
+
+    opened.locator("#bits").select_option("8")
+    opened.locator("#search").fill("BM")
+    wanted = table[(table["bits"] == 8) & (table["family"] == "BM")]["name"].tolist()
+    assert shown(opened) == wanted
+    assert opened.locator("#count").text_content() == f"{len(wanted)} of 498 formats"
+    for plot in ("effects", "ranks"):
+        assert sorted(bright(opened, plot)) == sorted(wanted)
+    opened.get_by_role("button", name="show all").click()
+    until(opened, "document.querySelectorAll('#rows tr[hidden]').length === 0")
+
+    # A box over the lower left of a plot selects its rows.
+    box = opened.locator("#effects .nsewdrag").bounding_box()
+    opened.mouse.move(box["x"] + 2, box["y"] + box["height"] - 2)
+    opened.mouse.down()
+    opened.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.7 * box["height"], steps=4)
+    opened.mouse.up()
+    until(opened, "document.querySelectorAll('#rows tr[hidden]').length > 0")
+    chosen = shown(opened)
+    assert 0 < len(chosen) < 100
+    assert sorted(bright(opened, "ranks")) == sorted(chosen)
+    rest = table[~table["name"].isin(chosen)]
+    taken = table[table["name"].isin(chosen)]
+    assert not ((rest["angle_A"] <= taken["angle_A"].max()) & (rest["angle_E"] <= taken["angle_E"].max())).any()
+    opened.screenshot(path=tmp_path / "page.png")
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "page.png").convert("L")))) > 20
+    opened.get_by_role("button", name="show all").click()
+    until(opened, "document.querySelectorAll('#rows tr[hidden]').length === 0")
+
+    # A mark that is clicked is looked at.
+    opened.evaluate("scrollTo(0, 0)")
+    until(opened, "scrollY === 0")
+    opened.wait_for_timeout(500)  # for the plot, which all marks have come back to, to be drawn on a busy machine
+    place = opened.evaluate(
+        """() => { const plot = document.getElementById("ranks"), { _offset: x } = plot._fullLayout.xaxis, { _offset: y } = plot._fullLayout.yaxis;
+        const box = plot.getBoundingClientRect();
+        return [box.x + x + plot._fullLayout.xaxis.d2p(450), box.y + y + plot._fullLayout.yaxis.d2p(rows[449].angle.AE)]; }"""
+    )
+    opened.mouse.move(*place, steps=3)
+    opened.mouse.click(*place)
+    # On its way the mouse may have passed other marks.
+    until(
+        opened, "Math.abs(rows.findIndex(row => row.name === document.getElementById('name').textContent) - 449) <= 3"
+    )
+    name = opened.locator("#name").text_content()
+    assert abs(table["name"].tolist().index(name) - 449) <= 3
+    assert opened.locator("#rows tr.looked td:nth-child(2)").text_content() == name
+    facts = re.sub(r"\s+", " ", opened.locator("#facts").text_content())
+    assert table.set_index("name").loc[name, "profile"] in facts
+
+
+@pytest.mark.parametrize("opened", [{"color_scheme": "dark"}], indirect=True)
+def test_the_keyboard_is_enough(opened):
+    table = results.read(RANKING)
+    opened.locator('#rows tr[tabindex="0"]').focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "Space", "ArrowDown", "Space", "Enter"):
+        opened.keyboard.press(key)
+    picked = table["name"].tolist()[1:3]
+    assert opened.locator("#name").text_content() == picked[1]
+    assert opened.locator('#rows tr[aria-selected="true"] td:nth-child(2)').all_text_contents() == picked
+    assert sorted(bright(opened, "effects")) == sorted(picked)
+    bars = opened.evaluate("document.getElementById('profile').data.map((trace) => [...trace.y])")
+    assert bars == [list(formats.get(picked[1]).profile)]
+    listed = opened.locator("#values td:last-child").all_text_contents()
+    values = sorted(float(value) for line in listed for value in line.split(", "))
+    assert values == formats.get(picked[1]).magnitudes().tolist()[1:]
+    dark, light = (opened.evaluate("document.getElementById('ranks').layout.font.color"), "#1b1f24")
+    assert dark != light
+    opened.emulate_media(color_scheme="light")
+    until(opened, f"document.getElementById('ranks').layout.font.color === '{light}'")
+
+
+@pytest.mark.parametrize("opened", [{"viewport": {"width": 390, "height": 800}}], indirect=True)
+def test_a_phone_is_wide_enough(opened):
+    assert opened.evaluate("document.documentElement.scrollWidth") == 390
+    # Rank, format and the angle that decides.
+    right = opened.locator("#rows tr >> nth=0 >> td >> nth=2").bounding_box()
+    assert right["x"] + right["width"] <= 390

@@ -1,0 +1,126 @@
+"""Formats for dumped tensors."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import formats
+from predictor.noise import direct_nsr, has_table
+from search.fitting import fit, read_tensors
+from search.knapsack import Constraints
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    torch.manual_seed(0)
+    return {"a": torch.randn(64, 50), "b": torch.randn(3000) ** 5, "c": torch.randn(2, 3, 7, 5).relu()}
+
+
+def test_every_kind_of_file(tmp_path, tensors):
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    np.savez(
+        tmp_path / "t.npz",
+        half=arrays["a"].astype(np.float16),
+        wide=arrays["b"].astype(np.float64),
+        big=arrays["a"].astype(">f4"),
+    )
+    read = read_tensors(tmp_path / "t.npz")
+    assert {value.dtype for value in read.values()} == {torch.float32}
+    assert torch.equal(read["half"], tensors["a"].half().float())
+    assert torch.equal(read["wide"], tensors["b"])
+    assert torch.equal(read["big"], tensors["a"])
+    np.save(tmp_path / "one.npy", arrays["c"])
+    assert torch.equal(read_tensors(tmp_path / "one.npy")["one"], tensors["c"])
+    save_file({"x": tensors["a"].bfloat16()}, tmp_path / "t.safetensors")
+    assert torch.equal(read_tensors(tmp_path / "t.safetensors")["x"], tensors["a"].bfloat16().float())
+
+
+def test_ranks_by_the_mean_noise(tensors):
+    found = fit(tensors)
+    table = found.table.set_index("name")
+    assert set(table.index) == {f.name for f in formats.catalogue(8)} | set(table.index[table.role == "synthesized"])
+    assert found.tensors == 3
+    for name in ("FP134", "INT8", "BM43", found.table.name[0]):
+        ratios = {key: direct_nsr(formats.get(name), value) for key, value in tensors.items()}
+        assert table.nsr_mean[name] == pytest.approx(np.mean(list(ratios.values())), rel=1e-5)
+        assert table.nsr_worst[name] == pytest.approx(max(ratios.values()), rel=1e-5)
+        assert table.worst[name] == max(ratios, key=ratios.get)
+    assert found.table.nsr_mean.is_monotonic_increasing
+    synthesized = table[table.role == "synthesized"].iloc[0]
+    assert all(
+        synthesized.nsr_mean <= table.nsr_mean[f.name] * (1 + 1e-12) for f in formats.catalogue(8) if has_table(f)
+    )
+
+
+def test_chosen_formats_and_constraints(tensors):
+    found = fit(tensors, ["FP134", "E4M3", "MXFP4", "INT16"], 5, Constraints(runs=1))
+    table = found.table.set_index("name")
+    assert table.role.to_dict() | {"FP134": "given"} == table.role.to_dict()
+    assert len(table) == 5
+    made = table[table.role == "synthesized"].iloc[0]
+    assert (made.bits, "," in made.profile) == (5, False)
+    assert table.nsr_mean["E4M3"] == pytest.approx(
+        np.mean([direct_nsr(formats.get("E4M3"), x) for x in tensors.values()])
+    )
+
+
+class Losing:
+    """A format that makes no number of any."""
+
+    name, digest = "losing", "losing-1"
+
+    def round(self, x):
+        return x * float("nan")
+
+
+def test_a_format_that_loses_everything_is_last(tensors):
+    table = fit(tensors, [Losing(), "INT8"]).table
+    assert (table.name.iloc[-1], table["rank"].iloc[-1]) == ("losing", 3)
+
+
+def test_what_is_not_a_number_is_ignored(tensors):
+    damaged = {name: value.clone() for name, value in tensors.items()}
+    damaged["a"][0, 0], damaged["a"][0, 1] = float("nan"), float("inf")
+    mended = {name: value.clone() for name, value in tensors.items()}
+    mended["a"][0, :2] = 0
+    found = fit(damaged | {"z": torch.zeros(5), "e": torch.zeros(0)}, ["FP134", "BM43"])
+    assert (found.ignored, found.zero, found.tensors) == (2, ("z", "e"), 3)
+    assert found.table.equals(fit(mended, ["FP134", "BM43"]).table)
+
+
+def test_refusals(tmp_path, tensors):
+    def written(name, content):
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    np.savez(tmp_path / "none.npz")
+    np.savez(tmp_path / "whole.npz", i=np.arange(3))
+    np.savez(tmp_path / "objects.npz", o=np.array([None, 1], object))
+    save_file({}, tmp_path / "none.safetensors")
+    save_file({"i": torch.arange(3)}, tmp_path / "whole.safetensors")
+    for path, message in (
+        (tmp_path / "none.npz", "holds no array"),
+        (tmp_path / "none.safetensors", "holds no array"),
+        (tmp_path / "whole.npz", "array 'i' is of int64; floating-point"),
+        (tmp_path / "whole.safetensors", r"array 'i' is of torch\.int64; floating-point"),
+        (tmp_path / "objects.npz", "cannot be read as npz"),
+        (written("empty.npz", b""), "cannot be read as npz"),
+        (written("empty.npy", b""), "cannot be read as npy"),
+        (written("cut.npz", (tmp_path / "whole.npz").read_bytes()[:60]), "cannot be read as npz"),
+        (written("cut.safetensors", b"123"), "cannot be read as safetensors"),
+        (tmp_path / "t.pt", r"read from \.npz, \.npy, \.safetensors"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_tensors(path)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_tensors(tmp_path / "absent.npz")
+    for given, message in (
+        ({}, "no tensor was given"),
+        ({"n": torch.full((3,), float("nan"))}, "tensor 'n' holds no finite number"),
+        ({"z": torch.zeros(3)}, "nothing but zeros"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(given)
+    with pytest.raises(ValueError, match=r"FP134\+FP143 is a pair"):
+        fit(tensors, ["FP134+FP143"])

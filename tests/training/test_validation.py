@@ -1,0 +1,154 @@
+"""Validation: which formats are taken, what is trained once only, and how well angle and loss agree."""
+
+import json
+from contextlib import ExitStack
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import training.validation as module
+from numeric_formats.files import hold
+from predictor.statistics import agreement
+from tests.training import small
+from training.validation import spread, validate
+
+RANKING = pd.DataFrame(
+    {
+        "name": ["FP152", "FP125", "FP143", "FP134", "INT8", "FP133", "FP142", "FP124", "FP123", "FP132", "FP141"],
+        "bits": [8, 8, 8, 8, 8, 7, 7, 7, 6, 6, 6],
+        "angle_AE": [16.0, 4.0, 8.0, 2.0, 5.0, 9.0, 20.0, 12.0, 18.0, 30.0, 60.0],
+    }
+)
+
+
+def test_the_spread_has_both_ends_and_even_steps_of_every_width():
+    assert spread(RANKING, 9) == ["FP123", "FP132", "FP141", "FP133", "FP124", "FP142", "FP134", "INT8", "FP152"]
+    assert spread(RANKING.sample(frac=1, random_state=0), 9) == spread(RANKING, 9)
+    assert sorted(spread(RANKING, 11)) == sorted(RANKING["name"])
+    of_one = RANKING[RANKING["bits"] == 8]
+    # Angles 2, 4, 5, 8 and 16 are asked for at 2, 4, 8, 16.
+    assert spread(of_one, 4) == ["FP134", "FP125", "FP143", "FP152"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [((2,), "3 to 11"), ((12,), "3 to 11"), ((6, "A"), "it has AE")])
+def test_a_spread_that_cannot_be(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        spread(RANKING, *arguments)
+
+
+def test_agreement_of_known_orders():
+    angles = list(range(1, 11))
+    perfect = agreement(angles, [[a * a] for a in angles])
+    assert (perfect.spearman, perfect.kendall, perfect.formats) == (pytest.approx(1), pytest.approx(1), 10)
+    # Drawn again, a perfect order stays one.
+    assert (perfect.spearman_low, perfect.spearman_high) == (pytest.approx(1), pytest.approx(1))
+    backwards = agreement(angles, [[-a] for a in angles])
+    assert (backwards.spearman, backwards.kendall) == (pytest.approx(-1), pytest.approx(-1))
+    # One swap of neighbours among 10: Spearman 1 - 6 * 2 / 990, Kendall 1 - 2 / 45.
+    swapped = agreement(angles, [[x] for x in (2, 1, *range(3, 11))])
+    assert swapped.spearman == pytest.approx(1 - 12 / 990)
+    assert swapped.kendall == pytest.approx(1 - 4 / 90)
+
+
+def test_agreement_with_diverged_runs_and_noise():
+    random = np.random.default_rng(1)
+    angles = np.linspace(1, 20, 20)
+    losses = [[a + random.normal(0, 5), a + random.normal(0, 5)] for a in angles]
+    losses[-1] = [np.inf, 3.0]
+    losses[-2] = [np.inf, np.inf]
+    found = agreement(angles, losses)
+    assert 0 < found.spearman_low < found.spearman < found.spearman_high <= 1
+    assert 0 < found.kendall_low < found.kendall < found.kendall_high <= 1
+    assert found == agreement(angles, losses)
+    # All but the largest losses of two formats are as they were: their ranks were the largest already.
+    with pytest.raises(ValueError, match="3 formats"):
+        agreement([1, 2], [[1], [2]])
+
+
+def options(output):
+    return {"output": output, "count": 3, "seeds": 2, "epochs": 1, "rate": 0.05}
+
+
+def test_runs_are_made_once_and_the_choice_stands_before_them(tmp_path, monkeypatch):
+    few = RANKING[RANKING["bits"] == 8]
+    steps = []
+
+    def stop(at):
+        steps.append((at.run, at.name, at.seed, at.training.step))
+        if at.run == 3 and at.training.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        validate(small.workload(), few, progress=stop, **options(tmp_path))
+    assert json.loads((tmp_path / "choice.json").read_text())["formats"] == ["FP134", "INT8", "FP152"]
+    # Seed by seed, not format by format.
+    assert [entry for entry in steps if entry[3] == 1] == [(1, "FP134", 0, 1), (2, "INT8", 0, 1), (3, "FP152", 0, 1)]
+    steps.clear()
+    found = validate(
+        small.workload(),
+        few,
+        progress=lambda at: steps.append((at.run, at.name, at.seed, at.training.step)),
+        **options(tmp_path),
+    )
+    assert [entry for entry in steps if entry[3] == 8] == [
+        (3, "FP152", 0, 8),
+        (4, "FP134", 1, 8),
+        (5, "INT8", 1, 8),
+        (6, "FP152", 1, 8),
+    ]
+    assert found.runs[["name", "seed"]].to_numpy().tolist() == [
+        [n, s] for n in ("FP134", "INT8", "FP152") for s in (0, 1)
+    ]
+    assert found.runs["angle"].tolist() == [2, 2, 5, 5, 16, 16]
+    epochs = pd.read_csv(tmp_path / "INT8-1" / "epochs.csv")
+    assert found.runs["loss"].iloc[3] == pytest.approx(epochs["loss"].iloc[-1])
+    with pytest.raises(ValueError, match="made with epochs 1, not 2"):
+        validate(small.workload(), few, **(options(tmp_path) | {"epochs": 2}))
+    with pytest.raises(ValueError, match="not in the ranking"):
+        validate(small.workload(), few, formats=["FP133"], **options(tmp_path))
+
+
+def test_what_is_rounded(tmp_path):
+    few = RANKING[RANKING["bits"] == 8]
+    once = options(tmp_path) | {"seeds": 1}
+    validate(small.workload(), few, **once)
+    settings = json.loads((tmp_path / "INT8-0" / "settings.json").read_text())
+    assert [settings[role] for role in ("activation", "error", "weight", "gradient", "master")] == [
+        "INT8",
+        "INT8",
+        *["float32"] * 3,
+    ]
+    all_of_it = once | {"output": tmp_path / "all", "weight": "same", "gradient": "same", "master": "FP169"}
+    validate(small.workload(), few, **all_of_it)
+    settings = json.loads((tmp_path / "all" / "INT8-0" / "settings.json").read_text())
+    assert [settings[role] for role in ("activation", "error", "weight", "gradient", "master")] == [
+        *["INT8"] * 4,
+        "FP169",
+    ]
+
+
+def test_a_diverged_run_is_the_worst(tmp_path):
+    few = RANKING[RANKING["bits"] == 8]
+    found = validate(small.workload(), few, **(options(tmp_path) | {"seeds": 1}), loss_bound=0.01)
+    assert found.runs["outcome"].tolist() == ["diverged"] * 3
+    assert np.isinf(found.runs["loss"]).all()
+    assert np.isnan(found.agreement.spearman)
+
+
+def test_a_run_that_another_process_is_at_is_waited_for(tmp_path, monkeypatch):
+    few = RANKING[RANKING["bits"] == 8]
+    made, slept = [], []
+    with ExitStack() as another:
+        another.enter_context(hold(tmp_path / "FP134-0"))
+
+        def sleep(seconds):
+            slept.append(list(made))
+            another.close()
+
+        monkeypatch.setattr(module.time, "sleep", sleep)
+        note = lambda at: made.append((at.name, at.seed)) if at.training.step == 1 else None  # noqa: E731
+        found = validate(small.workload(), few, progress=note, **options(tmp_path))
+    assert slept == [[("INT8", 0), ("FP152", 0), ("FP134", 1), ("INT8", 1), ("FP152", 1)]]
+    assert made == [*slept[0], ("FP134", 0)]
+    assert len(found.runs) == 6

@@ -1,0 +1,164 @@
+"""Rounding at many places, each with a scale that it keeps from step to step (docs/training.md section 1)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from formats import Format, ProfileFormat, Scale
+from formats.device import find_top
+from formats.kernel import Survey, survey
+from predictor.angle import in_order, memory_order
+from predictor.gradients import round_in_dtype
+from training.scheme import is_delayable
+
+
+def survey_of(x: Tensor, q: Tensor, limit: float) -> Survey:
+    """`formats.kernel.survey` of tensors of one shape in any memory order, on any device."""
+    if x.device.type != "cpu":
+        return _survey_elsewhere(x, q, limit)
+    return survey(in_order(x, x), in_order(q, x), limit)
+
+
+def _survey_elsewhere(x: Tensor, q: Tensor, limit: float) -> Survey:
+    """The same on another device, where only the counts leave it."""
+    x, q = x.detach().abs(), q.detach().abs()
+    if not x.numel():
+        return Survey(0.0, 0, 0)
+    largest = torch.where(q.isinf(), 0.0, q).amax()  # NaN where there is one
+    counts = torch.stack([(x > limit).sum(), ((q == 0) & (x > 0)).sum()])
+    overflows, underflows = counts.tolist()
+    return Survey(largest.item(), overflows, underflows)
+
+
+def _top_of(format: ProfileFormat, x: Tensor) -> int:
+    """The top exponent that the scale rule picks for a whole tensor on any device."""
+    return int(format.find_top(x) if x.device.type == "cpu" else find_top(format, x))
+
+
+class Observation(NamedTuple):
+    """What rounding did to one tensor, or to all parts of one weight.
+
+    kind: A, E, W or G. place: a point's or a parameter's name. term: 1 for the second of two terms. top_low, top_high:
+    scale exponents, None where the format has none of its own. overflows: elements beyond the largest value, None where
+    that is not one number.
+    underflows: nonzero elements that became zero. flips: quantized weights that changed, None but for W.
+    angle: of a weight's gradient to the full-precision one, degrees, where it was sampled.
+    """
+
+    kind: str
+    place: str
+    term: int
+    elements: int
+    top_low: int | None
+    top_high: int | None
+    overflows: int | None
+    underflows: int
+    flips: int | None = None
+    angle: float | None = None
+
+
+class Delayed:
+    """The top exponent of one place: in use now, and what was seen since it was chosen.
+
+    Source: docs/training.md section 1. T changes by at most one a step, from the largest rounded magnitude m of all
+    tensors of that step.
+    """
+
+    def __init__(self, top: int):
+        self.top = top
+        self.largest = 0.0
+        self.saturated = False
+
+    def see(self, largest: float, overflows: int) -> None:
+        """Take in one rounded tensor's largest magnitude and its number of saturated elements."""
+        # NaN, once seen, stays.
+        self.largest = largest if np.isnan(largest) else max(largest, self.largest)
+        self.saturated |= overflows > 0
+
+    def advance(self, headroom: int, low: int, high: int) -> None:
+        """The top exponent of the next step, within `low` to `high`."""
+        if np.isfinite(self.largest) and self.largest > 0:
+            grows = self.largest >= 2.0 ** (self.top - headroom + 1) if headroom else self.saturated
+            shrinks = self.largest < 2.0 ** (self.top - headroom)
+            self.top = min(max(self.top + int(grows) - int(shrinks), low), high)
+        self.largest, self.saturated = 0.0, False
+
+
+class Places:
+    """Rounds the tensors of one kind (A, E or G) in one format, each place with its own delayed scale where `headroom`
+    is given.
+
+    tops: the delayed top exponents by place and term, which is all the state between steps. observations: of this
+    step's tensors. Formats that are no precision profile with a tensor scale follow their own rule for the scale.
+    """
+
+    def __init__(self, kind: str, format: Format, headroom: int | None):
+        self.kind, self.format = kind, format
+        if isinstance(format, ProfileFormat) and is_delayable(format):
+            # A headroom in the format's name goes before the usual one.
+            self.headroom = None if headroom is None else format.scale.headroom or headroom
+        else:
+            self.headroom = None
+        self.observations: list[Observation] = []
+        self._states: dict[tuple[str, int], Delayed] = {}
+
+    def round(self, x: Tensor, place: str, term: int = 0) -> Tensor:
+        """Round a tensor at a place; its scale for the next step follows from it."""
+        top = self._top(x, place, term)
+        if top is not None and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
+            assert isinstance(self.format, ProfileFormat)  # is_delayable
+            order = memory_order(x)
+            array, seen = self.format.round_surveyed(
+                x.detach().permute(order).contiguous().numpy(), top, keep_infinities=True
+            )
+            rounded = torch.from_numpy(array).permute(*np.argsort(order).tolist())
+        else:
+            rounded = round_in_dtype(self.format, x, top)
+            seen = survey_of(x, rounded, np.inf if top is None else float(self.format.max(top)))  # type: ignore[attr-defined]
+        largest, overflows, underflows = seen
+        if self.headroom is not None:
+            assert top is not None  # a delayed scale
+            self._states.setdefault((place, term), Delayed(top)).see(largest, overflows)
+        self.observations.append(
+            Observation(self.kind, place, term, x.numel(), top, top, None if top is None else overflows, underflows)
+        )
+        return rounded
+
+    def evaluate(self, x: Tensor, place: str, term: int = 0) -> Tensor:
+        """Round a tensor at a place with the scale as it is, leaving no trace."""
+        return round_in_dtype(self.format, x, self._top(x, place, term))
+
+    def _top(self, x: Tensor, place: str, term: int) -> int | None:
+        """The top exponent for a tensor: the place's, or the tensor's own; None for formats that find their scales
+        themselves."""
+        format = self.format
+        if not is_delayable(format):
+            return None
+        assert isinstance(format, ProfileFormat)  # is_delayable
+        state = self._states.get((place, term))
+        if state is not None:
+            return state.top
+        return _top_of(format if self.headroom is None else format.with_scale(Scale(headroom=self.headroom)), x)
+
+    def advance(self) -> list[Observation]:
+        """End a step: scales move on. Returns what rounding did in it."""
+        if self.headroom is not None:
+            assert isinstance(self.format, ProfileFormat)
+            low, high = self.format.top_range
+            for state in self._states.values():
+                state.advance(self.headroom, low, high)
+        seen, self.observations = self.observations, []
+        return seen
+
+    @property
+    def tops(self) -> list[list[Any]]:
+        """Place, term and top exponent of every delayed scale, between steps; plain values, for a checkpoint."""
+        return [[place, term, state.top] for (place, term), state in self._states.items()]
+
+    @tops.setter
+    def tops(self, saved: list[list[Any]]) -> None:
+        self._states = {(place, term): Delayed(top) for place, term, top in saved}
