@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from formats.pairs import Candidate, candidate
+from predictor.columns import ANGLE, EFFECT, FAILURES, FORMAT, HIGH, LOW, SCOPE, N
 from predictor.measuring.units import (
     ALL,
     DEFAULT_EFFECTS,
@@ -17,6 +18,8 @@ from predictor.measuring.units import (
 )
 from predictor.statistics import angle_interval
 from workloads.workload import Workload
+
+COLUMNS = (FORMAT, EFFECT, SCOPE, ANGLE, LOW, HIGH, N, FAILURES)
 
 
 def measure(
@@ -61,4 +64,4 @@ def measure(
                 mean, low, high = angle_interval(np.array([m.angle(scope) for m in mine]))
                 failures = sum(m.failed(scope) for m in mine)
                 rows.append((format.name, effect.value, scope, mean, low, high, len(mine), failures))
-    return pd.DataFrame(rows, columns=["format", "effect", "scope", "angle", "low", "high", "n", "failures"])
+    return pd.DataFrame(rows, columns=list(COLUMNS))

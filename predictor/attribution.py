@@ -25,6 +25,7 @@ from torch import Tensor
 
 from formats.pairs import Candidate, candidate, formats_of
 from predictor.angle import FAILED, degrees, layer_sums
+from predictor.columns import ALONE, KIND, LAYER, SHARE, WITHOUT, N, angle_column, high_column, low_column
 from predictor.flow.dataflow import Point, Quantizer
 from predictor.gradients import Gradients, activation_quantizer, error_quantizer, layer_of, round_in_dtype
 from predictor.measuring.units import ALL, check_minibatches
@@ -37,16 +38,11 @@ EVERYTHING = "WAEG"
 NETWORK = "(network)"
 """The layer of what the network does outside its modules."""
 COLUMNS = (
-    "kind",
-    "layer",
-    "angle_alone",
-    "low_alone",
-    "high_alone",
-    "angle_without",
-    "low_without",
-    "high_without",
-    "share",
-    "n",
+    KIND,
+    LAYER,
+    *(column(which) for which in (ALONE, WITHOUT) for column in (angle_column, low_column, high_column)),
+    SHARE,
+    N,
 )
 DEFAULT_MINIBATCHES = 4
 GRADIENTS_OF_KINDS, FORWARDS_OF_KINDS = 7, 3
@@ -317,8 +313,8 @@ def _tabulate(found: dict[tuple[str, str], list[tuple[float, float]]]) -> pd.Dat
         rows.append((kind, layer, *angle_interval(alone), *angle_interval(without), np.nan, len(angles)))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     # Beyond 90 degrees the tangent falls again.
-    power = np.tan(np.radians(table["angle_alone"].clip(upper=FAILED))) ** 2
-    kinds = (table["layer"] == ALL) & (table["kind"] != EVERYTHING)
-    for mine in (kinds, table["layer"] != ALL):
-        table.loc[mine, "share"] = power[mine] / (power[mine].sum() or 1.0)
+    power = np.tan(np.radians(table[angle_column(ALONE)].clip(upper=FAILED))) ** 2
+    kinds = (table[LAYER] == ALL) & (table[KIND] != EVERYTHING)
+    for mine in (kinds, table[LAYER] != ALL):
+        table.loc[mine, SHARE] = power[mine] / (power[mine].sum() or 1.0)
     return table

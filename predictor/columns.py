@@ -1,0 +1,64 @@
+"""Names of the columns of result tables: those that `measure` and `attribute` give, and those of rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+FORMAT, EFFECT, SCOPE, KIND, LAYER = "format", "effect", "scope", "kind", "layer"
+"""What a measured angle is of."""
+ANGLE, LOW, HIGH, N, SOURCE = "angle", "low", "high", "n", "source"
+"""An angle in degrees, its 95% interval, its mini-batches, and whether it was measured or predicted."""
+MEASURED, PREDICTED = "measured", "predicted"
+"""What a column of sources holds, beside nothing where there is no angle."""
+FAILURES, SHARE, SECONDS = "failures", "share", "seconds"
+
+RANK, NAME, BITS, FAMILY, GRANULARITY, PROFILE, BINADES = (
+    *("rank", "name", "bits", "family", "granularity", "profile", "binades"),
+)
+DESCRIBED = (NAME, BITS, FAMILY, GRANULARITY, PROFILE, BINADES)
+"""What describes a format, in the order of the columns."""
+GATES, FRONT, ROLE, ELEMENTS, SCORE = "gates", "front", "role", "elements", "score"
+
+ALONE, WITHOUT = "alone", "without"
+"""Stand where an effect does, in the columns of an attribution."""
+
+
+def angle_column(effect: str) -> str:
+    """The angle of an effect, such as angle_AE."""
+    return f"{ANGLE}_{effect}"
+
+
+def low_column(effect: str) -> str:
+    """The lower end of its interval."""
+    return f"{LOW}_{effect}"
+
+
+def high_column(effect: str) -> str:
+    """The upper end of its interval."""
+    return f"{HIGH}_{effect}"
+
+
+def n_column(effect: str) -> str:
+    """Its mini-batches."""
+    return f"{N}_{effect}"
+
+
+def source_column(effect: str) -> str:
+    """Whether it was measured or predicted."""
+    return f"{SOURCE}_{effect}"
+
+
+def score_column(effect: str) -> str:
+    """The weighted sum of noise-to-signal ratios for an effect."""
+    return f"{SCORE}_{effect}"
+
+
+def difference_columns(effect: str) -> tuple[str, str, str]:
+    """An angle less the reference's, and the two ends of its interval."""
+    return f"difference_{effect}", f"difference_low_{effect}", f"difference_high_{effect}"
+
+
+def effects_in(columns: Iterable[object]) -> list[str]:
+    """The effects that a table has angles of, in the order of its columns."""
+    begin = angle_column("")
+    return [str(column).removeprefix(begin) for column in columns if str(column).startswith(begin)]
