@@ -1,4 +1,5 @@
-"""The reference table of docs/prediction.md section 2: angles of eight formats on a CIFAR-10 ResNet-20, within 2%.
+"""The reference table of docs/definitions/prediction.md section 2: angles of eight formats on a CIFAR-10 ResNet-20,
+within 2%.
 
     python benchmarks/cifar10_resnet20.py WEIGHTS.pt IMAGES.zip
 

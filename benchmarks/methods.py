@@ -1,5 +1,5 @@
 """Published training methods, end to end, on scikit-learn's digits with a network of three convolutions
-(docs/methods.md section 10).
+(docs/definitions/methods.md section 10).
 
 python benchmarks/methods.py: about three minutes of one core for each seed; raw output in benchmarks/methods.txt.
 Prints the test accuracy in percent beside the least that is expected, and ends with code 1 where one is lower. Full

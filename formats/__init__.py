@@ -1,6 +1,7 @@
 """Number formats: what they are, how numbers round into them, and which 498 are ranked.
 
-`STANDARDS`: the canonical names of the standard formats outside the 498 (docs/formats.md section 5), a tuple of str.
+`STANDARDS`: the canonical names of the standard formats outside the 498 (docs/definitions/formats.md section 5), a
+tuple of str.
 
 >>> import formats
 >>> formats.STANDARDS[:3], len(formats.catalogue())

@@ -77,8 +77,8 @@ class Float32Accumulator:
 class FormatAccumulator:
     """Sums in the values of a profile format, or of a saturating standard format, at a fixed top exponent.
 
-    Every addition rounds the exact sum once, to nearest as `Format.round` does (docs/formats.md section 3), and
-    saturates at the largest value.
+    Every addition rounds the exact sum once, to nearest as `Format.round` does (docs/definitions/formats.md section 3),
+    and saturates at the largest value.
 
     format: the format or its name, kept as a ProfileFormat; its own rule for the scale, or constant exponent, is not
     used.
@@ -158,7 +158,7 @@ def matmul(
     Raises TypeError for anything but Codes and an accumulator; ValueError for shapes that do not fit, a scale that may
     vary along k, a code that stands for no finite float32, or more than 2^30 products a sum.
 
-    Source: docs/formats.md section 3 for the values; each accumulator's docstring for its rounding.
+    Source: docs/definitions/formats.md section 3 for the values; each accumulator's docstring for its rounding.
 
     >>> import formats, numpy as np
     >>> a, b = (formats.get("INT8").encode(np.float32(x)) for x in ([[1, 0.5]], [[0.25], [-1]]))

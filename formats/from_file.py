@@ -29,7 +29,7 @@ def load_formats(path: Path) -> list[Format]:
 
     Raises FileNotFoundError, and ValueError where the file cannot be read so or defines no format.
 
-    Source: the grids and scales of docs/formats.md sections 1 and 2.
+    Source: the grids and scales of docs/definitions/formats.md sections 1 and 2.
 
     >>> import formats, tempfile
     >>> from pathlib import Path

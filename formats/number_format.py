@@ -93,8 +93,8 @@ class Emulated(ABC):
         out: Any = None,
         keep_infinities: bool = False,
     ) -> Any:
-        """The value of the format that every element of x rounds to, by default the nearest (docs/formats.md section
-        3).
+        """The value of the format that every element of x rounds to, by default the nearest
+        (docs/definitions/formats.md section 3).
 
         x: numpy array or CPU torch tensor, any shape and stride; float32, float64 (rounded once), float16 or bfloat16.
         top: the scale; None where it is found from x. What else it may be, the format's own docstring says.
@@ -198,7 +198,7 @@ class Codes:
     `find_top` gives it: int64 top
         exponents of the group shape, float32 scales, or NVFP4Scales. format: what encoded them.
 
-    `decode` gives float32 of the shape of the codes. Source: docs/formats.md section 3.
+    `decode` gives float32 of the shape of the codes. Source: docs/definitions/formats.md section 3.
 
     >>> import formats, numpy as np
     >>> q = formats.get("FP134").encode(np.float32([1.0, -0.3]))
@@ -257,8 +257,8 @@ class Format(Protocol):
     name: what tables print. digest: a string that changes whenever the rounding does. round: an array or tensor in, one
     of the same shape and kind out.
 
-    Raises: `round` TypeError for dtypes it does not take. Source: docs/formats.md section 3; every format of this
-    package has this interface.
+    Raises: `round` TypeError for dtypes it does not take. Source: docs/definitions/formats.md section 3; every format
+    of this package has this interface.
 
     >>> class Signs:
     ...     name, digest = "signs", "signs, version 1"

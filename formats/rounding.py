@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Rounding(StrEnum):
-    """Which of a number's two neighbours in a format it becomes (docs/formats.md section 3).
+    """Which of a number's two neighbours in a format it becomes (docs/definitions/formats.md section 3).
 
     Names are those of IEEE 754-2019 (roundTiesToEven, roundTiesToAway, roundTowardZero, roundTowardPositive,
     roundTowardNegative), then stochastic (needs a seed) and hysteresis (needs the previous rounded values).

@@ -15,7 +15,7 @@ LONGEST_BLOCK = (1 << 31) - 1
 class Granularity(StrEnum):
     """What shares one scale.
 
-    Source: docs/formats.md section 2. A name that is none of these raises ValueError in `Scale`.
+    Source: docs/definitions/formats.md section 2. A name that is none of these raises ValueError in `Scale`.
 
     >>> import formats
     >>> formats.get("FP134/channel").granularity is formats.Granularity.CHANNEL
@@ -28,7 +28,7 @@ class Granularity(StrEnum):
 
 
 class ScalePolicy(StrEnum):
-    """How the largest magnitude of a group decides its scale (docs/formats.md section 2).
+    """How the largest magnitude of a group decides its scale (docs/definitions/formats.md section 2).
 
     floor is OCP's; all are described in `Scale`. A name that is none of these raises ValueError there.
 
@@ -61,7 +61,8 @@ class Scale:
         the top binade, half to even), rceil (the smallest T whose largest value reaches the maximum).
     exponent_field: (smallest, largest) T that a stored scale can hold, or None.
 
-    Raises ValueError for names, sizes and combinations that mean nothing. Source: docs/formats.md section 2.
+    Raises ValueError for names, sizes and combinations that mean nothing. Source: docs/definitions/formats.md section
+    2.
 
     >>> import formats, numpy as np
     >>> rows_of_two = formats.get("FP134").with_scale(formats.Scale(per="block", block=2))

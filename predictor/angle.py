@@ -1,4 +1,5 @@
-"""The indicator: the angle between a quantized and the full-precision weight gradient (docs/prediction.md section 2).
+"""The indicator: the angle between a quantized and the full-precision weight gradient (docs/definitions/prediction.md
+section 2).
 
 Source: Lee, Park, Jeon, ICLR 2022, section 2.2. With d = g_q - g the angle follows from <d,g>, |d|^2 and |g|^2, which
 add up over layers; small angles survive, as they do not through acos.
@@ -107,8 +108,8 @@ def deviation(sums: NDArray[np.float64]) -> float:
     """1 - cos of the same angle, from 0 to 2; 0 where the full-precision gradient is zero, 1 where only the quantized
     one is, or is not finite.
 
-    Source: F. Zhu et al., CVPR 2020 (docs/methods.md section 4.2). By 2 sin^2 of half the angle, which keeps small
-    ones.
+    Source: F. Zhu et al., CVPR 2020 (docs/definitions/methods.md section 4). By 2 sin^2 of half the angle, which keeps
+    small ones.
     """
     if sums[2] == 0:
         return 0.0

@@ -1,10 +1,10 @@
 """From noise-to-signal ratios to angles: a surrogate that is fitted to the exact angles of a few formats.
 
-Noise adds up, and how it travels to the weight gradients hardly depends on the format (docs/prediction.md section 3),
-so tan^2(angle) is about `sum_k weights[k] * NSR_k`, with weights >= 0 from least squares. What that leaves (noise of
-coarse formats is not quite random, and large angles saturate) is smooth in the ratios, so a Gaussian process over them
-carries it, together with what mini-batches have in common. Every exact angle so far takes part, whichever mini-batch it
-was measured on, and held-out formats scale the intervals.
+Noise adds up, and how it travels to the weight gradients hardly depends on the format (docs/definitions/prediction.md
+section 3), so tan^2(angle) is about `sum_k weights[k] * NSR_k`, with weights >= 0 from least squares. What that leaves
+(noise of coarse formats is not quite random, and large angles saturate) is smooth in the ratios, so a Gaussian process
+over them carries it, together with what mini-batches have in common. Every exact angle so far takes part, whichever
+mini-batch it was measured on, and held-out formats scale the intervals.
 
 Source of the process: C. Rasmussen, C. Williams, "Gaussian Processes for Machine Learning", 2006, sections 2.7 (linear
 mean) and 5.4.2 (leave-one-out).

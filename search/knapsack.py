@@ -1,5 +1,5 @@
-"""The best formats of a width for given tensors, out of all precision profiles there are (docs/prediction.md sections 3
-and 5).
+"""The best formats of a width for given tensors, out of all precision profiles there are
+(docs/definitions/prediction.md sections 3 and 5).
 
 Rounding noise is a sum over binades of numbers that depend only on the precision kept there. Weighted and added over
 tensors it is one table, in which a profile's score is a sum of one entry for each of its binades, and the best profile

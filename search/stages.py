@@ -1,8 +1,8 @@
 """Ranking many formats on one workload: screen all, measure a few that lie far apart, race the promising, predict the
 rest.
 
-The stages of docs/prediction.md section 4. Everything that is measured is exact; what is predicted says so, with an
-interval.
+The stages of docs/definitions/prediction.md section 4. Everything that is measured is exact; what is predicted says so,
+with an interval.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ class Angles:
 class Ranking:
     """A finished or interrupted ranking.
 
-    table: one row per candidate, best first; the columns of docs/prediction.md section 4. by: the effect that orders
-    it.
-    complete: False where Ctrl-C or the time budget ended the measurements early. settings: all that reproduces it.
+    table: one row per candidate, best first; the columns of docs/definitions/prediction.md section 4. by: the effect
+    that orders it. complete: False where Ctrl-C or the time budget ended the measurements early. settings: all that
+    reproduces it.
     """
 
     table: pd.DataFrame

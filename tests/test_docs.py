@@ -88,3 +88,17 @@ def test_every_kind_has_a_small_picture():
         assert path.stat().st_size < 300_000, path
         with Image.open(path) as picture:
             assert picture.format == "PNG"
+
+
+def test_sections_that_the_code_names_exist():
+    """Docstrings cite pages as `docs/definitions/formats.md section 3`; one that no page has says nothing."""
+    folders = ("formats", "workloads", "predictor", "search", "training", "reports", "commands", "benchmarks", "tests")
+    cited: dict[str, set[str]] = {}
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for page, numbers in re.findall(
+            r"docs/(\w+/\w+\.md)(?:,?\s+sections?\s+(\d+(?:(?:,|\s+and|\s+to)\s+\d+)*))?", path.read_text()
+        ):
+            cited.setdefault(page, set()).update(re.findall(r"\d+", numbers))
+    assert len(cited) > 4
+    for page, numbers in cited.items():
+        assert numbers <= set(re.findall(r"^## (\d+)\. ", (DOCS / page).read_text(), re.M)), page

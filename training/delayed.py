@@ -1,4 +1,5 @@
-"""Rounding at many places, each with a scale that it keeps from step to step (docs/training.md section 1)."""
+"""Rounding at many places, each with a scale that it keeps from step to step (docs/definitions/training.md section
+1)."""
 
 from __future__ import annotations
 
@@ -64,8 +65,8 @@ class Observation(NamedTuple):
 class Delayed:
     """The top exponent of one place: in use now, and what was seen since it was chosen.
 
-    Source: docs/training.md section 1. T changes by at most one a step, from the largest rounded magnitude m of all
-    tensors of that step.
+    Source: docs/definitions/training.md section 1. T changes by at most one a step, from the largest rounded magnitude
+    m of all tensors of that step.
     """
 
     def __init__(self, top: int):

@@ -41,7 +41,7 @@ def _groups(weights: Iterable[Weight], lr: float, weight_decay: float) -> list[d
 
 
 class MasterSGD(torch.optim.Optimizer):
-    """SGD with momentum on master weights, with rounding after each line (docs/training.md section 1):
+    """SGD with momentum on master weights, with rounding after each line (docs/definitions/training.md section 1):
 
     d = grad + wd * w_q,  v = Q_M(mu * v + d),  w = Q_M(w - lr * v)
 

@@ -1,4 +1,4 @@
-"""Which format each tensor of training has, and how it is rounded (docs/training.md section 1)."""
+"""Which format each tensor of training has, and how it is rounded (docs/definitions/training.md section 1)."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ class Scheme:
     their own rule.
     two_terms: whether network inputs and last errors get two terms.
 
-    Raises ValueError for a mode that does not exist, or that the format does not have. Source: docs/training.md section
-    1.
+    Raises ValueError for a mode that does not exist, or that the format does not have. Source:
+    docs/definitions/training.md section 1.
     """
 
     activation: FormatOrNone

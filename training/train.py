@@ -1,4 +1,4 @@
-"""The training loop: any workload, any formats (docs/training.md sections 1 to 3)."""
+"""The training loop: any workload, any formats (docs/definitions/training.md sections 1 to 3)."""
 
 from __future__ import annotations
 
@@ -548,8 +548,8 @@ def train(
 
     Raises ValueError for names and numbers that mean nothing and for a checkpoint that is damaged or of another run;
     FileExistsError where the folder holds a run and neither resume nor force is given, or another process is writing to
-    it; OSError where it cannot be written, and the last checkpoint then stands. Source: docs/training.md, after Lee,
-    Park, Jeon, ICLR 2022, sections 3 and 4.
+    it; OSError where it cannot be written, and the last checkpoint then stands. Source: docs/definitions/training.md,
+    after Lee, Park, Jeon, ICLR 2022, sections 3 and 4.
     """
     chosen = Recipe(epochs=epochs, seed=seed, **recipe)
     usual, usual_master = ("FP134", "FP169") if method is None else (FULL_PRECISION, FULL_PRECISION)

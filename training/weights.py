@@ -1,5 +1,5 @@
-"""Weights: a master that the optimizer moves, and the quantized value that the network computes with (docs/training.md
-sections 1 and 2)."""
+"""Weights: a master that the optimizer moves, and the quantized value that the network computes with
+(docs/definitions/training.md sections 1 and 2)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a hardware engineer needs from a format: test vectors, a decode table and a C header, all at one fixed scale.
 
 The vectors and the decode table are what the emulator says. The header is generated from the profile alone, by the
-definition in docs/formats.md, section 3, so that comparing the two finds mistakes in either.
+definition in docs/definitions/formats.md, section 3, so that comparing the two finds mistakes in either.
 """
 
 from __future__ import annotations

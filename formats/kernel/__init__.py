@@ -1,8 +1,8 @@
 """The loops that round: float32 and float64 of any bits, one loop for every profile.
 
-The definition that they follow is in docs/formats.md, section 3; tests/formats/reference.py holds a slow one that
-shares nothing with these. `nearest` says how the fast ones work. The functions here take numpy arrays and run compiled
-tasks on several threads; nothing is compiled before it is first called.
+The definition that they follow is in docs/definitions/formats.md, section 3; tests/formats/reference.py holds a slow
+one that shares nothing with these. `nearest` says how the fast ones work. The functions here take numpy arrays and run
+compiled tasks on several threads; nothing is compiled before it is first called.
 """
 
 from formats.kernel.blocks import round_blocks

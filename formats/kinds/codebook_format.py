@@ -1,8 +1,8 @@
 """Formats given by their values: tables, NF4 and posits.
 
-Definition: docs/formats.md sections 1 and 5. NF4: T. Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs",
-NeurIPS 2023, appendix E.
-Posits: Posit Working Group, "Standard for Posit Arithmetic (2022)", sections 3 and 4, with es left free.
+Definition: docs/definitions/formats.md sections 1 and 5. NF4: T. Dettmers et al., "QLoRA: Efficient Finetuning of
+Quantized LLMs", NeurIPS 2023, appendix E. Posits: Posit Working Group, "Standard for Posit Arithmetic (2022)", sections
+3 and 4, with es left free.
 
 How rounding works. Between two neighbouring values lies a boundary; all that matters about it is the smallest float
 that goes to the upper value. Those floats are found once, exactly, and then rounding to nearest is one binary search,
@@ -45,7 +45,7 @@ def _lowest_bit(value: float) -> int:
 
 @dataclass(frozen=True)
 class CodebookFormat(Emulated):
-    """A format given by its values at T = 0, and the rule for its scale (docs/formats.md section 1).
+    """A format given by its values at T = 0, and the rule for its scale (docs/definitions/formats.md section 1).
 
     values: strictly ascending float32 numbers; all values, or with `signed` the magnitudes, each of which has both
     signs.
@@ -61,11 +61,11 @@ class CodebookFormat(Emulated):
     positive code). `round` goes to the nearest value times 2^top, `top` being a whole number, and a tie to the even
     index; what lies beyond the values saturates, in every mode. With `signed` magnitudes a negative value that rounds
     to zero gives -0.0, except with two's complement codes (posits). The other modes choose between the two values
-    around x (docs/formats.md section 3).
+    around x (docs/definitions/formats.md section 3).
     Equal by content: formats that round and encode alike are equal, whatever they are called.
 
-    Raises ValueError for values, boundaries, bits, scales and codes that do not fit together. Source: docs/formats.md
-    section 1.
+    Raises ValueError for values, boundaries, bits, scales and codes that do not fit together. Source:
+    docs/definitions/formats.md section 1.
 
     >>> import formats, numpy as np
     >>> thirds = formats.CodebookFormat((-1.0, 0.0, 0.375, 1.0), bits=2, name="thirds")
@@ -465,8 +465,8 @@ def posit(bits: int, es: int) -> CodebookFormat:
     and where exponent bits are cut off, the boundary is not the arithmetic mean: posit<6,1> has 64 and 256 with 128
     between them, not 160.
     What is not zero never rounds to zero, and nothing rounds to NaR: magnitudes beyond the largest saturate, infinities
-    too (docs/formats.md section 1; the standard itself would make infinities NaR). NaN encodes as NaR, code 2^(bits-1).
-    Codes are two's complement.
+    too (docs/definitions/formats.md section 1; the standard itself would make infinities NaR). NaN encodes as NaR, code
+    2^(bits-1). Codes are two's complement.
 
     `top` multiplies by 2^top, as for every codebook; `top=0` gives the posits themselves.
     Raises ValueError for bits outside 2 to 16 or values outside float32.

@@ -1,10 +1,10 @@
 """Integers times a scale that is any float32 number, not a power of two: INT8/real and its like.
 
-Definition: docs/formats.md section 2. s = max|x| / largest integer over the finite elements of the group that shares
-it, the exact quotient rounded to float32 once, to nearest even; a value is integer * s, the product of the two rounded
-to float32. An element becomes the integer nearest to the exact quotient x / s, ties to even. So the values of one code
-at two scales are not multiples of one another, and `round(round(x))` may differ from `round(x)` by a rounding of the
-scale.
+Definition: docs/definitions/formats.md section 2. s = max|x| / largest integer over the finite elements of the group
+that shares it, the exact quotient rounded to float32 once, to nearest even; a value is integer * s, the product of the
+two rounded to float32. An element becomes the integer nearest to the exact quotient x / s, ties to even. So the values
+of one code at two scales are not multiples of one another, and `round(round(x))` may differ from `round(x)` by a
+rounding of the scale.
 
 Dividing in float64 decides both exactly. What decides is on which side of a midpoint m the exact quotient a / b lies
 (of two float32 numbers, or k + 1/2), and m * b is a float64: 25 and 15 bits, or 16 and 24. An a that is not m * b is at
@@ -71,7 +71,7 @@ class IntegerFormat(Emulated):
     gives -0.0 in `round` and code 0. To nearest, the exact quotient x / s decides; the other modes choose between the
     two values around x, which stays if it is one. Codes are the integers' bits: uint8, or uint16 above 8 bits. NaN has
     no code.
-    Source: docs/formats.md section 2, as integer quantization is usually done (max|x| / 127).
+    Source: docs/definitions/formats.md section 2, as integer quantization is usually done (max|x| / 127).
 
     >>> import formats, numpy as np
     >>> int8 = formats.get("INT8/real")

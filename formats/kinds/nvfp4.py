@@ -1,6 +1,6 @@
 """NVFP4: E2M1 elements in blocks of 16 with an E4M3 scale each, and one float32 scale for the tensor.
 
-Definition: docs/formats.md section 5. Sources: NVIDIA, "Pretraining Large Language Models with NVFP4",
+Definition: docs/definitions/formats.md section 5. Sources: NVIDIA, "Pretraining Large Language Models with NVFP4",
 arXiv:2509.25149, section 2 and the appendix on quantization; NVIDIA's technical blog, "Introducing NVFP4 for Efficient
 and Accurate Low-Precision Inference", 2025.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Family(StrEnum):
     """The families of the catalogue, and what lies outside them.
 
-    Source: S. Lee, J. Park, D. Jeon, ICLR 2022 (the first four), and docs/formats.md sections 1 and 4.
+    Source: S. Lee, J. Park, D. Jeon, ICLR 2022 (the first four), and docs/definitions/formats.md sections 1 and 4.
 
     >>> import formats
     >>> formats.get("T8.5x3@2").family
@@ -56,7 +56,7 @@ class ProfileFormat(Emulated):
     Codes are uint8, or uint16 above 8 bits: sign << (bits-1) | magnitude index, zero always 0; two's complement
     integers for fixed point. Raises ValueError for a profile without a float32 scale, for 1 bit or more than 16, and
     for more magnitudes than the bits hold.
-    Source: docs/formats.md sections 1 to 3 (S. Lee, J. Park, D. Jeon, ICLR 2022).
+    Source: docs/definitions/formats.md sections 1 to 3 (S. Lee, J. Park, D. Jeon, ICLR 2022).
 
     >>> import formats, numpy as np
     >>> tiny = formats.ProfileFormat((2, 2, 1), bits=4, name="tiny")
@@ -305,7 +305,7 @@ class ProfileFormat(Emulated):
         stays, and infinities unless they are to saturate.
 
         Returns float32 of x's shape and memory order. Raises TypeError for other dtypes, ValueError for steps that are
-        not positive and finite or do not fit, and for hysteresis. Source: docs/methods.md section 1.
+        not positive and finite or do not fit, and for hysteresis. Source: docs/definitions/methods.md section 1.
         """
         from formats import kernel
 

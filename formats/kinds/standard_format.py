@@ -1,8 +1,8 @@
 """Standard formats outside the 498: a precision profile at a constant top exponent, and rules for special values.
 
-Definition: docs/formats.md section 5. Sources: OCP 8-bit Floating Point Specification (E4M3, E5M2), OCP Microscaling
-Formats v1.0 (E3M2, E2M3, E2M1, E8M0), IEEE 754-2019 (float16), the types of ml_dtypes 0.6 for the others, IEEE P3109 as
-gfloat 0.5.2 has it. FP169 is the master format of Lee, Park, Jeon, ICLR 2022.
+Definition: docs/definitions/formats.md section 5. Sources: OCP 8-bit Floating Point Specification (E4M3, E5M2), OCP
+Microscaling Formats v1.0 (E3M2, E2M3, E2M1, E8M0), IEEE 754-2019 (float16), the types of ml_dtypes 0.6 for the others,
+IEEE P3109 as gfloat 0.5.2 has it. FP169 is the master format of Lee, Park, Jeon, ICLR 2022.
 
 Where peers differ, and what is done here:
 
@@ -52,7 +52,8 @@ class Overflow(StrEnum):
 
     saturate: the largest value, of infinities too. standard: infinity where the format has one, else NaN where it has
     that, else saturate.
-    Source: docs/formats.md section 5; ml_dtypes. Another name raises ValueError in `StandardFormat.with_overflow`.
+    Source: docs/definitions/formats.md section 5; ml_dtypes. Another name raises ValueError in
+    `StandardFormat.with_overflow`.
 
     >>> import formats, numpy as np
     >>> x = np.float32([500, 470])
@@ -397,7 +398,8 @@ def minifloat(x: int, y: int, *, bias: int) -> StandardFormat:
     Raises ValueError for widths outside 2 to 16 bits and for a bias at which values are not float32 numbers.
 
     x: 1 to 8. y: 0 or more. bias: any whole number at which all values are float32 numbers.
-    Source: docs/formats.md section 5, the parametric form of OCP's and ml_dtypes' formats without special values.
+    Source: docs/definitions/formats.md section 5, the parametric form of OCP's and ml_dtypes' formats without special
+    values.
 
     >>> import formats
     >>> formats.minifloat(2, 1, bias=1).magnitudes().tolist()

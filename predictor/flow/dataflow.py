@@ -1,4 +1,5 @@
-"""Where data flow is quantized: points on the outputs of a network's operations (docs/prediction.md section 1).
+"""Where data flow is quantized: points on the outputs of a network's operations (docs/definitions/prediction.md section
+1).
 
 A point sees every activation in the forward pass and every error in the backward pass of one operation's output. It
 works on any torch.nn.Module as it is: torch's function mode shows each call that the network makes, in modules,

@@ -1,5 +1,5 @@
 """Attention and recurrent layers step by step, since torch computes them in one call that shows no parts
-(docs/prediction.md section 1).
+(docs/definitions/prediction.md section 1).
 
 Each function takes the data flow, then the arguments of the torch function it stands for, and returns what that
 returns. `flow.point(tensor, operation)` puts a point on a part; `flow.product(function, x, weight, bias)` computes a

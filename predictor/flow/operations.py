@@ -115,7 +115,7 @@ def _is_mask(value: Any) -> bool:
 
 
 def reason_for_no_point(name: str, arguments: tuple[Any, ...]) -> str | None:
-    """Why this call gets no point; None where it gets one (docs/prediction.md section 1)."""
+    """Why this call gets no point; None where it gets one (docs/definitions/prediction.md section 1)."""
     if name in CHOOSES:
         return "chooses"
     if name in MOVES:

@@ -1,5 +1,5 @@
 """Sites: products of a network's input with its weights, computed from tensors that a training method quantizes
-(docs/prediction.md section 1).
+(docs/definitions/prediction.md section 1).
 
 A point rounds what an operation gives; a site decides what an operation is computed from, in the forward pass and in
 both products of the backward pass. No module of the network is replaced.

@@ -1,5 +1,5 @@
-"""The catalogue against the rule of docs/formats.md section 4, generated a second time by another route, and all
-spellings of names."""
+"""The catalogue against the rule of docs/definitions/formats.md section 4, generated a second time by another route,
+and all spellings of names."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The benchmark of docs/methods.md section 10: scikit-learn's handwritten digits and a network of three
+"""The benchmark of docs/definitions/methods.md section 10: scikit-learn's handwritten digits and a network of three
 convolutions."""
 
 from dataclasses import replace

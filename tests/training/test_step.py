@@ -1,4 +1,5 @@
-"""An optimizer step and the weight quantizer, against exact arithmetic (docs/training.md sections 1 and 2)."""
+"""An optimizer step and the weight quantizer, against exact arithmetic (docs/definitions/training.md sections 1 and
+2)."""
 
 from fractions import Fraction
 
@@ -62,7 +63,7 @@ def grid(format, largest):
 
 
 def hysteresis(format, values, previous):
-    """The rule of docs/training.md section 2, on the sorted grid, by comparing fractions."""
+    """The rule of docs/definitions/training.md section 2, on the sorted grid, by comparing fractions."""
     whole = grid(format, max(abs(v) for v in values))
     rounded = []
     for w, old in zip(values, previous, strict=True):

@@ -1,5 +1,5 @@
 """Post-training quantization: ranges, equalization, bias correction and AdaRound, for any workload and format
-(docs/methods.md section 5)."""
+(docs/definitions/calibration.md section 1)."""
 
 from training.calibration.adaround import AdaRound
 from training.calibration.network import Network

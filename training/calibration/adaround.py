@@ -1,7 +1,7 @@
 """AdaRound: each weight goes to its lower or upper neighbour in the format, as the layer's output wants it.
 
-Source: docs/methods.md section 5.7 (M. Nagel, R. Amjad, M. van Baalen, C. Louizos, T. Blankevoort, "Up or Down?
-Adaptive Rounding for Post-Training Quantization", ICML 2020).
+Source: docs/definitions/calibration.md section 1, step 5 (M. Nagel, R. Amjad, M. van Baalen, C. Louizos, T.
+Blankevoort, "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020).
 """
 
 from __future__ import annotations

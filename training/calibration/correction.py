@@ -1,7 +1,7 @@
 """Bias correction: what quantized weights add to the mean of each output channel is taken off the bias.
 
-Source: docs/methods.md section 5.6 (M. Nagel, M. van Baalen, T. Blankevoort, M. Welling, "Data-Free Quantization
-Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2).
+Source: docs/definitions/calibration.md section 1, step 5 (M. Nagel, M. van Baalen, T. Blankevoort, M. Welling,
+"Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2).
 """
 
 from __future__ import annotations

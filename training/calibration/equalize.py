@@ -1,8 +1,8 @@
 """Cross-layer equalization and absorption of high biases: the same network in float32, with weights and activations
 that quantize better.
 
-Source: docs/methods.md sections 5.4 and 5.5 (M. Nagel, M. van Baalen, T. Blankevoort, M. Welling, "Data-Free
-Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4).
+Source: docs/definitions/calibration.md section 1, steps 2 and 3 (M. Nagel, M. van Baalen, T. Blankevoort, M. Welling,
+"Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4).
 """
 
 from __future__ import annotations

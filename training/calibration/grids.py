@@ -1,8 +1,8 @@
 """The grids of calibration: any format at one scale, integers with a zero point, and formats that find scales of
 channels or blocks themselves.
 
-Source: docs/methods.md section 5.1 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, sections 2.2
-and 5.1).
+Source: docs/definitions/calibration.md section 2 (M. Nagel et al., "A White Paper on Neural Network Quantization",
+2021, sections 2.2 and 5.1).
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class OwnScales:
 
     Runs of a block lie along what a product sums over: a weight is a matrix of a row for each filter, its taps in turn
     and the channels of each together; of activations, they lie along channels. Tiles of two dimensions are the format's
-    own (docs/formats.md section 3).
+    own (docs/definitions/formats.md section 3).
     """
 
     format: ProfileFormat
@@ -210,7 +210,7 @@ def affine(x: Tensor, step: Tensor, zero: Tensor, low: int, high: int) -> Tensor
     fine-tuning after calibration needs them.
 
     step, zero: scalars, or of a shape that broadcasts with x; zero a whole number of x's dtype. Returns x's dtype.
-    Source: docs/methods.md section 5.1, the table of gradients.
+    Source: section 5.1 of the paper named at the top of this file.
     """
     result: Tensor = _Trained.apply(x, step, zero, low, high)
     return result

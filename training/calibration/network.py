@@ -1,8 +1,8 @@
 """A network for calibration: traced, its batch normalization folded into the layers before it, and how its layers
 follow each other.
 
-Source: docs/methods.md section 5.2 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section
-3.2).
+Source: docs/definitions/calibration.md section 1, step 1 (M. Nagel et al., "A White Paper on Neural Network
+Quantization", 2021, section 3.2).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Post-training quantization of any workload in one call: equalize, absorb, ranges of weights, AdaRound or bias
 correction, ranges of activations.
 
-Source: docs/methods.md section 5.8 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section
-3.7).
+Source: docs/definitions/calibration.md section 1 (M. Nagel et al., "A White Paper on Neural Network Quantization",
+2021, section 3.7).
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ without data.
 
 A range is two float32 tensors, its ends; for a symmetric grid the larger magnitude of the two is the clipping
 threshold.
-Source: docs/methods.md section 5.3 (M. Nagel et al., "A White Paper on Neural Network Quantization", 2021, section
-3.1).
+Source: docs/definitions/calibration.md section 1, steps 4 and 6 (M. Nagel et al., "A White Paper on Neural Network
+Quantization", 2021, section 3.1).
 """
 
 from __future__ import annotations

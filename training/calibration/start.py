@@ -1,4 +1,4 @@
-"""Training that begins from a network after calibration (docs/methods.md section 5.9)."""
+"""Training that begins from a network after calibration (docs/definitions/calibration.md section 3)."""
 
 from __future__ import annotations
 

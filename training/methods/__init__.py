@@ -1,4 +1,4 @@
-"""Published training methods, one file each, for `train(workload, method=...)` (docs/methods.md)."""
+"""Published training methods, one file each, for `train(workload, method=...)` (docs/definitions/methods.md)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Methods together: one that quantizes weights and activations, one that quantizes errors, and a compensation of
-outputs (docs/methods.md section 9)."""
+outputs (docs/definitions/methods.md section 9)."""
 
 from __future__ import annotations
 

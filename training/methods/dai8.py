@@ -1,8 +1,8 @@
 """Distribution Adaptive INT8: errors quantized channel by channel, with thresholds that follow each channel's
 distribution.
 
-Source: K. Zhao et al., "Distribution Adaptive INT8 Quantization for Training CNNs", AAAI 2021; docs/methods.md section
-3.
+Source: K. Zhao et al., "Distribution Adaptive INT8 Quantization for Training CNNs", AAAI 2021;
+docs/definitions/methods.md section 3.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def next_thresholds(stored: Tensor, largest: Tensor, gaussian: Tensor, k: float,
     """Thresholds of the channels now: the largest magnitude where Gaussian, else (1 - k * rate) * stored + rate *
     largest.
 
-    A channel whose largest magnitude is zero keeps what is stored. All of shape (channels,). Source: docs/methods.md
-    section 3.4.
+    A channel whose largest magnitude is zero keeps what is stored. All of shape (channels,). Source:
+    docs/definitions/methods.md section 3.
     """
     moved = torch.where(gaussian, largest, (1 - k * rate) * stored + rate * largest)
     return torch.where(largest == 0, stored, moved)

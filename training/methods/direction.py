@@ -1,7 +1,7 @@
 """Learning rates by how well quantized errors keep their direction.
 
 Source: F. Zhu et al., "Towards Unified INT8 Training for Convolutional Neural Network", CVPR 2020, the second method;
-docs/methods.md section 4.
+docs/definitions/methods.md section 4.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """LSQ: steps of weights and activations learned with the task's loss.
 
-Source: S. Esser et al., "Learned Step Size Quantization", ICLR 2020; docs/methods.md section 6.
+Source: S. Esser et al., "Learned Step Size Quantization", ICLR 2020; docs/definitions/methods.md section 6.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def folded_bias(layer: Layer, codes: Tensor, scale: Tensor, offset: Tensor) -> T
     padding takes part.
 
     With it the product can be computed from integers alone, (codes . integers of x) * scale * step of x; on borders
-    that see padding the true constant is smaller. Source: docs/methods.md section 7.1.
+    that see padding the true constant is smaller. Source: docs/definitions/methods.md section 7.
     """
     dims = [d for d in range(codes.ndim) if d != layer.output_axis]
     return (offset * (scale * codes.float()).sum(dims)).float()

@@ -1,7 +1,7 @@
 """LSQ+: LSQ with a learned offset of activations, and steps that begin where the error is least.
 
 Source: Y. Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better initialization",
-CVPR 2020 workshops; docs/methods.md section 7.
+CVPR 2020 workshops; docs/definitions/methods.md section 7.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a training method is to the harness: options, and for each run a state with hooks (docs/methods.md section
-1)."""
+"""What a training method is to the harness: options, and for each run a state with hooks (docs/definitions/methods.md
+section 1)."""
 
 from __future__ import annotations
 

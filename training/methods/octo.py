@@ -1,7 +1,7 @@
 """Octo: INT8 in both passes, with a learned compensation of the forward error and clipped ranges in the backward pass.
 
 Source: Q. Zhou et al., "Octo: INT8 Training with Loss-aware Compensation and Backward Quantization for Tiny On-device
-Learning", USENIX ATC 2021, and the authors' demonstration; docs/methods.md section 2.
+Learning", USENIX ATC 2021, and the authors' demonstration; docs/definitions/methods.md section 2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SLB: weights of 1, 2 or 4 bits as distributions over a list of values, sharpened until one value is left.
 
 Source: Z. Yang et al., "Searching for Low-Bit Weights in Quantized Neural Networks", NeurIPS 2020, in the variant of
-MindSpore Golden Stick; docs/methods.md section 8.
+MindSpore Golden Stick; docs/definitions/methods.md section 8.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Unified INT8 training: clipping thresholds of errors that keep the gradient's direction, and learning rates by how
 well they do.
 
-Source: F. Zhu et al., "Towards Unified INT8 Training for Convolutional Neural Network", CVPR 2020; docs/methods.md
-section 4.
+Source: F. Zhu et al., "Towards Unified INT8 Training for Convolutional Neural Network", CVPR 2020;
+docs/definitions/methods.md section 4.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ActivationThreshold(StrEnum):
 def deviation_slope(g: Tensor, threshold: Tensor, quantizer: Clipped) -> float:
     """The derivative of the deviation with respect to the threshold, with the rounding residuals taken as constants.
 
-    Source: docs/methods.md section 4.2. Computed in float64.
+    Source: docs/definitions/methods.md section 4. Computed in float64.
     """
     g, step = g.detach().double(), (threshold.double() / quantizer.largest).clamp(min=SMALLEST_STEP)
     scaled = g / step

@@ -1,8 +1,8 @@
 """What methods quantize with: a format at a clipping threshold, integers with a zero point, integers with a step and an
 offset.
 
-Source: docs/methods.md section 1. Symmetric INT8: M. Nagel et al., "A White Paper on Neural Network Quantization",
-2021, section 2.2.
+Source: docs/definitions/methods.md section 1. Symmetric INT8: M. Nagel et al., "A White Paper on Neural Network
+Quantization", 2021, section 2.2.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def zero_point(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Step (float32) and whole zero point of the grid 0 .. 2^bits - 1 over a range, widened so that it holds 0, which
     is then exact.
 
-    Source: docs/methods.md section 5.1.
+    Source: docs/definitions/calibration.md section 2.
     """
     low, high = low.clamp(max=0).double(), high.clamp(min=0).double()
     step = ((high - low) / (2**bits - 1)).float().clamp(min=SMALLEST_STEP)

@@ -1,6 +1,6 @@
 """Quantization with a learned step and offset (LSQ, LSQ+), forward and backward each in one pass over memory.
 
-Source: docs/methods.md sections 6.2 and 7.1 (LSQ, ICLR 2020; LSQ+, CVPR 2020 workshops).
+Source: docs/definitions/methods.md sections 6 and 7 (LSQ, ICLR 2020; LSQ+, CVPR 2020 workshops).
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def learned(x: Tensor, step: Tensor, low: int, high: int, factor: float, offset:
 
     step: a positive scalar, or of a shape that broadcasts. Inside the grid the gradient of x is 1 and that of the step
     the rounding residual; beyond it 0 and the integer of the end, and that of the offset 1. factor: what the gradients
-    of step and offset are multiplied by. Exactly on an end the gradient of x is 1. Source: docs/methods.md sections 6.2
-    and 7.1 (LSQ, ICLR 2020; LSQ+, CVPR 2020 workshop).
+    of step and offset are multiplied by. Exactly on an end the gradient of x is 1. Source: docs/definitions/methods.md
+    sections 6 and 7 (LSQ, ICLR 2020; LSQ+, CVPR 2020 workshop).
     """
     fused = x.device.type == "cpu" and x.dtype == torch.float32 and step.numel() == 1 and x.numel() > 0
     result: Tensor = (_Fused if fused else _General).apply(x, step, offset, low, high, factor)

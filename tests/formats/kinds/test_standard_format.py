@@ -240,7 +240,7 @@ def test_negative_numbers_in_unsigned_formats():
     assert same(standard("E8M0").round(x), [np.nan] * 4 + [1])
 
 
-# Others, and what the table of docs/formats.md section 5 says.
+# Others, and what the table of docs/definitions/formats.md section 5 says.
 
 
 def test_tf32_is_float32_with_ten_fraction_bits(many):

@@ -1,5 +1,5 @@
-"""The checks of docs/methods.md section 5.11, by number, on a network that trains in a second; those that it measured
-on the digits network there too."""
+"""Calibration on a network that trains in a second (docs/definitions/calibration.md), by number; what was measured on
+the digits network is checked there too."""
 
 from dataclasses import replace
 

@@ -22,7 +22,7 @@ def started(method, model, x, epochs=10, seed=0):
 
 
 def distributions(count):
-    """Gradients as docs/methods.md section 4.5 has them: normal, Laplace, Student's t with 3 degrees of freedom, normal
+    """Gradients for the checks of Unified INT8: normal, Laplace, Student's t with 3 degrees of freedom, normal
     with one outlier of 100."""
     torch.manual_seed(0)
     normal = torch.randn(count)

@@ -1,4 +1,4 @@
-"""Distribution Adaptive INT8: the checks of docs/methods.md section 3.7, by their numbers."""
+"""Distribution Adaptive INT8: checks of docs/definitions/methods.md section 3."""
 
 import math
 

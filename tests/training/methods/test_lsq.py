@@ -1,4 +1,4 @@
-"""LSQ: the checks of docs/methods.md section 6.5, by their numbers."""
+"""LSQ: checks of docs/definitions/methods.md section 6."""
 
 import math
 from itertools import pairwise

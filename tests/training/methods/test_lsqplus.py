@@ -1,4 +1,4 @@
-"""LSQ+: the checks of docs/methods.md section 7.4, by their numbers."""
+"""LSQ+: checks of docs/definitions/methods.md section 7."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Octo: the checks of docs/methods.md section 2.5, by their numbers."""
+"""Octo: checks of docs/definitions/methods.md section 2."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""SLB: the checks of docs/methods.md section 8.6, by their numbers."""
+"""SLB: checks of docs/definitions/methods.md section 8."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Unified INT8: the checks of docs/methods.md section 4.7, by their numbers."""
+"""Unified INT8: checks of docs/definitions/methods.md section 4."""
 
 import itertools
 import math
