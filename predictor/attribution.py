@@ -26,7 +26,7 @@ from torch import Tensor
 from formats.pairs import Candidate, candidate, formats_of
 from predictor.angle import FAILED, degrees, layer_sums
 from predictor.columns import ALONE, KIND, LAYER, SHARE, WITHOUT, N, angle_column, high_column, low_column
-from predictor.flow.dataflow import Point, Quantizer
+from predictor.flow.points import Point, Quantizer
 from predictor.gradients import Gradients, activation_quantizer, error_quantizer, layer_of, round_in_dtype
 from predictor.measuring.units import ALL, check_minibatches
 from predictor.statistics import angle_interval

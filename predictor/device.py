@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from predictor.flow.dataflow import map_tensors
+from predictor.flow.points import map_tensors
 from workloads.workload import Batch, Batches, Workload
 
 

@@ -13,7 +13,8 @@ import formats
 from formats import Format
 from formats.pairs import Candidate, formats_of
 from predictor.effects import Effect
-from predictor.flow.dataflow import DataFlow, Point, Quantizer
+from predictor.flow.dataflow import DataFlow
+from predictor.flow.points import Point, Quantizer
 from workloads.workload import Batch, Workload
 
 NORMALIZATIONS = (

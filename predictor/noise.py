@@ -25,7 +25,7 @@ from torch import Tensor
 from formats import Format, Granularity, ProfileFormat, ScalePolicy
 from formats.pairs import Candidate, formats_of
 from predictor.angle import layer_sums
-from predictor.flow.dataflow import Point
+from predictor.flow.points import Point
 from predictor.gradients import Gradients
 
 BINADES = 48

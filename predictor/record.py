@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from numeric_formats.files import write_atomically
-from predictor.flow.dataflow import Point
+from predictor.flow.points import Point
 from predictor.gradients import Gradients
 from predictor.noise import Kind
 from workloads.workload import Workload

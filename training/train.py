@@ -23,7 +23,8 @@ from formats import Format, Rounding
 from numeric_formats.files import hold, write_atomically
 from predictor.angle import degrees, layer_sums
 from predictor.device import device_of
-from predictor.flow.dataflow import DataFlow, Point, Quantizer
+from predictor.flow.dataflow import DataFlow
+from predictor.flow.points import Point, Quantizer
 from predictor.gradients import evaluation_mode, measured_parameters, two_terms
 from training import checkpoint
 from training.board import Board

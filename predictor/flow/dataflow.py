@@ -9,9 +9,8 @@ functions and operators alike.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,47 +23,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from predictor.flow import decompositions, sites
 from predictor.flow.operations import COMPUTES, name_of, reason_for_no_point
+from predictor.flow.points import Point, Quantizer, Skipped, map_tensors, tensors_in
 from predictor.flow.sites import Quantizers, Site
-
-
-@dataclass
-class Point:
-    """One output where data flow can be quantized.
-
-    index: its place in the forward pass. layer: the module it is in, "" for the network itself. operation: torch's
-    name.
-    call: how often this operation of this layer has run before in the forward pass. shape: of the output.
-    exact: never quantized. two_terms: activations there get two terms (an input of the network). last: errors there get
-    two terms, since no other point lies between it and an output of the network.
-    """
-
-    index: int
-    layer: str
-    operation: str
-    call: int
-    shape: tuple[int, ...]
-    exact: bool = False
-    two_terms: bool = False
-    last: bool = False
-
-    @property
-    def name(self) -> str:
-        """Layer, operation and call in one word."""
-        return f"{self.layer}:{self.operation}" + (f"#{self.call}" if self.call else "")
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An operation without a point, and why."""
-
-    layer: str
-    operation: str
-    shape: tuple[int, ...]
-    reason: str
-
-
-Quantizer = Callable[[Tensor, Point], Tensor]
-"""Takes a tensor at a point and returns a new one of its shape; never writes into what it was given."""
 
 
 class _Quantize(torch.autograd.Function):
@@ -97,30 +57,6 @@ class _Mode(TorchFunctionMode):
         return self.flow.called(func, args, kwargs or {})
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for entry in value:
-            yield from tensors_in(entry)
-    elif isinstance(value, dict):
-        yield from tensors_in(tuple(value.values()))
-
-
-def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """The same nesting with `function` applied to every tensor in it."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(function, entry) for entry in value))
-    if type(value) in (tuple, list):
-        return type(value)(map_tensors(function, entry) for entry in value)
-    if type(value) is dict:
-        return {key: map_tensors(function, entry) for key, entry in value.items()}
-    return value
-
-
 def unwrapped(model: nn.Module) -> nn.Module:
     """The module that torch.compile has wrapped, or the module itself; ValueError where part of it is TorchScript."""
     inner = getattr(model, "_orig_mod", model)
@@ -136,18 +72,27 @@ def unwrapped(model: nn.Module) -> nn.Module:
 class DataFlow:
     """The points of one network. Use as a context manager, call the network inside, and get gradients inside.
 
-    activation, error: the quantizers of the forward and of the backward pass; None is full precision. They may be
-    changed between passes; several backward passes over one retained graph may each use another.
+    The attributes may be changed between passes; several backward passes over one retained graph may each use another
+    `error`. Where a point stands on a site's product, it comes after. Products inside attention and recurrent layers
+    are sites too; those with the state, one for each time step, are one site.
 
-    site: asked at every call that can be a site, outside exact layers, with gradients and without; the product is
-    computed with the quantizers that it returns, by torch alone where that is None. Where a point stands on the
-    product, it comes after. Products inside attention and recurrent layers are sites too; those with the state, one for
-    each time step, are one site.
+    Args:
+        model: the network.
+        exact: names of layers (with all inside them) that stay in full precision.
 
-    model: the network. exact: names of layers (with all inside them) that stay in full precision.
-    evaluation: where a pass is made without gradients, as metrics are, whether it has points all the same.
-    pointed: False where no operation is to get a point, so that sites cost no copies of what lies between them.
-    points, skipped: what the last forward pass found. parameters: its parameters in the order of their first use.
+    Attributes:
+        activation: the quantizer of the forward pass; None is full precision.
+        error: the quantizer of the backward pass; None is full precision.
+        site: asked at every call that can be a site, outside exact layers, with gradients and without; the product is
+            computed with the quantizers that it returns, by torch alone where that is None.
+        evaluation: where a pass is made without gradients, as metrics are, whether it has points all the same.
+        pointed: False where no operation is to get a point, so that sites cost no copies of what lies between them.
+        points: what the last forward pass found.
+        skipped: operations without a point in the last forward pass.
+        parameters: the network's parameters in the order of their first use.
+
+    Raises:
+        ValueError: there is no layer of a name in `exact`, or part of the network is TorchScript.
     """
 
     def __init__(self, model: nn.Module, exact: Iterable[str] = ()):

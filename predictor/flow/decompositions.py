@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from predictor.flow.dataflow import DataFlow
+from predictor.flow.points import Pointed
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
@@ -28,7 +27,7 @@ def _additive(mask: Tensor, like: Tensor) -> Tensor:
 
 
 def _attention(
-    flow: DataFlow, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout_p: float
+    flow: Pointed, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout_p: float
 ) -> tuple[Tensor, Tensor]:
     scores = flow.product(torch.matmul, query, key.transpose(-2, -1)) * scale
     if mask is not None:
@@ -48,7 +47,7 @@ def _causal(query: Tensor, key: Tensor) -> Tensor:
 
 
 def scaled_dot_product_attention(
-    flow: DataFlow,
+    flow: Pointed,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -68,7 +67,7 @@ def scaled_dot_product_attention(
 
 
 def multi_head_attention_forward(
-    flow: DataFlow,
+    flow: Pointed,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -178,12 +177,12 @@ State = tuple[Tensor, ...]
 Cell = Callable[..., State]
 
 
-def _hidden(flow: DataFlow, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _hidden(flow: Pointed, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return flow.product(F.linear, h, weight, bias, once=True)
 
 
 def _lstm_step(
-    flow: DataFlow, gates: Tensor, state: State, weight: Tensor, bias: Tensor | None, projection: Tensor | None
+    flow: Pointed, gates: Tensor, state: State, weight: Tensor, bias: Tensor | None, projection: Tensor | None
 ) -> State:
     h, c = state
     i, f, g, o = flow.point(gates + _hidden(flow, h, weight, bias), "add").chunk(4, -1)
@@ -197,7 +196,7 @@ def _lstm_step(
 
 
 def _gru_step(
-    flow: DataFlow, gates: Tensor, state: State, weight: Tensor, bias: Tensor | None, _: Tensor | None
+    flow: Pointed, gates: Tensor, state: State, weight: Tensor, bias: Tensor | None, _: Tensor | None
 ) -> State:
     (h,) = state
     x_reset, x_update, x_new = gates.chunk(3, -1)
@@ -212,7 +211,7 @@ def _rnn_step(nonlinearity: str) -> Cell:
     function = {"tanh": torch.tanh, "relu": torch.relu}[nonlinearity]
 
     def step(
-        flow: DataFlow, gates: Tensor, state: State, weight: Tensor, bias: Tensor | None, _: Tensor | None
+        flow: Pointed, gates: Tensor, state: State, weight: Tensor, bias: Tensor | None, _: Tensor | None
     ) -> State:
         (h,) = state
         new = function(flow.point(gates + _hidden(flow, h, weight, bias), "add"))
@@ -222,7 +221,7 @@ def _rnn_step(nonlinearity: str) -> Cell:
 
 
 def _steps(
-    flow: DataFlow, cell: Cell, parts: list[Tensor], state: State, weights: list[Any], backwards: bool
+    flow: Pointed, cell: Cell, parts: list[Tensor], state: State, weights: list[Any], backwards: bool
 ) -> tuple[list[Tensor], State]:
     """Run one layer in one direction over a list of steps whose batch may shrink (packed sequences)."""
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
@@ -247,7 +246,7 @@ def _steps(
 
 
 def _recurrent(
-    flow: DataFlow,
+    flow: Pointed,
     cell: Cell,
     parts: list[Tensor],
     states: State,
@@ -277,7 +276,7 @@ def _recurrent(
 
 
 def _layered(cell: Cell, pair: bool) -> Callable[..., Any]:
-    def run(flow: DataFlow, x: Tensor, second: Any, *rest: Any) -> Any:
+    def run(flow: Pointed, x: Tensor, second: Any, *rest: Any) -> Any:
         packed = isinstance(rest[0], Tensor) or (pair and isinstance(second, Tensor))
         if packed:
             hidden, flat, biases, layers, dropout, training, bidirectional = rest
@@ -302,7 +301,7 @@ def _layered(cell: Cell, pair: bool) -> Callable[..., Any]:
 
 def _single(cell: Cell, pair: bool) -> Callable[..., Any]:
     def run(
-        flow: DataFlow,
+        flow: Pointed,
         x: Tensor,
         hidden: Any,
         w_ih: Tensor,

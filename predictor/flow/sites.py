@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import _engine_run_backward
 
+from predictor.flow.points import call_name
+
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
 OPERATIONS = CONVOLUTIONS | {"linear", "matmul", "mm", "bmm"}
 """The operations that can be sites, by torch's names."""
@@ -25,9 +27,11 @@ OPERATIONS = CONVOLUTIONS | {"linear", "matmul", "mm", "bmm"}
 class Site:
     """One call of a convolution, linear layer or matrix product.
 
-    layer: the module it is in. operation: torch's name. call: how often this operation of this layer has run before in
-    the forward pass.
-    parameter: the name of the parameter that is its weight, None where the second operand is none.
+    Attributes:
+        layer: the module it is in.
+        operation: torch's name.
+        call: how often this operation of this layer has run before in the forward pass.
+        parameter: the name of the parameter that is its weight, None where the second operand is none.
     """
 
     layer: str
@@ -38,7 +42,7 @@ class Site:
     @property
     def name(self) -> str:
         """Layer, operation and call in one word."""
-        return f"{self.layer}:{self.operation}" + (f"#{self.call}" if self.call else "")
+        return call_name(self.layer, self.operation, self.call)
 
 
 OneToOne = Callable[[Tensor], Tensor]
@@ -48,12 +52,18 @@ OneToOne = Callable[[Tensor], Tensor]
 class Quantizers:
     """What is done to the tensors of one call; None leaves a tensor as it is. Shapes and dtypes stay.
 
-    input, weight, output: x, W and the product in the forward pass. Autograd goes through them, so they bring their own
-    straight-through gradients and may have parameters of their own.
-    operands: x and W, as they came, to those that the backward products are computed from; by default those of the
-    forward pass.
-    error: dLoss/d(product) to its copies for dW and for dx. gradient: dW. bias_gradient: the bias's, which is the sum
-    of the error as it came.
+    Autograd goes through what is done in the forward pass, which so brings its own straight-through gradients and may
+    have parameters of its own.
+
+    Attributes:
+        input: to x in the forward pass.
+        weight: to W in the forward pass.
+        output: to the product in the forward pass.
+        operands: x and W, as they came, to those that the backward products are computed from; by default those of the
+            forward pass.
+        error: dLoss/d(product) to its copies for dW and for dx.
+        gradient: to dW.
+        bias_gradient: to the bias's gradient, which is the sum of the error as it came.
     """
 
     input: OneToOne | None = None

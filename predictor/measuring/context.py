@@ -14,7 +14,8 @@ import numba
 import torch
 
 from predictor.device import device_of
-from predictor.flow.dataflow import tensors_in, unwrapped
+from predictor.flow.dataflow import unwrapped
+from predictor.flow.points import tensors_in
 from predictor.measuring.fingerprint import code_digest
 from workloads.digest import digest, weights_digest
 from workloads.workload import Batch, Workload

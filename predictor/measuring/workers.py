@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from predictor.flow.dataflow import map_tensors
+from predictor.flow.points import map_tensors
 from predictor.gradients import Gradients
 from predictor.measuring.context import batch_digest
 from predictor.measuring.units import Measurement, Unit, Work, measure_unit
