@@ -5,21 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import formats
 from predictor import Pair, measure
 from predictor.angle import degrees, layer_sums
 from predictor.statistics import interval
+from tests.nets import small_workload
 from workloads import Workload
-
-
-def small_workload(batches=3):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
-    data = [(torch.randn(16, 1, 8, 8), torch.randint(0, 10, (16,))) for _ in range(batches)]
-    return Workload("small", model, data, lambda m, b: F.cross_entropy(m(b[0]), b[1]))
 
 
 def angle_between(q, g):

@@ -13,7 +13,7 @@ from predictor import Pair, measure
 from predictor.angle import degrees, layer_sums
 from predictor.attribution import COLUMNS, attribute, estimate
 from predictor.statistics import angle_interval
-from tests.predictor.test_angle import small_workload
+from tests.nets import small_workload
 from tests.predictor.test_gradients import assert_own, held
 from workloads import Workload
 

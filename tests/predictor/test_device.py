@@ -16,7 +16,7 @@ from predictor.gradients import Gradients
 from predictor.measuring.context import context_of
 from predictor.measuring.session import executor_of
 from predictor.measuring.units import DEFAULT_EFFECTS, measurements
-from tests.search.small import loss, net
+from tests.nets import loss, net
 from workloads import Workload
 
 NAMES = ["FP134", "INT8", "T8.5x3@2", "BM43", "E4M3", "NF4", "FP143+FP152", "FP134/block32"]

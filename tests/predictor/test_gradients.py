@@ -15,7 +15,7 @@ from predictor.gradients import Gradients
 from predictor.statistics import angle_interval, interval
 from search import rank
 from search.stages import choose
-from tests.predictor.test_angle import small_workload
+from tests.nets import small_workload
 from workloads import Workload
 
 FP123 = formats.get("FP123")

@@ -9,7 +9,7 @@ import formats
 from predictor import Pair
 from predictor.gradients import Gradients
 from predictor.noise import Kind, NoiseTables, direct_nsr, has_table, noise_table, observe
-from tests.predictor.test_angle import small_workload
+from tests.nets import small_workload
 
 
 def wide_tensor():

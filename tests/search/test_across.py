@@ -6,7 +6,7 @@ import pytest
 from predictor.measuring.store import Store
 from search import rank
 from search.across import rank_across, tabulate
-from tests.search.small import net
+from tests.nets import net
 
 FORMATS = ["FP134", "INT8", "FP152", "BM43"]
 

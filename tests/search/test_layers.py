@@ -10,7 +10,7 @@ from predictor.gradients import Gradients
 from predictor.noise import observe
 from search.knapsack import Constraints
 from search.layers import allocate, format_per_layer
-from tests.predictor.test_angle import small_workload
+from tests.nets import small_workload
 
 
 @pytest.mark.parametrize("seed", range(8))

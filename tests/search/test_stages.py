@@ -18,7 +18,7 @@ from search import rank
 from search.candidates import choose
 from search.stages import Stage, plan
 from search.table import Angles, places, regret, tabulate
-from tests.predictor.test_angle import small_workload
+from tests.nets import small_workload
 from workloads import Workload
 
 COLUMNS = ["rank", "name", "bits", "family", "granularity", "profile", "binades"]

@@ -8,7 +8,7 @@ from predictor import Pair
 from search import rank
 from search.candidates import choose
 from search.sweep import Axis, parse_axes, sweep
-from tests.predictor.test_angle import small_workload
+from tests.nets import small_workload
 
 
 def names(candidates, *texts):

@@ -12,7 +12,7 @@ from predictor.statistics import interval
 from search import Constraints, search
 from search.stages import Stage
 from search.tailored import search_layers
-from tests.predictor.test_angle import small_workload
+from tests.nets import small_workload
 from workloads import Workload
 
 

@@ -19,7 +19,7 @@ from predictor.effects import Effect
 from formats.pairs import candidate
 from predictor.measuring.cluster import Cluster
 from predictor.measuring.session import measured
-from tests.search.small import Refusing, net, slow_loss
+from tests.nets import Refusing, net, slow_loss
 
 torch.set_num_threads(1)
 candidates = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3")]

@@ -18,7 +18,7 @@ from predictor.effects import Effect
 from predictor.measuring.context import Context, batch_digest, context_of
 from predictor.measuring.fingerprint import code_digest
 from predictor.measuring.store import FILE, Store, Stored, default_path
-from tests.search.small import net
+from tests.nets import net
 
 CONTEXT = Context("w", "n", "l", "p", "t", "d", "m", 1)
 E, A, AE = Effect.E, Effect.A, Effect.AE
@@ -383,7 +383,7 @@ def test_a_function_that_a_loss_calls_counts(monkeypatch):
 
 def test_fingerprints_are_equal_in_every_process():
     code = (
-        "from predictor.measuring.context import context_of, batch_digest; from tests.search.small import net; "
+        "from predictor.measuring.context import context_of, batch_digest; from tests.nets import net; "
         "print(context_of(net(), threads=1).digest, batch_digest(net().batches[1]))"
     )
     found = {

@@ -13,7 +13,7 @@ from predictor.effects import Effect
 from predictor.measuring.session import measured
 from predictor.measuring.store import FILE, Store
 from predictor.measuring.units import DEFAULT_EFFECTS, InProcess, measurements
-from tests.search.small import loss, net
+from tests.nets import loss, net
 
 CANDIDATES = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152")]
 E, A, AE = Effect.E, Effect.A, Effect.AE
@@ -144,7 +144,7 @@ import formats
 from predictor.measuring.units import DEFAULT_EFFECTS
 from predictor.measuring.store import Store
 from predictor.measuring.session import measured
-from tests.search.small import net, slow_loss
+from tests.nets import net, slow_loss
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])

@@ -16,8 +16,8 @@ from predictor.measuring.session import measured
 from predictor.measuring.store import FILE, Store
 from predictor.measuring.units import DEFAULT_EFFECTS
 from predictor.measuring.workers import Workers
+from tests.nets import Breaking, Deadly, Refusing, broken_loss, drawn, net, slow_loss
 from tests.predictor.measuring.test_units import bits
-from tests.search.small import Breaking, Deadly, Refusing, broken_loss, drawn, net, slow_loss
 from workloads import Workload, load
 
 CANDIDATES = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3", "FP134/block32")]
@@ -65,15 +65,15 @@ def test_two_workers_measure_the_bits_of_one_process(pool, all_bits, tmp_path):
 
 
 def test_a_workload_by_name(pool, all_bits):
-    workload = load("tests.search.small:net")
+    workload = load("tests.nets:net")
     assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
     # It draws its weights; workers take those of this process.
-    workload = load("tests.search.small:drawn")
+    workload = load("tests.nets:drawn")
     here = bits(measured(workload, CANDIDATES[:2], workload.batches, DEFAULT_EFFECTS))
     assert bits(measured(workload, CANDIDATES[:2], workload.batches, DEFAULT_EFFECTS, executor=pool)) == here
     assert here[0, 0, E] != bits(measured(drawn(), CANDIDATES[:1], workload.batches[:1], [E]))[0, 0, E]
     # A loss that cannot be pickled is no matter: they make their own.
-    workload = replace(load("tests.search.small:net"), loss=lambda m, b: 0)
+    workload = replace(load("tests.nets:net"), loss=lambda m, b: 0)
     assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
 
 
@@ -130,8 +130,8 @@ def test_errors_are_one_line(pool, all_bits):
     )
     unsent = Workload("small", workload.model, [], lambda m, b: 0)
     errors(r"^workload small cannot be sent to another process \(.*lambda.*\); give it as", unsent, CANDIDATES)
-    errors("has no function 'absent'", replace(workload, source="tests.search.small:absent"), CANDIDATES)
-    errors("has other weights in another process", replace(net(), source="tests.search.small:half"), CANDIDATES)
+    errors("has no function 'absent'", replace(workload, source="tests.nets:absent"), CANDIDATES)
+    errors("has other weights in another process", replace(net(), source="tests.nets:half"), CANDIDATES)
 
     class Local(Refusing):
         pass
@@ -156,7 +156,7 @@ import formats
 from predictor.measuring.units import DEFAULT_EFFECTS
 from predictor.measuring.session import measured
 from predictor.measuring.workers import Workers
-from tests.search.small import net, slow_loss
+from tests.nets import net, slow_loss
 
 if __name__ == "__main__":
     workload = net(loss=slow_loss, batches=50)

@@ -1,4 +1,4 @@
-"""A small network, and formats, at the top of a module, so that other processes can import them."""
+"""Small networks, and formats, that tests share; at the top of a module, so that other processes can import them."""
 
 import os
 import signal
@@ -34,6 +34,13 @@ def net(seed=0, batches=4, loss=loss):
     )
     images, labels = torch.randn(16 * batches, 1, 8, 8), torch.randint(0, 10, (16 * batches,))
     return Workload("small", model, list(zip(images.split(16), labels.split(16), strict=True)), loss)
+
+
+def small_workload(batches=3):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
+    data = [(torch.randn(16, 1, 8, 8), torch.randint(0, 10, (16,))) for _ in range(batches)]
+    return Workload("small", model, data, lambda m, b: F.cross_entropy(m(b[0]), b[1]))
 
 
 def drawn():
