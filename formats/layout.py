@@ -3,7 +3,6 @@ reads."""
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,6 +56,8 @@ def clash(x: NDArray[Any], out: NDArray[Any] | None) -> bool:
     elements."""
     if out is None or not np.may_share_memory(x, out):
         return False
+    from formats.kernel.memory import address_of
+
     return (address_of(x), x.strides, x.dtype) != (address_of(out), out.strides, out.dtype)
 
 
@@ -66,15 +67,6 @@ def like(x: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         made[...] = values
     return made
-
-
-def address_of(array: NDArray[Any]) -> int:
-    """Where an array's memory begins; three times faster than `array.ctypes.data` for what is writable and contiguous,
-    as most here is."""
-    try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # numpy's stubs lack the buffer's side
-    except (TypeError, ValueError):
-        return int(array.__array_interface__["data"][0])
 
 
 def dense_order(x: NDArray[Any]) -> list[int] | None:

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from formats.layout import to_float
-from formats.mode import NEAREST, ModeChoice, check_mode
-from formats.rounding import Rounding
-from formats.scale import Granularity, Scale
-
-if TYPE_CHECKING:
-    pass
-
-
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, cast
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from numpy.typing import DTypeLike
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from formats.layout import is_tensor
+from formats.layout import is_tensor, to_float
+from formats.rounding import NEAREST, ModeChoice, Rounding
+from formats.scale import Granularity, Scale
 
 
 class Emulated(ABC):
@@ -278,3 +267,38 @@ class Format(Protocol):
     def digest(self) -> str: ...
 
     def round(self, x: Any, /) -> Any: ...
+
+
+WORD = 1 << 64
+
+
+def check_mode(
+    rounding: Rounding | str, seed: int | None, stream: int, previous: Any, shape: tuple[int, ...]
+) -> ModeChoice:
+    """The mode that was asked for, for an array of this shape.
+
+    Raises ValueError for an unknown mode, for stochastic rounding without a seed, for hysteresis without previous
+    values of the shape, and for a seed, stream or previous values that the mode does not use.
+    """
+    try:
+        mode = Rounding(rounding)
+    except ValueError:
+        raise ValueError(f"rounding {rounding!r}: allowed are {', '.join(Rounding)}") from None
+    if mode is Rounding.STOCHASTIC:
+        for name, value in (("seed", seed), ("stream", stream)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < WORD:
+                raise ValueError(
+                    f"stochastic rounding with {name} {value!r}: a whole number from 0 to 2^64 - 1 is needed"
+                )
+    elif seed is not None or stream:
+        raise ValueError(f"a seed or stream was given; rounding {mode.value} uses none")
+    if mode is Rounding.HYSTERESIS:
+        if previous is None:
+            raise ValueError("hysteresis rounding needs previous values; round to nearest the first time")
+        before = to_float(previous)
+        if before.shape != shape:
+            raise ValueError(f"previous values of shape {before.shape} were given for an array of shape {shape}")
+        return ModeChoice(mode, previous=before)
+    if previous is not None:
+        raise ValueError(f"previous values were given; rounding {mode.value} uses none")
+    return ModeChoice(mode, int(seed or 0), int(stream))

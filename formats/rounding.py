@@ -1,6 +1,10 @@
-"""Rounding modes."""
+"""Rounding modes, and a mode with what it needs."""
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+from numpy.typing import NDArray
 
 
 class Rounding(StrEnum):
@@ -27,3 +31,16 @@ class Rounding(StrEnum):
     DOWN = "down"
     STOCHASTIC = "stochastic"
     HYSTERESIS = "hysteresis"
+
+
+@dataclass(frozen=True)
+class ModeChoice:
+    """A rounding mode with the seed and stream of stochastic rounding, or the previous values of hysteresis."""
+
+    rounding: Rounding
+    seed: int = 0
+    stream: int = 0
+    previous: NDArray[Any] | None = None
+
+
+NEAREST = ModeChoice(Rounding.NEAREST)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from formats.layout import is_tensor, to_float
-from formats.mode import NEAREST, ModeChoice
 from formats.names import get
+from formats.rounding import NEAREST, ModeChoice
 
 if TYPE_CHECKING:
     from formats.number_format import Emulated, Format

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from formats.kernel import threads
-from formats.kernel.bits import pointer_double, pointer_float
+from formats.kernel.memory import address_of, pointer_double, pointer_float
 from formats.kernel.task import ANY, COLUMNS, FLAT_TILE, TILES, Task, flat, share
-from formats.layout import address_of
 
 FAILED = 90.0
 """Degrees that stand for a zero or non-finite gradient."""

@@ -1,4 +1,4 @@
-"""Numbers as bits: masks, and addresses and bit patterns as compiled code sees them."""
+"""Numbers as bits: masks, and floating-point numbers and their bit patterns for compiled code."""
 
 from typing import Any
 
@@ -11,27 +11,6 @@ i4 = np.int32
 i8 = np.int64
 SIGN4, MAGNITUDE4, INFINITY4 = -(1 << 31), (1 << 31) - 1, 0x7F800000
 SIGN8, MAGNITUDE8, INFINITY8 = -(1 << 63), (1 << 63) - 1, 0x7FF0000000000000
-
-
-def _pointer_maker(item: Any, kind: Any) -> Any:
-    """A function for compiled code that takes an address as a pointer to `item`."""
-
-    @intrinsic
-    def pointer(typing_context: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], kind.as_pointer())
-
-        return types.CPointer(item)(types.int64), generate
-
-    return pointer
-
-
-pointer4 = _pointer_maker(types.int32, ir.IntType(32))
-pointer8 = _pointer_maker(types.int64, ir.IntType(64))
-pointer_byte = _pointer_maker(types.uint8, ir.IntType(8))
-pointer_short = _pointer_maker(types.uint16, ir.IntType(16))
-pointer_float = _pointer_maker(types.float32, ir.FloatType())
-pointer_double = _pointer_maker(types.float64, ir.DoubleType())
 
 
 @intrinsic

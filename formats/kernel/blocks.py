@@ -8,13 +8,13 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, largest_of_32, pointer4, pointer8
+from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, largest_of_32
 from formats.kernel.grid import CHANGES_LOOP, DELTA1, DELTA2, LOOP, TAIL_SHIFT, change_bits, highest_bits, is_fast
 from formats.kernel.largest import top_of
+from formats.kernel.memory import address_of, pointer4, pointer8
 from formats.kernel.nearest import finish, round4, round8
 from formats.kernel.task import ACROSS, ANY, COLUMNS, DOWN, ROWS, TILE_COLUMNS, TILE_ROWS, TILES, Task, layout, strides
 from formats.kernel.threads import thread_count, thread_number
-from formats.layout import address_of
 
 BLOCK = 32
 """The usual length of a block; loops of a length known when compiled have no ends to treat on their own."""

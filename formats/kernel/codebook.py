@@ -9,28 +9,14 @@ from numba import carray, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import (
-    INFINITY4,
-    MAGNITUDE4,
-    SIGN4,
-    as_bits,
-    as_double,
-    as_float,
-    i4,
-    i8,
-    pointer4,
-    pointer8,
-    pointer_double,
-    pointer_float,
-    pointer_short,
-)
+from formats.kernel.bits import INFINITY4, MAGNITUDE4, SIGN4, as_bits, as_double, as_float, i4, i8
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, STOCHASTIC, TOWARD_ZERO, UP
+from formats.kernel.memory import address_of, pointer4, pointer8, pointer_double, pointer_float, pointer_short
 from formats.kernel.neighbours import goes_up
 from formats.kernel.philox import fill
 from formats.kernel.task import ANY, CHUNK, COLUMNS, ROWS, Task, layout, place, share, signed_word, strides
 from formats.kernel.threads import thread_count, thread_number
-from formats.layout import address_of
-from formats.mode import ModeChoice
+from formats.rounding import ModeChoice
 
 FEW_STEPS = 32
 """Up to so many thresholds it is quicker to count those that a number reaches than to search them."""

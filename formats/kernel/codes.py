@@ -7,20 +7,7 @@ from numba import carray, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import (
-    INFINITY4,
-    MAGNITUDE4,
-    as_bits,
-    as_float,
-    i4,
-    i8,
-    pointer4,
-    pointer8,
-    pointer_byte,
-    pointer_double,
-    pointer_float,
-    pointer_short,
-)
+from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8
 from formats.kernel.grid import (
     BINADES,
     CHANGE1,
@@ -35,9 +22,17 @@ from formats.kernel.grid import (
     is_fast,
 )
 from formats.kernel.largest import largest_of_run, top_of
+from formats.kernel.memory import (
+    address_of,
+    pointer4,
+    pointer8,
+    pointer_byte,
+    pointer_double,
+    pointer_float,
+    pointer_short,
+)
 from formats.kernel.nearest import round4
 from formats.kernel.task import ANY, CHUNK, COLUMNS, Task, flat, layout, place, share, strides
-from formats.layout import address_of
 
 
 @njit(nogil=True, inline="always")

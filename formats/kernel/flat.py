@@ -7,12 +7,12 @@ from numba import carray, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, i8, pointer4, pointer8
+from formats.kernel.bits import INFINITY4, INFINITY8, i8
 from formats.kernel.largest import largest_of_run, top_of
+from formats.kernel.memory import address_of, pointer4, pointer8
 from formats.kernel.nearest import round_run
 from formats.kernel.task import ANY, Task
 from formats.kernel.threads import thread_count, thread_number
-from formats.layout import address_of
 
 FOUND_AT_ONCE = 2 * threads.MIN_ELEMENTS_PER_THREAD - 1
 """Up to so many elements, which are for one thread, the scale is quickest found in the call that rounds."""

@@ -8,9 +8,9 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, pointer4, pointer8
+from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8
+from formats.kernel.memory import address_of, pointer4, pointer8
 from formats.kernel.task import ANY, TILES, Task, flat, layout, place, share, strides
-from formats.layout import address_of
 
 
 @njit(nogil=True)

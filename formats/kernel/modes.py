@@ -21,10 +21,6 @@ from formats.kernel.bits import (
     as_float,
     i4,
     i8,
-    pointer4,
-    pointer8,
-    pointer_double,
-    pointer_float,
 )
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, NEAREST_AWAY, STOCHASTIC, UP, exact
 from formats.kernel.grid import (
@@ -38,9 +34,9 @@ from formats.kernel.grid import (
     highest_bits,
     is_fast,
 )
+from formats.kernel.memory import address_of, pointer4, pointer8, pointer_double, pointer_float
 from formats.kernel.philox import fill, one
 from formats.kernel.task import ANY, CHUNK, Task, flat, layout, place, share, signed_word, strides
-from formats.layout import address_of
 from formats.rounding import Rounding
 
 

@@ -14,13 +14,13 @@ from numba import carray, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import i8, pointer_double
+from formats.kernel.bits import i8
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, STOCHASTIC, UP
+from formats.kernel.memory import address_of, pointer_double
 from formats.kernel.philox import fill
 from formats.kernel.task import ANY, CHUNK, Task, signed_word
 from formats.kernel.threads import thread_count, thread_number
-from formats.layout import address_of
-from formats.mode import ModeChoice
+from formats.rounding import ModeChoice
 
 DOUBT = 2.0**-50
 """More than the relative error of the two sides as float64 finds them, which is 2^-51 of their sum."""

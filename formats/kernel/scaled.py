@@ -11,24 +11,14 @@ from numba import carray, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import (
-    INFINITY4,
-    MAGNITUDE4,
-    as_bits,
-    as_float,
-    i4,
-    i8,
-    pointer8,
-    pointer_double,
-    pointer_float,
-)
+from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8
 from formats.kernel.exact import MODES, NEAREST, STOCHASTIC
+from formats.kernel.memory import address_of, pointer8, pointer_double, pointer_float
 from formats.kernel.modes import Mode, _mode4
 from formats.kernel.nearest import round4
 from formats.kernel.philox import fill
 from formats.kernel.task import ANY, CHUNK, Task, signed_word
 from formats.kernel.threads import thread_count, thread_number
-from formats.layout import address_of
 
 KEEPS_SIGN = 2.0**200
 """What makes a float32 number other than zero of every remainder, infinities included."""

@@ -8,10 +8,10 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, pointer4, pointer8
+from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8
+from formats.kernel.memory import address_of, pointer4, pointer8
 from formats.kernel.nearest import round_run
 from formats.kernel.task import ANY, COLUMNS, TILE_COLUMNS, TILES, Task, flat, share
-from formats.layout import address_of
 
 COUNTS = 4
 """Numbers that a tile gives: the largest finite rounded magnitude's bits, whether there is a NaN, overflows,

@@ -11,8 +11,8 @@ from numba import cfunc, njit, types
 from numpy.typing import NDArray
 
 from formats.kernel.bits import i8
+from formats.kernel.memory import address_of
 from formats.kernel.threads import thread_count, thread_number
-from formats.layout import address_of
 
 ANY = 1 << 62
 """The length given to arrays made from a bare address."""

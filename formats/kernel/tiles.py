@@ -7,10 +7,10 @@ from numba import carray, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, pointer4, pointer8
+from formats.kernel.bits import INFINITY4, INFINITY8
+from formats.kernel.memory import address_of, pointer4, pointer8
 from formats.kernel.nearest import round_run
 from formats.kernel.task import ANY, Task, layout, place, share, strides
-from formats.layout import address_of
 
 
 @njit(nogil=True)

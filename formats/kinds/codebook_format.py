@@ -23,10 +23,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats.layout import Tiled, clash, largest_of_groups, tile, to_float
-from formats.mode import NEAREST, ModeChoice
 from formats.number_format import Codes, Emulated, check_codes, check_out, code_type, put, with_specials
 from formats.profile import FLOAT32_LARGEST_EXPONENT, FLOAT32_SMALLEST_EXPONENT
-from formats.rounding import Rounding
+from formats.rounding import NEAREST, ModeChoice, Rounding
 from formats.scale import Granularity, Scale, check_top, group
 
 

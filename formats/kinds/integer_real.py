@@ -23,10 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from formats.kinds.profile_format import Family, ProfileFormat
 from formats.layout import largest_of_groups, to_float
-from formats.mode import NEAREST, ModeChoice
 from formats.names import get
 from formats.number_format import Codes, Emulated, check_codes, check_out, code_type, fingerprint, put, with_specials
-from formats.rounding import Rounding
+from formats.rounding import NEAREST, ModeChoice, Rounding
 from formats.scale import Granularity, Scale, group
 
 SMALLEST_SCALE = np.float32(2**-149)

@@ -43,8 +43,8 @@ from formats import profile as profiles
 from formats.kinds.profile_format import Family, ProfileFormat
 from formats.kinds.standard_format import StandardFormat, standard
 from formats.layout import largest_of_groups
-from formats.mode import ModeChoice
 from formats.number_format import Codes, check_codes
+from formats.rounding import ModeChoice
 from formats.scale import Granularity, Scale, ScalePolicy, group
 
 BLOCK = 32

@@ -37,9 +37,8 @@ from formats.kinds.codebook_format import OutsideFamily
 from formats.kinds.integer_real import SMALLEST_SCALE, largest_scale, product, scales_for
 from formats.kinds.standard_format import StandardFormat, standard
 from formats.layout import largest_of_groups, to_float
-from formats.mode import NEAREST, ModeChoice
 from formats.number_format import Codes, Emulated, check_codes, check_out, fingerprint, put, with_specials
-from formats.rounding import Rounding
+from formats.rounding import NEAREST, ModeChoice, Rounding
 from formats.scale import Granularity, Scale, group
 
 BLOCK = 16

@@ -14,10 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
 from formats.layout import Tiled, clash, dense_order, like, tile, to_float
-from formats.mode import NEAREST, ModeChoice, check_mode
-from formats.number_format import Codes, Emulated, check_codes, check_out, code_type, fingerprint, put
+from formats.number_format import Codes, Emulated, check_codes, check_mode, check_out, code_type, fingerprint, put
 from formats.profile import Profile
-from formats.rounding import Rounding
+from formats.rounding import NEAREST, ModeChoice, Rounding
 from formats.scale import Granularity, Scale, ScalePolicy, check_top, group
 
 if TYPE_CHECKING:

@@ -37,10 +37,9 @@ from numpy.typing import ArrayLike, NDArray
 from formats import profile as profiles
 from formats.kinds.codebook_format import NF4, CodebookFormat, OutsideFamily, posit
 from formats.kinds.profile_format import ProfileFormat
-from formats.mode import NEAREST, ModeChoice
 from formats.number_format import Codes, Emulated, check_codes, check_out, code_type, put
 from formats.profile import Profile
-from formats.rounding import Rounding
+from formats.rounding import NEAREST, ModeChoice, Rounding
 from formats.scale import Scale
 
 MOST_BITS = 19

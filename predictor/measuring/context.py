@@ -24,10 +24,7 @@ HOME = Path(__file__).resolve().parents[2]
 """The folder that the packages lie in."""
 MEASURING = (
     *("formats/kernel", "formats/kinds", "predictor/flow"),
-    *(
-        f"formats/{name}.py"
-        for name in ("device", "layout", "mode", "number_format", "profile", "rounding", "scale", "torch")
-    ),
+    *(f"formats/{name}.py" for name in ("device", "layout", "number_format", "profile", "rounding", "scale", "torch")),
     *(f"predictor/{name}.py" for name in ("angle", "device", "effects", "gradients", "noise")),
     *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
     *("workloads/digest.py", "workloads/workload.py"),

@@ -18,7 +18,7 @@ from numba import carray, cfunc, njit, types
 
 import formats
 from formats.kernel import threads
-from formats.kernel.bits import pointer8
+from formats.kernel.memory import pointer8
 from formats.kernel.nearest import round4
 from formats.kernel.threads import thread_count, thread_number
 from tests.formats.reference import UNIT, Reference

@@ -8,8 +8,8 @@ import torch
 
 import formats
 from formats.device import find_top, round_anywhere
-from formats.mode import NEAREST
 from formats.pairs import candidate
+from formats.rounding import NEAREST
 from formats.torch import Quantize, _elsewhere, round_tensor
 from search.candidates import choose
 from tests.formats.reference import Reference

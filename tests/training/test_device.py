@@ -8,7 +8,7 @@ import torch
 import formats
 import formats.torch
 from formats.device import find_top
-from formats.mode import NEAREST
+from formats.rounding import NEAREST
 from tests.training import small
 from training import checkpoint, delayed, train
 

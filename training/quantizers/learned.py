@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from formats.kernel import threads
-from formats.layout import address_of, dense_order
+from formats.kernel.memory import address_of
+from formats.layout import dense_order
 from training.quantizers.learned_kernel import backward_task, forward_task
 
 MOST_THREADS = 256

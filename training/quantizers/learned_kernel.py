@@ -3,7 +3,8 @@
 import numpy as np
 from numba import carray, njit
 
-from formats.kernel.bits import i8, pointer_double, pointer_float
+from formats.kernel.bits import i8
+from formats.kernel.memory import pointer_double, pointer_float
 from formats.kernel.task import ANY, Task
 from formats.kernel.threads import thread_count, thread_number
 
