@@ -1579,6 +1579,8 @@ def run() -> None:
     """The console script: errors in what the user gave are one line and exit code 2."""
     code: int | None
     try:
+        import numeric_formats  # noqa: F401  (first, and here: it refuses systems that none of this runs on)
+
         code = app(standalone_mode=False)
     except (
         typer.TyperException

@@ -8,6 +8,7 @@ tuple of str.
 (('E4M3', 'E5M2', 'E4M3FNUZ'), 498)
 """
 
+import numeric_formats  # noqa: F401  (first: it refuses systems that none of this runs on)
 from formats.accumulate import ExactAccumulator, Float32Accumulator, FormatAccumulator, matmul
 from formats.families import catalogue
 from formats.from_file import load_formats

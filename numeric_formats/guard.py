@@ -1,9 +1,17 @@
-"""The distribution's own name: guards its packages against folders of the same names in a user's project."""
+"""Refusals at the first import: of systems other than Linux, and of folders in a user's project with our packages'
+names."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent
+
+
+def require_linux() -> None:
+    """ImportError of one line on any other system."""
+    if sys.platform != "linux":
+        raise ImportError(f"numeric-formats needs Linux; this is {sys.platform}")
 
 
 def require(*packages: str) -> None:
@@ -16,5 +24,6 @@ def require(*packages: str) -> None:
         if HOME / package not in places:
             found = f"{places[0]} is found first" if places else "nothing of that name is found"
             raise ImportError(
-                f"numeric-formats needs its own package {package!r}, but {found}: rename that folder, or run from another one"
+                f"numeric-formats needs its own package {package!r}, but {found}: "
+                "rename that folder, or run from another one"
             )

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from numeric_formats.files import hold, write_atomically
+from numeric_formats.files import check_same, hold, read_json, write_atomically, write_json
 
 ROOT = Path(__file__).parents[2]
-HOLDS = "import sys, pathlib; from numeric_formats.files import hold\nwith hold(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+HOLDS = """
+import sys, pathlib
+from numeric_formats.files import hold
+with hold(pathlib.Path(sys.argv[1])):
+    print('held', flush=True)
+    sys.stdin.read()
+"""
 
 
 def no_space():
@@ -30,6 +36,44 @@ def test_a_failed_write_changes_nothing_and_says_where(tmp_path):
         write_atomically(path, write)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bytes_text_and_what_a_function_writes(tmp_path):
+    path = tmp_path / "deep" / "result"
+    for content, written in (
+        (b"\xff\n", b"\xff\n"),
+        ("\u00e9\n", b"\xc3\xa9\n"),
+        (lambda file: file.write(b"3"), b"3"),
+    ):
+        write_atomically(path, content)
+        assert path.read_bytes() == written
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_json_comes_back_and_what_is_damaged_is_said(tmp_path):
+    path, content = tmp_path / "settings.json", {"a": [1, 0.1, None], "b": "text"}
+    write_json(path, content)
+    assert path.read_text().endswith("}\n")
+    assert read_json(path, "give another") == content
+    path.write_text(path.read_text()[:-5])
+    with pytest.raises(ValueError, match=r"^/.*settings.json cannot be read \(.*line 7.*\); give another$"):
+        read_json(path, "give another")
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "absent", "")
+
+
+def test_what_goes_on_must_have_the_same_settings(tmp_path):
+    path, saved = tmp_path / "run", {"seed": 0, "widths": [6, 8], "old": True}
+    check_same(path, saved, {"seed": 0, "widths": (6, 8)})  # as JSON brings it back
+    with pytest.raises(
+        ValueError, match=r"/run was made with seed 0, not 1; give what it was made with or another output$"
+    ):
+        check_same(path, saved, {"widths": (6, 8), "seed": 1})
+    with pytest.raises(ValueError, match=r"was made with new None, not 'x'; begin anew$"):
+        check_same(path, saved, {"new": "x"}, "begin anew")
+    check_same(path, saved, {"seed": 1}, leaving_out=("seed",))
 
 
 def test_one_process_holds_a_folder_until_it_is_killed(tmp_path):
