@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from cli import _split
+from commands.options import split
 from formats.pairs import candidate
 from predictor.measuring.session import measured
 from predictor.measuring.store import Store
@@ -30,7 +30,7 @@ def main(
 ) -> None:
     """Print differences in degrees with 95% t-intervals."""
     workload = load(model)
-    names = [catalogue, *_split(formats)]
+    names = [catalogue, *split(formats)]
     chosen = [candidate(name) for name in names]
     batches = check_minibatches(workload, minibatches, None)
     angles = np.empty((len(chosen), minibatches))

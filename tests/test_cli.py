@@ -15,7 +15,7 @@ from matplotlib import image
 from safetensors.torch import load_file
 
 import cli
-from cli import _split
+from commands.options import split
 from numeric_formats.files import hold
 from predictor.effects import Effect
 from predictor.measuring.context import Context
@@ -595,7 +595,7 @@ def test_pairs_of_written_out_profiles_are_told_from_lists():
         [f"{profile}+{profile}", f"FP143+{profile}"],
         [f"{profile}+INT8", profile],
     ):
-        assert _split(",".join(names)) == names
+        assert split(",".join(names)) == names
 
 
 def test_methods_and_training_with_one(folder):

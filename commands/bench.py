@@ -1,0 +1,66 @@
+"""Commands that time: bench emulator, bench gradient."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from commands.options import DataOption, ModelOption, WeightsOption
+from commands.printing import say
+
+app = typer.Typer(help="Time the emulator and quantized gradients on this machine.", no_args_is_help=True)
+
+
+@app.command()
+def emulator(
+    elements: Annotated[int, typer.Option(help="float32 numbers in the array")] = 1 << 24,
+    repeats: Annotated[int, typer.Option(help="counted runs; the median is printed")] = 7,
+    format: Annotated[str, typer.Option(help="the format of this project to time")] = "FP134",
+) -> None:
+    """Time rounding against a copy, ml_dtypes, qtorch and torch's float8, with one and two threads, in one run.
+
+    Examples: formats bench emulator · formats bench emulator --elements 1024 --repeats 1001
+    """
+    from formats.conformance.speed import run as run_bench
+    from reports.tables import plain
+
+    headers = [
+        ("what", "left"),
+        ("threads", "right"),
+        ("ns an element", "right"),
+        ("x copy", "right"),
+        ("GB/s", "right"),
+    ]
+    say(
+        plain(
+            f"rounding {elements} float32 to 8 bits, median of {repeats}", headers, run_bench(elements, repeats, format)
+        )
+    )
+
+
+@app.command()
+def gradient(
+    model: ModelOption = "resnet18",
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    format: Annotated[str, typer.Option(help="the format that quantizes data flow")] = "FP134",
+    batch_size: Annotated[int, typer.Option(help="examples a mini-batch")] = 128,
+    repeats: Annotated[int, typer.Option(help="counted runs; the median is printed")] = 5,
+) -> None:
+    """Time a quantized gradient (AE) against the full-precision one, in one run.
+
+    Examples: formats bench gradient · formats bench gradient -m torchvision:resnet50 --data imagefolder:photos
+    --batch-size 16
+    """
+    from predictor.bench import run as run_bench
+    from reports.tables import plain
+    from workloads import load
+
+    say(
+        plain(
+            f"{model}, batch {batch_size}, median of {repeats}",
+            [("what", "left"), ("seconds", "right"), ("x full precision", "right")],
+            run_bench(load(model, data, weights), format, batch_size, repeats),
+        )
+    )

@@ -1,0 +1,94 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL_HELP = "resnet18, resnet20, mobilenetv2, lstm, transformer, detector, torchvision:NAME, timm:NAME, hf:NAME, package.module:function or file.py:function"
+ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        help="of a public network: imagefolder:PATH, cifar10[:PATH], cifar100[:PATH] or text:PATH", metavar="KIND:PATH"
+    ),
+]
+WEIGHTS_HELP = (
+    "of a public network: a local file (.pth, .pt, .safetensors; for hf also a folder) instead of the public weights"
+)
+WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="replace an existing output")]
+MinibatchesOption = Annotated[
+    int | None, typer.Option(help="mini-batches that all formats share; default: 8, or all where there are fewer")
+]
+BatchSizeOption = Annotated[int | None, typer.Option(help="examples a mini-batch; default: the workload's")]
+EffectsOption = Annotated[
+    str,
+    typer.Option(
+        help="comma-separated: E (errors), A (activations), AE (both); by request W (weights), WAE (all three)"
+    ),
+]
+FittedOption = Annotated[str, typer.Option("--effects", help="comma-separated: E (errors), A (activations), AE (both)")]
+ExactOption = Annotated[
+    list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")
+]
+TwoTermsOption = Annotated[
+    bool, typer.Option("--two-terms/--one-term", help="round inputs and last errors in two terms")
+]
+WorkersOption = Annotated[int | None, typer.Option(help="measure in this many processes, which share the cores")]
+ClusterOption = Annotated[str | None, typer.Option(help="measure on a Ray cluster: auto, or its address as HOST:PORT")]
+DeviceOption = Annotated[str, typer.Option(help="where the network runs: cpu, cuda (the first GPU), cuda:1, ...")]
+StoreOption = Annotated[
+    bool, typer.Option("--store/--no-store", help="find and keep exact measurements in the user's cache")
+]
+BitsOption = Annotated[int | None, typer.Option(help="only formats of this width: 8, 7 or 6")]
+FamilyOption = Annotated[str | None, typer.Option(help="only this family: INT, FP, tapered or BM")]
+WidthOption = Annotated[int, typer.Option("--bits", help="width of the formats that are searched: 2 to 8")]
+ShapeOption = Annotated[
+    str, typer.Option(help="how precision may go from the top down: any, unimodal or non-increasing")
+]
+MaxPrecisionsOption = Annotated[
+    int | None, typer.Option(help="synthesize at most this many different precisions in a format")
+]
+MaxRunsOption = Annotated[
+    int | None, typer.Option(help="synthesize at most this many runs of equal precision in a format")
+]
+HeadroomOption = Annotated[
+    str, typer.Option(help="comma-separated: binades that may be left free above the largest magnitude")
+]
+PassesOption = Annotated[int, typer.Option("--noise-passes", help="mini-batches whose tensors the synthesis sees")]
+MaxBinadesOption = Annotated[int | None, typer.Option(help="only formats of at most this many binades")]
+
+
+def split(text: str) -> list[str]:
+    """Names between commas; the commas inside a written-out profile or BM<e,m> stay."""
+    parts: list[str] = []
+    for piece in text.split(","):
+        last = parts[-1] if parts else ""
+        inside = last.lower().rpartition("+")[2].startswith("profile:") and piece[:1].isdigit()
+        if inside or ("<" in last and ">" not in last):
+            parts[-1] += "," + piece
+        else:
+            parts.append(piece.strip())
+    return [part for part in parts if part]
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers between commas."""
+    try:
+        return tuple(int(part) for part in split(text))
+    except ValueError:
+        raise ValueError(f"{option} {text!r}: whole numbers between commas are needed") from None
+
+
+def command_line() -> str:
+    """The command that was given, as a shell takes it."""
+    import shlex
+
+    return shlex.join(["formats", *sys.argv[1:]])

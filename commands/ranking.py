@@ -1,0 +1,399 @@
+"""Commands that rank formats: rank, search, fit, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.errors import INTERRUPTED
+from commands.options import (
+    MODEL_HELP,
+    BatchSizeOption,
+    BitsOption,
+    ClusterOption,
+    DataOption,
+    DeviceOption,
+    EffectsOption,
+    ExactOption,
+    FamilyOption,
+    FittedOption,
+    ForceOption,
+    HeadroomOption,
+    MaxBinadesOption,
+    MaxPrecisionsOption,
+    MaxRunsOption,
+    MinibatchesOption,
+    ModelOption,
+    OutputOption,
+    PassesOption,
+    ShapeOption,
+    StoreOption,
+    TwoTermsOption,
+    WeightsOption,
+    WidthOption,
+    WorkersOption,
+    command_line,
+    numbers,
+    split,
+)
+from commands.printing import say
+from commands.session import session
+
+
+def rank(
+    model: Annotated[
+        list[str],
+        typer.Option("--model", "-m", help=f"{MODEL_HELP}; several give one ranking over all"),
+    ],
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--formats",
+            "-f",
+            help="comma-separated names, or files (.py, .toml) that define formats, instead of the whole catalogue",
+        ),
+    ] = None,
+    bits: BitsOption = None,
+    family: FamilyOption = None,
+    max_binades: MaxBinadesOption = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            help="rank every format with each of these: headroom=0,1,2, scale=floor,rceil or block=16,32 (may be repeated)",
+        ),
+    ] = None,
+    effects: EffectsOption = "E,A,AE",
+    by: Annotated[str | None, typer.Option(help="the effect that orders the table; default: AE")] = None,
+    minibatches: Annotated[
+        int | None,
+        typer.Option(
+            help="mini-batches that angles are averaged over; default: 16, 4 for at most 24 formats, with --exhaustive all"
+        ),
+    ] = None,
+    batch_size: BatchSizeOption = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="measure every format, not only the promising ones")
+    ] = False,
+    time_budget: Annotated[
+        float | None, typer.Option(help="seconds after which measuring stops with what it has")
+    ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="add the gates of a multiply-accumulate lane to the table")
+    ] = False,
+    workers: WorkersOption = None,
+    cluster: ClusterOption = None,
+    device: DeviceOption = "cpu",
+    store: StoreOption = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")
+    ] = False,
+    exact: ExactOption = None,
+    two_terms: TwoTermsOption = True,
+    top: Annotated[int, typer.Option(min=1, help="rows of the table to print")] = 20,
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Rank formats by how little they turn a pretrained network's weight gradient.
+
+    The noise of every format is read from one full-precision pass; a few that stand for all are measured, the promising
+    ones race on more and more mini-batches, and the rest are predicted (marked ~) with intervals that held-out formats
+    have confirmed. Every exact measurement is kept, so that Ctrl-C, a larger budget or one more format cost nothing
+    twice.
+
+    With several models, formats are ordered by their mean rank, beside the largest angle that they have on any.
+
+    Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive
+    --minibatches 16 · formats rank -m timm:resnet18 --data imagefolder:photos --weights mine.pth · formats rank -m
+    hf:gpt2 --data text:book.txt · formats rank -m resnet18 -m resnet20 -o both.csv · formats rank -m resnet20 -f
+    FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
+    """
+    from predictor.device import on_device
+    from reports import results, tables
+    from search.across import rank_across
+    from search.candidates import choose
+    from search.stages import plan
+    from search.stages import rank as rank_formats
+    from search.sweep import parse_axes
+    from search.sweep import sweep as sweep_scales
+    from workloads import load
+
+    if output is not None:
+        results.check_output(output, results.ENDINGS, force)
+    chosen = choose(None if formats is None else split(formats), bits, family, max_binades)
+    if sweep:
+        chosen = sweep_scales(chosen, parse_axes(sweep))
+    wanted = split(effects)
+    workloads = {name: on_device(load(name, data, weights), device) for name in model}
+    if dry_run:
+        for name, workload in workloads.items():
+            planned = plan(
+                workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive
+            )
+            say(
+                f"{name}: {planned.points} points; {planned.candidates} formats, at most {planned.measured} measured on at most {planned.minibatches} mini-batches: "
+                f"{planned.gradients} quantized gradients (exhaustive: {planned.exhaustive}), about {planned.seconds / 60:.1f} minutes"
+            )
+        return
+    options: dict[str, Any] = {
+        "effects": wanted,
+        "by": by,
+        "minibatches": minibatches,
+        "batch_size": batch_size,
+        "exhaustive": exhaustive,
+        "time_budget": time_budget,
+        "exact": exact or (),
+        "two_terms": two_terms,
+        "with_cost": cost,
+    }
+    forced = " with --force" if output is not None and not force else ""
+    if len(workloads) > 1:
+        with session(workers, cluster, store, device) as measuring:
+            across = rank_across(workloads, chosen, **options, **measuring)
+        say(
+            tables.across(
+                across.table,
+                top,
+                f"{', '.join(across.rankings)}: {len(across.table)} formats by mean rank, angles of {across.settings['effect']}",
+            )
+        )
+        say("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
+        if not across.complete:
+            say(
+                f"ended early, with {len(across.rankings)} of {len(workloads)} models"
+                + (f"; the same command{forced} goes on from there" if store else "")
+            )
+        if output is not None:
+            results.write(across.table, output, across.settings | {"command": command_line()})
+            say(f"wrote {output} and {results.sidecar_of(output)}")
+        if not across.complete and time_budget is None:
+            raise typer.Exit(INTERRUPTED)
+        return
+    [(name, workload)] = workloads.items()
+    with session(workers, cluster, store, device) as measuring:
+        found = rank_formats(workload, chosen, **options, **measuring)
+    s = found.settings
+    title = f"{name}: {s['candidates']} formats by the angle of {found.by} over {s['minibatches']} mini-batches; {s['measured']} measured"
+    say(tables.ranking(found.table, top, title))
+    say("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
+    winner = found.table["name"].iloc[0]
+    if s["regret_at_most"] == s["regret_at_most"]:  # not a number where there was one mini-batch
+        say(
+            f"no other is better than {winner} by more than {s['regret_at_most']:.2g} degrees (97.5% confidence for each)"
+        )
+    say(f"{s['gradients']} gradients were needed, {s['exhaustive_gradients']} would measure all; {s['seconds']:.0f} s")
+    if not found.complete:
+        reason = "the time budget" if time_budget is not None and s["seconds"] >= time_budget else "an interrupt"
+        again = f"; the same command{forced} goes on from there" if store else ""
+        say(f"ended early by {reason}: {s['gradients']} measurements were made and are kept{again}")
+    if output is not None:
+        results.write(found.table, output, found.settings | {"command": command_line()})
+        say(f"wrote {output} and {results.sidecar_of(output)}")
+    if not found.complete and (time_budget is None or s["seconds"] < time_budget):
+        raise typer.Exit(INTERRUPTED)
+
+
+def search(
+    model: ModelOption,
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    bits: WidthOption = 8,
+    effects: FittedOption = "E,A,AE",
+    max_binades: MaxBinadesOption = None,
+    shape: ShapeOption = "any",
+    max_precisions: MaxPrecisionsOption = None,
+    max_runs: MaxRunsOption = None,
+    headroom: HeadroomOption = "0,1",
+    best: Annotated[int, typer.Option(help="formats to synthesize for each effect, and pairs for AE")] = 3,
+    noise_passes: PassesOption = 1,
+    minibatches: MinibatchesOption = None,
+    batch_size: BatchSizeOption = None,
+    exact: ExactOption = None,
+    two_terms: TwoTermsOption = True,
+    average_bits: Annotated[
+        float | None,
+        typer.Option(help="a format for each layer instead, of at most so many bits on average; nothing is measured"),
+    ] = None,
+    widths: Annotated[str, typer.Option(help="with --average-bits: the widths that a layer may have")] = "4,5,6,7,8",
+    pareto: Annotated[
+        bool,
+        typer.Option(
+            "--pareto",
+            help="add the gates of each format's lane, and which formats no other beats in both angle and gates",
+        ),
+    ] = False,
+    workers: WorkersOption = None,
+    cluster: ClusterOption = None,
+    device: DeviceOption = "cpu",
+    store: StoreOption = True,
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Find the best formats for a network among all precision profiles, and measure them beside the best known ones.
+
+    How much each tensor counts comes from a few known formats that are measured first.
+
+    The names that it prints can be used wherever a format's name can. With --average-bits, the last of --effects
+    decides.
+
+    Examples: formats search --model resnet18 · formats search -m torchvision:resnet50 --data imagefolder:photos
+    --weights mine.pth · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
+    """
+    from predictor.device import on_device
+    from reports import results, tables
+    from search.knapsack import Constraints
+    from search.tailored import search as search_formats
+    from search.tailored import search_layers
+    from workloads import load
+
+    if output is not None:
+        results.check_output(output, results.ENDINGS, force)
+    wanted = split(effects)
+    constraints = Constraints(max_binades, shape, max_precisions, max_runs, numbers("--headroom", headroom))
+    workload = on_device(load(model, data, weights), device)
+    if average_bits is not None:
+        with session(workers, cluster, store, device) as measuring:
+            table, settings = search_layers(
+                workload,
+                average_bits,
+                widths=numbers("--widths", widths),
+                effect=wanted[-1] if wanted else "",
+                constraints=constraints,
+                passes=noise_passes,
+                batch_size=batch_size,
+                exact=exact or (),
+                two_terms=two_terms,
+                **measuring,
+            )
+        average = (table["bits"] * table["elements"]).sum() / table["elements"].sum()
+        say(
+            tables.layers(
+                table,
+                f"{model}: a format for each layer by {settings['effect']}, {average:.3f} bits on average; predicted, not measured",
+            )
+        )
+    else:
+        with session(workers, cluster, store, device) as measuring:
+            found = search_formats(
+                workload,
+                bits,
+                effects=wanted,
+                constraints=constraints,
+                best=best,
+                passes=noise_passes,
+                minibatches=minibatches,
+                batch_size=batch_size,
+                exact=exact or (),
+                two_terms=two_terms,
+                with_cost=pareto,
+                **measuring,
+            )
+        table, settings = found.table, found.settings
+        title = f"{model}: {bits}-bit formats by the angle of {found.by} in degrees, on {settings['minibatches']} mini-batches"
+        say(tables.search(table, settings["reference"], title))
+        say(
+            "less: the paired difference over mini-batches, mean ± 95% half-width; equal ranks are ties; headroom, scores and intervals: --output"
+        )
+        if not settings["held_out"]:
+            say("there were too few mini-batches: the formats were made for some of those that they are measured on")
+        if not found.complete:
+            say(f"ended early by an interrupt: {settings['gradients']} measurements were made and are kept")
+    if output is not None:
+        results.write(table, output, settings)
+        say(f"wrote {output} and {results.sidecar_of(output)}")
+    if average_bits is None and not found.complete:
+        raise typer.Exit(INTERRUPTED)
+
+
+def fit(
+    file: Annotated[Path, typer.Argument(help="an .npz, .npy or .safetensors file; each array in it is a tensor")],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--formats",
+            "-f",
+            help="comma-separated names, or files (.py, .toml) that define formats, instead of the catalogue of --bits",
+        ),
+    ] = None,
+    bits: WidthOption = 8,
+    max_binades: MaxBinadesOption = None,
+    shape: ShapeOption = "any",
+    max_precisions: MaxPrecisionsOption = None,
+    max_runs: MaxRunsOption = None,
+    headroom: HeadroomOption = "0,1",
+    top: Annotated[int, typer.Option(min=1, help="rows of the table to print")] = 20,
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Rank formats by the noise that they add to dumped tensors, beside the best profile for these tensors. No model is
+    needed.
+
+    Noise is the noise-to-signal ratio |Q(t) - t|^2 / |t|^2; formats are ordered by its mean over tensors.
+
+    Examples: formats fit tensors.npz · formats fit gradients.safetensors --bits 6 --top 5
+    """
+    from reports import results, tables
+    from search.fitting import fit as fit_formats
+    from search.fitting import read_tensors
+    from search.knapsack import Constraints
+
+    if output is not None:
+        results.check_output(output, results.ENDINGS, force)
+    constraints = Constraints(max_binades, shape, max_precisions, max_runs, numbers("--headroom", headroom))
+    names = None if formats is None else split(formats)
+    found = fit_formats(read_tensors(file), names, bits, constraints)
+    best = found.table[found.table["role"] == "synthesized"].iloc[0]
+    say(tables.fit(found.table.head(top), f"{file}: {len(found.table)} formats on {found.tensors} tensors"))
+    say(
+        f"the best {bits}-bit profile for these tensors: {best['name']} (mean NSR {best['nsr_mean']:.4g}, rank {best['rank']})"
+    )
+    if found.zero:
+        say(f"left out, nothing but zeros: {', '.join(found.zero)}")
+    if found.ignored:
+        say(f"NaN and infinite elements, read as zero: {found.ignored}")
+    if output is not None:
+        settings = {
+            "file": str(file),
+            "formats": names,
+            "bits": bits,
+            "tensors": found.tensors,
+            "zero": found.zero,
+            "ignored": found.ignored,
+        }
+        results.write(found.table, output, settings)
+        say(f"wrote {output} and {results.sidecar_of(output)}")
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
+    second: Annotated[
+        Path, typer.Argument(help="another one, such as of a later checkpoint, another seed or other data")
+    ],
+    effect: Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")] = "AE",
+    top: Annotated[int, typer.Option(min=1, help="rows of each table to print")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say how stable a ranking is: rank correlations of two, with 95% bootstrap intervals, changed places, and what the
+    first few have in common.
+
+    Examples: formats compare epoch10.csv epoch100.csv · formats compare seed0.csv seed1.csv --effect E --json
+    """
+    import json
+
+    from reports import compare as comparing
+    from reports.validation import correlations
+
+    found = comparing.compare(first, second, effect)
+    if as_json:
+        typer.echo(json.dumps(comparing.facts(found)))
+        return
+    for part in comparing.tables(found, top, f"{first}, then {second}: angle of {effect}"):
+        say(part)
+    say(f"{found.agreement.formats} formats: {correlations(found.agreement)}")
+    say("in both, of the first k: " + ", ".join(f"{count} of {k}" for k, count in found.overlap.items()))
+    if found.left_out:
+        say(f"left out, not the same format in both or without an angle: {', '.join(found.left_out)}")

@@ -1,0 +1,84 @@
+"""Commands that draw results: plot, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.options import ForceOption, split
+from commands.printing import say
+
+
+def plot(
+    given: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="a file that `formats rank`, search, attribute or measure wrote, dumped tensors (.npz, .npy, .safetensors), or folders of `formats train`",
+            metavar="[RESULT]...",
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), pareto (with gates); of angles by layer: layers; "
+            "of a search: synthesized; of a validation's runs.csv: validation; of folders: flips; of tensors: histograms; of formats alone: profiles"
+        ),
+    ] = None,
+    profiles: Annotated[
+        str | None,
+        typer.Option(
+            help="comma-separated formats: significant bits by binade, over the histograms of RESULT where that is tensors"
+        ),
+    ] = None,
+    by: Annotated[str, typer.Option(help="the effect of top, pareto and synthesized")] = "AE",
+    top: Annotated[int, typer.Option(help="formats that top draws")] = 20,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="a .png, .svg or .pdf; default: beside RESULT, flips.png in the folder of one run, or profiles.png",
+        ),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Draw a ranking, a search, angles by layer, formats' profiles, tensors' histograms under them, a validation, or
+    how many weights flip while training.
+
+    Runs that differ in their seed alone are drawn as their mean and range.
+
+    Examples: formats plot ranking.csv · formats plot ranking.csv --kind top -o top.pdf · formats plot why.csv --kind
+    layers · formats plot --profiles FP134,BM43,E4M3 · formats plot tensors.npz --profiles FP134,INT8 · formats plot
+    runs/log4-* -o flips.pdf
+    """
+    from reports import plots, results
+
+    files, names = given or [], split(profiles or "")
+    meant = plots.kind_of(files, kind, names)
+    target = output if output is not None else plots.default_target(files, meant)
+    results.check_output(target, plots.ENDINGS, force)
+    plots.save(plots.draw(files, meant, names, by, top), target)
+    say(f"wrote {target}")
+
+
+def report(
+    ranking: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="where the page goes; default: beside the ranking")
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Make one page of a ranking that needs no network: a table and plots that filter each other, every format's
+    profile and values, how it was made.
+
+    Examples: formats report ranking.csv · formats report ranking.parquet --html report.html --force
+    """
+    from reports import results
+    from reports.page import html as page
+
+    target = html if html is not None else ranking.with_suffix(".html")
+    results.check_output(target, page.ENDINGS, force)
+    page.write(ranking, target)
+    say(f"wrote {target}")

@@ -1,0 +1,280 @@
+"""Commands that train: train, validate, methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.options import (
+    BatchSizeOption,
+    DataOption,
+    DeviceOption,
+    ModelOption,
+    TwoTermsOption,
+    WeightsOption,
+    split,
+)
+from commands.printing import say
+from commands.progress import training_line, validation_line
+
+
+def train(
+    model: ModelOption,
+    epochs: Annotated[int, typer.Option(help="passes over the training mini-batches")],
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            "--activation",
+            "-A",
+            help="format of activations; float32 leaves a tensor as it is; default: FP134, with --method float32",
+        ),
+    ] = None,
+    error: Annotated[str | None, typer.Option("--error", "-E", help="format of errors; default as for -A")] = None,
+    weight: Annotated[
+        str | None, typer.Option("--weight", "-W", help="format of weights, such as LOG4; default as for -A")
+    ] = None,
+    gradient: Annotated[
+        str | None, typer.Option("--gradient", "-G", help="format of weight gradients; default as for -A")
+    ] = None,
+    master: Annotated[
+        str | None, typer.Option(help="format of master weights and momentum; default: FP169, with --method float32")
+    ] = None,
+    weight_rounding: Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")] = "hysteresis",
+    master_rounding: Annotated[str, typer.Option(help="nearest or stochastic")] = "stochastic",
+    scale: Annotated[str, typer.Option(help="of activations, errors and gradients: delayed or current")] = "delayed",
+    two_terms: TwoTermsOption = True,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="a published method (`formats methods`); twice to combine two", metavar="NAME"),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="an option of the method (may be repeated)", metavar="KEY=VALUE"),
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="scratch, pretrained, or the folder of a formats quantize --output, with --method lsq or lsqplus",
+        ),
+    ] = "scratch",
+    optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
+    rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
+    momentum: Annotated[float, typer.Option(help="of SGD, or AdamW's first")] = 0.9,
+    weight_decay: Annotated[float, typer.Option(help="weight decay")] = 5e-4,
+    schedule: Annotated[str, typer.Option(help="constant, cosine, or steps (a tenth after 1/2 and 3/4)")] = "cosine",
+    warmup: Annotated[int, typer.Option(help="steps in which the learning rate rises")] = 0,
+    batch_size: BatchSizeOption = None,
+    seed: Annotated[int, typer.Option(help="decides weights, order and stochastic rounding")] = 0,
+    loss_bound: Annotated[float, typer.Option(help="a loss above it ends the run as diverged")] = 1000.0,
+    angle_every: Annotated[
+        int, typer.Option(help="steps between samples of the angle to the full-precision gradient; 0: none")
+    ] = 0,
+    checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints; 0: at the end of epochs alone")] = 0,
+    device: DeviceOption = "cpu",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="folder for checkpoint, metrics and settings")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on from the checkpoint in --output, if there is one")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="write into --output for TensorBoard too")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="write what --method trained as codes and scales: a .safetensors, or an .onnx with INT8 or INT4"
+        ),
+    ] = None,
+) -> None:
+    """Train a network with everything rounded: activations, errors, weights, gradients, master weights and momentum.
+
+    A run that was ended at any moment goes on with --resume, to the same bits at the same number of threads. Exit code
+    1 if it diverged.
+
+    Examples: formats train -m resnet20 --epochs 5 -o runs/fp134 · formats train -m resnet20 --epochs 5 -W LOG4 -o
+    runs/log4 --resume · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3 -E E5M2 --rate 0.01 · formats
+    train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134 · formats train -m resnet20
+    --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx · formats train -m resnet20 --epochs 3
+    --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01
+    """
+    from predictor.device import on_device
+    from reports.tables import plain
+    from training import train as train_network
+    from training.checkpoint import NAME
+    from training.export.codes import check_export, export_to
+    from training.methods import method_from
+    from workloads import load
+
+    if resume and output is None:
+        raise ValueError("--resume needs --output, the folder of the run to go on with")
+    if option and not method:
+        raise ValueError("--option is for --method; formats methods lists methods and options")
+    if export is not None:
+        if not method:
+            raise ValueError("--export is for --method; formats methods lists methods")
+        check_export(export)
+    if start not in ("scratch", "pretrained") and not Path(start).is_dir():
+        raise ValueError(
+            f"--from {start!r}: allowed are scratch, pretrained, and a folder of formats quantize --output"
+        )
+    workload, ranges = load(model, data, weights), None
+    if start not in ("scratch", "pretrained"):
+        from training.calibration import begin_from
+
+        if not method:
+            raise ValueError("--from with a folder is for --method lsq or lsqplus, whose steps begin with its ranges")
+        workload, ranges = begin_from(start, workload)
+        say(f"{start} holds {ranges.formats}; the bits of training are the method's own options (formats methods)")
+        start = "pretrained"
+    workload = on_device(workload, device)
+    with training_line(output) as show:
+        result = train_network(
+            workload,
+            activation=activation,
+            error=error,
+            weight=weight,
+            gradient=gradient,
+            master=master,
+            weight_rounding=weight_rounding,
+            master_rounding=master_rounding,
+            scale=scale,
+            two_terms=two_terms,
+            method=method_from(method, option or (), ranges) if method else None,
+            epochs=epochs,
+            seed=seed,
+            output=output,
+            resume=resume,
+            force=force,
+            tensorboard=tensorboard,
+            progress=show,
+            start=start,
+            optimizer=optimizer,
+            rate=rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            warmup=warmup,
+            batch_size=batch_size,
+            loss_bound=loss_bound,
+            angle_every=angle_every,
+            checkpoint_every=checkpoint_every,
+        )
+    rows = [
+        [str(row.epoch), f"{row.loss:.4f}", f"{row.metric:.4f}".replace("nan", "-")]
+        for row in result.epochs.itertuples()
+    ]
+    say(plain(f"{model}: {result.outcome}", [("epoch", "right"), ("loss", "right"), ("metric", "right")], rows))
+    if output is not None:
+        say(f"wrote {output}")
+    if result.reason:
+        kept = output is not None and (output / NAME).exists()
+        say(f"diverged: {result.reason}" + (f"; the last checkpoint is in {output}" if kept else ""))
+        raise typer.Exit(1)
+    if export is not None:
+        assert result.run is not None
+        export_to(export, workload, result.model, result.run)
+        say(f"wrote {export}")
+
+
+def validate(
+    ranking: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
+    model: ModelOption,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="folder of the trainings and of what comes out of them")
+    ],
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    count: Annotated[int, typer.Option(help="formats to take from all over the ranking")] = 24,
+    formats: Annotated[str, typer.Option("--formats", "-f", help="comma-separated names to train beside them")] = "",
+    seeds: Annotated[int, typer.Option(help="trainings of each format")] = 2,
+    effect: Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")] = "AE",
+    epochs: Annotated[int, typer.Option(help="passes over the training mini-batches")] = 5,
+    start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
+    rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
+    batch_size: BatchSizeOption = None,
+    weight: Annotated[
+        str, typer.Option("--weight", "-W", help="format of weights; same: the one under test")
+    ] = "float32",
+    gradient: Annotated[
+        str, typer.Option("--gradient", "-G", help="format of weight gradients; same: the one under test")
+    ] = "float32",
+    master: Annotated[str, typer.Option(help="format of master weights and momentum")] = "float32",
+    weight_rounding: Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")] = "hysteresis",
+) -> None:
+    """Train formats from all over a ranking, and see whether the angle has predicted how well each goes.
+
+    Every format rounds activations and errors, which is what the angle is about, in trainings from the same seeds;
+    --weight, --gradient and --master round the rest too. The choice is written down before the first. A
+    finished training is not done again and an ended one goes on: give the same command again, or in a second terminal
+    to share the work.
+
+    Examples: formats rank -m resnet20 -o ranking.csv && formats validate ranking.csv -m resnet20 -o runs/validate
+    · formats validate ranking.csv -m resnet20 -o runs/few --count 6 --epochs 1 --formats FP134,INT8
+    """
+    from dataclasses import asdict
+
+    from reports import plots, results, validation
+    from training.validation import validate as validate_ranking
+    from workloads import load
+
+    table = results.read(ranking, ("name", "bits", f"angle_{effect}"))
+    with validation_line() as show:
+        found = validate_ranking(
+            load(model, data, weights),
+            table,
+            output=output,
+            count=count,
+            formats=split(formats),
+            seeds=seeds,
+            effect=effect,
+            weight=weight,
+            gradient=gradient,
+            master=master,
+            epochs=epochs,
+            progress=show,
+            start=start,
+            rate=rate,
+            batch_size=batch_size,
+            weight_rounding=weight_rounding,
+        )
+    agreement = found.agreement
+    say(
+        validation.table(found.runs, f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each")
+    )
+    say(validation.sentence(agreement, effect))
+    results.write(found.runs, output / "runs.csv", found.settings | {"agreement": asdict(agreement)})
+    plots.save(
+        plots.loss_against_angle(found.runs, f"{model}: does the angle ({effect}) predict training?"),
+        output / "loss_against_angle.png",
+    )
+    say(f"wrote {output / 'runs.csv'} and {output / 'loss_against_angle.png'}")
+
+
+def methods(as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all options")] = False) -> None:
+    """List the published training methods: what each quantizes, granularity, rounding of errors, source.
+
+    Example: formats methods --json
+    """
+    import json
+
+    from training.methods import described
+
+    rows = described()
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    from reports.tables import plain
+
+    # Two tables, since one would be wider than a page.
+    for keys in (
+        ("name", "weight", "activation", "error", "source"),
+        ("name", "gradient", "granularity", "rounding", "layers"),
+    ):
+        say(plain(None, [(key, "left") for key in keys], [[row[key] for key in keys] for row in rows]))
+    for row in rows:
+        say(f"{row['name']}: " + ", ".join(f"{key}={value}" for key, value in row["options"].items()))
