@@ -31,7 +31,8 @@ import numpy as np
 import pandas as pd
 import typer
 
-from predictor.measuring.store import FILE, FOLDER_VARIABLE
+from numeric_formats.folders import CACHE_VARIABLE
+from predictor.measuring.store import FILE
 
 LOG = "FORMATS_KILL_RESUME_LOG"
 WATCHED = f"""
@@ -72,7 +73,7 @@ class Ranking:
     def start(self, output: str = "ranking.parquet") -> subprocess.Popen[str]:
         """Start the command, in a process group of its own."""
         (self.folder / "cache").mkdir(parents=True, exist_ok=True)
-        own = {FOLDER_VARIABLE: str(self.folder / "cache"), LOG: str(self.folder / "log"), "OMP_NUM_THREADS": "1"}
+        own = {CACHE_VARIABLE: str(self.folder / "cache"), LOG: str(self.folder / "log"), "OMP_NUM_THREADS": "1"}
         command = [
             sys.executable,
             "-c",

@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hysteresis import interval
 from training_step import full_step
 
-from numeric_formats.files import Held, write_atomically
+from numeric_formats.files import Held, write_json
 from reports import plots
 from training import train
 from training.log import STEPS
@@ -336,7 +336,7 @@ def main(
     torch.set_num_threads(2 if time_steps else threads)
     names = [name for name in settings() if not only or any(part in name for part in only)]
     if time_steps:
-        write_atomically(output / TIMES, lambda file: file.write(json.dumps(step_times(names, 7), indent=1).encode()))
+        write_json(output / TIMES, step_times(names, 7))
         statistics_shares(7)
     elif not only_print:
         # Seed by seed; what another process trains is looked at again in the end.

@@ -20,6 +20,7 @@ from formats.names import get
 from formats.number_format import Codes, Format
 from formats.profile import FLOAT32_SIGNIFICAND_BITS
 from formats.scale import Granularity
+from numeric_formats.checks import not_allowed
 
 FLOAT64_SIGNIFICAND_BITS = 53
 MIN_PRODUCTS_PER_THREAD = 1 << 16
@@ -136,7 +137,7 @@ class ExactAccumulator:
 
     def __post_init__(self) -> None:
         if self.result not in ("float32", "float64"):
-            raise ValueError(f"result {self.result!r}: allowed are float32, float64")
+            raise not_allowed("result", self.result, ("float32", "float64"))
 
 
 Accumulator = Float32Accumulator | FormatAccumulator | ExactAccumulator

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from formats.layout import is_tensor, to_float
 from formats.rounding import NEAREST, ModeChoice, Rounding
 from formats.scale import Granularity, Scale
+from numeric_formats.checks import one_of
 
 
 class Emulated(ABC):
@@ -280,10 +281,7 @@ def check_mode(
     Raises ValueError for an unknown mode, for stochastic rounding without a seed, for hysteresis without previous
     values of the shape, and for a seed, stream or previous values that the mode does not use.
     """
-    try:
-        mode = Rounding(rounding)
-    except ValueError:
-        raise ValueError(f"rounding {rounding!r}: allowed are {', '.join(Rounding)}") from None
+    mode = one_of("rounding", Rounding, rounding)
     if mode is Rounding.STOCHASTIC:
         for name, value in (("seed", seed), ("stream", stream)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < WORD:

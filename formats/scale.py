@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numeric_formats.checks import one_of
+
 MOST_HEADROOM = 255
 LONGEST_BLOCK = (1 << 31) - 1
 
@@ -78,16 +80,9 @@ class Scale:
     exponent_field: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        allowed = ", ".join(Granularity)
-        try:
-            per = Granularity(self.per)
-        except ValueError:
-            raise ValueError(f"scale per {self.per!r}: allowed are {allowed}") from None
+        per = one_of("scale per", Granularity, self.per)
         object.__setattr__(self, "per", per)
-        try:
-            object.__setattr__(self, "policy", ScalePolicy(self.policy))
-        except ValueError:
-            raise ValueError(f"scale policy {self.policy!r}: allowed are {', '.join(ScalePolicy)}") from None
+        object.__setattr__(self, "policy", one_of("scale policy", ScalePolicy, self.policy))
         if not isinstance(self.headroom, int) or not 0 <= self.headroom <= MOST_HEADROOM:
             raise ValueError(
                 f"headroom {self.headroom!r}: a whole number of binades from 0 to {MOST_HEADROOM} is needed"

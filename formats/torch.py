@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from formats.layout import is_tensor, to_float
 from formats.names import get
 from formats.rounding import NEAREST, ModeChoice
+from numeric_formats.checks import one_of
 
 if TYPE_CHECKING:
     from formats.number_format import Emulated, Format
@@ -129,10 +130,7 @@ class Quantize(nn.Module):
         gradient: Gradient | str = Gradient.STRAIGHT_THROUGH,
     ) -> None:
         super().__init__()
-        try:
-            self.gradient = Gradient(gradient)
-        except ValueError:
-            raise ValueError(f"gradient {gradient!r}: allowed are {', '.join(Gradient)}") from None
+        self.gradient = one_of("gradient", Gradient, gradient)
         self.format, self.error = (None if given is None else get(given) for given in (format, error))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import time
 import torch
 
 from formats.pairs import candidate
+from numeric_formats.checks import at_least
 from predictor.effects import Effect
 from predictor.gradients import Gradients, evaluation_mode
 from workloads.workload import Workload
@@ -16,8 +17,7 @@ from workloads.workload import Workload
 
 def run(workload: Workload, name: str, batch_size: int | None, repeats: int) -> list[list[str]]:
     """Rows of text: what, median seconds, times full precision. The two take turns."""
-    if repeats < 1:
-        raise ValueError(f"{repeats} repeats: at least 1 is needed")
+    at_least(f"{repeats} repeats", repeats)
     format = candidate(name)
     batch = workload.minibatches(batch_size)[0]
     # A copy of its own, since the points hook into the workload's model.

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from numeric_formats.files import write_atomically
+from numeric_formats.files import write_atomically, write_json
+from numeric_formats.version import NAME, versions_of
 
 ENDINGS = (".csv", ".json", ".parquet")
 SIDECAR = ".meta.json"
-PACKAGES = ("numeric-formats", "torch", "numpy", "numba", "pandas")
+PACKAGES = (NAME, "torch", "numpy", "numba", "pandas")
 
 
 def check_output(path: Path, endings: tuple[str, ...], force: bool) -> None:
@@ -52,16 +51,6 @@ def _bytes(table: pd.DataFrame, ending: str) -> bytes:
     return buffer.getvalue()
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
 def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
     """Write a table in the form that the ending says, and `path`.meta.json with settings, versions, time and the
     table's digest."""
@@ -71,12 +60,11 @@ def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
         "rows": len(table),
         "sha256": hashlib.sha256(content).hexdigest(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": versions_of(*PACKAGES),
         "settings": settings,
     }
-    write_atomically(path, lambda file: file.write(content))
-    text = json.dumps(beside, indent=1) + "\n"
-    write_atomically(sidecar_of(path), lambda file: file.write(text.encode()))
+    write_atomically(path, content)
+    write_json(sidecar_of(path), beside)
 
 
 def sidecar_of(path: Path) -> Path:

@@ -23,6 +23,7 @@ from formats import ProfileFormat, Scale, from_profile
 from formats.pairs import Pair
 from formats.profile import Profile
 from formats.scale import MOST_HEADROOM
+from numeric_formats.checks import at_least, one_of
 from predictor.noise import BINADES, PRECISIONS, NoiseTables
 
 FEWEST_BITS, MOST_BITS = 2, 8
@@ -137,10 +138,7 @@ class Constraints:
             limit = getattr(self, name)
             if limit is not None and (not isinstance(limit, int) or limit < 1):
                 raise ValueError(f"at most {limit!r} {name}: a whole number from 1 is needed")
-        try:
-            object.__setattr__(self, "shape", Shape(self.shape))
-        except ValueError:
-            raise ValueError(f"shape {self.shape!r}: allowed are {', '.join(Shape)}") from None
+        object.__setattr__(self, "shape", one_of("shape", Shape, self.shape))
         if not self.headrooms:
             raise ValueError("no headroom was given; 0 leaves no binade free")
         for headroom in self.headrooms:
@@ -247,8 +245,7 @@ def synthesize(
     other than 2 to 8 bits.
     """
     check_bits(bits)
-    if count < 1:
-        raise ValueError(f"the best {count} formats: at least 1 is needed")
+    at_least(f"the best {count} formats", count)
     found = chain.from_iterable(
         ((score, profile, headroom) for score, profile in islice(_profiles(scores, bits, constraints, headroom), count))
         for headroom in sorted(set(constraints.headrooms))

@@ -18,6 +18,7 @@ from formats import Granularity
 from formats.families import WIDTHS
 from formats.hardware.cost import gates_of
 from formats.pairs import Candidate
+from numeric_formats.checks import at_least
 from predictor.device import device_of
 from predictor.effects import Effect
 from predictor.gradients import Gradients
@@ -255,8 +256,7 @@ def search(
     KeyboardInterrupt while measuring ends it with what was measured. Raises ValueError for arguments out of range.
     """
     check_bits(bits)
-    if best < 1:
-        raise ValueError(f"the best {best} formats: at least 1 is needed")
+    at_least(f"the best {best} formats", best)
     wanted = _check_fitted(effects)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     everything = workload.minibatches(batch_size)

@@ -22,7 +22,7 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
     # Copies of their own and without strides, as safetensors wants them.
     own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     content = save(own, metadata={"state": json.dumps(state)})
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, content)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

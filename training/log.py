@@ -59,7 +59,7 @@ class Log:
         if self.folder is not None:
             steps, epochs = self.step_table(), self.epoch_table().to_csv(index=False)
             write_atomically(self.folder / STEPS, lambda file: steps.to_parquet(file, index=False))
-            write_atomically(self.folder / EPOCHS, lambda file: file.write(epochs.encode()))
+            write_atomically(self.folder / EPOCHS, epochs)
 
     def restore(self, step: int, epochs: list[dict[str, Any]]) -> None:
         """Take up the rows of a folder where its checkpoint of this step stands, and forget later ones.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 import formats
 from formats import Format, ProfileFormat, Rounding
 from formats.scale import Granularity
+from numeric_formats.checks import not_allowed
 
 FULL_PRECISION = "float32"
 """The name by which a tensor is left as it is."""
@@ -20,15 +21,6 @@ ERROR_HEADROOM, GRADIENT_HEADROOM = 1, 2
 """Binades that delayed scales leave free: for activations and errors, and for weight gradients."""
 
 FormatOrNone = Format | None
-Choice = TypeVar("Choice", bound=StrEnum)
-
-
-def one_of(name: str, kind: type[Choice], given: str) -> Choice:
-    """The member of an enumeration; ValueError that lists them where there is none such."""
-    try:
-        return kind(given)
-    except ValueError:
-        raise ValueError(f"{name} {given!r}: allowed are {', '.join(kind)}") from None
 
 
 class ScaleRule(StrEnum):
@@ -69,7 +61,7 @@ def _name(format: FormatOrNone) -> str:
 def _check_rounding(role: str, format: FormatOrNone, rounding: Rounding, allowed: tuple[Rounding, ...]) -> None:
     """ValueError where the mode is not allowed, or the format cannot round in it."""
     if rounding not in allowed:
-        raise ValueError(f"{role} rounding {rounding.value!r}: allowed are {', '.join(allowed)}")
+        raise not_allowed(f"{role} rounding", rounding.value, allowed)
     if format is None or rounding is Rounding.NEAREST:
         return
     sample = torch.ones(1, 1)

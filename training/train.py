@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from formats import Format, Rounding
-from numeric_formats.files import hold, write_atomically
+from numeric_formats.checks import number, one_of
+from numeric_formats.files import check_same, hold, write_json
+from numeric_formats.version import NAME, versions_of
 from predictor.angle import degrees, layer_sums
 from predictor.device import device_of
 from predictor.flow.dataflow import DataFlow
@@ -38,7 +38,6 @@ from training.scheme import (
     GRADIENT_HEADROOM,
     ScaleRule,
     Scheme,
-    one_of,
     training_format,
 )
 from training.weights import Streams, Weight, weights_of
@@ -102,12 +101,9 @@ class Recipe:
             ("checkpoint_every", 0),
             ("angle_every", 0),
         ):
-            given = getattr(self, name)
-            if isinstance(given, bool) or not isinstance(given, int) or given < least:
-                raise ValueError(f"{name.replace('_', ' ')} {given!r}: a whole number of at least {least} is needed")
+            number(name.replace("_", " "), getattr(self, name), least, whole=True)
         for name in ("rate", "momentum", "weight_decay", "loss_bound"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name.replace('_', ' ')} {getattr(self, name)!r}: a number of at least 0 is needed")
+            number(name.replace("_", " "), getattr(self, name), 0)
 
 
 @dataclass(frozen=True)
@@ -484,27 +480,6 @@ def _fingerprint(workload: Workload, batches: Sequence[Batch]) -> dict[str, Any]
     }
 
 
-def _check_same(saved: dict[str, Any], ours: dict[str, Any], path: Path) -> None:
-    """ValueError where a run would not go on as it began; how often it is saved makes no difference to that."""
-    for key, value in ours.items():
-        if saved.get(key) != value and key != "checkpoint_every":
-            raise ValueError(
-                f"{path} was made with {key} {saved.get(key)!r}, not {value!r}; give what it was made with or another output"
-            )
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def _version() -> str:
-    try:
-        return version("numeric-formats")
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def train(
     workload: Workload,
     *,
@@ -604,7 +579,9 @@ def _train(
         if path is not None and resume and path.exists():
             tensors, state = checkpoint.read(path)
             # The first checkpoints did not say where; it was the CPU.
-            _check_same({"device": "cpu", **state["settings"]}, settings, path)
+            saved = {"device": "cpu", **state["settings"]}
+            # How often it is saved makes no difference.
+            check_same(path, saved, settings, leaving_out=("checkpoint_every",))
             trainer.restore(tensors, state, path)
             first = state["step"]
             log.restore(first, state["epochs"])
@@ -614,18 +591,18 @@ def _train(
         recorded = {
             **settings,
             "threads": torch.get_num_threads(),
-            "versions": {"torch": torch.__version__, "numeric-formats": _version()},
+            "versions": versions_of("torch", NAME),
         }
         if folder is not None:
             (folder / RESULT).unlink(missing_ok=True)
-            _write_json(folder / SETTINGS, recorded)
+            write_json(folder / SETTINGS, recorded)
         with Board(folder, first) if tensorboard and folder is not None else nullcontext() as board:
             reason = _run(trainer, batches, first, log, board, path, settings, progress)
     model.eval()
     outcome = Outcome.DIVERGED if reason else Outcome.FINISHED
     metric = log.epochs[-1]["metric"] if log.epochs else None
     if folder is not None:
-        _write_json(folder / RESULT, {"outcome": outcome, "reason": reason, "steps": len(log.steps), "metric": metric})
+        write_json(folder / RESULT, {"outcome": outcome, "reason": reason, "steps": len(log.steps), "metric": metric})
     return Result(model, outcome, reason, log.step_table(), log.epoch_table(), metric, recorded, trainer.run, log)
 
 

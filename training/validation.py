@@ -3,7 +3,6 @@ angles."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from numeric_formats.files import Held, write_atomically
+from numeric_formats.files import Held, check_same, read_json, write_json
 from predictor.statistics import Agreement, agreement
 from training.scheme import FULL_PRECISION
 from training.train import Outcome, Progress, Result, train
@@ -85,16 +84,8 @@ def _fixed_choice(output: Path, settings: dict[str, Any]) -> None:
     """Write down what is to be trained before anything is; ValueError where the folder is of another choice."""
     path = output / CHOICE
     if not path.exists():
-        write_atomically(path, lambda file: file.write((json.dumps(settings, indent=1) + "\n").encode()))
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}); give another output") from None
-    for key, value in settings.items():
-        if found.get(key) != value:
-            raise ValueError(
-                f"{path} was made with {key} {found.get(key)!r}, not {value!r}; give what it was made with or another output"
-            )
+        write_json(path, settings)
+    check_same(path, read_json(path, "give another output"), settings)
 
 
 def validate(

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from numeric_formats.checks import at_least
+
 Batch = Any
 """Whatever the loss takes: usually (inputs, targets); tensors, or tuples, lists and dicts of them."""
 
@@ -64,8 +66,7 @@ class Workload:
         """All mini-batches of `batches`, at a batch size where they can be made at one."""
         if callable(self.batches):
             size = self.batch_size if batch_size is None else batch_size
-            if size < 1:
-                raise ValueError(f"batch size {size}: at least 1 is needed")
+            at_least(f"batch size {size}", size)
             made = self.batches(size)
         elif batch_size is not None:
             raise ValueError(

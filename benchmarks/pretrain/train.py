@@ -96,7 +96,7 @@ def main(
     reached = metric()
     metadata = {"seed": str(seed), "epochs": str(epochs), f"test_{recipe.measure.replace(' ', '_')}": f"{reached:.4f}"}
     content = save(weights, metadata=metadata)
-    write_atomically(output / "weights.safetensors", lambda file: file.write(content))
+    write_atomically(output / "weights.safetensors", content)
     print(f"{network}: test {recipe.measure} {reached:.4f} with float16 weights ({output / 'weights.safetensors'})")
 
 

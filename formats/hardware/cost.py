@@ -36,6 +36,7 @@ import numpy as np
 
 from formats.hardware.lane import Accumulator, Lane, operand
 from formats.pairs import Candidate, candidate, formats_of
+from numeric_formats.checks import one_of
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,9 @@ def cost(
     >>> cost("FP134").total < cost("FP143").total
     True
     """
-    if accumulator not in list(Accumulator):
-        raise ValueError(f"accumulator {accumulator!r}: allowed are {', '.join(Accumulator)}")
+    kind = one_of("accumulator", Accumulator, accumulator)
     a, b = formats_of(candidate(of))
-    return _weigh(quantities(Lane(operand(a), operand(b), Accumulator(accumulator))), coefficients)
+    return _weigh(quantities(Lane(operand(a), operand(b), kind)), coefficients)
 
 
 def _weigh(counts: dict[str, int], coefficients: Coefficients) -> Cost:

@@ -41,6 +41,7 @@ from formats.number_format import Codes, Emulated, check_codes, check_out, code_
 from formats.profile import Profile
 from formats.rounding import NEAREST, ModeChoice, Rounding
 from formats.scale import Scale
+from numeric_formats.checks import one_of
 
 MOST_BITS = 19
 """The width of the widest standard, TF32."""
@@ -132,10 +133,7 @@ class StandardFormat(Emulated):
     def __post_init__(self) -> None:
         object.__setattr__(self, "profile", profiles.check(self.profile))
         for enum, given in ((NanCodes, "nan"), (Overflow, "overflow")):
-            try:
-                object.__setattr__(self, given, enum(getattr(self, given)))
-            except ValueError:
-                raise ValueError(f"{given} {getattr(self, given)!r}: allowed are {', '.join(enum)}") from None
+            object.__setattr__(self, given, one_of(given, enum, getattr(self, given)))
         if not isinstance(self.bits, int) or not 2 <= self.bits <= MOST_BITS:
             raise ValueError(f"{self.bits!r} bits: 2 to {MOST_BITS} are allowed")
         low, high = profiles.top_range(self.profile)
@@ -188,13 +186,9 @@ class StandardFormat(Emulated):
     def with_overflow(self, overflow: Overflow | str) -> StandardFormat:
         """The same format with another rule for overflow; the name of one that does not saturate ends in
         "/standard"."""
-        allowed = list(Overflow)
-        if overflow not in allowed:
-            raise ValueError(f"overflow {overflow!r}: allowed are {', '.join(allowed)}")
+        rule = one_of("overflow", Overflow, overflow)
         base = self.name.removesuffix("/standard")
-        return replace(
-            self, overflow=Overflow(overflow), name=base if overflow == Overflow.SATURATE else f"{base}/standard"
-        )
+        return replace(self, overflow=rule, name=base if rule is Overflow.SATURATE else f"{base}/standard")
 
     @property
     def _half(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from numeric_formats.checks import at_least
 from predictor.measuring.units import Unit
 from predictor.measuring.workers import READY, Lost, Pool, Reply, Worker, WorkerError
 
@@ -36,8 +37,7 @@ class Cluster(Pool):
 
     def __init__(self, address: str = "auto", threads: int = 1):
         super().__init__()
-        if threads < 1:
-            raise ValueError(f"{threads} threads: at least 1 is needed")
+        at_least(f"{threads} threads", threads)
         try:
             # Without its types, so that checking does not depend on whether it is installed.
             ray: Any = import_module("ray")

@@ -27,6 +27,7 @@ MEASURING = (
     *(f"formats/{name}.py" for name in ("device", "layout", "number_format", "profile", "rounding", "scale", "torch")),
     *(f"predictor/{name}.py" for name in ("angle", "device", "effects", "gradients", "noise")),
     *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
+    "numeric_formats/checks.py",
     *("workloads/digest.py", "workloads/workload.py"),
 )
 """Folders and files that decide the bits of a kept measurement; tests/predictor/measuring/test_context.py holds them

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from formats.pairs import Candidate
+from numeric_formats.checks import at_least
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.effects import Effect
 from predictor.gradients import Gradients
@@ -136,8 +137,7 @@ def executor_of(
         return Cluster(cluster)
     if workers is None:
         return nullcontext(InProcess())
-    if workers < 1:
-        raise ValueError(f"{workers} workers: at least 1 is needed")
+    at_least(f"{workers} workers", workers)
     from predictor.measuring.workers import Workers
 
     return Workers(workers, max(1, torch.get_num_threads() // workers))

@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from numeric_formats.folders import CACHE_VARIABLE, cache_folder
 from predictor.effects import Effect
 from predictor.measuring.context import Context
 
-FOLDER_VARIABLE = "FORMATS_CACHE"
 FILE = "measurements.sqlite"
 SCHEMA = 1
 APPLICATION = 0x666D7473
@@ -71,10 +71,8 @@ class Info:
 
 
 def default_path() -> Path:
-    """The store's file: in the folder $FORMATS_CACHE, else in formats/ of the user's cache directory."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    folder = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "formats"
-    return folder / FILE
+    """The store's file, in the user's cache."""
+    return cache_folder() / FILE
 
 
 def _warn(line: str) -> None:
@@ -202,7 +200,7 @@ class Store:
 
     def _give_up(self, error: Exception) -> None:
         """Go on without keeping anything more."""
-        _warn(f"measurements are not kept in {self.path}: {_reason(error)}; {FOLDER_VARIABLE} names another folder")
+        _warn(f"measurements are not kept in {self.path}: {_reason(error)}; {CACHE_VARIABLE} names another folder")
         self._writable = False
 
     def _guarded(self, action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from formats.pairs import Candidate
+from numeric_formats.checks import at_least, not_allowed
 from predictor.angle import degrees, failed, layer_sums
 from predictor.effects import Effect
 from predictor.gradients import Gradients
@@ -71,7 +72,7 @@ def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:
     """Effects from their names, in the order E, A, AE, W, WAE; ValueError for others."""
     wanted = {str(effect).upper() for effect in effects}
     for name in sorted(wanted - set(Effect)):
-        raise ValueError(f"effect {name!r}: allowed are {', '.join(Effect)}")
+        raise not_allowed("effect", name, Effect)
     if not wanted:
         raise ValueError(f"no effect was given; allowed are {', '.join(Effect)}")
     return tuple(effect for effect in Effect if effect in wanted)
@@ -81,8 +82,8 @@ def check_minibatches(
     workload: Workload, minibatches: int | None, batch_size: int | None, default: int | None = None
 ) -> Sequence[object]:
     """The first mini-batches of a workload; ValueError where there are not as many. None: at most `default`, or all."""
-    if minibatches is not None and minibatches < 1:
-        raise ValueError(f"{minibatches} mini-batches: at least 1 is needed")
+    if minibatches is not None:
+        at_least(f"{minibatches} mini-batches", minibatches)
     batches = workload.minibatches(batch_size)
     if minibatches is not None and minibatches > len(batches):
         raise ValueError(f"{minibatches} mini-batches were asked for; workload {workload.name} has {len(batches)}")

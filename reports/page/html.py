@@ -190,4 +190,4 @@ def write(ranking: Path, output: Path) -> None:
     if not any(column.startswith("angle_") for column in table.columns) or not len(table):
         raise ValueError(f"{ranking} has no angles; a ranking that `formats rank --output` wrote is needed")
     text = page(table, results.sidecar(ranking), ranking.name, output.name)
-    write_atomically(output, lambda file: file.write(text.encode()))
+    write_atomically(output, text)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from numeric_formats.checks import at_least, one_of
 from reports import results, runs
 from reports.plots import layers, profiles, rankings, training
 from search.fitting import ENDINGS as TENSORS
@@ -37,8 +38,7 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
 
     Raises ValueError for a kind that there is not, and where it is not made of what was given.
     """
-    if kind is not None and kind not in list(Kind):
-        raise ValueError(f"kind {kind!r}: allowed are {', '.join(Kind)}")
+    meant = None if kind is None else one_of("kind", Kind, kind)
     if not given:
         if not names:
             raise ValueError("nothing to draw was given: name a result, or formats with --profiles")
@@ -47,7 +47,7 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
         usual = Kind.FLIPS
     else:
         usual = Kind.HISTOGRAMS if given[0].suffix.lower() in TENSORS else Kind.ANGLES
-    meant = usual if kind is None else Kind(kind)
+    meant = meant or usual
     needs = {
         Kind.PROFILES: "formats, with --profiles, and no result",
         Kind.FLIPS: "folders that `formats train` wrote",
@@ -95,8 +95,7 @@ def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str =
     top, pareto and synthesized. count: how many formats top draws. Raises ValueError for files that are damaged or of
     something else, and a count below 1.
     """
-    if count < 1:
-        raise ValueError(f"the first {count} formats: at least 1 is needed")
+    at_least(f"the first {count} formats", count)
     if kind is Kind.PROFILES:
         return profiles.profiles(profiles.profiles_of(names), "significant bits by binade")
     first = given[0]

@@ -16,7 +16,6 @@ from numeric_formats.files import write_atomically
 from workloads import Workload, load
 from workloads.bundled.networks import load_weights
 from workloads.data import fashion_mnist
-from workloads.data.download import FOLDER_VARIABLE
 from workloads.digest import digest, weights_digest
 from workloads.networks.resnet import resnet18, resnet20
 
@@ -82,7 +81,7 @@ def test_data_folder_and_damaged_files(tmp_path, monkeypatch):
     for part in ("train", "t10k"):
         write(f"{part}-images-idx3-ubyte.gz", images)
         write(f"{part}-labels-idx1-ubyte.gz", np.uint8([3, 7]))
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("FORMATS_DATA", str(tmp_path))
     full = fashion_mnist.read_full()
     assert (full["test_images"] == images).all()
     assert full["train_labels"].tolist() == [3, 7]
@@ -97,7 +96,8 @@ def test_data_folder_and_damaged_files(tmp_path, monkeypatch):
 
 
 def test_data_that_is_nowhere(tmp_path, monkeypatch):
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("FORMATS_DATA", str(tmp_path))
+    monkeypatch.delenv("FORMATS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "none")
     monkeypatch.setattr(fashion_mnist, "PUBLIC_ADDRESS", (tmp_path / "gone").as_uri())

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from numeric_formats.checks import number
+from numeric_formats.files import check_same
 from training.calibration.activations import ActivationStore
 from training.calibration.grids import WeightGrid
 from training.calibration.network import FoldedLayer
 from training.checkpoint import fill, optimizer_tensors, read, restore_optimizer, write
-from training.methods.method import number
 
 ZETA, GAMMA = 1.1, -0.1
 """The sigmoid is stretched to this range and clipped to 0 .. 1, so that its ends are reached."""
@@ -56,15 +57,15 @@ class AdaRound:
 
     def __post_init__(self) -> None:
         for name, least in (("iterations", 1), ("batch", 1), ("checkpoint_every", 1)):
-            number("adaround", name, getattr(self, name), least, math.inf, whole=True)
+            number(f"adaround: {name}", getattr(self, name), least, whole=True)
         for name, low, high in (
             ("rate", 0, math.inf),
             ("regularization", 0, math.inf),
             ("warmup", 0, 1),
             ("first_beta", 1, math.inf),
         ):
-            number("adaround", name, getattr(self, name), low, high)
-        number("adaround", "last_beta", self.last_beta, 1, self.first_beta)
+            number(f"adaround: {name}", getattr(self, name), low, high)
+        number("adaround: last_beta", self.last_beta, 1, self.first_beta)
 
     def beta(self, iteration: int) -> float | None:
         """The regularizer's exponent at an iteration (from 0); None before it begins."""
@@ -152,8 +153,7 @@ def round_layer(
     begin = 0
     if checkpoint is not None and checkpoint.exists():
         saved, state = read(checkpoint)
-        if state["settings"] != settings:
-            raise ValueError(f"{checkpoint} was made with other options; give the same ones, or start with --force")
+        check_same(checkpoint, state["settings"], settings, "give the same, or start with --force")
         fill({"v": v}, saved, "", checkpoint)
         restore_optimizer(optimizer, saved, state["groups"])
         begin = state["iteration"]

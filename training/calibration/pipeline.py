@@ -8,7 +8,6 @@ Source: docs/definitions/calibration.md section 1 (M. Nagel et al., "A White Pap
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -24,7 +23,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from formats import Format
-from numeric_formats.files import hold, write_atomically
+from numeric_formats.checks import number, one_of
+from numeric_formats.files import check_same, hold, read_json, write_json
 from predictor.gradients import evaluation_mode
 from training import checkpoint
 from training.calibration.activations import ActivationStore, at_layer, run
@@ -34,8 +34,7 @@ from training.calibration.equalize import absorb, equalize
 from training.calibration.grids import Grid, OwnScales, WeightGrid, activation_grid, weight_grid
 from training.calibration.network import FoldedLayer, Network
 from training.calibration.ranges import Range, RangeRule, Seen, find_range, normalized_range
-from training.methods.method import ExportedLayer, Run, number
-from training.scheme import one_of
+from training.methods.method import ExportedLayer, Run
 from workloads.digest import weights_digest
 from workloads.workload import Batch, Workload
 
@@ -135,8 +134,8 @@ class Options:
             object.__setattr__(self, "logits_range", one_of("logits_range", RangeRule, self.logits_range))
         if self.weight_range is RangeRule.CROSS_ENTROPY:
             raise ValueError("weight_range 'cross-entropy': it is for logits; allowed are minmax, mse, percentile")
-        number("quantize", "minibatches", self.minibatches, 1, 1 << 30, whole=True)
-        number("quantize", "seed", self.seed, 0, (1 << 31) - 1, whole=True)
+        number("quantize: minibatches", self.minibatches, 1, 1 << 30, whole=True)
+        number("quantize: seed", self.seed, 0, (1 << 31) - 1, whole=True)
         if not 50 < self.percentile <= 100:
             raise ValueError(f"percentile {self.percentile}: above 50 and at most 100 is needed")
         if not self.fold and (self.equalize or self.absorb is not Absorb.OFF):
@@ -320,16 +319,12 @@ class _Pipeline:
                 raise ValueError(
                     f"{self.folder} holds an earlier run; go on with resume (--resume) or replace it with force (--force)"
                 )
-            earlier = json.loads(path.read_text())
-            for key, value in json.loads(json.dumps(self.settings)).items():
-                if earlier.get(key) != value:
-                    raise ValueError(
-                        f"{path} was made with {key} {earlier.get(key)!r}, not {value!r}; give the same, or start with --force"
-                    )
+            earlier = read_json(path, "start with --force")
+            check_same(path, earlier, self.settings, "give the same, or start with --force")
         else:
             shutil.rmtree(self.folder / "adaround", ignore_errors=True)
             (self.folder / RESULT).unlink(missing_ok=True)
-        write_atomically(path, lambda file: file.write(json.dumps(self.settings, indent=1).encode()))
+        write_json(path, self.settings)
 
     def _at(self, stage: str, done: int, of: int) -> None:
         if self.progress is not None:
@@ -392,8 +387,7 @@ class _Pipeline:
         )
         if self.folder is not None:
             self._write_end(self.folder / END, quantizers)
-            content = json.dumps(result.plain(), indent=1).encode()
-            write_atomically(self.folder / RESULT, lambda file: file.write(content))
+            write_json(self.folder / RESULT, result.plain())
         return result
 
     def _write_end(self, path: Path, quantizers: dict[tuple[str, str], ActivationQuantizer]) -> None:

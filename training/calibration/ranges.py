@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from numeric_formats.checks import not_allowed
 from training.calibration.grids import Grid, OwnScales, Symmetric
 
 CANDIDATES = 100
@@ -198,7 +199,7 @@ def normalized_range(
     gamma, beta: standard deviation and mean of each channel. activation: none, relu or relu6. spread: a.
     """
     if activation not in ("none", "relu", "relu6"):
-        raise ValueError(f"activation {activation!r}: allowed are none, relu, relu6")
+        raise not_allowed("activation", activation, ("none", "relu", "relu6"))
     low, high = beta - spread * gamma.abs(), beta + spread * gamma.abs()
     if not per_channel:
         low, high = low.amin(), high.amax()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from numeric_formats.files import read_json
 from training import checkpoint
 from training.calibration.equalize import absorb, equalize
 from training.calibration.network import Network
@@ -32,7 +32,7 @@ def begin_from(folder: Path | str, workload: Workload) -> tuple[Workload, KnownR
         raise ValueError(
             f"{folder} holds no finished run of formats quantize --output; make one, or finish it with --resume"
         )
-    settings = json.loads((folder / SETTINGS).read_text())
+    settings = read_json(folder / SETTINGS, "make it anew with --force")
     digest = weights_digest(workload.model)
     if settings["network"] != digest:
         raise ValueError(

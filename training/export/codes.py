@@ -45,7 +45,7 @@ def export(path: Path | str, model: nn.Module, run: Run) -> None:
     tensors |= {name: tensor for name, tensor in rest.items() if name not in quantized}
     own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     content = save(own, metadata={"layers": json.dumps(listed)})
-    write_atomically(Path(path), lambda file: file.write(content))
+    write_atomically(Path(path), content)
 
 
 def check_export(path: Path) -> None:

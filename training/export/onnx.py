@@ -258,4 +258,4 @@ def export_onnx(path: Path | str, model: nn.Module, run: Run, example: Tensor) -
         )  # fmt: skip
     assert program is not None
     content = program.model_proto.SerializeToString()
-    write_atomically(Path(path), lambda file: file.write(content))
+    write_atomically(Path(path), content)

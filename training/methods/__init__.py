@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from typing import Any, get_args, get_type_hints
 
 from formats import Format
+from numeric_formats.checks import not_allowed
 from training.methods.combined import Combined, combine
 from training.methods.dai8 import DistributionAdaptiveInt8
 from training.methods.lsq import LSQ
@@ -71,7 +72,7 @@ def method_from(names: Sequence[str], options: Sequence[str] = (), ranges: Known
     """
     for name in names:
         if name not in METHODS:
-            raise ValueError(f"method {name!r}: allowed are {', '.join(METHODS)}")
+            raise not_allowed("method", name, METHODS)
     kinds = {name: get_type_hints(METHODS[name]) for name in names}
     allowed = {name: [entry.name for entry in fields(METHODS[name])] for name in names}
     given: dict[str, dict[str, Any]] = {name: {} for name in names}

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from formats import Rounding
+from numeric_formats.checks import number, one_of
 from predictor.flow.sites import Quantizers, Site
 from training.methods.channels import Sigma, channel_statistics
 from training.methods.direction import deviation_of
 from training.methods.errors import ErrorOptions, ErrorRun
-from training.methods.method import About, ExportedLayer, Layer, Setup, exported_absmax, number
-from training.scheme import one_of
+from training.methods.method import About, ExportedLayer, Layer, Setup, exported_absmax
 from training.weights import Group
 
 
@@ -68,7 +68,7 @@ class DistributionAdaptiveInt8(ErrorOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("dai8", "gaussian", self.gaussian, 0, 1)
+        number("dai8: gaussian", self.gaussian, 0, 1)
         if not 0 < self.k * self.rate < 2:
             raise ValueError(
                 f"dai8: k * rate is {self.k * self.rate:g}; thresholds are stable only for products above 0 and below 2"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from formats import Format, Rounding
+from numeric_formats.checks import number
 from training.methods.direction import Rates
-from training.methods.method import About, Run, Setup, chosen_layers, digests, error_quantizer, error_rounding, number
+from training.methods.method import About, Run, Setup, chosen_layers, digests, error_quantizer, error_rounding
 from training.quantizers.clipped import Clipped
 
 
@@ -36,8 +36,8 @@ class ErrorOptions:
 
     def __post_init__(self) -> None:
         name = self.about.name
-        number(name, "alpha", self.alpha, 0, math.inf)
-        number(name, "beta", self.beta, 0, 1)
+        number(f"{name}: alpha", self.alpha, 0)
+        number(f"{name}: beta", self.beta, 0, 1)
         object.__setattr__(self, "error_rounding", error_rounding(name, self.error_rounding))
         Clipped(self.format)
         error_quantizer(self.format, self.error_format).check_rounding(self.error_rounding)

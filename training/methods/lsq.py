@@ -14,12 +14,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from numeric_formats.checks import number, one_of
 from predictor.flow.sites import Quantizers, Site
-from training.methods.method import About, ExportedLayer, Layer, Run, Setup, number
+from training.methods.method import About, ExportedLayer, Layer, Run, Setup
 from training.methods.ranges import KnownRanges
 from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 from training.quantizers.learned import learned
-from training.scheme import one_of
 from training.weights import Group
 
 DECAY_OF_BITS = {3: 0.5, 2: 0.25}
@@ -86,8 +86,8 @@ class LearnedSteps:
                 f"{self.about.name}: ranges {self.ranges!r}: --from with a folder of formats quantize sets them"
             )
         for name in ("weight_bits", "activation_bits", "edge_bits"):
-            number(self.about.name, name, getattr(self, name), 2, 8, whole=True)
-        number(self.about.name, "step_rate", self.step_rate, 0, math.inf)
+            number(f"{self.about.name}: {name}", getattr(self, name), 2, 8, whole=True)
+        number(f"{self.about.name}: step_rate", self.step_rate, 0)
 
     def bits(self, layer: Layer) -> tuple[int, int] | None:
         """Bits of a layer's weight and input; None for a layer left in float32."""

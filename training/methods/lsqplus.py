@@ -14,11 +14,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from numeric_formats.checks import number, one_of
 from training.methods.lsq import LearnedRun, LearnedSteps, signed_grid, unsigned_grid
-from training.methods.method import About, Layer, Setup, number
+from training.methods.method import About, Layer, Setup
 from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 from training.quantizers.learned import learned
-from training.scheme import one_of
 
 LOW_ENDS, HIGH_ENDS = 8, 15
 """How many ends of the range the search tries, from the whole range inwards."""
@@ -104,7 +104,7 @@ class LSQPlus(LearnedSteps):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.divisor is not None:
-            number(self.about.name, "divisor", self.divisor, SMALLEST_LEARNED_STEP, math.inf)
+            number(f"{self.about.name}: divisor", self.divisor, SMALLEST_LEARNED_STEP)
         object.__setattr__(self, "init", one_of("lsqplus: init", Init, self.init))
 
     def start(self, setup: Setup) -> LSQPlusRun:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from formats import Format, Rounding
+from numeric_formats.checks import not_allowed, one_of
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.sites import CONVOLUTIONS, Quantizers, Site
 from predictor.gradients import evaluation_mode
 from training.quantizers.clipped import Clipped, absmax
-from training.scheme import one_of
 from training.weights import Group, Streams
 
 
@@ -211,15 +211,6 @@ def settings_of(method: Method | None) -> dict[str, Any]:
     return {"method": {"name": method.about.name, **options, **({} if digest is None else {"format_digest": digest})}}
 
 
-def number(method: str, name: str, given: float, low: float, high: float, *, whole: bool = False) -> None:
-    """ValueError unless a number lies in [low, high]."""
-    fits = isinstance(given, int) and not isinstance(given, bool) if whole else isinstance(given, int | float)
-    if not fits or not low <= given <= high:
-        raise ValueError(
-            f"{method}: {name} {given!r}: a {'whole ' if whole else ''}number from {low:g} to {high:g} is needed"
-        )
-
-
 def layers_of(flow: DataFlow, forward: Callable[[], object]) -> tuple[Layer, ...]:
     """The sites of a network whose weights are its parameters, from one forward pass. Use inside the entered data
     flow."""
@@ -269,7 +260,7 @@ def error_rounding(method: str, given: Rounding | str) -> Rounding:
     """Nearest or stochastic; ValueError for another."""
     chosen = one_of(f"{method}: error_rounding", Rounding, given)
     if chosen not in (Rounding.NEAREST, Rounding.STOCHASTIC):
-        raise ValueError(f"{method}: error_rounding {chosen.value!r}: allowed are nearest, stochastic")
+        raise not_allowed(f"{method}: error_rounding", chosen.value, ("nearest", "stochastic"))
     return chosen
 
 

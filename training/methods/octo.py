@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 import formats
 from formats import Format, Rounding
 from formats.kinds.profile_format import Family
+from numeric_formats.checks import not_allowed, number, one_of
 from predictor.flow.sites import Quantizers, Site
 from training.methods.method import (
     About,
@@ -28,7 +29,6 @@ from training.methods.method import (
     digests,
     error_quantizer,
     exported_absmax,
-    number,
 )
 from training.quantizers.clipped import (
     SMALLEST_STEP,
@@ -39,7 +39,7 @@ from training.quantizers.clipped import (
     range_clip,
     straight_through,
 )
-from training.scheme import mode_arguments, one_of
+from training.scheme import mode_arguments
 from training.weights import Group, Streams
 
 INITIAL = 1e-3
@@ -85,7 +85,7 @@ class Compensation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", one_of("lac: shape", Shape, self.shape))
-        number("lac", "regularization", self.regularization, 0, float("inf"))
+        number("lac: regularization", self.regularization, 0)
 
     def start(self, setup: Setup) -> CompensationRun:
         """The state for one run. Raises ValueError where batch normalization would remove the compensation."""
@@ -223,11 +223,11 @@ class Octo:
     arithmetic: Arithmetic = Arithmetic.EXACT
 
     def __post_init__(self) -> None:
-        number("octo", "clip", self.clip, 0, 1)
+        number("octo: clip", self.clip, 0, 1)
         object.__setattr__(self, "rounding", one_of("octo: rounding", Rounding, self.rounding))
         object.__setattr__(self, "arithmetic", one_of("octo: arithmetic", Arithmetic, self.arithmetic))
         if self.rounding not in (Rounding.NEAREST, Rounding.STOCHASTIC):
-            raise ValueError(f"octo: rounding {self.rounding.value!r}: allowed are nearest, stochastic")
+            raise not_allowed("octo: rounding", self.rounding.value, ("nearest", "stochastic"))
         clipped = Clipped(self.format)
         clipped.check_rounding(self.rounding)
         error = error_quantizer(self.format, self.error_format)

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from numeric_formats.checks import not_allowed, number, one_of
 from predictor.flow.sites import Quantizers, Site
-from training.methods.method import About, ExportedLayer, Layer, Run, Setup, Training, number
+from training.methods.method import About, ExportedLayer, Layer, Run, Setup, Training
 from training.quantizers.clipped import asymmetric
-from training.scheme import one_of
 from training.weights import Group
 
 INITIAL_RANGE = (-6.0, 6.0)
@@ -110,15 +110,15 @@ class SLB:
 
     def __post_init__(self) -> None:
         if self.bits not in (1, 2, 4) or isinstance(self.bits, bool):
-            raise ValueError(f"slb: bits {self.bits!r}: allowed are 1, 2, 4")
+            raise not_allowed("slb: bits", self.bits, (1, 2, 4))
         for name in ("t_start_val", "t_factor"):
-            number("slb", name, getattr(self, name), 0, math.inf)
+            number(f"slb: {name}", getattr(self, name), 0)
             if not getattr(self, name):
                 raise ValueError(f"slb: {name} 0: a number above 0 is needed")
-        number("slb", "t_start_time", self.t_start_time, 0, 1)
-        number("slb", "t_end_time", self.t_end_time, self.t_start_time, 1)
-        number("slb", "activation_delay", self.activation_delay, 0, math.inf, whole=True)
-        number("slb", "trained_epochs", self.trained_epochs, 0, math.inf, whole=True)
+        number("slb: t_start_time", self.t_start_time, 0, 1)
+        number("slb: t_end_time", self.t_end_time, self.t_start_time, 1)
+        number("slb: activation_delay", self.activation_delay, 0, whole=True)
+        number("slb: trained_epochs", self.trained_epochs, 0, whole=True)
         object.__setattr__(self, "scale", one_of("slb: scale", Scale, self.scale))
         object.__setattr__(self, "init", one_of("slb: init", Init, self.init))
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from formats import Rounding
+from numeric_formats.checks import number, one_of
 from predictor.flow.sites import Quantizers, Site
 from training.methods.direction import deviation_of
 from training.methods.errors import ErrorOptions, ErrorRun
-from training.methods.method import About, ExportedLayer, Layer, Setup, Thresholds, exported_absmax, number
+from training.methods.method import About, ExportedLayer, Layer, Setup, Thresholds, exported_absmax
 from training.quantizers.clipped import SMALLEST_STEP, Clipped, absmax, straight_through
-from training.scheme import one_of
 from training.weights import Group
 
 SMALLEST_RATIO = 0.01
@@ -142,7 +142,7 @@ class UnifiedInt8(ErrorOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("ui8", "period", self.period, 1, math.inf, whole=True)
+        number("ui8: period", self.period, 1, whole=True)
         object.__setattr__(self, "search", one_of("ui8: search", Search, self.search))
         object.__setattr__(
             self,

@@ -20,6 +20,7 @@ import formats
 from formats import CodebookFormat, Format, ProfileFormat, Rounding, StandardFormat
 from formats.kinds.integer_real import IntegerFormat
 from formats.scale import Granularity
+from numeric_formats.checks import not_allowed
 from training.quantizers.learned import learned
 from training.scheme import mode_arguments
 from training.weights import Streams
@@ -245,4 +246,4 @@ def from_description(described: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         return lambda x: learned(x, step, described["low"], described["high"], 1.0, at)
     if kind == "clip":
         return lambda x: range_clip(x, described["factor"])
-    raise ValueError(f"quantizer {kind!r}: allowed are absmax, threshold, range, fixed-range, step, clip")
+    raise not_allowed("quantizer", kind, ("absmax", "threshold", "range", "fixed-range", "step", "clip"))

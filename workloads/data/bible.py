@@ -4,7 +4,6 @@ Source: Debian's package sword-text-web 426.0-1 (zText module engWEB2015eb, http
 """
 
 import lzma
-import os
 import re
 import struct
 import zlib
@@ -15,9 +14,9 @@ import torch
 from torch import Tensor
 
 from numeric_formats.files import write_atomically
+from numeric_formats.folders import DATA_VARIABLE, data_folders
 
 DEBIAN_FOLDER = Path("/usr/share/sword/modules/texts/ztext/engWEB2015eb")
-FOLDER_VARIABLE = "FORMATS_DATA"
 BUNDLED = Path(__file__).parents[1] / "bundled" / "bible.txt.xz"
 BUNDLED_TRAIN, TEST = 1 << 20, (1 << 17) + 1
 FIRST, LAST = " ", "~"
@@ -29,8 +28,7 @@ _TYPEWRITTEN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "�
 
 def _testament(name: str) -> str:
     """What the module holds of one testament, with its markup: zlib blocks, found by offset and size."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    folders = ([Path(named)] if named else []) + [DEBIAN_FOLDER]
+    folders = data_folders(DEBIAN_FOLDER)
     for folder in folders:
         index, blocks = folder / f"{name}.bzs", folder / f"{name}.bzz"
         if index.is_file() and blocks.is_file():
@@ -42,7 +40,7 @@ def _testament(name: str) -> str:
                 raise ValueError(f"{blocks} is damaged, or not of a SWORD zText module: {error}") from error
     raise FileNotFoundError(
         f"the World English Bible's {name}.bzz and {name}.bzs are in none of {', '.join(map(str, folders))}; install Debian's "
-        f"sword-text-web or set {FOLDER_VARIABLE} to the folder that holds them"
+        f"sword-text-web or set {DATA_VARIABLE} to the folder that holds them"
     )
 
 
@@ -69,7 +67,7 @@ def write_bundled() -> None:
     """Make the bundled file from the whole text."""
     part = read_full()[-(BUNDLED_TRAIN + TEST) :].encode("ascii")
     content = lzma.compress(part, preset=9 | lzma.PRESET_EXTREME)
-    write_atomically(BUNDLED, lambda file: file.write(content))
+    write_atomically(BUNDLED, content)
 
 
 def to_symbols(text: str) -> Tensor:

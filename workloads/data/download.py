@@ -1,14 +1,12 @@
 """Finding a public data file: in the user's folders, in the cache, else at its public address."""
 
 import hashlib
-import os
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 from numeric_formats.files import write_atomically
-
-FOLDER_VARIABLE = "FORMATS_DATA"
+from numeric_formats.folders import DATA_VARIABLE, cache_folder, data_folders
 
 
 def find(
@@ -20,9 +18,8 @@ def find(
     md5: of the public file, which a download must have. Raises FileNotFoundError where it is nowhere and cannot be
     downloaded; `remedy` begins what to do.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "formats" / what.lower()
-    named = os.environ.get(FOLDER_VARIABLE)
-    places = [*([Path(named)] if named else []), *folders, cache]
+    cache = cache_folder() / what.lower()
+    places = [*data_folders(*folders), cache]
     for folder in places:
         if (folder / name).is_file():
             return folder / name
@@ -31,10 +28,10 @@ def find(
             content = response.read()
         if md5 is not None and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise OSError("what came is not the published file")
-        write_atomically(cache / name, lambda file: file.write(content))
+        write_atomically(cache / name, content)
     except OSError as error:
         raise FileNotFoundError(
             f"{what}'s {name} is in none of {', '.join(map(str, places))} and could not be downloaded "
-            f"({error}); {remedy}set {FOLDER_VARIABLE} to the folder that holds it"
+            f"({error}); {remedy}set {DATA_VARIABLE} to the folder that holds it"
         ) from error
     return cache / name

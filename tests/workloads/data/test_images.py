@@ -175,7 +175,7 @@ def test_nothing_in_a_pickle_runs(tmp_path, monkeypatch):
 
 
 def test_cifar_that_is_nowhere_or_not_the_published_one(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("FORMATS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FORMATS_DATA", raising=False)
     served = tmp_path / "served"
     monkeypatch.setattr(cifar, "PUBLIC_ADDRESS", served.as_uri())

@@ -139,7 +139,7 @@ MARKED = '<title type="main">Jonah</title> <w lemma="x">Now</w> <w>God</w>’s<n
 
 def test_the_text_without_markup(tmp_path, monkeypatch):
     module(tmp_path, {"ot": [MARKED, " Jonah."], "nt": ["<chapter/>The end"]})
-    monkeypatch.setenv(bible.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("FORMATS_DATA", str(tmp_path))
     assert bible.read_full() == 'Now God\'s word-"came" to Jonah. The end'
     (tmp_path / "nt.bzz").write_bytes(b"not zlib")
     with pytest.raises(ValueError, match=r"nt\.bzz is damaged"):
