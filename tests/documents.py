@@ -2,15 +2,19 @@
 
 A comment on the line above a block says what the tests do with it, and nothing to the reader of the rendered page:
 
-    <!-- tested with: --minibatches 1 -->   these options are added to each command of the block, so that it takes
-    little time <!-- output varies -->                  what it printed is not compared <!-- not run: WHY -->
-    it is not run at all
+    <!-- tested with: --minibatches 1 -->   these options are added to each command of the block, so that it is quick
+    <!-- output varies -->                  what it printed is not compared
+    <!-- not run: WHY -->                   it is not run at all
+
+Python whose first line is a comment `# NAME.py` is a file of that name, which commands may use.
 """
 
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.command import run
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(?:<!-- (?P<remark>[^\n]*) -->\n)?```(?P<language>\w*)[^\n]*\n(?P<text>.*?)```\n?", re.S)
@@ -69,6 +73,23 @@ def run_python(page: str, name: str) -> dict:
     for block in blocks(page):
         if block.language == "python":
             exec(compile(block.text, name, "exec"), names)
+    return names
+
+
+def check_page(page: str, name: str, folder: Path) -> dict:
+    """Run all Python and all commands of a page in a folder, and compare what these print with what the page shows;
+    the names that the Python leaves."""
+    names = run_python(page, name)
+    for block in blocks(page):
+        if block.language == "python" and (file := re.match(r"# (\w+\.py)\b", block.text)):
+            (folder / file[1]).write_text(block.text)
+        if block.language == "sh" and block.run:
+            printed = ""
+            for program, *arguments in block.commands:
+                assert program == "formats"
+                printed += run(*arguments, cwd=folder).stdout
+            if block.compared:
+                assert agrees(printed, block.output), f"{block.text}has printed\n{printed}"
     return names
 
 

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from reports import plots
-from tests.command import run
-from tests.documents import ROOT, agrees, blocks, run_python
+from tests.documents import ROOT, agrees, blocks, check_page
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
@@ -31,16 +30,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_what_a_page_says_runs(root, page):
-    text = (DOCS / page).read_text()
-    run_python(text, page)
-    for block in blocks(text):
-        if block.language == "sh" and block.run:
-            printed = ""
-            for program, *arguments in block.commands:
-                assert program == "formats"
-                printed += run(*arguments, cwd=root).stdout
-            if block.compared:
-                assert agrees(printed, block.output), f"{block.text}has printed\n{printed}"
+    check_page((DOCS / page).read_text(), page, root)
 
 
 def test_blocks_of_a_page():
@@ -102,3 +92,16 @@ def test_sections_that_the_code_names_exist():
     assert len(cited) > 4
     for page, numbers in cited.items():
         assert numbers <= set(re.findall(r"^## (\d+)\. ", (DOCS / page).read_text(), re.M)), page
+
+
+def test_what_pages_name_in_the_repository_exists():
+    """The map, and the scripts and raw output that results rest on."""
+    for page in PAGES:
+        text = (DOCS / page).read_text()
+        if page == "contributing.md" or page.startswith("results/"):
+            for path in re.findall(r"\b(?:[a-z_]+/)+(?:[\w.]+\.(?:py|txt|csv|parquet|md))?", text):
+                if path.split("/")[0] in {entry.name for entry in ROOT.iterdir()} and "NAME" not in path:
+                    assert (ROOT / path).exists(), f"{page}: {path}"
+        if page.startswith("results/") and page != "results/index.md":
+            made = text.partition("## Made by\n")[2]
+            assert len(re.findall(r"benchmarks/\w+\.(?:txt|csv)", made)) > 1, page

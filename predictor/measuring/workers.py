@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from numeric_formats.messages import one_line
 from predictor.flow.points import map_tensors
 from predictor.gradients import Gradients
 from predictor.measuring.context import batch_digest
@@ -102,7 +101,11 @@ def _pickled(value: Any, what: str, remedy: str, dumps: Callable[[Any], bytes] =
     try:
         return dumps(value)
     except Exception as error:  # whatever an object's own code raises
-        raise WorkerError(f"{what} cannot be sent to another process ({one_line(error)}); {remedy}") from error
+        raise WorkerError(f"{what} cannot be sent to another process ({_line(error)}); {remedy}") from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _compact(batch: Batch) -> Batch:
@@ -162,11 +165,10 @@ class Worker:
             assert self._gradients is not None  # sent first
             return measure_unit(self._gradients, unit, pickle.loads(format))
         except (ValueError, TypeError, OSError, ImportError) as error:
-            return Failure(one_line(error), traceback.format_exc())
+            return Failure(_line(error), traceback.format_exc())
         except Exception as error:
             return Failure(
-                f"measuring in another process failed: {type(error).__name__}: {one_line(error)}",
-                traceback.format_exc(),
+                f"measuring in another process failed: {type(error).__name__}: {_line(error)}", traceback.format_exc()
             )
 
     def _forget(self) -> None:
