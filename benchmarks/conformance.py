@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from formats.conformance.compare import LIBRARIES, Check, verify
+from formats.conformance.compare import Check, verify
+from formats.conformance.libraries import LIBRARIES
 from reports import tables
 
 WIDTH = 190

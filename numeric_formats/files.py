@@ -1,5 +1,5 @@
-"""Writing files so that no reader ever sees half of one, settings that go on as they began, and folders that one process
-at a time writes to."""
+"""Writing files so that no reader ever sees half of one, settings that go on as they began, and folders that one
+process at a time writes to."""
 
 import contextlib
 import fcntl

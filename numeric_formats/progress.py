@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` units of a stage. note: what else is known by now, in a few words (the last loss, the format at hand)."""
+    """`done` of `total` units of a stage. note: what else is known by now, in a few words (the last loss, the format at
+    hand)."""
 
     stage: str
     done: int

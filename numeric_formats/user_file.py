@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from numeric_formats.messages import one_line
+
 
 @contextmanager
 def located(path: Path) -> Iterator[None]:
@@ -22,7 +24,7 @@ def located(path: Path) -> Iterator[None]:
             if Path(frame.filename).resolve() == path.resolve()
         ]
         number = error.lineno if isinstance(error, SyntaxError) else own[-1] if own else None
-        what = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+        what = error.msg if isinstance(error, SyntaxError) else one_line(error)
         where = f"{path}, line {number}" if number else str(path)
         raise ValueError(f"{where}: {type(error).__name__}: {what}") from error
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from numeric_formats.files import write_atomically, write_json
+from numeric_formats.messages import first_line
 from numeric_formats.version import NAME, versions_of
 
 ENDINGS = (".csv", ".json", ".parquet")
@@ -109,9 +110,7 @@ def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     try:
         table = readers[path.suffix.lower()](content)
     except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{path} is cut short or not a {path.suffix[1:].upper()} file: {str(error).splitlines()[0]}"
-        ) from error
+        raise ValueError(f"{path} is cut short or not a {path.suffix[1:].upper()} file: {first_line(error)}") from error
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; it holds {', '.join(map(str, table.columns[:6]))}, ...")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from numeric_formats.messages import first_line
 from training.log import STEPS
 from training.scheme import FULL_PRECISION
 from training.train import SETTINGS
@@ -38,7 +39,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
             raise ValueError("its flips were not looked for; a method's are with --angle-every")
         return settings, steps
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"run {folder} cannot be drawn: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"run {folder} cannot be drawn: {first_line(error)}") from None
 
 
 def read_flips(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:

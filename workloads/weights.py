@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from numeric_formats.messages import first_line
+
 PICKLED = (".pth", ".pt", ".bin", ".tar")
 ENDINGS = (".safetensors", *PICKLED)
 INSIDE = ("state_dict", "model")
@@ -33,9 +35,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True) if ending in PICKLED else load_file(path)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(
-            f"weights {path}: no state dict that can be read safely ({str(error).splitlines()[0]})"
-        ) from error
+        raise ValueError(f"weights {path}: no state dict that can be read safely ({first_line(error)})") from error
     for key in INSIDE:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,11 +25,16 @@ def median_seconds(run: Callable[[], object], repeats: int) -> float:
     return statistics.median(taken)
 
 
-Subject = tuple[str, Callable[[], object], float, int]
-"""What to time: name, function, bytes an element that must move, most threads it uses (0: any)."""
+class Timed(NamedTuple):
+    """What to time. bytes: an element, that must move. most_threads: that it uses; 0: any number."""
+
+    name: str
+    function: Callable[[], object]
+    bytes: float
+    most_threads: int = 0
 
 
-def _ours(format: ProfileFormat, x: torch.Tensor, out: torch.Tensor) -> list[Subject]:
+def _ours(format: ProfileFormat, x: torch.Tensor, out: torch.Tensor) -> list[Timed]:
     """Everything the emulator does with an array; into memory that is there already, as the copy does, except where it
     says otherwise."""
     name, array, result = format.name, x.numpy(), out.numpy()
@@ -43,26 +48,28 @@ def _ours(format: ProfileFormat, x: torch.Tensor, out: torch.Tensor) -> list[Sub
     encoded = format.encode(array, top=top).codes
     codes = np.empty_like(encoded)
     return [
-        (f"{name}, T known, torch", lambda: format.round(x, top=top, out=out), 8, 0),
-        (f"{name}, T known, numpy", lambda: format.round(array, top=top, out=result), 8, 0),
-        ("T8.5x3@2, T known, numpy", lambda: tapered.round(array, top=top, out=result), 8, 0),
-        (f"{name}, T from data", lambda: format.round(x, out=out), 12, 0),
-        (f"{name}, T from data, new result", lambda: format.round(x), 12, 0),
-        (f"{name}, stochastic", lambda: format.round(array, top=top, rounding="stochastic", seed=1, out=result), 8, 0),
-        (f"{name}, blocks of 32", lambda: block.round(rows, out=rows_out), 8, 0),
-        (f"{name}, encode, T known", lambda: format.encode(array, top=top, out=codes), 5, 0),
-        (f"{name}, encode, T from data", lambda: format.encode(array, out=codes), 9, 0),
-        (f"{name}, encode, T known, new result", lambda: format.encode(array, top=top), 5, 0),
-        (f"{name}, decode", lambda: format.decode(encoded, top, out=result), 5, 0),
-        ("NF4 (codebook), T known", lambda: codebook.round(array, top=top, out=result), 8, 0),
+        Timed(f"{name}, T known, torch", lambda: format.round(x, top=top, out=out), 8),
+        Timed(f"{name}, T known, numpy", lambda: format.round(array, top=top, out=result), 8),
+        Timed("T8.5x3@2, T known, numpy", lambda: tapered.round(array, top=top, out=result), 8),
+        Timed(f"{name}, T from data", lambda: format.round(x, out=out), 12),
+        Timed(f"{name}, T from data, new result", lambda: format.round(x), 12),
+        Timed(
+            f"{name}, stochastic", lambda: format.round(array, top=top, rounding="stochastic", seed=1, out=result), 8
+        ),
+        Timed(f"{name}, blocks of 32", lambda: block.round(rows, out=rows_out), 8),
+        Timed(f"{name}, encode, T known", lambda: format.encode(array, top=top, out=codes), 5),
+        Timed(f"{name}, encode, T from data", lambda: format.encode(array, out=codes), 9),
+        Timed(f"{name}, encode, T known, new result", lambda: format.encode(array, top=top), 5),
+        Timed(f"{name}, decode", lambda: format.decode(encoded, top, out=result), 5),
+        Timed("NF4 (codebook), T known", lambda: codebook.round(array, top=top, out=result), 8),
     ]
 
 
-def _peers(x: torch.Tensor) -> list[Subject]:
+def _peers(x: torch.Tensor) -> list[Timed]:
     """Other libraries' rounding to 8 bits; those that are not installed are left out."""
     array = x.numpy()
-    found: list[Subject] = [
-        ("torch float8_e4m3fn there and back", lambda: x.to(torch.float8_e4m3fn).to(torch.float32), 10, 0)
+    found: list[Timed] = [
+        Timed("torch float8_e4m3fn there and back", lambda: x.to(torch.float8_e4m3fn).to(torch.float32), 10)
     ]
     try:
         import ml_dtypes
@@ -70,13 +77,15 @@ def _peers(x: torch.Tensor) -> list[Subject]:
         pass
     else:
         ml = ml_dtypes.float8_e4m3fn
-        found.append(("ml_dtypes float8_e4m3fn there and back", lambda: array.astype(ml).astype(np.float32), 10, 1))
+        found.append(
+            Timed("ml_dtypes float8_e4m3fn there and back", lambda: array.astype(ml).astype(np.float32), 10, 1)
+        )
     try:
         from qtorch.quant import float_quantize
     except (ImportError, OSError, RuntimeError):
         pass
     else:
-        found.append(("qtorch float_quantize(4, 3)", lambda: float_quantize(x, 4, 3, "nearest"), 8, 0))
+        found.append(Timed("qtorch float_quantize(4, 3)", lambda: float_quantize(x, 4, 3, "nearest"), 8))
     return found
 
 
@@ -95,7 +104,7 @@ def run(elements: int, repeats: int, name: str) -> list[list[str]]:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             copy = 0.0
-            base: Subject = ("torch copy_", partial(out.copy_, x), 8, 0)
+            base = Timed("torch copy_", partial(out.copy_, x), 8)
             for what, function, moved, most in (base, *_ours(format, x, out), *_peers(x)):
                 if most and threads > most:
                     continue

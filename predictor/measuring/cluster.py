@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from numeric_formats.checks import at_least
+from numeric_formats.messages import one_line
 from predictor.measuring.units import Unit
 from predictor.measuring.workers import READY, Lost, Pool, Reply, Worker, WorkerError
 
@@ -51,9 +52,7 @@ class Cluster(Pool):
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                raise ValueError(
-                    f"there is no Ray cluster at {address}: {' '.join(str(error).split())[:200]}"
-                ) from error
+                raise ValueError(f"there is no Ray cluster at {address}: {one_line(error)[:200]}") from error
         nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
         self.count = sum(int(processors) // threads for processors in nodes)
         if not self.count:

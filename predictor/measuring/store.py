@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numeric_formats.folders import CACHE_VARIABLE, cache_folder
+from numeric_formats.messages import one_line
 from predictor.effects import Effect
 from predictor.measuring.context import Context
 
@@ -83,10 +84,6 @@ class _UnusableError(Exception):
     """The file is damaged, or not a store of this schema."""
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 class Store:
     """The measurements of all runs. Use as a context manager, or close it.
 
@@ -142,7 +139,7 @@ class Store:
         except BaseException as error:
             file.close()
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-                raise _UnusableError(f"is damaged ({_reason(error)})") from error
+                raise _UnusableError(f"is damaged ({one_line(error)})") from error
             raise
         self._file = file
 
@@ -200,7 +197,7 @@ class Store:
 
     def _give_up(self, error: Exception) -> None:
         """Go on without keeping anything more."""
-        _warn(f"measurements are not kept in {self.path}: {_reason(error)}; {CACHE_VARIABLE} names another folder")
+        _warn(f"measurements are not kept in {self.path}: {one_line(error)}; {CACHE_VARIABLE} names another folder")
         self._writable = False
 
     def _guarded(self, action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
@@ -214,7 +211,7 @@ class Store:
         ) as error:  # a full disk, a file that may not be written, another process that does not end
             self._give_up(error)
         except sqlite3.DatabaseError as error:
-            self._set_aside(f"is damaged ({_reason(error)})")
+            self._set_aside(f"is damaged ({one_line(error)})")
             self._open()
         return otherwise
 

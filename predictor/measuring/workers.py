@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from numeric_formats.messages import one_line
 from predictor.flow.points import map_tensors
 from predictor.gradients import Gradients
 from predictor.measuring.context import batch_digest
@@ -101,11 +102,7 @@ def _pickled(value: Any, what: str, remedy: str, dumps: Callable[[Any], bytes] =
     try:
         return dumps(value)
     except Exception as error:  # whatever an object's own code raises
-        raise WorkerError(f"{what} cannot be sent to another process ({_line(error)}); {remedy}") from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise WorkerError(f"{what} cannot be sent to another process ({one_line(error)}); {remedy}") from error
 
 
 def _compact(batch: Batch) -> Batch:
@@ -165,10 +162,11 @@ class Worker:
             assert self._gradients is not None  # sent first
             return measure_unit(self._gradients, unit, pickle.loads(format))
         except (ValueError, TypeError, OSError, ImportError) as error:
-            return Failure(_line(error), traceback.format_exc())
+            return Failure(one_line(error), traceback.format_exc())
         except Exception as error:
             return Failure(
-                f"measuring in another process failed: {type(error).__name__}: {_line(error)}", traceback.format_exc()
+                f"measuring in another process failed: {type(error).__name__}: {one_line(error)}",
+                traceback.format_exc(),
             )
 
     def _forget(self) -> None:

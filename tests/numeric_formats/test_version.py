@@ -3,14 +3,14 @@
 import platform
 import tomllib
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
 import numeric_formats
 from numeric_formats.version import NAME, VERSION, versions_of
+from tests.imports import FLOORS, HOME
 
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PYPROJECT = HOME / "pyproject.toml"
 
 
 def test_the_distribution_has_the_version_that_the_package_says():
@@ -28,3 +28,8 @@ def test_versions_of_packages():
         NAME: VERSION,
         "no-such-distribution": "not installed",
     }
+
+
+def test_every_package_says_that_it_has_types():
+    for name in FLOORS:
+        assert (HOME / name / "py.typed").is_file() or not (HOME / name).is_dir(), name

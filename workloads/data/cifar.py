@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from numeric_formats.messages import one_line
 from workloads.data.download import find
 from workloads.data.images import ImageSet, read_folder, require_pillow
 
@@ -102,7 +103,7 @@ def _unpickled(content: bytes, where: str) -> dict[str, Any]:
         values = _Unpickler(io.BytesIO(content), encoding="bytes").load()
         return {key.decode() if isinstance(key, bytes) else key: value for key, value in values.items()}
     except Exception as error:  # a damaged pickle raises anything
-        raise ValueError(f"{where} is no file of CIFAR's python version ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{where} is no file of CIFAR's python version ({one_line(error)})") from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from numeric_formats.messages import one_line
 from workloads.bundled.networks import accuracy, classification_loss
 from workloads.data.cifar import LAYOUTS, read_cifar
 from workloads.data.images import ImageSet, Preprocessing, Reader, read_folder
@@ -32,9 +33,8 @@ def require(package: str, extra: str) -> ModuleType:
             f"{extra}: networks need the extra {extra} of numeric-formats (pip install 'numeric-formats[{extra}]'): {error}"
         ) from error
     except (ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
         raise ImportError(
-            f"{extra}: networks cannot be had, since {package} fails beside torch {torch.__version__}: {reason}"
+            f"{extra}: networks cannot be had, since {package} fails beside torch {torch.__version__}: {one_line(error)}"
         ) from error
 
 
@@ -43,9 +43,9 @@ def pretrained(network: str, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except Exception as error:  # each package, and each way to its server, has exceptions of its own
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise OSError(
-            f"the public weights of {network} cannot be loaded; --weights takes a local file. Reason: {reason[:200]}"
+            f"the public weights of {network} cannot be loaded; --weights takes a local file. "
+            f"Reason: {one_line(error)[:200]}"
         ) from error
 
 

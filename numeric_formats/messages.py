@@ -1,0 +1,11 @@
+"""What an exception says, in one line."""
+
+
+def one_line(error: BaseException) -> str:
+    """All of its message, or its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of its message, or its kind where it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
