@@ -14,9 +14,10 @@ import typer
 
 from commands.options import split
 from formats.pairs import candidate
-from predictor.measuring.session import measured
+from predictor.effects import check_effects
+from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
-from predictor.measuring.units import check_effects, check_minibatches
+from predictor.measuring.units import check_minibatches
 from predictor.statistics import interval
 from workloads import load
 
@@ -35,7 +36,7 @@ def main(
     batches = check_minibatches(workload, minibatches, None)
     angles = np.empty((len(chosen), minibatches))
     with Store.open() as store:
-        for found in measured(workload, chosen, batches, check_effects([effect]), store=store):
+        for found in Measuring(workload, store=store).measured(chosen, batches, check_effects([effect])):
             angles[found.format, found.minibatch] = found.angle()
     for name, row in zip(names[1:], angles[1:], strict=True):
         mean, low, _ = interval(row - angles[0])

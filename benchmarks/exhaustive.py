@@ -20,7 +20,9 @@ from cifar10_resnet20 import cifar10_resnet20
 
 import formats
 from numeric_formats.files import write_atomically
-from predictor.measuring.units import DEFAULT_EFFECTS, FIRST, check_minibatches, measurements
+from predictor.effects import DEFAULT_EFFECTS
+from predictor.measuring.session import Measuring
+from predictor.measuring.units import FIRST, check_minibatches
 from workloads import Workload, load
 
 BATCH = 64
@@ -58,7 +60,7 @@ def main(
             continue
         began = time.monotonic()
         rows = []
-        for found in measurements(workload, candidates, [batches[number]], DEFAULT_EFFECTS):
+        for found in Measuring(workload).measured(candidates, [batches[number]], DEFAULT_EFFECTS):
             name = candidates[found.format].name
             rows.append(
                 (name, found.effect.value, number, found.angle(), found.angle(FIRST), found.failed(), found.seconds)

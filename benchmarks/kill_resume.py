@@ -36,12 +36,11 @@ from predictor.measuring.store import FILE
 
 LOG = "FORMATS_KILL_RESUME_LOG"
 WATCHED = f"""
-import json, os, sys
+import json, os
 import cli
-import predictor.angles
+from predictor.measuring import executors
 
-measure = sys.modules["predictor.angles"]  # the package has a function of this name
-real = measure.measure_unit
+real = executors.measure_unit
 
 def noted(gradients, unit, format):
     line = json.dumps([os.getpid(), unit.minibatch, format.digest, list(unit.effects)])
@@ -49,7 +48,7 @@ def noted(gradients, unit, format):
         file.write(line + "\\n")
     return real(gradients, unit, format)
 
-measure.measure_unit = noted
+executors.measure_unit = noted
 cli.run()
 """
 """The command, which also writes down each unit that it begins to measure."""

@@ -29,9 +29,10 @@ from hysteresis import interval
 
 from formats.pairs import candidate
 from numeric_formats.files import Held
-from predictor.measuring.session import measured
+from predictor.effects import check_effects
+from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
-from predictor.measuring.units import check_effects, check_minibatches
+from predictor.measuring.units import check_minibatches
 from training.calibration import AdaRound, quantize
 from workloads import load
 
@@ -172,9 +173,8 @@ def angles_of(network: str, names: list[str], minibatches: int) -> dict[str, flo
     batches = check_minibatches(workload, minibatches, None)
     total = dict.fromkeys(names, 0.0)
     with Store.open() as store:
-        for found in measured(
-            workload, [candidate(name) for name in names], batches, check_effects(["A"]), store=store
-        ):
+        measuring = Measuring(workload, store=store)
+        for found in measuring.measured([candidate(name) for name in names], batches, check_effects(["A"])):
             total[names[found.format]] += found.angle() / minibatches
     return total
 

@@ -15,8 +15,8 @@ import typer
 from numpy.typing import NDArray
 
 import formats
+from predictor.effects import DEFAULT_EFFECTS
 from predictor.gradients import Gradients
-from predictor.measuring.units import DEFAULT_EFFECTS
 from predictor.noise import has_table, observe
 from search.knapsack import Constraints, ScoreTable, Shape, synthesize
 from search.tailored import Means, row_weights

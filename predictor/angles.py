@@ -6,20 +6,19 @@ import numpy as np
 import pandas as pd
 
 from formats.pairs import Candidate, candidate
+from numeric_formats.progress import Report, quiet
 from predictor.columns import ANGLE, EFFECT, FAILURES, FORMAT, HIGH, LOW, SCOPE, N
-from predictor.measuring.units import (
-    ALL,
-    DEFAULT_EFFECTS,
-    DEFAULT_MINIBATCHES,
-    FIRST,
-    check_effects,
-    check_minibatches,
-    measurements,
-)
+from predictor.effects import DEFAULT_EFFECTS, check_effects
+from predictor.measuring.executors import Executor, InProcess
+from predictor.measuring.session import Measuring
+from predictor.measuring.store import Store
+from predictor.measuring.units import ALL, DEFAULT_MINIBATCHES, FIRST, check_minibatches
 from predictor.statistics import angle_interval
 from workloads.workload import Workload
 
 COLUMNS = (FORMAT, EFFECT, SCOPE, ANGLE, LOW, HIGH, N, FAILURES)
+EACH = "layers"
+"""The scope that stands for every parameter by itself."""
 
 
 def measure(
@@ -32,30 +31,55 @@ def measure(
     scopes: Sequence[str] = (ALL,),
     exact: Sequence[str] = (),
     two_terms: bool = True,
+    store: Store | None = None,
+    executor: Executor | None = None,
+    progress: Report = quiet,
 ) -> pd.DataFrame:
     """Angles in degrees between quantized and full-precision weight gradients, never training.
 
-    candidates: formats, pairs, or their names. effects: of E, A, AE, and, asked for by name, W
-    (weights rounded as activations are) and WAE. minibatches: how many; by default 8, or all where there are fewer.
-    scopes: "all" (one angle over the whole network's gradient), "first" (the first layer's), or names of parameters;
-    ["layers"] for each of them.
-    exact: layers kept in full precision. two_terms: whether inputs and last errors are rounded in two terms.
+    Args:
+        workload: the network, its loss and its mini-batches.
+        candidates: formats, pairs, or their names.
+        effects: of E, A, AE, and, asked for by name, W (weights rounded as activations are) and WAE.
+        minibatches: how many; by default 8, or all where there are fewer.
+        batch_size: examples of a mini-batch, by default the workload's.
+        scopes: "all" (one angle over the whole network's gradient), "first" (the first layer's), or names of
+            parameters; ["layers"] for each of them.
+        exact: layers kept in full precision.
+        two_terms: whether inputs and last errors are rounded in two terms.
+        store: where exact measurements are found and kept; by default none is.
+        executor: what measures, by default this process.
+        progress: hears of every format on a mini-batch that is measured.
 
-    Returns one row per format, effect and scope: format, effect, scope, angle, low, high (95% t-interval), n
-    (mini-batches), failures (zero or non-finite gradients, counted as 90 degrees).
+    Returns:
+        One row per format, effect and scope: format, effect, scope, angle, low, high (95% t-interval), n
+        (mini-batches), failures (zero or non-finite gradients, counted as 90 degrees).
+
+    Raises:
+        ValueError: an argument is out of range, or the workload cannot be measured.
     """
     chosen = [candidate(given) for given in candidates]
     if not chosen:
         raise ValueError("no format was given")
     wanted = check_effects(effects)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
-    found = list(measurements(workload, chosen, batches, wanted, exact=exact, two_terms=two_terms))
-    layers = found[0].layers
-    if list(scopes) == ["layers"]:
-        scopes = layers
+    measuring = Measuring(workload, exact, two_terms, store, executor or InProcess(), progress)
+    found, done, total = [], 0, len(batches) * len(chosen)
+    measuring.report("measure", done, total)
+    for measurement in measuring.measured(chosen, batches, wanted):
+        found.append(measurement)
+        if measurement.effect is wanted[-1]:
+            done += 1
+            measuring.report("measure", done, total)
+    # What the store has comes first, and the last bit of a mean depends on the order.
+    found.sort(key=lambda measurement: measurement.minibatch)
+    parameters = found[0].parameters
+    if list(scopes) == [EACH]:
+        scopes = parameters
     for scope in scopes:
-        if scope not in (ALL, FIRST, *layers):
-            raise ValueError(f"scope {scope!r}: allowed are {ALL}, {FIRST}, layers, or one of {', '.join(layers)}")
+        if scope not in (ALL, FIRST, *parameters):
+            allowed = f"{ALL}, {FIRST}, {EACH}, or one of {', '.join(parameters)}"
+            raise ValueError(f"scope {scope!r}: allowed are {allowed}")
     rows = []
     for index, format in enumerate(chosen):
         for effect in wanted:

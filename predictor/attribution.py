@@ -112,7 +112,7 @@ class _Cells:
         self.forward_format, self.backward_format = formats_of(format)
         self.activation = activation_quantizer(self.forward_format, gradients.two_terms)
         self.error = error_quantizer(self.backward_format, gradients.two_terms)
-        self.layers = np.array([layer_of(name) for name in gradients.layers])
+        self.layers = np.array([layer_of(name) for name in gradients.names])
 
     def rows(self) -> Iterator[_Row]:
         """Everything, the kinds, then every layer of each kind."""
@@ -194,7 +194,7 @@ class _Cells:
         """Gradients rounded by themselves, those of layers kept exact aside."""
         return [
             round_in_dtype(self.backward_format, g) if name in self.gradients.weights else g
-            for name, g in zip(self.gradients.layers, found, strict=True)
+            for name, g in zip(self.gradients.names, found, strict=True)
         ]
 
     def _sums(self, found: Sequence[Tensor]) -> NDArray[np.float64]:

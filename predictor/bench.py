@@ -26,7 +26,7 @@ def run(workload: Workload, name: str, batch_size: int | None, repeats: int) -> 
     quantized: list[float] = []
     with evaluation_mode(model), Gradients(workload, batch) as gradients:
         # The same gradients as are measured, no others.
-        parameters = [model.get_parameter(name) for name in gradients.layers]
+        parameters = [model.get_parameter(name) for name in gradients.names]
 
         def plain() -> None:
             torch.autograd.grad(workload.loss(model, batch), parameters)

@@ -112,22 +112,32 @@ def _same_draws(model: nn.Module) -> Iterator[None]:
 class Gradients:
     """The weight gradients of one mini-batch. Use as a context manager.
 
-    layers: names of the parameters whose gradients are measured, in the order of their first use in the network.
-    full: their full-precision gradients. flow: the points, after the full-precision forward pass.
-    loss: the full-precision loss, whose graph is kept for any number of backward passes.
-    weights: those of the measured parameters, by name, that may be rounded; those of layers kept exact are left out.
+    Args:
+        workload: whose network and loss.
+        batch: the mini-batch.
+        exact: layers kept in full precision.
+        two_terms: whether inputs and last errors are rounded in two terms.
 
-    Raises ValueError where the loss does not call the network, is not a finite scalar, or reaches no parameter, and
-    where all of `full` is zero.
+    Attributes:
+        names: of the parameters whose gradients are measured, in the order of their first use in the network.
+        full: their full-precision gradients.
+        weights: those of the measured parameters, by name, that may be rounded; those of layers kept exact are left
+            out.
+        flow: the points, after the full-precision forward pass.
+        loss: the full-precision loss, whose graph is kept for any number of backward passes.
+
+    Raises:
+        ValueError: the loss does not call the network, is not a finite scalar, or reaches no parameter, or all of
+            `full` is zero.
     """
 
     def __init__(self, workload: Workload, batch: Batch, *, exact: Sequence[str] = (), two_terms: bool = True):
         self.workload, self.batch, self.two_terms = workload, batch, two_terms
         self.flow = DataFlow(workload.model, exact)
-        self.layers: list[str] = []
+        self.names: list[str] = []
         self.full: list[Tensor] = []
         self.weights: dict[str, Tensor] = {}
-        self._parameters: list[Tensor] = []
+        self._measured: list[Tensor] = []
         self._loss: Tensor | None = None
         self._own: list[tuple[Tensor, Tensor]] = []
         self._open: Any = None
@@ -153,7 +163,8 @@ class Gradients:
         self._loss = self.forward(None)
         if not self._loss.isfinite():
             raise ValueError(
-                f"the loss of workload {self.workload.name} is {self._loss.item()} in full precision; its weights or data are damaged"
+                f"the loss of workload {self.workload.name} is {self._loss.item()} in full precision; "
+                "its weights or data are damaged"
             )
         measured = measured_parameters(self.flow.model)
         used = [p for p in self.flow.parameters if id(p) in measured]
@@ -167,17 +178,18 @@ class Gradients:
             raise ValueError(
                 f"workload {self.workload.name}: the loss does not depend on any parameter of two or more dimensions"
             )
-        self._parameters = [p for p, _ in kept]
-        self.layers = [measured[id(p)] for p, _ in kept]
-        named = zip(self.layers, self._parameters, strict=True)
+        self._measured = [p for p, _ in kept]
+        self.names = [measured[id(p)] for p, _ in kept]
+        named = zip(self.names, self._measured, strict=True)
         self.weights = {name: p for name, p in named if not self.flow.is_exact(layer_of(name))}
         self.full = [g for _, g in kept]
-        for name, g in zip(self.layers, self.full, strict=True):
+        for name, g in zip(self.names, self.full, strict=True):
             if not g.isfinite().all():
                 raise ValueError(f"workload {self.workload.name}: the full-precision gradient of {name} is not finite")
         if not any(g.any() for g in self.full):
             raise ValueError(
-                f"workload {self.workload.name}: the full-precision gradient is zero on a mini-batch, and no angle to it exists"
+                f"workload {self.workload.name}: the full-precision gradient is zero on a mini-batch, "
+                "and no angle to it exists"
             )
 
     @property
@@ -208,14 +220,14 @@ class Gradients:
         return loss
 
     def backward(self, loss: Tensor, error: Quantizer | None, keep: bool) -> list[Tensor]:
-        """The gradients of a loss, in the order of `layers`, with errors rounded by a quantizer, or in full precision.
+        """The gradients of a loss, in the order of `names`, with errors rounded by a quantizer, or in full precision.
 
         keep: whether the graph serves another backward pass. A graph made while weights were rounded needs them rounded
         again.
         """
         self.flow.error = error
         try:
-            found = self.flow.gradients(loss, self._parameters, keep)
+            found = self.flow.gradients(loss, self._measured, keep)
         finally:
             self.flow.error = None
         return [torch.zeros_like(g) if q is None else q for q, g in zip(found, self.full, strict=True)]
@@ -256,7 +268,7 @@ class Gradients:
         self.backward(loss, see(error), keep=False)
 
     def quantized(self, format: Candidate, effects: Sequence[Effect]) -> Iterator[tuple[Effect, list[Tensor]]]:
-        """The quantized gradients, in the order of `layers`, for each effect.
+        """The quantized gradients, in the order of `names`, for each effect.
 
         Effect E uses the forward pass that all formats share; A and AE share one of their own. Weights are rounded as
         activations are, and hold their own values whenever a gradient is handed out.

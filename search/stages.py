@@ -21,12 +21,13 @@ from formats import Family
 from formats.hardware.cost import gates_of
 from formats.pairs import Candidate
 from predictor.device import device_of
-from predictor.effects import Effect
+from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects
 from predictor.gradients import Gradients
 from predictor.measuring.context import batch_digest, context_of
+from predictor.measuring.executors import Executor
 from predictor.measuring.session import measured
 from predictor.measuring.store import Store
-from predictor.measuring.units import DEFAULT_EFFECTS, Executor, Unit, check_effects, check_minibatches, measure_unit
+from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
 from predictor.noise import Noise, needs_rounding, observe
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
 from search.candidates import choose
@@ -154,7 +155,7 @@ class _Run:
     def screen(self) -> Noise:
         """The noise of all candidates on the first mini-batch, from the store where it is there."""
         self.progress(Progress(Stage.SCREEN, 0, 1))
-        context, batch = context_of(self.workload, **self.options), batch_digest(self.batches[0])
+        context, batch = context_of(Subject(self.workload, **self.options)), batch_digest(self.batches[0])
         what = f"noise {digest(sorted(needs_rounding(self.candidates)))}"
         kept = None if self.store is None else self.store.get_record(context, batch, what)
         if kept is not None:

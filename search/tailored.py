@@ -20,18 +20,12 @@ from formats.hardware.cost import gates_of
 from formats.pairs import Candidate
 from numeric_formats.checks import at_least
 from predictor.device import device_of
-from predictor.effects import Effect
+from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects
 from predictor.gradients import Gradients
+from predictor.measuring.executors import Executor
 from predictor.measuring.session import measured
 from predictor.measuring.store import Store
-from predictor.measuring.units import (
-    DEFAULT_EFFECTS,
-    DEFAULT_MINIBATCHES,
-    Executor,
-    Measurement,
-    check_effects,
-    check_minibatches,
-)
+from predictor.measuring.units import DEFAULT_MINIBATCHES, Measurement, check_minibatches
 from predictor.noise import Kind, Noise, observe
 from predictor.statistics import interval, pareto
 from predictor.surrogate import KINDS, Observation, fit, places, spread

@@ -11,8 +11,10 @@ from typing import Any
 
 from numeric_formats.checks import at_least
 from numeric_formats.messages import one_line
+from predictor.measuring.messages import READY, Lost, Reply, WorkerError
+from predictor.measuring.pool import Pool
 from predictor.measuring.units import Unit
-from predictor.measuring.workers import READY, Lost, Pool, Reply, Worker, WorkerError
+from predictor.measuring.workers import Worker
 
 PATIENCE = 120.0
 """Seconds without any process at work after which a cluster counts as full or gone."""
@@ -26,14 +28,19 @@ class _Actor:
 
 
 class Cluster(Pool):
-    """One process for every `threads` processors of a Ray cluster. address: "auto" for the running one, or host:port.
+    """One process for every `threads` processors of a Ray cluster. Use as a context manager.
 
     The package must be installed on every node, and a workload's own files must be where they are here. A lost node's
-    units are measured again on others. Bits depend on
-    the kind of processor: on a cluster of several kinds, so do results.
+    units are measured again on others. Bits depend on the kind of processor: on a cluster of several kinds, so do
+    results.
 
-    Raises ImportError without Ray, and ValueError where there is no cluster at the address or it has too few
-    processors.
+    Args:
+        address: "auto" for the running cluster, or host:port.
+        threads: torch's in each process.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ValueError: there is no cluster at the address, or it has too few processors.
     """
 
     def __init__(self, address: str = "auto", threads: int = 1):

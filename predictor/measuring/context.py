@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from predictor.device import device_of
 from predictor.flow.dataflow import unwrapped
 from predictor.flow.points import tensors_in
 from predictor.measuring.fingerprint import code_digest
+from predictor.measuring.units import Subject
 from workloads.digest import digest, weights_digest
-from workloads.workload import Batch, Workload
+from workloads.workload import Batch
 
 HOME = Path(__file__).resolve().parents[2]
 """The folder that the packages lie in."""
@@ -27,7 +27,6 @@ MEASURING = (
     *(f"formats/{name}.py" for name in ("device", "layout", "number_format", "profile", "rounding", "scale", "torch")),
     *(f"predictor/{name}.py" for name in ("angle", "device", "effects", "gradients", "noise")),
     *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
-    "numeric_formats/checks.py",
     *("workloads/digest.py", "workloads/workload.py"),
 )
 """Folders and files that decide the bits of a kept measurement; tests/predictor/measuring/test_context.py holds them
@@ -40,11 +39,15 @@ TAKING_NO_PART = ("formats/kernel/accumulate.py",)
 class Context:
     """Everything that decides the bits of a measurement, but for the format, the effect and the mini-batch.
 
-    weights: SHA-256 of parameters and buffers. network, loss: SHA-256 of their code and settings
-    (predictor/measuring/fingerprint.py says what that cannot see).
-    points: exact layers, two terms, and SHA-256 of the source that places points, rounds and measures. torch: its
-    version, numba's, and the precision of float32 products. device: with the processor's kind. memory_format: of the
-    parameters. threads: of one work unit.
+    Attributes:
+        weights: SHA-256 of parameters and buffers.
+        network: SHA-256 of its code and settings (predictor/measuring/fingerprint.py says what that cannot see).
+        loss: SHA-256 of its code and settings.
+        points: exact layers, two terms, and SHA-256 of the source that places points, rounds and measures.
+        torch: its version, numba's, and the precision of float32 products.
+        device: with the processor's kind.
+        memory_format: of the parameters.
+        threads: of one work unit.
     """
 
     weights: str
@@ -62,11 +65,10 @@ class Context:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def context_of(
-    workload: Workload, *, exact: Sequence[str] = (), two_terms: bool = True, threads: int | None = None
-) -> Context:
-    """The context of measurements of a workload in this installation. threads: of one work unit, by default torch's in
+def context_of(subject: Subject, threads: int | None = None) -> Context:
+    """The context of measurements of a subject in this installation. threads: of one work unit, by default torch's in
     this process."""
+    workload = subject.workload
     model = unwrapped(workload.model)
     device = device_of(workload)
     kind = (
@@ -78,7 +80,7 @@ def context_of(
         weights=weights_digest(model),
         network=code_digest(model, [*model.parameters(), *model.state_dict(keep_vars=True).values()]),
         loss=code_digest(workload.loss),
-        points=json.dumps([sorted(exact), two_terms, _source_digest()]),
+        points=json.dumps([sorted(subject.exact), subject.two_terms, source_digest()]),
         torch=f"{torch.__version__}, numba {numba.__version__}, float32 products {torch.get_float32_matmul_precision()}",
         device=f"{device.type} {kind}",
         memory_format=_memory_format(model),
@@ -100,7 +102,7 @@ def measuring_sources() -> list[Path]:
     return sorted(path for path in found if path.relative_to(HOME).as_posix() not in TAKING_NO_PART)
 
 
-def _source_digest() -> str:
+def source_digest() -> str:
     """SHA-256 of the files that decide the bits of a measurement: a release that changes them measures again."""
     hasher = hashlib.sha256()
     for path in measuring_sources():

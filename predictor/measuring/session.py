@@ -12,26 +12,24 @@ import torch
 from formats.pairs import Candidate
 from numeric_formats.checks import at_least
 from numeric_formats.progress import Progress, Report, quiet
-from predictor.effects import Effect
-from predictor.gradients import Gradients
+from predictor.effects import Effect, check_effects
 from predictor.measuring.context import Context, batch_digest, context_of
+from predictor.measuring.executors import Executor, InProcess, Work
 from predictor.measuring.store import Store, Stored
-from predictor.measuring.units import Executor, InProcess, Measurement, Unit, Work, check_effects
+from predictor.measuring.units import Measurement, Subject, Unit
 from workloads.workload import Batch, Workload
 
 
 @dataclass(frozen=True, eq=False)
-class Measuring:
-    """How measurements are made.
+class Measuring(Subject):
+    """What is measured, and how.
 
-    workload: what is measured. exact: layers kept in full precision. two_terms: whether inputs and last errors are
-    rounded in two terms. store: where exact measurements are found and kept; None keeps none. executor: what measures
-    the units that the store does not have. progress: hears of every step.
+    Attributes:
+        store: where exact measurements are found and kept; None keeps none.
+        executor: what measures the units that the store does not have.
+        progress: hears of every step.
     """
 
-    workload: Workload
-    exact: Sequence[str] = ()
-    two_terms: bool = True
     store: Store | None = None
     executor: Executor = field(default_factory=InProcess)
     progress: Report = quiet
@@ -42,12 +40,7 @@ class Measuring:
 
     def context(self, threads: int | None = None) -> Context:
         """What decides the bits of every measurement made so. threads: of one work unit, by default the executor's."""
-        threads = self.executor.threads if threads is None else threads
-        return context_of(self.workload, exact=self.exact, two_terms=self.two_terms, threads=threads)
-
-    def gradients(self, batch: Batch) -> Gradients:
-        """The gradients of one mini-batch, to be used as a context manager."""
-        return Gradients(self.workload, batch, exact=self.exact, two_terms=self.two_terms)
+        return context_of(self, self.executor.threads if threads is None else threads)
 
     def measured(
         self,
@@ -87,18 +80,18 @@ class Measuring:
                     if stored is None:
                         absent.append(effect)
                     else:
-                        yield Measurement(index, effect, number, stored.layers, stored.sums, stored.seconds)
+                        yield Measurement(index, effect, number, stored.parameters, stored.sums, stored.seconds)
                 if absent:
                     missing.append(Unit(number, index, tuple(absent)))
         for found in self._run(candidates, batches, missing):
-            entries = [(candidates[m.format].digest, m.effect, Stored(m.layers, m.sums, m.seconds)) for m in found]
+            entries = [(candidates[m.format].digest, m.effect, Stored(m.parameters, m.sums, m.seconds)) for m in found]
             self.store.put(context, keys[found[0].minibatch], entries)
             yield from found
 
     def _run(
         self, candidates: Sequence[Candidate], batches: Sequence[Batch], units: Sequence[Unit]
     ) -> Iterator[list[Measurement]]:
-        return self.executor.run(Work(self.workload, candidates, batches, units, self.exact, self.two_terms))
+        return self.executor.run(Work(self, candidates, batches, units))
 
 
 def measured(
@@ -121,11 +114,16 @@ def measured(
 def executor_of(
     workers: int | None = None, cluster: str | None = None, device: str = "cpu"
 ) -> AbstractContextManager[Executor]:
-    """An executor, to be used as a context manager.
+    """An executor, to be used as a context manager; this process where neither workers nor a cluster are given.
 
-    workers: so many processes, which share torch's threads. cluster: the address of a Ray cluster, or "auto". Neither:
-    this process. device: where the workload is. Raises ValueError for two of them at once or fewer than one worker,
-    ImportError for a cluster without Ray.
+    Args:
+        workers: so many processes, which share torch's threads.
+        cluster: the address of a Ray cluster, or "auto".
+        device: where the workload is.
+
+    Raises:
+        ValueError: two of them at once, or fewer than one worker.
+        ImportError: a cluster without Ray.
     """
     if workers is not None and cluster is not None:
         raise ValueError("workers are processes of this machine, a cluster is other machines: give one of the two")

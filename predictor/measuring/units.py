@@ -1,46 +1,73 @@
-"""TODO."""
+"""What is measured: a workload with its settings, in units of one candidate on one mini-batch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from formats.pairs import Candidate
-from numeric_formats.checks import at_least, not_allowed
+from numeric_formats.checks import at_least
 from predictor.angle import degrees, failed, layer_sums
 from predictor.effects import Effect
 from predictor.gradients import Gradients
 from workloads.workload import Batch, Workload
 
 ALL, FIRST = "all", "first"
-"""Scopes: the whole network's gradient, and that of the first parameter in the order of execution; others are layers'
-names."""
-
-
-DEFAULT_EFFECTS = (Effect.E, Effect.A, Effect.AE)
-
-
+"""Scopes: the whole network's gradient, and that of the first parameter in the order of execution; others are names of
+parameters."""
 DEFAULT_MINIBATCHES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is measured.
+
+    Attributes:
+        workload: the network, its loss and its mini-batches.
+        exact: layers kept in full precision.
+        two_terms: whether inputs and last errors are rounded in two terms.
+    """
+
+    workload: Workload
+    exact: Sequence[str] = ()
+    two_terms: bool = True
+
+    def gradients(self, batch: Batch) -> Gradients:
+        """The gradients of one mini-batch, to be used as a context manager."""
+        return Gradients(self.workload, batch, exact=self.exact, two_terms=self.two_terms)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is measured in one go: one candidate on one mini-batch, by their places, and the effects, in the order of
+    `Effect`."""
+
+    minibatch: int
+    format: int
+    effects: tuple[Effect, ...]
 
 
 @dataclass(frozen=True)
 class Measurement:
     """One gradient compared with the full-precision one.
 
-    format: index of the candidate. sums: <d,g>, |d|^2, |g|^2 of each layer, (layers, 3). seconds: what it took.
+    Attributes:
+        format: the place of the candidate.
+        effect: what was quantized.
+        minibatch: the place of the mini-batch.
+        parameters: names of the parameters whose gradients were compared, in the order of their first use.
+        sums: <d,g>, |d|^2, |g|^2 of each of them, (parameters, 3).
+        seconds: what it took.
     """
 
     format: int
     effect: Effect
     minibatch: int
-    layers: tuple[str, ...]
+    parameters: tuple[str, ...]
     sums: NDArray[np.float64]
     seconds: float
 
@@ -55,32 +82,12 @@ class Measurement:
     def _sums(self, scope: str) -> NDArray[np.float64]:
         if scope == ALL:
             return np.asarray(self.sums.sum(0))
-        return np.asarray(self.sums[0 if scope == FIRST else self.layers.index(scope)])
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What is measured in one go: one candidate on one mini-batch, by their indices, and the effects, in the order E,
-    A, AE."""
-
-    minibatch: int
-    format: int
-    effects: tuple[Effect, ...]
-
-
-def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:
-    """Effects from their names, in the order E, A, AE, W, WAE; ValueError for others."""
-    wanted = {str(effect).upper() for effect in effects}
-    for name in sorted(wanted - set(Effect)):
-        raise not_allowed("effect", name, Effect)
-    if not wanted:
-        raise ValueError(f"no effect was given; allowed are {', '.join(Effect)}")
-    return tuple(effect for effect in Effect if effect in wanted)
+        return np.asarray(self.sums[0 if scope == FIRST else self.parameters.index(scope)])
 
 
 def check_minibatches(
     workload: Workload, minibatches: int | None, batch_size: int | None, default: int | None = None
-) -> Sequence[object]:
+) -> Sequence[Batch]:
     """The first mini-batches of a workload; ValueError where there are not as many. None: at most `default`, or all."""
     if minibatches is not None:
         at_least(f"{minibatches} mini-batches", minibatches)
@@ -93,80 +100,10 @@ def check_minibatches(
 def measure_unit(gradients: Gradients, unit: Unit, format: Candidate) -> list[Measurement]:
     """The measurements of one unit, one an effect, on the open gradients of its mini-batch; `format` is its
     candidate."""
-    layers, found, began = tuple(gradients.layers), [], time.monotonic()
+    parameters, found, began = tuple(gradients.names), [], time.monotonic()
     for effect, quantized in gradients.quantized(format, unit.effects):
         sums = layer_sums(quantized, gradients.full)
         now = time.monotonic()
-        found.append(Measurement(unit.format, effect, unit.minibatch, layers, sums, now - began))
+        found.append(Measurement(unit.format, effect, unit.minibatch, parameters, sums, now - began))
         began = now
     return found
-
-
-def measure_units(
-    workload: Workload,
-    candidates: Sequence[Candidate],
-    batches: Sequence[object],
-    units: Iterable[Unit],
-    *,
-    exact: Sequence[str] = (),
-    two_terms: bool = True,
-) -> Iterator[list[Measurement]]:
-    """Measure units in their order, unit by unit; neighbours of one mini-batch share its full-precision gradients."""
-    for number, of_batch in groupby(units, key=lambda unit: unit.minibatch):
-        with Gradients(workload, batches[number], exact=exact, two_terms=two_terms) as gradients:
-            for unit in of_batch:
-                yield measure_unit(gradients, unit, candidates[unit.format])
-
-
-def measurements(
-    workload: Workload,
-    candidates: Sequence[Candidate],
-    batches: Sequence[object],
-    effects: Sequence[Effect] = DEFAULT_EFFECTS,
-    *,
-    exact: Sequence[str] = (),
-    two_terms: bool = True,
-) -> Iterator[Measurement]:
-    """Measure every candidate on every mini-batch, mini-batch by mini-batch, so that stopping early leaves common
-    ones."""
-    units = (Unit(number, index, tuple(effects)) for number in range(len(batches)) for index in range(len(candidates)))
-    for found in measure_units(workload, candidates, batches, units, exact=exact, two_terms=two_terms):
-        yield from found
-
-
-@dataclass(frozen=True)
-class Work:
-    """Units to measure; their indices are places in `batches` and `candidates`."""
-
-    workload: Workload
-    candidates: Sequence[Candidate]
-    batches: Sequence[Batch]
-    units: Sequence[Unit]
-    exact: Sequence[str] = ()
-    two_terms: bool = True
-
-
-class Executor(Protocol):
-    """What measures units. threads: torch's, of each unit. run: the measurements of each unit as it finishes, in any
-    order."""
-
-    @property
-    def threads(self) -> int: ...
-
-    def run(self, work: Work) -> Iterator[list[Measurement]]: ...
-
-
-class InProcess:
-    """Measures in this process, with torch's threads as they are set."""
-
-    @property
-    def threads(self) -> int:
-        """torch's threads."""
-        return torch.get_num_threads()
-
-    def run(self, work: Work) -> Iterator[list[Measurement]]:
-        """The measurements of each unit, mini-batch by mini-batch."""
-        units = sorted(work.units, key=lambda unit: unit.minibatch)
-        return measure_units(
-            work.workload, work.candidates, work.batches, units, exact=work.exact, two_terms=work.two_terms
-        )

@@ -12,10 +12,11 @@ import formats.torch
 from formats.pairs import candidate
 from predictor import angle, device, noise
 from predictor.device import device_of, on_device
+from predictor.effects import DEFAULT_EFFECTS
 from predictor.gradients import Gradients
 from predictor.measuring.context import context_of
-from predictor.measuring.session import executor_of
-from predictor.measuring.units import DEFAULT_EFFECTS, measurements
+from predictor.measuring.session import Measuring, executor_of
+from predictor.measuring.units import Subject
 from tests.nets import loss, net
 from workloads import Workload
 
@@ -49,7 +50,7 @@ def measured(workload):
     chosen = [candidate(name) for name in NAMES]
     return {
         (m.format, m.effect, m.minibatch): m.sums
-        for m in measurements(workload, chosen, workload.batches[:2], DEFAULT_EFFECTS)
+        for m in Measuring(workload).measured(chosen, workload.batches[:2], DEFAULT_EFFECTS)
     }
 
 
@@ -121,10 +122,10 @@ def test_contexts_say_where(monkeypatch, as_they_were):
     monkeypatch.setattr(device, "devices", lambda: ["cpu", "meta"])
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda given: f"a kind of {given}")
     monkeypatch.setattr("predictor.measuring.context.weights_digest", lambda model: "w")
-    here = context_of(net())
+    here = context_of(Subject(net()))
     assert here.device.startswith("cpu ")
     moved = on_device(net(), "meta")
-    assert context_of(moved).device == "meta a kind of meta"
+    assert context_of(Subject(moved)).device == "meta a kind of meta"
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "meta", "cpu:0"])

@@ -85,7 +85,7 @@ def test_weights_are_rounded_and_the_gradient_is_straight_through(workload):
         for p in (other.embedding.weight, other.conv.weight):
             p.copy_(FP123.round(p))
     with Gradients(workload, workload.batches[0]) as gradients:
-        assert gradients.layers == ["embedding.weight", "conv.weight"]
+        assert gradients.names == ["embedding.weight", "conv.weight"]
         found = dict(gradients.quantized(FP123, [Effect.W]))[Effect.W]
     expected = torch.autograd.grad(
         workload.loss(other, workload.batches[0]), [other.embedding.weight, other.conv.weight]

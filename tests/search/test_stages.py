@@ -12,7 +12,7 @@ import formats
 from formats.pairs import Pair
 from predictor import measure
 from predictor.effects import Effect
-from predictor.measuring.units import InProcess
+from predictor.measuring.executors import InProcess
 from predictor.statistics import interval
 from search import rank
 from search.candidates import choose

@@ -7,7 +7,8 @@ from torch import nn, randn
 
 import formats
 from predictor import measure
-from predictor.measuring.units import measurements
+from predictor.effects import DEFAULT_EFFECTS
+from predictor.measuring.session import Measuring
 from predictor.statistics import interval
 from search import Constraints, search
 from search.stages import Stage
@@ -62,7 +63,9 @@ def test_names_give_the_measured_formats_and_differences_are_paired(workload, fo
         for effect in ("E", "A", "AE"):
             assert table.loc[name, f"angle_{effect}"] == exact[name, effect]
     chosen = [formats.get("FP134"), formats.get(next(name for name in names[1:] if "+" not in name))]
-    angles = np.array([m.angle() for m in measurements(workload, chosen, workload.batches[:3])]).reshape(3, 2, 3)
+    angles = np.array(
+        [m.angle() for m in Measuring(workload).measured(chosen, workload.batches[:3], DEFAULT_EFFECTS)]
+    ).reshape(3, 2, 3)
     for number, effect in enumerate(("E", "A", "AE")):
         expected = interval(angles[:, 1, number] - angles[:, 0, number])
         row = table.loc[chosen[1].name]

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from predictor.measuring.store import FILE
+
 
 @pytest.fixture(scope="module")
 def one_thread():
@@ -11,3 +13,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A store's file, in a folder that is not there yet."""
+    return tmp_path / "deep" / FILE

@@ -14,12 +14,12 @@ SCRIPT = """
 import json, time
 import ray, torch
 from ray.cluster_utils import Cluster as Nodes
-from predictor.measuring.units import DEFAULT_EFFECTS
+from predictor.effects import DEFAULT_EFFECTS
 from predictor.effects import Effect
 from formats.pairs import candidate
 from predictor.measuring.cluster import Cluster
-from predictor.measuring.session import measured
 from tests.nets import Refusing, net, slow_loss
+from tests.predictor.measuring.bits import measured
 
 torch.set_num_threads(1)
 candidates = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3")]

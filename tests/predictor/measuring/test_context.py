@@ -1,14 +1,22 @@
-"""What decides the bits of a kept measurement is declared, and the declaration agrees with what measuring imports."""
+"""What decides the bits of a kept measurement: contexts tell it apart, and the declared source agrees with what measuring
+imports."""
 
 import ast
 from pathlib import Path
 
-from predictor.measuring.context import HOME, measuring_sources
+import torch
+from torch import nn
+
+from predictor.measuring.context import HOME, batch_digest, context_of, measuring_sources
+from predictor.measuring.units import Subject
 from tests.imports import file_of, modules, reached
+from tests.nets import net
 
 NAMES = tuple(Path("formats", name) for name in ("names.py", "from_file.py", "families.py", "pairs.py"))
 """From a name to a format: what the format is decides bits, not how it was asked for; its digest is part of a
 measurement's key."""
+REFUSALS = (Path("numeric_formats", "checks.py"),)
+"""What is refused is not measured."""
 
 
 def kinds_of_formats() -> list[Path]:
@@ -32,7 +40,7 @@ def measuring() -> set[Path]:
     """What takes part in a measurement: all that measures a unit, observes noise, makes a key, and every kind of
     format."""
     roots = [file_of(name) for name in ("predictor.measuring.units", "predictor.noise", "predictor.measuring.context")]
-    return reached([*(path for path in roots if path is not None), *kinds_of_formats()], leaving_out=NAMES)
+    return reached([*(path for path in roots if path is not None), *kinds_of_formats()], [*NAMES, *REFUSALS])
 
 
 def declared() -> set[Path]:
@@ -50,3 +58,44 @@ def test_every_module_that_takes_part_in_a_measurement_decides_its_key() -> None
 
 def test_no_module_that_takes_no_part_makes_users_measure_again() -> None:
     assert declared() - measuring() == set()
+
+
+def test_contexts_tell_apart_what_decides_bits():
+    workload = net()
+    base = context_of(Subject(workload))
+    assert context_of(Subject(net())) == base
+    seen = {base.digest}
+
+    def other(context):
+        assert context.digest not in seen
+        seen.add(context.digest)
+
+    other(context_of(Subject(workload, exact=["0"])))
+    other(context_of(Subject(workload, two_terms=False)))
+    other(context_of(Subject(workload), threads=base.threads + 1))
+    other(context_of(Subject(net(seed=1))))
+    changed = net()
+    changed.model[1] = nn.GELU()  # no weights, another function
+    other(context_of(Subject(changed)))
+    changed.model[1] = nn.LeakyReLU(0.1)
+    other(context_of(Subject(changed)))
+    changed.model[1].negative_slope = 0.2
+    other(context_of(Subject(changed)))
+    changed = net()
+    changed.model.to(memory_format=torch.channels_last)
+    other(context_of(Subject(changed)))
+    changed = net()
+    changed.model[0].weight.requires_grad_(False)
+    other(context_of(Subject(changed)))
+    changed = net()
+    changed.model[2].register_forward_hook(lambda module, args, output: output * 2)
+    other(context_of(Subject(changed)))
+    changed = net()
+    changed.model.train()
+    assert context_of(Subject(changed)) == base
+
+
+def test_strides_of_a_minibatch_count():
+    x = torch.randn(2, 3, 4, 5)
+    assert batch_digest((x, 1)) == batch_digest((x.clone(), 1))
+    assert batch_digest((x, 1)) != batch_digest((x.contiguous(memory_format=torch.channels_last), 1))

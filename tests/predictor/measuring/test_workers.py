@@ -11,13 +11,11 @@ import pytest
 import torch
 
 from formats.pairs import candidate
-from predictor.effects import Effect
-from predictor.measuring.session import measured
+from predictor.effects import DEFAULT_EFFECTS, Effect
 from predictor.measuring.store import FILE, Store
-from predictor.measuring.units import DEFAULT_EFFECTS
 from predictor.measuring.workers import Workers
 from tests.nets import Breaking, Deadly, Refusing, broken_loss, drawn, net, slow_loss
-from tests.predictor.measuring.test_units import bits
+from tests.predictor.measuring.bits import bits, measured
 from workloads import Workload, load
 
 CANDIDATES = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3", "FP134/block32")]
@@ -123,7 +121,7 @@ def test_errors_are_one_line(pool, all_bits):
 
     began = pids(pool)
     error = errors("refusing rounds nothing", workload, [CANDIDATES[0], Refusing()])
-    assert "small.py" in error.__notes__[0]
+    assert "nets.py" in error.__notes__[0]
     errors("^the loss of workload small fails: RuntimeError: no such batch", net(loss=broken_loss), CANDIDATES)
     errors(
         "^measuring in another process failed: RuntimeError: breaking broke", workload, [CANDIDATES[0], Breaking()], [A]
@@ -153,10 +151,10 @@ def test_errors_are_one_line(pool, all_bits):
 INTERRUPTED = """
 import sys
 import formats
-from predictor.measuring.units import DEFAULT_EFFECTS
-from predictor.measuring.session import measured
+from predictor.effects import DEFAULT_EFFECTS
 from predictor.measuring.workers import Workers
 from tests.nets import net, slow_loss
+from tests.predictor.measuring.bits import measured
 
 if __name__ == "__main__":
     workload = net(loss=slow_loss, batches=50)

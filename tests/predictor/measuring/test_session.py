@@ -9,23 +9,16 @@ import pytest
 
 import formats
 from formats.pairs import Pair, candidate
-from predictor.effects import Effect
-from predictor.measuring.session import measured
+from predictor.effects import DEFAULT_EFFECTS, Effect
+from predictor.measuring.executors import InProcess, Work
 from predictor.measuring.store import FILE, Store
-from predictor.measuring.units import DEFAULT_EFFECTS, InProcess, measurements
+from predictor.measuring.units import Subject, Unit
 from tests.nets import loss, net
+from tests.predictor.measuring.bits import bits, measured
 
 CANDIDATES = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152")]
 E, A, AE = Effect.E, Effect.A, Effect.AE
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def bits(found):
-    """Bits by unit; each unit once."""
-    found = list(found)
-    by_unit = {(m.minibatch, m.format, m.effect): (m.layers, m.sums.tobytes()) for m in found}
-    assert len(by_unit) == len(found)
-    return by_unit
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +28,9 @@ def workload():
 
 @pytest.fixture(scope="module")
 def all_bits(one_thread, workload):
-    return bits(measurements(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS))
+    units = [Unit(number, index, DEFAULT_EFFECTS) for number in range(4) for index in range(len(CANDIDATES))]
+    by_unit = InProcess().run(Work(Subject(workload), CANDIDATES, workload.batches, units))
+    return bits(measurement for found in by_unit for measurement in found)
 
 
 class Counting(InProcess):
@@ -141,10 +136,10 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 import formats
-from predictor.measuring.units import DEFAULT_EFFECTS
+from predictor.effects import DEFAULT_EFFECTS
 from predictor.measuring.store import Store
-from predictor.measuring.session import measured
 from tests.nets import net, slow_loss
+from tests.predictor.measuring.bits import measured
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])

@@ -1,0 +1,55 @@
+"""What measures units: in this process, in others, or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
+
+import torch
+
+from formats.pairs import Candidate
+from predictor.measuring.units import Measurement, Subject, Unit, measure_unit
+from workloads.workload import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Units to measure; their numbers are places in `batches` and `candidates`."""
+
+    subject: Subject
+    candidates: Sequence[Candidate]
+    batches: Sequence[Batch]
+    units: Sequence[Unit]
+
+
+class Executor(Protocol):
+    """What measures units."""
+
+    @property
+    def threads(self) -> int:
+        """torch's, of each unit."""
+        ...
+
+    def run(self, work: Work) -> Iterator[list[Measurement]]:
+        """The measurements of each unit as it finishes, in any order."""
+        ...
+
+
+class InProcess:
+    """Measures in this process, with torch's threads as they are set."""
+
+    @property
+    def threads(self) -> int:
+        """torch's threads."""
+        return torch.get_num_threads()
+
+    def run(self, work: Work) -> Iterator[list[Measurement]]:
+        """The measurements of each unit, mini-batch by mini-batch; the units of one share its full-precision
+        gradients."""
+        units = sorted(work.units, key=lambda unit: unit.minibatch)
+        for number, of_batch in groupby(units, key=lambda unit: unit.minibatch):
+            with work.subject.gradients(work.batches[number]) as gradients:
+                for unit in of_batch:
+                    yield measure_unit(gradients, unit, work.candidates[unit.format])

@@ -1,0 +1,22 @@
+"""Entries of a store, and a store with some in it."""
+
+import numpy as np
+
+from predictor.effects import Effect
+from predictor.measuring.context import Context
+from predictor.measuring.store import Store, Stored
+
+CONTEXT = Context("w", "n", "l", "p", "t", "d", "m", 1)
+
+
+def stored(value, parameters=("a", "b")):
+    """An entry whose sums are all one number."""
+    return Stored(parameters, np.full((len(parameters), 3), value, np.float64), 0.25)
+
+
+def filled(path, rows=400):
+    """A file with so many entries."""
+    with Store.open(path) as store:
+        for number in range(rows // 50):
+            entries = [(f"format{number * 50 + i}", Effect.E, stored(i, ("a",) * 20)) for i in range(50)]
+            store.put(CONTEXT, "b", entries)
