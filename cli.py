@@ -1,20 +1,21 @@
-"""The command line: joins the commands, and ends in one line where one fails."""
+"""The command line: joins the commands."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from inspect import getdoc
+from typing import Annotated
 
 import typer
 
 from commands import bench, cache, formats, measuring, quantization, ranking, reporting, training
-from commands.errors import BAD_INPUT, INTERRUPTED
+from commands.errors import ended
 
 app = typer.Typer(
     name="formats",
-    help="Which 6- to 8-bit number format should a training chip use? Rank formats on a pretrained network, without training.",
+    help="Which 6- to 8-bit number format should a training chip use? "
+    "Rank formats on a pretrained network, without training.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": reporting.report,
     "compare": ranking.compare,
 }
+"""In the order in which help lists them."""
 for name, command in COMMANDS.items():
     # A paragraph is one line, however the source breaks it.
     app.command(name, help=re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(command) or ""))(command)
@@ -47,32 +49,33 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 
 
-def run() -> None:
-    """The console script: errors in what the user gave are one line and exit code 2."""
-    code: int | None
-    try:
-        import numeric_formats  # noqa: F401  (first, and here: it refuses systems that none of this runs on)
+def _version(wanted: bool) -> None:
+    if wanted:
+        from numeric_formats import __version__
 
-        code = app(standalone_mode=False, prog_name="formats")
-    except (
-        typer.TyperException
-    ) as error:  # an option or argument that cannot be read; without a message where help was printed instead
-        code = BAD_INPUT
-        if message := " ".join(error.format_message().split()):
-            context = getattr(error, "ctx", None)
-            typer.echo(
-                f"error: {message.rstrip('.')}" + (f"; see {context.command_path} --help" if context else ""), err=True
-            )
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        message = str(error)
-        if isinstance(error, OSError) and error.filename is not None and error.strerror:
-            message = f"{error.filename}: {error.strerror}"
-        typer.echo(f"error: {' '.join(message.split())}", err=True)
-        code = BAD_INPUT
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        code = INTERRUPTED
-    sys.exit(code or 0)
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def formats_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """The console script."""
+    ended(_main)
+
+
+def _main() -> int | None:
+    import numeric_formats  # noqa: F401  (first, and here: it refuses systems that none of this runs on)
+
+    code: int | None = app(standalone_mode=False, prog_name="formats")
+    return code
 
 
 if __name__ == "__main__":

@@ -1,4 +1,59 @@
-"""Exit codes, and the one line that an error is."""
+"""How a command ends where something goes wrong: one line on standard error, and an exit code that says what kind."""
 
-INTERRUPTED = 130
-BAD_INPUT = 2
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import typer
+
+BAD_INPUT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
+"""The user's error; a fault of ours; ended by Ctrl-C; by a reader of the output that left, as a shell sees it."""
+DEBUG = "FORMATS_DEBUG"
+
+
+def ended(main: Callable[[], int | None]) -> NoReturn:
+    """Run the command line and leave with its exit code.
+
+    An error of the user's (`numeric_formats.faults` says which) is one line and exit code 2; a fault of ours is one line
+    that calls it so, and 70; Ctrl-C is 130, and a reader that left, as `head` does, 141 without a word. With
+    FORMATS_DEBUG=1 the traceback stands above the line, whatever it is.
+    """
+    try:
+        code = main()
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit) as error:
+        # typer leaves by itself where the reader of the output has.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        code = BROKEN_PIPE
+        # What is still to be written goes nowhere, or the interpreter would complain as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get(DEBUG, "") not in ("", "0"):
+            traceback.print_exc()
+        code, line = _told(error)
+        if line:
+            typer.echo(line, err=True)
+    sys.exit(code or 0)
+
+
+def _told(error: BaseException) -> tuple[int, str]:
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted"
+    if isinstance(error, typer.TyperException):  # an option or argument that cannot be read
+        # Without a message where help was printed instead.
+        message = " ".join(error.format_message().split()).rstrip(".")
+        context = getattr(error, "ctx", None)
+        return BAD_INPUT, message and f"error: {message}" + (f"; see {context.command_path} --help" if context else "")
+    try:
+        from numeric_formats.faults import told
+    except ImportError as refusal:  # of a system that none of this runs on
+        return BAD_INPUT, f"error: {refusal}"
+    if (line := told(error)) is not None:
+        return BAD_INPUT, f"error: {line}"
+    what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+    return INTERNAL, f"internal error: {what} (a fault of formats, not of what it was given; {DEBUG}=1 shows where)"

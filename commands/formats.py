@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from commands.options import BitsOption, FamilyOption, MaxBinadesOption
-from commands.printing import fact, say
+from commands.printing import say
 
 
 def list_formats(
@@ -44,7 +44,7 @@ def list_formats(
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    from reports.tables import plain
+    from reports.tables import fact, plain
 
     headers = [
         ("format", "left"),
@@ -81,7 +81,7 @@ def show(
         listed = values and [{"code": code, "value": value} for code, value in values]
         typer.echo(json.dumps(facts | {"values": listed}))
         return
-    from reports.tables import plain
+    from reports.tables import fact, plain
 
     say(
         plain(

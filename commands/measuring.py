@@ -23,7 +23,7 @@ from commands.options import (
     split,
 )
 from commands.printing import say
-from commands.progress import ranking_bar
+from commands.progress import progress_shown
 
 
 def points(
@@ -152,10 +152,10 @@ def attribute(
     Examples: formats attribute -m resnet20 -f FP134 --plot why.png · formats attribute -m mine.py:net -f E4M3+E5M2 -o
     why.csv
     """
+    from numeric_formats.progress import Progress
     from predictor.attribution import attribute as attribute_angle
     from predictor.attribution import estimate
     from reports import plots, results, tables
-    from search.stages import Progress, Stage
     from workloads import load
 
     if output is not None:
@@ -170,7 +170,7 @@ def attribute(
             f"about {work.seconds / 60:.1f} minutes"
         )
         return
-    with ranking_bar() as show:
+    with progress_shown() as show:
         found = attribute_angle(
             workload,
             format,
@@ -178,7 +178,7 @@ def attribute(
             batch_size=batch_size,
             exact=kept,
             two_terms=two_terms,
-            progress=lambda done, total: show(Progress(Stage.MEASURE, done, total)),
+            progress=lambda done, total: show(Progress("measure", done, total)),
         )
     settings: dict[Any, Any] = found.attrs
     title = f"{model}: what causes the angle of {', '.join(settings['formats'])}"

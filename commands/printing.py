@@ -1,20 +1,23 @@
-"""What commands print."""
+"""What commands print: text as it is, and tables."""
 
 from __future__ import annotations
 
+import typer
+
+WIDTH = 200
+"""Of a table in a file or a pipe, in characters."""
+
 
 def say(value: object) -> None:
-    """To standard output; a table keeps its width where that is a file or a pipe."""
-    from rich.console import Console
+    """To standard output: a line as it is, whatever stands in it; a table as wide as the terminal, or as `WIDTH`."""
+    if not isinstance(value, str):
+        from rich.console import Console
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(value, markup=False, highlight=False)
-
-
-def fact(value: object) -> str:
-    """A fact in a table."""
-    if isinstance(value, dict):
-        return "; ".join(f"{key} {entry}" for key, entry in value.items()) or "none"
-    return "-" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)
+        # Without markup and emoji, which names such as hf:llama:7b and [0] would be taken for.
+        console = Console(markup=False, emoji=False, highlight=False)
+        if not console.is_terminal:
+            console.width = WIDTH
+        with console.capture() as drawn:
+            console.print(value)
+        value = drawn.get().removesuffix("\n")
+    typer.echo(value)

@@ -1,136 +1,109 @@
-"""Progress on standard error: a bar on a terminal, a line every tenth in a log."""
+"""Progress on standard error, the same for all commands: a bar for each stage on a terminal, a line every tenth in a log."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from commands.errors import INTERRUPTED
 
 if TYPE_CHECKING:
-    from search.stages import Progress
-    from training.train import Progress as TrainingProgress
-    from training.validation import At
+    from rich.console import Console
+
+    from numeric_formats.progress import Progress, Report
 
 
 @contextmanager
-def ranking_bar() -> Iterator[Any]:
-    """A function that shows a ranking's progress, with the time left, on standard error."""
+def progress_shown() -> Iterator[Report]:
+    """What shows how far a long piece of work is, with the time left."""
     from rich.console import Console
+
+    console = Console(stderr=True, markup=False, emoji=False)
+    if console.is_terminal:
+        with _bars(console) as show:
+            yield show
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Report]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress as Bars
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    bar = Bar(*columns, console=Console(stderr=True))
-    tasks: dict[str, Any] = {}
+    bars, tasks = Bars(*columns, console=console), {}
 
     def show(progress: Progress) -> None:
-        if not tasks and bar.console.is_terminal:
-            bar.start()
+        bars.start()  # only once there is something to show
         if progress.stage not in tasks:
-            tasks[progress.stage] = bar.add_task(progress.stage.value, total=progress.total)
-        task = bar.tasks[tasks[progress.stage]]
-        if progress.done < task.completed:  # of the next network
-            bar.reset(task.id, total=progress.total)
-        tenth = int(10 * progress.done / progress.total)
-        if not bar.console.is_terminal and tenth > int(10 * task.completed / progress.total):
-            # A log gets a line every tenth.
-            left = task.elapsed / progress.done * (progress.total - progress.done) if task.elapsed else 0
-            typer.echo(f"{progress.stage.value} {progress.done}/{progress.total}, about {left:.0f} s left", err=True)
-        bar.update(task.id, completed=progress.done)
+            tasks[progress.stage] = bars.add_task(progress.stage, total=progress.total, note="")
+        task = tasks[progress.stage]
+        if progress.done < bars.tasks[task].completed:  # of the next network
+            bars.reset(task, total=progress.total)
+        bars.update(task, completed=progress.done, total=progress.total, note=progress.note)
 
     try:
         yield show
     finally:
-        if bar.live.is_started:
-            bar.stop()
+        if bars.live.is_started:
+            bars.stop()
+
+
+@dataclass
+class _Heard:
+    """What a log knows of a stage: since when, and from where, which in a run that goes on is not the beginning."""
+
+    first: int
+    done: int
+    began: float = field(default_factory=time.monotonic)
+
+
+def _lines() -> Report:
+    stages: dict[str, _Heard] = {}
+
+    def show(progress: Progress) -> None:
+        done, total = progress.done, max(1, progress.total)
+        heard = stages.get(progress.stage)
+        if heard is None or done < heard.done:  # of the next network
+            heard = stages[progress.stage] = _Heard(done, 0)
+        if 10 * done // total > 10 * heard.done // total:
+            line = f"{progress.stage} {done}/{progress.total}" + (f", {progress.note}" if progress.note else "")
+            if done > heard.first:
+                left = (time.monotonic() - heard.began) / (done - heard.first) * (total - done)
+                line += f", about {left:.0f} s left"
+            typer.echo(line, err=True)
+        heard.done = done
+
+    return show
 
 
 @contextmanager
-def _line(description: str, again: str) -> Iterator[Any]:
-    """A function (done, of, text) that shows progress on one line of standard error; a log gets a line every tenth.
-    again: what Ctrl-C has one told."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    bar = Bar(*columns, console=Console(stderr=True))
-    task = bar.add_task(description)
-    if bar.console.is_terminal:
-        bar.start()
-
-    def show(done: int, of: int, text: str) -> None:
-        if not bar.console.is_terminal and 10 * done // of > 10 * (done - 1) // of:
-            typer.echo(f"step {done}/{of}, {text}", err=True)
-        bar.update(task, completed=done, total=of, description=text)
-
+def interruptible(again: str) -> Iterator[None]:
+    """Ctrl-C inside is told so: again says how one goes on."""
     try:
-        yield show
+        yield
     except KeyboardInterrupt:
         typer.echo(f"interrupted; {again}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    finally:
-        if bar.live.is_started:
-            bar.stop()
 
 
-def _resuming(output: Path | None, kept: str) -> str:
-    return (
-        "nothing is kept without --output"
-        if output is None
-        else f"the same command with --resume goes on from {kept} in {output}"
-    )
-
-
-@contextmanager
-def training_line(output: Path | None) -> Iterator[Any]:
-    """A function that shows a training run's progress."""
-    with _line("training", _resuming(output, "the last checkpoint")) as show:
-
-        def show_training(at: TrainingProgress) -> None:
-            metric = "" if at.metric is None else f", metric {at.metric:.4f}"
-            show(at.step, at.steps, f"epoch {at.epoch}/{at.epochs}, loss {at.loss:.4f}{metric}")
-
-        yield show_training
-
-
-@contextmanager
-def quantization_line(output: Path | None) -> Iterator[Any]:
-    """A function that shows how far each stage of a quantization is."""
-    with _line("quantizing", _resuming(output, "what was finished")) as show:
-        yield lambda at: show(at.done, at.of, at.stage)
-
-
-@contextmanager
-def validation_line() -> Iterator[Any]:
-    """A function that shows how far all trainings of a validation are, and the one at hand."""
-    with _line("trainings", "the same command goes on") as show:
-
-        def show_validation(at: At) -> None:
-            training = at.training
-            done = (at.run - 1) * training.steps + training.step
-            show(
-                done,
-                at.runs * training.steps,
-                f"run {at.run}/{at.runs}, {at.name} seed {at.seed}, loss {training.loss:.4f}",
-            )
-
-        yield show_validation
+def resuming(output: Path | None, kept: str) -> str:
+    """How a command goes on that keeps something in --output."""
+    if output is None:
+        return "nothing is kept without --output"
+    return f"the same command with --resume goes on from {kept} in {output}"

@@ -9,7 +9,7 @@ import typer
 
 from commands.options import WEIGHTS_HELP, BatchSizeOption, DataOption, ModelOption
 from commands.printing import say
-from commands.progress import quantization_line
+from commands.progress import interruptible, progress_shown, resuming
 
 
 def quantize(
@@ -73,6 +73,7 @@ def quantize(
     """
     import json
 
+    from numeric_formats.progress import Progress
     from reports import tables
     from training.calibration import AdaRound
     from training.calibration import quantize as quantize_network
@@ -86,7 +87,7 @@ def quantize(
         if weights.strip().lower() == "float32":
             raise ValueError("--export writes weights as codes; give --weights a format")
     workload = load(model, data, weights_file)
-    with quantization_line(output) as show:
+    with interruptible(resuming(output, "what was finished")), progress_shown() as show:
         result = quantize_network(
             workload,
             weights,
@@ -108,7 +109,7 @@ def quantize(
             output=output,
             resume=resume,
             force=force,
-            progress=show,
+            progress=lambda at: show(Progress(at.stage, at.done, at.of)),
         )
     if as_json:
         typer.echo(json.dumps(result.plain(), indent=1))

@@ -227,3 +227,10 @@ def quantization(result: Quantized, title: str | None = None) -> list[Table]:
         ]
         made.append(plain("layers, each quantized alone, the costliest first", headers, found))
     return made
+
+
+def fact(value: object) -> str:
+    """A fact about a format, as a cell."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {entry}" for key, entry in value.items()) or "none"
+    return "-" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)

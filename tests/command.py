@@ -5,10 +5,14 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import cli
+
+FORMATS = Path(sys.executable).with_name("formats")
+"""The command as a user starts it, in a process of its own."""
 
 
 def run(*arguments, cwd, check=True):

@@ -1,0 +1,20 @@
+"""What commands print."""
+
+from commands.printing import say
+from reports.tables import plain
+
+
+def test_names_are_printed_as_they_are(capsys):
+    line = "hf:llama: [bold]3[/bold] :smile: " + "x" * 300
+    say(line)
+    say(plain("hf:llama:7b [0]", [("[a] :llama:", "left")], [["hf:llama:"], ["[red]layers[0]"], ["[/]"]]))
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == line
+    for text in ("hf:llama:7b [0]", "[a] :llama:", "hf:llama:", "[red]layers[0]", "[/]"):
+        assert text in out
+
+
+def test_a_table_keeps_its_width_in_a_pipe(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    say(plain(None, [("a", "left"), ("b", "left")], [["x" * 70, "y" * 80]]))
+    assert f"{'x' * 70}   {'y' * 80}" in capsys.readouterr().out
