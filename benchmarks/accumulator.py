@@ -49,7 +49,8 @@ def main(
 ) -> None:
     """Print the relative RMS error of every accumulator at every length."""
     print(
-        f"{rows * rows} dot products of {OPERAND} codes of Gaussian data for each length, seed {seed}; {MASTER} at top {TOP}"
+        f"{rows * rows} dot products of {OPERAND} codes of Gaussian data for each length, seed {seed}; {MASTER} "
+        f"at top {TOP}"
     )
     print("relative RMS error")
     print(f"{'length':>6} {OPERAND + ' itself':>16}" + "".join(f" {name:>16}" for name in ACCUMULATORS))

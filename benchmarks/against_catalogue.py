@@ -1,7 +1,7 @@
 """Synthesized formats against the catalogue's best with one scale a tensor, paired over 8 mini-batches.
 
-    python benchmarks/against_catalogue.py resnet20 --effect AE --catalogue T8.6x1@2 --formats
-    profile:8:5x2,6,5x2,4x2,3x2,2x2,1x3
+    python benchmarks/against_catalogue.py resnet20 --effect AE --catalogue T8.6x1@2 \\
+        --formats profile:8:5x2,6,5x2,4x2,3x2,2x2,1x3
 
 What `formats search` found and printed; it compares with FP134, this with the best of the catalogue. Measurements come
 from the store where they are there.

@@ -40,7 +40,8 @@ def report(name: str) -> None:
     ]
     first, second = found
     print(
-        f"{name}: {len(first)} rows, {2 * first.attrs['gradients']} quantized gradients, {time.monotonic() - began:.0f} s"
+        f"{name}: {len(first)} rows, {2 * first.attrs['gradients']} quantized gradients, "
+        f"{time.monotonic() - began:.0f} s"
     )
     print(f"{'kind':6} {'alone':>8} {'':>8} {'without':>9} {'':>8} {'share':>6}")
     for kind in (EVERYTHING, *"WAEG"):

@@ -1,7 +1,7 @@
 """The best format of each network and effect: every format of the catalogue on every bundled network, by E, A and AE.
 
-    python benchmarks/best_formats.py --output runs/best               # ranks what is not ranked yet, then prints the
-    table python benchmarks/best_formats.py --output runs/best --only-print
+    python benchmarks/best_formats.py --output runs/best               # ranks what is not ranked yet, then prints all
+    python benchmarks/best_formats.py --output runs/best --only-print
 
 Rankings are those of `formats rank --by EFFECT`, one CSV each; measurements are kept in the store, so that a run that
 was ended goes on. Prints for each effect and network the first format with its angle and 95% interval, how many share
@@ -43,7 +43,8 @@ def described(row: "pd.Series[Any]", effect: str) -> str:
 def show(rankings: dict[str, pd.DataFrame], effect: str) -> None:
     """Print the tables of an effect."""
     print(
-        f"\n{effect:14} {'first of all':31} {'tied':>4}   {'first with one scale a tensor':31}   {REFERENCE:31} {'rank':>4}"
+        f"\n{effect:14} {'first of all':31} {'tied':>4}   {'first with one scale a tensor':31}   {REFERENCE:31} "
+        f"{'rank':>4}"
     )
     for network, table in rankings.items():
         first, scaled, reference = (

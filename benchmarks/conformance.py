@@ -48,7 +48,8 @@ def main(
         ("mismatches", "right"),
     ]
     print(
-        f"At most {inputs} inputs in a category, seed {seed}. Categories that a library says it does not define are left out."
+        f"At most {inputs} inputs in a category, seed {seed}. Categories that a library says it does not define "
+        "are left out."
     )
     unusable = []
     for library in LIBRARIES:

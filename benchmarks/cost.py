@@ -1,15 +1,15 @@
 """What the hardware of formats costs, from synthesis, and how well formats/hardware/cost.py says so: gates of
 multiply-accumulate lanes, and the fit.
 
-    python benchmarks/cost.py run benchmarks/cost.csv > benchmarks/cost.txt      # Yosys and Icarus Verilog on the PATH;
-    5 minutes python benchmarks/cost.py fit benchmarks/cost.csv >> benchmarks/cost.txt     # from the counts alone
+    python benchmarks/cost.py run benchmarks/cost.csv > benchmarks/cost.txt      # 5 minutes
+    python benchmarks/cost.py fit benchmarks/cost.csv >> benchmarks/cost.txt     # from the counts alone
 
-Every lane of formats/hardware/verilog.py is simulated first (all codes through both decoders; random codes through the
-whole lane) and compared with the emulator's values in whole numbers. Yosys then maps it to CMOS gates, each part by
-itself, and the lane again flattened, where logic moves across the parts. A gate counts as its transistors in `stat
--tech cmos` of Yosys (NAND2 4, XOR2 12, MUX2 12, flip-flop 16), divided by 4: NAND2 equivalents. The coefficients are
-fitted on every other format and pair, and the rest held out; the quantities that they weigh were chosen with all of
-them in view.
+The first needs Yosys and Icarus Verilog on the PATH. Every lane of formats/hardware/verilog.py is simulated first (all
+codes through both decoders; random codes through the whole lane) and compared with the emulator's values in whole
+numbers. Yosys then maps it to CMOS gates, each part by itself, and the lane again flattened, where logic moves across
+the parts. A gate counts as its transistors in `stat -tech cmos` of Yosys (NAND2 4, XOR2 12, MUX2 12, flip-flop 16),
+divided by 4: NAND2 equivalents. The coefficients are fitted on every other format and pair, and the rest held out; the
+quantities that they weigh were chosen with all of them in view.
 """
 
 import re
@@ -144,7 +144,8 @@ def simulate(a: Format, b: Format, accumulator: Accumulator, text: str, folder: 
 def synthesize(text: str, folder: Path) -> dict[str, dict[str, int]]:
     """Cells of each part, and of the flattened lane, as Yosys counts them, and "transistors"."""
     (folder / "lane.v").write_text(text)
-    script = f"read_verilog lane.v; {SYNTHESIS}; tee -o parts.txt stat -tech cmos; flatten; opt; abc -g cmos; opt_clean; tee -o flat.txt stat -tech cmos"
+    flat = "flatten; opt; abc -g cmos; opt_clean; tee -o flat.txt stat -tech cmos"
+    script = f"read_verilog lane.v; {SYNTHESIS}; tee -o parts.txt stat -tech cmos; {flat}"
     subprocess.run(["yosys", "-QT", "-p", script], cwd=folder, check=True, capture_output=True)
     found = {}
     sections = re.split(r"=== (.+?) ===", (folder / "parts.txt").read_text())[1:]
@@ -238,11 +239,13 @@ def compare(found: pd.DataFrame, flat: pd.DataFrame) -> None:
         shown[part] = [f"{x:.0f} ({y:.0f})" for x, y in zip(found[part], found[f"{part}_formula"], strict=True)]
     shown["flattened"] = [f"{x:.0f}" for x in found["flat"]]
     print(
-        "NAND2 equivalents as synthesized, in brackets by the formula; flattened: the whole lane, optimized across its parts\n"
+        "NAND2 equivalents as synthesized, in brackets by the formula; flattened: the whole lane, optimized "
+        "across its parts\n"
     )
     print(shown.to_string(index=False))
     print(
-        "\nformula against synthesis: lanes, Pearson, Spearman, root mean square error (NAND2), largest error relative to synthesis\n"
+        "\nformula against synthesis: lanes, Pearson, Spearman, root mean square error (NAND2), largest error "
+        "relative to synthesis\n"
     )
     groups = {FITTED: found["group"] == FITTED, HELD_OUT: found["group"] == HELD_OUT, "all": found["group"] != ""}
     for target in (*PARTS, "total", "flat"):
@@ -256,13 +259,15 @@ def compare(found: pd.DataFrame, flat: pd.DataFrame) -> None:
             )
     ratio = found["flat"] / found["total"]
     print(
-        f"\nflattened lane / sum of the parts, both as synthesized: {ratio.min():.3f} to {ratio.max():.3f}, mean {ratio.mean():.3f}; "
+        f"\nflattened lane / sum of the parts, both as synthesized: {ratio.min():.3f} to {ratio.max():.3f}, "
+        f"mean {ratio.mean():.3f}; "
         f"Pearson {np.corrcoef(found['total'], found['flat'])[0, 1]:.4f}"
     )
     nand2 = flat["nand2"].to_numpy()
     other = nand2 + (8 * flat["DFF_P"] - 4 * (flat["XOR"] + flat["XNOR"])).to_numpy() / 4
     print(
-        f"XOR of 8 instead of 12 transistors, flip-flops of 24 instead of 16: Spearman {spearmanr(nand2, other).statistic:.4f} with the weights above"
+        "XOR of 8 instead of 12 transistors, flip-flops of 24 instead of 16: Spearman "
+        f"{spearmanr(nand2, other).statistic:.4f} with the weights above"
     )
     for a, b in (("INT8", "FP134"), ("INT7", "FP133"), ("INT6", "FP132")):
         i, j = (int(np.flatnonzero((flat["a"] == name) & (flat["b"] == name))[0]) for name in (a, b))

@@ -138,7 +138,8 @@ def main(
             table.append(f"{chosen.name:14} {name:17} {row(result)}")
             print(table[-1], flush=True)
     print(
-        f"\nResNet-18 from scratch, {epochs} epochs, batch {BATCH}, rate {rate}, seed {seed}, {device}, torch {torch.__version__}"
+        f"\nResNet-18 from scratch, {epochs} epochs, batch {BATCH}, rate {rate}, seed {seed}, {device}, torch "
+        f"{torch.__version__}"
     )
     print("\n".join(table))
 

@@ -91,7 +91,8 @@ def main(
                 flush=True,
             )
     print(
-        f"resnet20 from scratch, {epochs} epochs of {len(workload.train or ())} mini-batches of {BATCH}, {seeds} seeds, rate {rate}"
+        f"resnet20 from scratch, {epochs} epochs of {len(workload.train or ())} mini-batches of {BATCH}, "
+        f"{seeds} seeds, rate {rate}"
     )
     for against in (None, "nearest"):
         print(

@@ -4,10 +4,9 @@ beforehand.
     python benchmarks/hysteresis_check.py
 
 Weights in FP169 have steps so fine that a whole one is next to nothing: hysteresis and nearest must end alike.
-Pretrained weights at a small, constant
-learning rate hardly move, so that most flips are those to and fro: hysteresis must remove most of them. ResNet-20 on
-the bundled images, mini-batches of 128, all else as in hysteresis.py. Prints mean loss (of the last epoch; of all but
-the first ten steps) and flips in a step.
+Pretrained weights at a small, constant learning rate hardly move, so that most flips are those to and fro: hysteresis
+must remove most of them. ResNet-20 on the bundled images, mini-batches of 128, all else as in hysteresis.py. Prints
+mean loss (of the last epoch; of all but the first ten steps) and flips in a step.
 """
 
 from dataclasses import replace
@@ -40,7 +39,8 @@ def main() -> None:
             )
             late = found.steps.iloc[10:]
             print(
-                f"pretrained, rate 0.001, {weight} weights: {rounding:10} loss {late.loss.mean():.4f}, flips {late.flip_rate.mean():.6f}",
+                f"pretrained, rate 0.001, {weight} weights: {rounding:10} loss {late.loss.mean():.4f}, flips "
+                f"{late.flip_rate.mean():.6f}",
                 flush=True,
             )
 

@@ -1,8 +1,8 @@
 """Rankings that are killed with SIGKILL at random moments and started again: the table is that of one that never was,
 and nothing is measured twice.
 
-    python benchmarks/kill_resume.py [--kills 20] [--seed 0] [--model resnet20] [--bits 6] [--batch-size 16]
-    [--minibatches 4]
+    python benchmarks/kill_resume.py [--kills 20] [--seed 0] [--model resnet20] [--bits 6] [--batch-size 16] \\
+        [--minibatches 4]
 
 Every `formats rank` is a process of its own, with one thread and a store of its own for each ranking. A kill comes
 either while the process starts or after a random number of further measurements and a random part of a second; a
@@ -53,7 +53,8 @@ cli.run()
 """
 """The command, which also writes down each unit that it begins to measure."""
 ROWS = """SELECT contexts.digest, batches.text, formats.text, effect, sums, seconds, checksum FROM measurements
-JOIN contexts ON contexts.id = context JOIN names AS batches ON batches.id = batch JOIN names AS formats ON formats.id = format"""
+JOIN contexts ON contexts.id = context JOIN names AS batches ON batches.id = batch
+JOIN names AS formats ON formats.id = format"""
 Rows = dict[tuple[str, ...], tuple[bytes, float, int]]
 
 
@@ -228,7 +229,8 @@ def main(
                 held = len(ranking.rows)
                 wrong = ranking.check_store()
                 say(
-                    f"kill {killed:2} while {moment}: {len(ranking.rows):4} measurements kept, {held:4} of them from before",
+                    f"kill {killed:2} while {moment}: {len(ranking.rows):4} measurements kept, {held:4} of them "
+                    "from before",
                     wrong,
                 )
             wrong = finish(ranking, process, reference)
@@ -237,7 +239,8 @@ def main(
             if needless:
                 wrong.append(f"{needless} measurements were made twice without a kill")
             say(
-                f"ranking {number}, killed {of_this} times: table equal bit for bit; {again} measurements lost to kills and made again",
+                f"ranking {number}, killed {of_this} times: table equal bit for bit; {again} measurements lost "
+                "to kills and made again",
                 wrong,
             )
 
@@ -268,7 +271,8 @@ def main(
         )
 
     say(
-        f"{killed} kills ({at_start} while starting) of {number} rankings; {repeated} measurements made again; {failures} failures"
+        f"{killed} kills ({at_start} while starting) of {number} rankings; {repeated} measurements made again; "
+        f"{failures} failures"
     )
     if failures:
         raise typer.Exit(1)

@@ -1,18 +1,19 @@
 """All training methods on one network: accuracy, angle, flips and step time, at few and at many bits.
 
-    python benchmarks/methods_table.py --output runs/methods            # ResNet-20, the 12,800 bundled images, three
-    seeds python benchmarks/methods_table.py --output runs/methods --only "Octo apart" --seeds 1 python
-    benchmarks/methods_table.py --output runs/methods --time     # step times alone, with nothing else running python
-    benchmarks/methods_table.py --output runs/methods --only-print
+    python benchmarks/methods_table.py --output runs/methods            # three seeds
+    python benchmarks/methods_table.py --output runs/methods --only "Octo apart" --seeds 1
+    python benchmarks/methods_table.py --output runs/methods --time     # step times alone, with nothing else running
+    python benchmarks/methods_table.py --output runs/methods --only-print
 
-Gradient methods and SLB are trained from scratch for 5 epochs at rate 0.1, LSQ and LSQ+ for 3 from the bundled weights
-at rate 0.01; full precision both ways. "plain" is Unified INT8 without search and without its learning rates: scaling
-by the largest magnitude. Every run is a folder of OUTPUT: finished ones are read, ended ones go on from their
-checkpoint, and several processes may share OUTPUT. Prints mean and 95% t-interval over seeds of the test accuracy, the
-last epoch's loss, the mean angle of the layers (of the last epoch's samples) and the part of weights whose codes flip
-in a step (same); the step's time is that of --time, relative to plain torch. Then differences between gradient methods,
-seed by seed. Angles are not defined for SLB, whose gradients are those of other parameters. Octo, which rounds errors
-to nearest where the others round stochastically, is taken apart to see what its angle comes from.
+ResNet-20, the 12,800 bundled images. Gradient methods and SLB are trained from scratch for 5 epochs at rate 0.1, LSQ
+and LSQ+ for 3 from the bundled weights at rate 0.01; full precision both ways. "plain" is Unified INT8 without search
+and without its learning rates: scaling by the largest magnitude. Every run is a folder of OUTPUT: finished ones are
+read, ended ones go on from their checkpoint, and several processes may share OUTPUT. Prints mean and 95% t-interval
+over seeds of the test accuracy, the last epoch's loss, the mean angle of the layers (of the last epoch's samples) and
+the part of weights whose codes flip in a step (same); the step's time is that of --time, relative to plain torch. Then
+differences between gradient methods, seed by seed. Angles are not defined for SLB, whose gradients are those of other
+parameters. Octo, which rounds errors to nearest where the others round stochastically, is taken apart to see what its
+angle comes from.
 """
 
 import json
@@ -175,7 +176,8 @@ def step_times(names: list[str], repeats: int) -> dict[str, float]:
             steps[name] = trainer_of(method)
     taken = taking_turns(steps, repeats)
     print(
-        f"a step of plain torch: {taken['torch']:.3f} s, batch {BATCH}, {torch.get_num_threads()} threads, median of {repeats}"
+        f"a step of plain torch: {taken['torch']:.3f} s, batch {BATCH}, {torch.get_num_threads()} threads, "
+        f"median of {repeats}"
     )
     return {name: seconds / taken["torch"] for name, seconds in taken.items()}
 

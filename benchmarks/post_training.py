@@ -145,8 +145,15 @@ def run_one(output: Path, entry: Cell, seed: int) -> bool:
     try:
         adaround = AdaRound() if entry.random else None
         found = quantize(
-            load(entry.network), entry.weights, entry.activations, adaround=adaround, seed=seed, output=folder, resume=True, **dict(entry.options)
-        )  # fmt: skip
+            load(entry.network),
+            entry.weights,
+            entry.activations,
+            adaround=adaround,
+            seed=seed,
+            output=folder,
+            resume=True,
+            **dict(entry.options),
+        )
     except Held:
         return False
     print(
@@ -183,7 +190,8 @@ def show(output: Path, parts: list[Part], seeds: int, minibatches: int) -> None:
     """Print the tables."""
     entries = list(cells())
     print(
-        f"Accuracy of 2,000 test images in percent; of AdaRound the mean and 95% interval of {seeds} seeds, nothing else is random."
+        f"Accuracy of 2,000 test images in percent; of AdaRound the mean and 95% interval of {seeds} seeds, "
+        "nothing else is random."
     )
     for network in NETWORKS:
         own = [entry for entry in entries if entry.network == network]
@@ -217,20 +225,23 @@ def show(output: Path, parts: list[Part], seeds: int, minibatches: int) -> None:
             angles = angles_of(network, [entry.weights for entry in nearest], minibatches)
             rises = {entry.weights: steps_of(output, entry, seeds)[0][-1]["loss"] - full["loss"] for entry in nearest}
             print(
-                f"\n  {'weights and activations':40} {'accuracy':>8} {'AdaRound':>16} {'loss rises by':>13} {'angle of A':>10}"
+                f"\n  {'weights and activations':40} {'accuracy':>8} {'AdaRound':>16} {'loss rises by':>13} "
+                f"{'angle of A':>10}"
             )
             for entry in nearest:
                 name = entry.weights
                 ada = accuracy(steps_of(output, rounded[name], seeds)) if name in rounded else ""
                 print(
-                    f"  {name:40} {accuracy(steps_of(output, entry, seeds)):>8} {ada:>16} {rises[name]:13.4f} {angles[name]:10.2f}"
+                    f"  {name:40} {accuracy(steps_of(output, entry, seeds)):>8} {ada:>16} {rises[name]:13.4f} "
+                    f"{angles[name]:10.2f}"
                 )
             if len(nearest) > 2:
                 order = [entry.weights for entry in nearest]
                 found = spearmanr([rises[name] for name in order], [angles[name] for name in order])
                 low, high = resampled(np.array([[rises[name], angles[name]] for name in order]))
                 print(
-                    f"  rank correlation of the loss's rise with the angle: {found.statistic:.2f} ({low:.2f} to {high:.2f}, {len(order)} formats)"
+                    f"  rank correlation of the loss's rise with the angle: {found.statistic:.2f} ({low:.2f} to "
+                    f"{high:.2f}, {len(order)} formats)"
                 )
 
 

@@ -92,14 +92,16 @@ def main(
         print(f"the first two seeds' losses with each other: Spearman {seeds[0]:.3f}, Kendall {seeds[1]:.3f}")
     looks = len(predictors) - 1
     print(
-        f"{'predictor':22} {'Spearman':>8} {'95%':>16} {'Kendall':>8} {'95%':>16} {'Spearman less ' + REFERENCE:>28} {'95%':>16} "
+        f"{'predictor':22} {'Spearman':>8} {'95%':>16} {'Kendall':>8} {'95%':>16} "
+        f"{'Spearman less ' + REFERENCE:>28} {'95%':>16} "
         f"{f'95%, {looks} looks':>16}"
     )
     for name, (spearman, kendall) in found.items():
         own, other = ([pair[0] for pair in drawn[which]] for which in (name, REFERENCE))
         less = [a - b for a, b in zip(own, other, strict=True)]
         print(
-            f"{name:22} {spearman:8.3f} {bounds(own):>16} {kendall:8.3f} {bounds([pair[1] for pair in drawn[name]]):>16} "
+            f"{name:22} {spearman:8.3f} {bounds(own):>16} {kendall:8.3f} "
+            f"{bounds([pair[1] for pair in drawn[name]]):>16} "
             f"{spearman - found[REFERENCE][0]:28.3f} {bounds(less):>16} {bounds(less, looks):>16}"
         )
 

@@ -38,7 +38,8 @@ def main(
     table, settings = found.table, found.settings
     print(f"{model}: {len(table)} formats, {minibatches} mini-batches of {BATCH}; {settings['seconds']:.0f} s")
     print(
-        f"gradients: {settings['gradients']}, exhaustive {settings['exhaustive_gradients']}; measured by {found.by}: {settings['measured']} formats"
+        f"gradients: {settings['gradients']}, exhaustive {settings['exhaustive_gradients']}; measured by "
+        f"{found.by}: {settings['measured']} formats"
     )
     passed = True
     for effect in settings["effects"]:
@@ -53,7 +54,8 @@ def main(
         inside = ((table[f"low_{effect}"] <= mean) & (mean <= table[f"high_{effect}"]))[partly].mean()
         half = ((table[f"high_{effect}"] - table[f"low_{effect}"]) / 2 / table[f"angle_{effect}"])[partly].median()
         print(
-            f"{effect:2} Spearman {correlation:.4f} (truth's split halves {reliability:.4f}); intervals hold {inside:.1%} of {partly.sum()}, "
+            f"{effect:2} Spearman {correlation:.4f} (truth's split halves {reliability:.4f}); intervals hold "
+            f"{inside:.1%} of {partly.sum()}, "
             f"median half-width {half:.0%}"
         )
         if effect != found.by:
@@ -63,7 +65,8 @@ def main(
         best, tenth = angles.iloc[order[0]], angles.iloc[order[PLACES - 1]]
         regret, low, high = interval((angles.iloc[0] - best).to_numpy())
         print(
-            f"   winner {table.name[0]}, true winner {best.name}: regret {regret:.3f} degrees [{low:.3f}, {high:.3f}]; said at most {settings['regret_at_most']:.3f}"
+            f"   winner {table.name[0]}, true winner {best.name}: regret {regret:.3f} degrees [{low:.3f}, "
+            f"{high:.3f}]; said at most {settings['regret_at_most']:.3f}"
         )
         tied = [
             name
@@ -74,7 +77,8 @@ def main(
         strictly = len(set(first) & set(angles.index[order[:PLACES]]))
         hits = len(set(first) & set(tied))
         print(
-            f"   of the first {PLACES}, {strictly} are in the true first {PLACES}, {hits} counting the {len(tied)} that tie with its last: {', '.join(first)}"
+            f"   of the first {PLACES}, {strictly} are in the true first {PLACES}, {hits} counting the "
+            f"{len(tied)} that tie with its last: {', '.join(first)}"
         )
         passed &= regret <= settings["regret_at_most"] and hits >= 8
     print("all as promised" if passed else "SOMETHING FALLS SHORT")

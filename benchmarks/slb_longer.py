@@ -54,9 +54,18 @@ def main(
     for _, bits, seed, folder in [] if only_print else runs:
         try:
             train(
-                load("resnet20"), method=method_of(bits), **({} if bits else FULL), epochs=EPOCHS, rate=0.1, seed=seed, batch_size=BATCH,
-                checkpoint_every=50, metric_every=EPOCHS, output=folder, resume=True,
-            )  # fmt: skip
+                load("resnet20"),
+                method=method_of(bits),
+                **({} if bits else FULL),
+                epochs=EPOCHS,
+                rate=0.1,
+                seed=seed,
+                batch_size=BATCH,
+                checkpoint_every=50,
+                metric_every=EPOCHS,
+                output=folder,
+                resume=True,
+            )
         except Held:  # by another process
             continue
     print(f"{EPOCHS} epochs from scratch   seed   accuracy, %    loss")

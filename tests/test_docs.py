@@ -34,7 +34,10 @@ def test_what_a_page_says_runs(root, page):
 
 
 def test_blocks_of_a_page():
-    page = 'a\n\n<!-- tested with: --top 3 -->\n```sh\nformats list  # all\n\nformats rank -o "x y"\n```\n\n```text\n1\n...\n9\n```\n\nb\n\n```text\n2\n```\n'
+    page = (
+        'a\n\n<!-- tested with: --top 3 -->\n```sh\nformats list  # all\n\nformats rank -o "x y"\n```\n\n'
+        "```text\n1\n...\n9\n```\n\nb\n\n```text\n2\n```\n"
+    )
     commands, text = blocks(page)
     assert commands.commands == [["formats", "list", "--top", "3"], ["formats", "rank", "-o", "x y", "--top", "3"]]
     assert (commands.run, commands.compared, commands.output, text.text) == (True, False, "1\n...\n9\n", "2\n")

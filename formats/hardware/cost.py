@@ -8,19 +8,20 @@ the product of significands, W = bits of the largest product in products of smal
 the float accumulator, r runs of equal precision above the gradual underflow:
 
     multiplier    and * p_a p_b  +  adder * (p_a - 1)(p_b - 1)                an array of AND gates and full adders
-                  + sign * (p_a + p_b) where both are INT                     two inverted rows and a constant (Baugh,
-                  Wooley 1973)
-    aligner       mux * (P - 1) s  +  edge * S                                a logarithmic shifter: multiplexers, and
-    gates where zeros come in
+                  + sign * (p_a + p_b) where both are INT                     two inverted rows and a constant
+    aligner       mux * (P - 1) s  +  edge * S                                a logarithmic shifter, and gates where
+                                                                              zeros come in
                   + adder * min(s_a, s_b)                                     the sum of both shifts
         float:    normalize * P ceil(log2 P)  +  position * (s_a + s_b)       a shifter that finds the leading bit, and
-        the sum of the shifts
+                                                                              the sum of the shifts
     accumulator   register * (W + CARRY_BITS + 1)  +  negate * W              adder, flip-flop and clear; from
-    sign-magnitude to two's complement
+                                                                              sign-magnitude to two's complement
         float:    sum * max(P, FLOAT_BITS)  +  position * E                   a floating-point adder and its register
-    decoder       shift * s_a  +  run * (r_a - 1) s_a, and so for b           index to significand and shift: an offset,
-    and a choice between runs
+    decoder       shift * s_a  +  run * (r_a - 1) s_a, and so for b           index to significand and shift: an
+                                                                              offset, and a choice between runs
                   + absolute * bits of an INT                                 from two's complement to sign-magnitude
+
+The signed multiplier is that of Baugh and Wooley, 1973.
 
 With the exact accumulator two INT formats are multiplied and added as they are: no aligner, no decoder, no `negate`,
 and W has the sign. The array multiplier and the logarithmic shifter are textbook structures (N. Weste, D. Harris, "CMOS

@@ -5,12 +5,11 @@ A lane multiplies one code of activations by one of errors in every clock and ad
 two kinds:
 
 - exact: a fixed-point number that holds every product exactly (U. Kulisch, "Computer Arithmetic and Validity", de
-Gruyter 2008), and CARRY_BITS
-  more so that sums of 2^CARRY_BITS products cannot overflow. The default, since the angles that formats are ranked by
-  have no error of accumulation either.
+  Gruyter 2008), and CARRY_BITS more so that sums of 2^CARRY_BITS products cannot overflow. The default, since the
+  angles that formats are ranked by have no error of accumulation either.
 - float: FLOAT_BITS significant bits, as the master format FP169 of Lee, Park, Jeon (ICLR 2022) has, rounded to nearest,
-ties to even, after every addition, with an
-  exponent for the range of the exact register, so that nothing overflows or underflows.
+  ties to even, after every addition, with an exponent for the range of the exact register, so that nothing overflows or
+  underflows.
 
 Scales (the T of a tensor, channel or block) are applied outside of the lane and cost nothing here; so do infinities and
 NaN of the standard formats, whose codes would need a test of their own.
