@@ -29,9 +29,9 @@ from scipy.stats import spearmanr
 
 import formats
 from formats import Format, ProfileFormat
-from formats.hardware.cost import Coefficients, cost, quantities
+from formats.hardware.cost import Coefficients, lane_cost, quantities
 from formats.hardware.lane import FLOAT_BITS, Accumulator, Lane, operand
-from formats.hardware.verilog import lane
+from formats.hardware.verilog import lane_modules
 
 TAPERED = {8: 7, 7: 5, 6: 5}
 """How many tapered formats of each width, evenly spaced in the catalogue's order."""
@@ -193,7 +193,8 @@ def prediction_of(table: pd.DataFrame, coefficients: Coefficients) -> pd.DataFra
     found["total"] = found[list(PARTS)].sum(axis=1)
     found["flat"] = wide["lane"]
     costs = [
-        cost(f"{a}+{b}", kind, coefficients) for kind, a, b in zip(found["kind"], found["a"], found["b"], strict=True)
+        lane_cost(f"{a}+{b}", kind, coefficients)
+        for kind, a, b in zip(found["kind"], found["a"], found["b"], strict=True)
     ]
     for part in (*PARTS, "total"):
         found[f"{part}_formula"] = [getattr(entry, part) for entry in costs]
@@ -280,7 +281,7 @@ def run(output: Annotated[Path, typer.Argument(help="CSV of gate counts to write
     rows = []
     for accumulator in Accumulator:
         for a, b, group in lanes():
-            text = lane(a, b, accumulator)
+            text = lane_modules(a, b, accumulator)
             with tempfile.TemporaryDirectory() as folder:
                 if wrong := simulate(a, b, accumulator, text, Path(folder)):
                     raise SystemExit(f"{a.name} x {b.name}, {accumulator}: {wrong} sums differ from the emulator's")

@@ -185,11 +185,11 @@ def cost(
     import json
     from dataclasses import asdict
 
-    from formats.hardware.cost import cost as cost_of
+    from formats.hardware.cost import lane_cost
     from formats.hardware.lane import Accumulator
-    from formats.hardware.verilog import write
+    from formats.hardware.verilog import write_lane
 
-    costs = [cost_of(name, accumulator) for name in names]
+    costs = [lane_cost(name, accumulator) for name in names]
     if as_json:
         typer.echo(
             json.dumps([{"name": name} | asdict(c) | {"total": c.total} for name, c in zip(names, costs, strict=True)])
@@ -210,5 +210,5 @@ def cost(
         )
     if verilog is not None:
         for name in names:
-            path = write(name, verilog, Accumulator(accumulator))
+            path = write_lane(name, verilog, Accumulator(accumulator))
             typer.echo(f"wrote {path}", err=as_json)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.conformance.inputs import Category, Inputs, hard_inputs
+from formats.conformance.inputs import Category, Inputs, inputs_by_category
 from formats.conformance.reference import FixedReference
 from formats.kinds.microscaling import MicroscalingFormat
 from formats.kinds.nvfp4 import ELEMENT, LARGEST, NVFP4Format
@@ -79,10 +79,10 @@ def block_reference(format: Any) -> BlockReference | None:
     return BlockReference(format, ProfileFormat(format.profile, format.bits, largest=format.largest), top, block)
 
 
-def hard_blocks(reference: BlockReference, count: int, rng: np.random.Generator) -> dict[Category, Inputs]:
+def blocks_by_category(reference: BlockReference, count: int, rng: np.random.Generator) -> dict[Category, Inputs]:
     """The inputs of every category but infinities, in blocks; somewhat more than `count` in each at most, for what
     makes the scale known."""
-    single = hard_inputs(FixedReference(reference.element, reference.top), count, rng)
+    single = inputs_by_category(FixedReference(reference.element, reference.top), count, rng)
     left_out = (Category.INFINITIES, Category.RANDOM)
     found = {category: reference.arranged(x) for category, x in single.items() if category not in left_out}
     return {**found, Category.RANDOM: reference.random(count, rng)}

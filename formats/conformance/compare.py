@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formats.conformance import functions, libraries
-from formats.conformance.blocks import BlockReference, hard_blocks
-from formats.conformance.inputs import Category, Inputs, hard_inputs
+from formats.conformance.blocks import BlockReference, blocks_by_category
+from formats.conformance.inputs import Category, Inputs, inputs_by_category
 from formats.conformance.subject import Subject
 from numeric_formats.checks import at_least
 from numeric_formats.messages import first_line
@@ -72,9 +72,9 @@ def _checks(subject: Subject, count: int, seed: int) -> Iterator[Check]:
     with np.errstate(all="ignore"):
         rng, reference = np.random.default_rng(seed), subject.reference
         inputs = (
-            hard_blocks(reference, most, rng)
+            blocks_by_category(reference, most, rng)
             if isinstance(reference, BlockReference)
-            else hard_inputs(reference, most, rng)
+            else inputs_by_category(reference, most, rng)
         )
         for category, candidates in inputs.items():
             x = candidates if subject.defined is None else candidates[subject.defined(candidates)]

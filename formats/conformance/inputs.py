@@ -36,7 +36,7 @@ class Category(StrEnum):
     RANDOM = "random bit patterns"
 
 
-def hard_inputs(reference: FixedReference, count: int, rng: np.random.Generator) -> dict[Category, Inputs]:
+def inputs_by_category(reference: FixedReference, count: int, rng: np.random.Generator) -> dict[Category, Inputs]:
     """The inputs of every category, in order of magnitude except the random ones; at most `count` in each."""
     values, ties = reference.values(), reference.ties()
     finite = np.abs(values[values != 0])

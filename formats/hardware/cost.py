@@ -7,21 +7,20 @@ bits (bits of the code where both formats are INT), S the largest shift in binar
 the product of significands, W = bits of the largest product in products of smallest steps, E = bits of a position in
 the float accumulator, r runs of equal precision above the gradual underflow:
 
-    multiplier    and * p_a p_b  +  adder * (p_a - 1)(p_b - 1)                an array of AND gates and full adders
-                  + sign * (p_a + p_b) where both are INT                     two inverted rows and a constant
-    aligner       mux * (P - 1) s  +  edge * S                                a logarithmic shifter, and gates where
-                                                                              zeros come in
-                  + adder * min(s_a, s_b)                                     the sum of both shifts
-        float:    normalize * P ceil(log2 P)  +  position * (s_a + s_b)       a shifter that finds the leading bit, and
-                                                                              the sum of the shifts
-    accumulator   register * (W + CARRY_BITS + 1)  +  negate * W              adder, flip-flop and clear; from
-                                                                              sign-magnitude to two's complement
-        float:    sum * max(P, FLOAT_BITS)  +  position * E                   a floating-point adder and its register
-    decoder       shift * s_a  +  run * (r_a - 1) s_a, and so for b           index to significand and shift: an
-                                                                              offset, and a choice between runs
-                  + absolute * bits of an INT                                 from two's complement to sign-magnitude
-
-The signed multiplier is that of Baugh and Wooley, 1973.
+    multiplier    and * p_a p_b  +  adder * (p_a - 1)(p_b - 1)              an array of AND gates and full adders
+                  + sign * (p_a + p_b) where both are INT                   two inverted rows and a constant
+                                                                            (Baugh, Wooley 1973)
+    aligner       mux * (P - 1) s  +  edge * S                              a logarithmic shifter: multiplexers,
+                                                                            and gates where zeros come in
+                  + adder * min(s_a, s_b)                                   the sum of both shifts
+        float:    normalize * P ceil(log2 P)  +  position * (s_a + s_b)     a shifter that finds the leading bit,
+                                                                            and the sum of the shifts
+    accumulator   register * (W + CARRY_BITS + 1)  +  negate * W            adder, flip-flop and clear; from
+                                                                            sign-magnitude to two's complement
+        float:    sum * max(P, FLOAT_BITS)  +  position * E                 a floating-point adder, its register
+    decoder       shift * s_a  +  run * (r_a - 1) s_a, and so for b         index to significand and shift: an
+                                                                            offset, and a choice between runs
+                  + absolute * bits of an INT                               from two's complement to sign-magnitude
 
 With the exact accumulator two INT formats are multiplied and added as they are: no aligner, no decoder, no `negate`,
 and W has the sign. The array multiplier and the logarithmic shifter are textbook structures (N. Weste, D. Harris, "CMOS
@@ -111,20 +110,27 @@ def quantities(of: Lane) -> dict[str, int]:
     }
 
 
-def cost(
+def lane_cost(
     of: str | Candidate, accumulator: Accumulator | str = Accumulator.EXACT, coefficients: Coefficients = Coefficients()
 ) -> Cost:
     """The cost of a lane that multiplies two numbers of a format, or one of each format of a pair ("FP143+FP152").
 
-    accumulator: "exact" or "float", as formats/hardware/lane.py describes them.
-
     Formats of one profile and width cost the same, whatever their scale: BM43 as FP143. A wide or custom profile
     extrapolates from 6 to 8 bits.
 
-    Raises ValueError for names that are no format's, codebooks and other formats without a profile, and formats without
-    sign or zero.
+    Args:
+        of: a format or a pair, or its name.
+        accumulator: "exact" or "float", as formats/hardware/lane.py describes them.
+        coefficients: NAND2 equivalents of the parts, by default as fitted.
 
-    >>> cost("FP134").total < cost("FP143").total
+    Returns:
+        NAND2 equivalents, part by part.
+
+    Raises:
+        ValueError: for names that are no format's, codebooks and other formats without a profile, and formats without
+            sign or zero.
+
+    >>> lane_cost("FP134").total < lane_cost("FP143").total
     True
     """
     kind = one_of("accumulator", Accumulator, accumulator)
@@ -140,8 +146,8 @@ def _weigh(counts: dict[str, int], coefficients: Coefficients) -> Cost:
 
 
 def gates_of(of: str | Candidate) -> float:
-    """The total of `cost`; not a number where a format has no profile to build a lane from."""
+    """The total of `lane_cost`; not a number where a format has no profile to build a lane from."""
     try:
-        return cost(of).total
+        return lane_cost(of).total
     except ValueError:
         return float("nan")

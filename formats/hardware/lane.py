@@ -77,9 +77,10 @@ class Operand:
 
 
 def operand(format: Format) -> Operand:
-    """The operand of a format.
+    """What a lane has to know of a format.
 
-    Raises ValueError for a format that no precision profile describes, or without sign or zero.
+    Raises:
+        ValueError: for a format that no precision profile describes, or without sign or zero.
     """
     if not isinstance(format, ProfileFormat | StandardFormat):
         raise ValueError(f"{format.name} has no precision profile, from which hardware is made")

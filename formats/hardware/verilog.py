@@ -13,9 +13,10 @@ from pathlib import Path
 from formats import Format
 from formats.hardware.lane import FLOAT_BITS, Accumulator, Lane, Operand, operand
 from formats.pairs import Candidate, candidate, formats_of
+from numeric_formats.files import write_atomically
 
 
-def lane(a: Format, b: Format, accumulator: Accumulator = Accumulator.EXACT, name: str = "lane") -> str:
+def lane_modules(a: Format, b: Format, accumulator: Accumulator = Accumulator.EXACT, name: str = "lane") -> str:
     """The modules NAME_decode_a, NAME_decode_b, NAME_multiply, NAME_align, NAME_accumulate, and NAME, which joins them.
 
     NAME has the inputs clock, clear, a and b (codes). At each rising edge the register becomes a * b plus itself, or
@@ -27,7 +28,13 @@ def lane(a: Format, b: Format, accumulator: Accumulator = Accumulator.EXACT, nam
     aligner. Codes that stand for no value do something; so do infinities and NaN. Where an INT format is decoded, it
     does not have its lowest code, -2^(bits-1), which `encode` does not produce.
 
-    Raises ValueError as `operand` does.
+    Args:
+        a, b: the formats of the two numbers that are multiplied.
+        accumulator: what the lane adds products up in.
+        name: what the names of the modules begin with.
+
+    Raises:
+        ValueError: for a format that no precision profile describes, or without sign or zero.
     """
     made = Lane(operand(a), operand(b), accumulator)
     if made.integer:
@@ -42,19 +49,28 @@ def lane(a: Format, b: Format, accumulator: Accumulator = Accumulator.EXACT, nam
     return "\n".join(parts)
 
 
-def write(of: str | Candidate, folder: Path, accumulator: Accumulator = Accumulator.EXACT) -> Path:
-    """Write lane_NAME.v, the lane of a format with itself or of a pair, into a folder that is made where it is missing;
-    returns its path.
+def write_lane(of: str | Candidate, folder: Path, accumulator: Accumulator = Accumulator.EXACT) -> Path:
+    """Write lane_NAME.v, the lane of a format with itself or of a pair.
 
-    NAME is the format's name with `_` for what no Verilog identifier holds: T8_5x3_2; both names for a pair. A file
-    that is there is replaced. Raises as `lane` does, and OSError.
+    NAME is the format's name with `_` for what no Verilog identifier holds: T8_5x3_2; both names for a pair.
+
+    Args:
+        of: a format or a pair, or its name.
+        folder: made where it is missing; a file that is there is replaced.
+        accumulator: what the lane adds products up in.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ValueError: as `lane_modules` does.
+        OSError: where the folder cannot be written.
     """
     given = candidate(of)
     name = "lane_" + re.sub(r"[^0-9A-Za-z]+", "_", given.name)
-    text = lane(*formats_of(given), accumulator, name)
-    folder.mkdir(parents=True, exist_ok=True)
+    text = lane_modules(*formats_of(given), accumulator, name)
     path = folder / f"{name}.v"
-    path.write_text(text)
+    write_atomically(path, text)
     return path
 
 
@@ -145,9 +161,8 @@ def _accumulate(of: Lane, name: str) -> str:
         body.append("always @(posedge clock) sum <= total;")
     else:
         # -x = ~x + 1; the one is carried in by a bit below the lowest.
-        body.append(
-            f"wire {_bits(width + 1)} total = {{old, negative}} + {{{{{width - given}{{negative}}}}, aligned ^ {{{given}{{negative}}}}, negative}};"
-        )
+        signed = f"{{{{{width - given}{{negative}}}}, aligned ^ {{{given}{{negative}}}}, negative}}"
+        body.append(f"wire {_bits(width + 1)} total = {{old, negative}} + {signed};")
         body.append(f"always @(posedge clock) sum <= total[{width}:1];")
     return _module(f"{name}_accumulate", ports, body)
 
@@ -160,7 +175,8 @@ def _leading(given: str, width: int) -> tuple[list[str], str, str]:
         size = 1 << stage
         lines += [
             f"wire empty{stage} = {given}[{width - 1}:{width - size}] == {size}'d0;",
-            f"wire {_bits(width)} moved{stage} = empty{stage} ? {{{given}[{width - size - 1}:0], {size}'d0}} : {given};",
+            f"wire {_bits(width)} moved{stage} = "
+            f"empty{stage} ? {{{given}[{width - size - 1}:0], {size}'d0}} : {given};",
         ]
         given = f"moved{stage}"
         empty.append(f"empty{stage}")
@@ -176,7 +192,8 @@ def _shifted_right(given: str, width: int, distance: str, distance_bits: int) ->
         size = 1 << stage
         lines += [
             f"wire lost{stage} = {distance}[{stage}] & ~({given}[{size - 1}:0] == {size}'d0);",
-            f"wire {_bits(width)} right{stage} = {distance}[{stage}] ? {{{size}'d0, {given}[{width - 1}:{size}]}} : {given};",
+            f"wire {_bits(width)} right{stage} = "
+            f"{distance}[{stage}] ? {{{size}'d0, {given}[{width - 1}:{size}]}} : {given};",
         ]
         given = f"right{stage}"
         losses.append(f"lost{stage}")
@@ -212,7 +229,8 @@ def _normalize(of: Lane, name: str) -> str:
     body = [
         *lines,
         f"assign aligned = {{{result}{end};",
-        f"assign position = {result}[{width - 1}] ? {_number(width - 1, positions)}{shift} - {places} : {_number(0, positions)};",
+        f"assign position = {result}[{width - 1}] ? "
+        f"{_number(width - 1, positions)}{shift} - {places} : {_number(0, positions)};",
     ]
     return _module(f"{name}_align", ports, body)
 
@@ -250,7 +268,8 @@ def _accumulate_float(of: Lane, name: str) -> str:
         *lines,
         f"wire half = {result}[{rest - 1}];",
         f"wire tie = {result}[{rest - 2}:0] == {rest - 1}'d0;",
-        f"wire {_bits(kept + 1)} rounded = {{1'd0, {result}[{wide - 1}:{rest}]}} + (half & ~(tie & ~{result}[{rest}]));",
+        f"wire {_bits(kept + 1)} rounded = "
+        f"{{1'd0, {result}[{wide - 1}:{rest}]}} + (half & ~(tie & ~{result}[{rest}]));",
         f"wire some = {result}[{wide - 1}];",
         f"wire {_bits(positions)} reached = larger[{both - 1}:{width}] + 1'd1 + rounded[{kept}] - {places};",
         "always @(posedge clock) begin",
@@ -292,7 +311,8 @@ def _decoded_lane(of: Lane, name: str) -> str:
             body.append(f"wire {_bits(part.shift_bits)} shift_{side};")
             shifted = f", .shift(shift_{side})"
         body.append(
-            f"{name}_decode_{side} decode_{side}(.code({side}), .negative(negative_{side}), .significand(significand_{side}){shifted});"
+            f"{name}_decode_{side} decode_{side}(.code({side}), .negative(negative_{side}), "
+            f".significand(significand_{side}){shifted});"
         )
     body += [
         f"wire {_bits(of.product_bits)} product;",

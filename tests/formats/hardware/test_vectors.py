@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import formats
-from formats.hardware.vectors import UNUSED, hard_inputs, safe_name, write_vectors
+from formats.hardware.header import UNUSED
+from formats.hardware.vectors import hard_inputs, safe_name, write_vectors
 from tests.formats.reference import Reference
 
 NAMES = [
@@ -37,13 +38,15 @@ PROGRAM = """
 {declarations}
 static const struct {{ unsigned (*encode)(float); float (*decode)(unsigned); }} cases[] = {{ {cases} }};
 
-/* Arguments, again and again: a case, a file of floats, one for the code of each (uint16), one for the values of all codes, how many. */
+/* Arguments, again and again: a case, a file of floats, one for the code of each (uint16), one for the values of all
+   codes, how many. */
 int main(int count, char **argument)
 {{
     int at;
     for (at = 1; at + 4 < count; at += 5) {{
         const int which = atoi(argument[at]), codes = atoi(argument[at + 4]);
-        FILE *in = fopen(argument[at + 1], "rb"), *out = fopen(argument[at + 2], "wb"), *values = fopen(argument[at + 3], "wb");
+        FILE *in = fopen(argument[at + 1], "rb"), *out = fopen(argument[at + 2], "wb");
+        FILE *values = fopen(argument[at + 3], "wb");
         float x;
         int code;
         if (!in || !out || !values)
