@@ -17,7 +17,7 @@ import typer
 
 from predictor.measuring.store import Store
 from reports import results
-from search.across import WORST, tabulate
+from search.across import WORST, tabulate_across
 from search.stages import rank
 from workloads import load
 from workloads.bundled.networks import BUNDLED
@@ -63,7 +63,7 @@ def show(rankings: dict[str, pd.DataFrame], effect: str) -> None:
             + "".join(f"{row[f'angle_{effect}']:7.2f} ({row['rank']:3.0f})" for _, row in rows.iterrows())
         )
     if len(rankings) > 1:
-        across = tabulate(rankings, effect)
+        across = tabulate_across(rankings, effect)
         print(f"\n{'all networks':14} {'mean rank':>9} {'largest angle':>13}   rank on {', '.join(rankings)}")
         for _, row in (
             pd.concat([across.head(SHOWN), across[across.name == REFERENCE]]).drop_duplicates("name").iterrows()

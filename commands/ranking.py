@@ -116,10 +116,10 @@ def rank(
     from reports import results, tables
     from search.across import rank_across
     from search.candidates import choose
-    from search.stages import plan
+    from search.planning import plan
+    from search.scale_axes import parse_axes
+    from search.scale_axes import sweep as sweep_scales
     from search.stages import rank as rank_formats
-    from search.sweep import parse_axes
-    from search.sweep import sweep as sweep_scales
     from workloads import load
 
     if output is not None:
@@ -132,7 +132,14 @@ def rank(
     if dry_run:
         for name, workload in workloads.items():
             planned = plan(
-                workload, chosen, effects=wanted, minibatches=minibatches, batch_size=batch_size, exhaustive=exhaustive
+                workload,
+                chosen,
+                effects=wanted,
+                minibatches=minibatches,
+                batch_size=batch_size,
+                exhaustive=exhaustive,
+                exact=exact or (),
+                two_terms=two_terms,
             )
             say(
                 f"{name}: {planned.points} points; {planned.candidates} formats, at most {planned.measured} measured on at most {planned.minibatches} mini-batches: "
@@ -158,7 +165,7 @@ def rank(
             tables.across(
                 across.table,
                 top,
-                f"{', '.join(across.rankings)}: {len(across.table)} formats by mean rank, angles of {across.settings['effect']}",
+                f"{', '.join(across.rankings)}: {len(across.table)} formats by mean rank, angles of {across.settings.effect}",
             )
         )
         say("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
@@ -168,7 +175,7 @@ def rank(
                 + (f"; the same command{forced} goes on from there" if store else "")
             )
         if output is not None:
-            results.write(across.table, output, across.settings | {"command": command_line()})
+            results.write(across.table, output, across.settings.as_dict() | {"command": command_line()})
             say(f"wrote {output} and {results.sidecar_of(output)}")
         if not across.complete and time_budget is None:
             raise typer.Exit(INTERRUPTED)
@@ -177,23 +184,21 @@ def rank(
     with session(workers, cluster, store, device) as measuring:
         found = rank_formats(workload, chosen, **options, **measuring)
     s = found.settings
-    title = f"{name}: {s['candidates']} formats by the angle of {found.by} over {s['minibatches']} mini-batches; {s['measured']} measured"
+    title = f"{name}: {s.candidates} formats by the angle of {found.by} over {s.minibatches} mini-batches; {s.measured} measured"
     say(tables.ranking(found.table, top, title))
     say("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
     winner = found.table["name"].iloc[0]
-    if s["regret_at_most"] == s["regret_at_most"]:  # not a number where there was one mini-batch
-        say(
-            f"no other is better than {winner} by more than {s['regret_at_most']:.2g} degrees (97.5% confidence for each)"
-        )
-    say(f"{s['gradients']} gradients were needed, {s['exhaustive_gradients']} would measure all; {s['seconds']:.0f} s")
+    if s.regret_at_most == s.regret_at_most:  # not a number where there was one mini-batch
+        say(f"no other is better than {winner} by more than {s.regret_at_most:.2g} degrees (97.5% confidence for each)")
+    say(f"{s.gradients} gradients were needed, {s.exhaustive_gradients} would measure all; {s.seconds:.0f} s")
     if not found.complete:
-        reason = "the time budget" if time_budget is not None and s["seconds"] >= time_budget else "an interrupt"
+        reason = "the time budget" if time_budget is not None and s.seconds >= time_budget else "an interrupt"
         again = f"; the same command{forced} goes on from there" if store else ""
-        say(f"ended early by {reason}: {s['gradients']} measurements were made and are kept{again}")
+        say(f"ended early by {reason}: {s.gradients} measurements were made and are kept{again}")
     if output is not None:
-        results.write(found.table, output, found.settings | {"command": command_line()})
+        results.write(found.table, output, found.settings.as_dict() | {"command": command_line()})
         say(f"wrote {output} and {results.sidecar_of(output)}")
-    if not found.complete and (time_budget is None or s["seconds"] < time_budget):
+    if not found.complete and (time_budget is None or s.seconds < time_budget):
         raise typer.Exit(INTERRUPTED)
 
 
@@ -246,8 +251,8 @@ def search(
     from predictor.device import on_device
     from reports import results, tables
     from search.knapsack import Constraints
+    from search.layers import search_layers
     from search.tailored import search as search_formats
-    from search.tailored import search_layers
     from workloads import load
 
     if output is not None:
@@ -257,7 +262,7 @@ def search(
     workload = on_device(load(model, data, weights), device)
     if average_bits is not None:
         with session(workers, cluster, store, device) as measuring:
-            table, settings = search_layers(
+            table, layers = search_layers(
                 workload,
                 average_bits,
                 widths=numbers("--widths", widths),
@@ -273,9 +278,10 @@ def search(
         say(
             tables.layers(
                 table,
-                f"{model}: a format for each layer by {settings['effect']}, {average:.3f} bits on average; predicted, not measured",
+                f"{model}: a format for each layer by {layers.effect}, {average:.3f} bits on average; predicted, not measured",
             )
         )
+        settings = layers.as_dict()
     else:
         with session(workers, cluster, store, device) as measuring:
             found = search_formats(
@@ -292,16 +298,17 @@ def search(
                 with_cost=pareto,
                 **measuring,
             )
-        table, settings = found.table, found.settings
-        title = f"{model}: {bits}-bit formats by the angle of {found.by} in degrees, on {settings['minibatches']} mini-batches"
-        say(tables.search(table, settings["reference"], title))
+        table, s = found.table, found.settings
+        title = f"{model}: {bits}-bit formats by the angle of {found.by} in degrees, on {s.minibatches} mini-batches"
+        say(tables.search(table, s.reference, title))
         say(
             "less: the paired difference over mini-batches, mean ± 95% half-width; equal ranks are ties; headroom, scores and intervals: --output"
         )
-        if not settings["held_out"]:
+        if not s.held_out:
             say("there were too few mini-batches: the formats were made for some of those that they are measured on")
         if not found.complete:
-            say(f"ended early by an interrupt: {settings['gradients']} measurements were made and are kept")
+            say(f"ended early by an interrupt: {s.gradients} measurements were made and are kept")
+        settings = s.as_dict()
     if output is not None:
         results.write(table, output, settings)
         say(f"wrote {output} and {results.sidecar_of(output)}")

@@ -12,16 +12,10 @@ from commands.progress import progress_shown
 @contextmanager
 def session(workers: int | None, cluster: str | None, store: bool, device: str) -> Iterator[dict[str, Any]]:
     """What measures, where measurements are kept, and the progress bar: arguments that ranking and searching share."""
-    from numeric_formats.progress import Progress
     from predictor.measuring.session import executor_of
     from predictor.measuring.store import Store
 
     with ExitStack() as stack:
         executor = stack.enter_context(executor_of(workers, cluster, device))
         kept = stack.enter_context(Store.open()) if store else None
-        show = stack.enter_context(progress_shown())
-        yield {
-            "executor": executor,
-            "store": kept,
-            "progress": lambda at: show(Progress(at.stage.value, at.done, at.total)),
-        }
+        yield {"executor": executor, "store": kept, "progress": stack.enter_context(progress_shown())}

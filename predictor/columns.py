@@ -19,6 +19,13 @@ DESCRIBED = (NAME, BITS, FAMILY, GRANULARITY, PROFILE, BINADES)
 """What describes a format, in the order of the columns."""
 GATES, FRONT, ROLE, ELEMENTS, SCORE = "gates", "front", "role", "elements", "score"
 
+MEAN_RANK, WORST_ON = "mean_rank", "worst_on"
+"""Of a ranking over several networks: the mean of a format's ranks, and the network with its largest angle."""
+WORST = "worst"
+"""Stands where an effect does, in the columns of that angle; and the column of the tensor that a format serves least."""
+NSR_MEAN, NSR_WORST = "nsr_mean", "nsr_worst"
+"""Noise-to-signal ratios over tensors."""
+
 ALONE, WITHOUT = "alone", "without"
 """Stand where an effect does, in the columns of an attribution."""
 
@@ -61,4 +68,15 @@ def difference_columns(effect: str) -> tuple[str, str, str]:
 def effects_in(columns: Iterable[object]) -> list[str]:
     """The effects that a table has angles of, in the order of its columns."""
     begin = angle_column("")
+    return [str(column).removeprefix(begin) for column in columns if str(column).startswith(begin)]
+
+
+def on_network(column: str, network: str) -> str:
+    """A column of one network's ranking, in the table over several."""
+    return f"{column}@{network}"
+
+
+def networks_in(columns: Iterable[object]) -> list[str]:
+    """The networks that a table over several ranks formats on, in the order of its columns."""
+    begin = on_network(RANK, "")
     return [str(column).removeprefix(begin) for column in columns if str(column).startswith(begin)]

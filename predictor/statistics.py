@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,17 @@ def angle_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     """Mean and 95% t-interval of angles, without what no angle can be."""
     mean, low, high = interval(values)
     return mean, max(low, 0.0) if low == low else low, min(high, 180.0) if high == high else high
+
+
+def paired_interval(own: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, float, float]:
+    """Mean and 95% t-interval of `own` less `other` over the keys that both have, such as common mini-batches.
+
+    The interval is not a number for fewer than two of them, and the mean neither where there is none.
+    """
+    common = sorted(own.keys() & other.keys())
+    if not common:
+        return float("nan"), float("nan"), float("nan")
+    return interval(np.array([own[key] - other[key] for key in common]))
 
 
 RESAMPLES = 2_000

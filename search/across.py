@@ -2,64 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from formats.pairs import Candidate
+from numeric_formats.progress import Report, quiet
+from predictor.columns import (
+    ANGLE,
+    DESCRIBED,
+    GATES,
+    HIGH,
+    LOW,
+    MEAN_RANK,
+    NAME,
+    RANK,
+    SOURCE,
+    WORST,
+    WORST_ON,
+    N,
+    angle_column,
+    on_network,
+)
+from predictor.effects import DEFAULT_EFFECTS
+from predictor.measuring.executors import Executor, InProcess
+from predictor.measuring.session import Measuring
+from predictor.measuring.store import Store
 from predictor.measuring.units import check_minibatches
 from search.candidates import choose
-from search.stages import rank
+from search.planning import RankingOptions
+from search.settings import AcrossSettings, RankingSettings
+from search.stages import rank_chosen
 from search.table import Ranking
 from workloads.workload import Workload
 
-WORST = "worst"
-"""Stands where an effect does, in the columns of the largest angle over networks."""
-DESCRIBED = ("name", "bits", "family", "granularity", "profile", "binades")
-PARTS = ("angle", "low", "high", "n", "source")
+PARTS = (ANGLE, LOW, HIGH, N, SOURCE)
 
 
 @dataclass(frozen=True)
 class Across:
     """Rankings of the same formats on several networks, and what comes out of them.
 
-    table: a row per format, best first: rank (by mean_rank; equal ones share it), what describes it, mean_rank (over
-    networks), angle_worst (degrees; of the network, in the column worst_on, that it serves least), its low, high, n and
-    source; then for every network rank@NAME and the angles of every effect as angle_EFFECT@NAME and so on. rankings: by
-    network. complete: False where an interrupt or the budget ended one early; networks behind an interrupt are left
-    out. settings: by, and those of every ranking.
+    Attributes:
+        table: A row per format, best first: rank (by mean_rank; equal ones share it), what describes it, mean_rank
+            (over networks), angle_worst (degrees; of the network, in the column worst_on, that it serves least), its
+            low, high, n and source; then for every network rank@NAME and the angles of every effect as
+            angle_EFFECT@NAME and so on.
+        rankings: By network; networks behind an interrupt are left out.
+        complete: False where an interrupt or the budget ended one early.
+        settings: What orders the table, and the settings of every ranking.
     """
 
     table: pd.DataFrame
-    rankings: dict[str, Ranking]
+    rankings: dict[str, Ranking[RankingSettings]]
     complete: bool
-    settings: dict[str, Any]
+    settings: AcrossSettings
 
 
-def tabulate(rankings: Mapping[str, pd.DataFrame], by: str) -> pd.DataFrame:
+def tabulate_across(rankings: Mapping[str, pd.DataFrame], by: str) -> pd.DataFrame:
     """The table of `Across` from the tables of rankings of the same formats by one effect."""
-    aligned = {model: table.set_index("name") for model, table in rankings.items()}
+    aligned = {model: table.set_index(NAME) for model, table in rankings.items()}
     first = next(iter(aligned.values()))
     aligned = {model: table.loc[first.index] for model, table in aligned.items()}
-    ranks = pd.DataFrame({model: table["rank"] for model, table in aligned.items()})
-    angles = pd.DataFrame({model: table[f"angle_{by}"] for model, table in aligned.items()})
+    ranks = pd.DataFrame({model: table[RANK] for model, table in aligned.items()})
+    angles = pd.DataFrame({model: table[angle_column(by)] for model, table in aligned.items()})
     # Of a format without any angle, which an early end leaves, the first network's.
     worst = angles.fillna(-1.0).idxmax(axis=1)
-    columns: dict[str, Any] = {key: first[key] for key in DESCRIBED if key != "name"}
-    columns["mean_rank"] = ranks.mean(axis=1)
-    columns["worst_on"] = worst
+    columns: dict[str, Any] = {key: first[key] for key in DESCRIBED if key != NAME}
+    columns[MEAN_RANK] = ranks.mean(axis=1)
+    columns[WORST_ON] = worst
     for part in PARTS:
         columns[f"{part}_{WORST}"] = [aligned[str(model)].at[name, f"{part}_{by}"] for name, model in worst.items()]
     for model, table in aligned.items():
-        kept = [column for column in table.columns if column.partition("_")[0] in PARTS or column == "rank"]
-        columns |= {f"{column}@{model}": table[column] for column in kept}
-    if "gates" in first.columns:
-        columns["gates"] = first["gates"]
-    made = pd.DataFrame(columns, index=first.index).sort_values(["mean_rank", f"angle_{WORST}"], kind="stable")
-    made.insert(0, "rank", made["mean_rank"].rank(method="min").astype(int))
-    made.insert(1, "name", made.index)
+        kept = [column for column in table.columns if column.partition("_")[0] in PARTS or column == RANK]
+        columns |= {on_network(column, model): table[column] for column in kept}
+    if GATES in first.columns:
+        columns[GATES] = first[GATES]
+    made = pd.DataFrame(columns, index=first.index).sort_values([MEAN_RANK, angle_column(WORST)], kind="stable")
+    made.insert(0, RANK, made[MEAN_RANK].rank(method="min").astype(int))
+    made.insert(1, NAME, made.index)
     return made.reset_index(drop=True)
 
 
@@ -67,44 +90,62 @@ def rank_across(
     workloads: Mapping[str, Workload],
     candidates: Sequence[str | Candidate] | None = None,
     *,
+    effects: Iterable[str] = DEFAULT_EFFECTS,
+    by: str | None = None,
+    minibatches: int | None = None,
+    batch_size: int | None = None,
+    exhaustive: bool = False,
     time_budget: float | None = None,
-    **options: Any,
+    exact: Sequence[str] = (),
+    two_terms: bool = True,
+    with_cost: bool = False,
+    store: Store | None = None,
+    executor: Executor | None = None,
+    progress: Report = quiet,
 ) -> Across:
-    """Rank formats on several networks, one after the other, each as `rank` does with `options`; what the store holds
-    is not measured again.
+    """Rank formats on several networks, one after the other, each as `rank` does; what the store holds is not measured
+    again.
 
-    workloads: by the name that columns get. time_budget: seconds for all of them, in equal shares. An interrupt ends
-    the ranking at hand, and those behind it are not begun. Raises ValueError for no workload, and what `rank` raises.
+    An interrupt ends the ranking at hand, and those behind it are not begun. Arguments that are not described here are
+    those of `rank`.
+
+    Args:
+        workloads: What is measured, by the name that columns get.
+        time_budget: Seconds for all networks, in equal shares.
+
+    Returns:
+        The ranking over all, and that of each network.
+
+    Raises:
+        ValueError: No workload, and what `rank` raises.
     """
     if not workloads:
         raise ValueError("no workload was given")
     chosen = choose(candidates)
     for workload in workloads.values():  # before the first is measured
-        check_minibatches(workload, options.get("minibatches"), options.get("batch_size"))
+        check_minibatches(workload, minibatches, batch_size)
     share = None if time_budget is None else time_budget / len(workloads)
-    found: dict[str, Ranking] = {}
+    options = RankingOptions(tuple(effects), by, minibatches, batch_size, exhaustive, share, with_cost)
+    found: dict[str, Ranking[RankingSettings]] = {}
     for name, workload in workloads.items():
+        measuring = Measuring(workload, tuple(exact), two_terms, store, executor or InProcess(), progress)
         try:
-            found[name] = rank(workload, chosen, time_budget=share, **options)
+            found[name] = rank_chosen(measuring, chosen, options)
         except KeyboardInterrupt:
             if not found:
                 raise
             break
-        ended = not found[name].complete and (share is None or found[name].settings["seconds"] < share)
+        ended = not found[name].complete and (share is None or found[name].settings.seconds < share)
         if ended:
             break
-    by = next(iter(found.values())).by
+    order = next(iter(found.values())).by
     complete = len(found) == len(workloads) and all(ranking.complete for ranking in found.values())
-    settings = {
-        "by": WORST,
-        "effect": by.value,
-        "complete": complete,
-        "formats": {entry.name: entry.digest for entry in chosen},
-        "models": {
-            name: {key: value for key, value in ranking.settings.items() if key != "formats"}
-            for name, ranking in found.items()
-        },
-    }
-    return Across(
-        tabulate({name: ranking.table for name, ranking in found.items()}, by.value), found, complete, settings
+    settings = AcrossSettings(
+        by=WORST,
+        effect=order,
+        complete=complete,
+        formats={entry.name: entry.digest for entry in chosen},
+        models={name: ranking.settings for name, ranking in found.items()},
     )
+    table = tabulate_across({name: ranking.table for name, ranking in found.items()}, order)
+    return Across(table, found, complete, settings)

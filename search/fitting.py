@@ -18,10 +18,11 @@ from torch import Tensor
 
 from formats import ProfileFormat
 from formats.pairs import Candidate, Pair
+from predictor.columns import NSR_MEAN, NSR_WORST, RANK, ROLE, WORST
 from predictor.noise import NoiseTables, direct_nsr, has_table, noise_table
 from search.candidates import choose
 from search.knapsack import Constraints, ScoreTable, synthesize
-from search.table import describe
+from search.table import description_row, whole_numbers
 
 ENDINGS = (".npz", ".npy", ".safetensors")
 
@@ -122,16 +123,14 @@ def fit(
         else:
             ratios = np.array([direct_nsr(candidate, value) for value in used.values()])
         rows.append(
-            describe(candidate)
+            description_row(candidate)
             | {
-                "role": "synthesized" if candidate.digest in synthesized else "given",
-                "nsr_mean": ratios.mean(),
-                "nsr_worst": ratios.max(),
-                "worst": names[int(ratios.argmax())],
+                ROLE: "synthesized" if candidate.digest in synthesized else "given",
+                NSR_MEAN: ratios.mean(),
+                NSR_WORST: ratios.max(),
+                WORST: names[int(ratios.argmax())],
             }
         )
-    found = pd.DataFrame(rows).sort_values("nsr_mean", kind="stable").reset_index(drop=True)
-    for column in ("bits", "binades"):
-        found[column] = found[column].astype("Int64")
-    found.insert(0, "rank", found["nsr_mean"].rank(method="min", na_option="bottom").astype(int))
+    found = whole_numbers(pd.DataFrame(rows).sort_values(NSR_MEAN, kind="stable").reset_index(drop=True))
+    found.insert(0, RANK, found[NSR_MEAN].rank(method="min", na_option="bottom").astype(int))
     return Fit(found, len(used), tuple(name for name in tensors if name not in used), ignored)

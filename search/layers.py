@@ -10,8 +10,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from formats.profile import written
+from numeric_formats.progress import Report, quiet
+from predictor.columns import BITS, ELEMENTS, LAYER, NAME, PROFILE, SCORE
+from predictor.effects import Effect
+from predictor.measuring.executors import Executor, InProcess
+from predictor.measuring.session import Measuring
+from predictor.measuring.store import Store
 from predictor.noise import Noise
 from search.knapsack import Constraints, ScoreTable, check_bits, synthesize
+from search.sensitivity import check_fitted, check_passes, check_rows, known_formats, observed_noise, row_weights
+from search.settings import LayersSettings, origin_of
+from workloads.workload import Workload
+
+WIDTHS = (4, 5, 6, 7, 8)
+"""What a layer may have by default, in bits."""
 
 
 def check_widths(average_bits: float, widths: Iterable[int]) -> list[int]:
@@ -59,7 +71,7 @@ def format_per_layer(
     passes: Sequence[Noise],
     weights: Sequence[NDArray[np.float64]],
     average_bits: float,
-    widths: Iterable[int] = (4, 5, 6, 7, 8),
+    widths: Iterable[int] = WIDTHS,
     constraints: Constraints = Constraints(),
 ) -> pd.DataFrame:
     """The format of each layer with which the sum of all scores is least, while the average number of bits is at most
@@ -89,11 +101,66 @@ def format_per_layer(
     best = [row[choice] for row, choice in zip(found, chosen, strict=True)]
     return pd.DataFrame(
         {
-            "layer": layers,
-            "name": [entry.format.name for entry in best],
-            "bits": [entry.format.bits for entry in best],
-            "profile": [written(entry.format.profile) for entry in best],
-            "elements": elements,
-            "score": [entry.score for entry in best],
+            LAYER: layers,
+            NAME: [entry.format.name for entry in best],
+            BITS: [entry.format.bits for entry in best],
+            PROFILE: [written(entry.format.profile) for entry in best],
+            ELEMENTS: elements,
+            SCORE: [entry.score for entry in best],
         }
     )
+
+
+def search_layers(
+    workload: Workload,
+    average_bits: float,
+    *,
+    widths: Iterable[int] = WIDTHS,
+    effect: str = Effect.AE,
+    constraints: Constraints = Constraints(),
+    passes: int = 1,
+    batch_size: int | None = None,
+    exact: Sequence[str] = (),
+    two_terms: bool = True,
+    store: Store | None = None,
+    executor: Executor | None = None,
+    progress: Report = quiet,
+) -> tuple[pd.DataFrame, LayersSettings]:
+    """A format for each layer under an average number of bits. Only a few known formats are measured, to find out how
+    much each tensor counts; what comes out is predicted.
+
+    Arguments that are not described here are those of `search`.
+
+    Args:
+        workload: What is measured.
+        average_bits: The most bits that the elements of rounded tensors take on average.
+        widths: The widths that a layer may have.
+        effect: For which formats are chosen.
+        passes: How many of the first mini-batches the synthesis sees.
+
+    Returns:
+        The table of `format_per_layer`, and the settings.
+
+    Raises:
+        ValueError: Arguments out of range.
+    """
+    of = check_fitted([effect])[0]
+    allowed = check_widths(average_bits, widths)
+    batches = workload.minibatches(batch_size)
+    check_passes(passes, len(batches))
+    seen = batches[:passes]
+    measuring = Measuring(workload, tuple(exact), two_terms, store, executor or InProcess(), progress)
+    known = known_formats(max(allowed))
+    noise = observed_noise(measuring, seen, known)
+    check_rows(workload, noise, [of])
+    weights = row_weights(measuring, noise, seen, known, (of,))[of]
+    table = format_per_layer(noise, [weights] * len(noise), average_bits, allowed, constraints)
+    settings = LayersSettings(
+        **origin_of(measuring, seen, batch_size),
+        effect=of,
+        average_bits=average_bits,
+        widths=tuple(allowed),
+        constraints=constraints,
+        passes=passes,
+    )
+    return table, settings

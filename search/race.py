@@ -17,8 +17,9 @@ import numpy as np
 from scipy import stats
 
 from predictor.effects import Effect
+from predictor.statistics import CONFIDENCE
 from predictor.surrogate import to_scale
-from search.table import Angles
+from search.table import MeasuredAngles
 
 
 class Rung(NamedTuple):
@@ -34,7 +35,6 @@ RUNGS = (Rung(1, 26), Rung(2, 16), Rung(4, 12), Rung(8, 10), Rung(16, 8))
 still be among the first ten."""
 PLACES = 10
 """How many leading places a race settles."""
-CONFIDENCE = 0.95
 PRIOR_DEGREES = 4.0
 """Degrees of freedom that the variance of all formats counts in that of one."""
 
@@ -70,7 +70,7 @@ class Standing:
 
 def compare(
     contenders: Sequence[int],
-    angles: Angles,
+    angles: MeasuredAngles,
     by: Effect,
     minibatches: Sequence[int],
     comparisons: int,
@@ -106,7 +106,9 @@ def compare(
     return Standing(ranked, left, tuple(float(p[i]) for i in order))
 
 
-def settled(standing: Standing, angles: Angles, by: Effect, minibatches: Sequence[int], comparisons: int) -> bool:
+def settled(
+    standing: Standing, angles: MeasuredAngles, by: Effect, minibatches: Sequence[int], comparisons: int
+) -> bool:
     """Whether the leading places have their members, and the first place one winner."""
     if len(standing.order) - len(standing.left) > PLACES or len(minibatches) < 2:
         return False

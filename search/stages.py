@@ -8,45 +8,38 @@ with an interval.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import formats
 from formats import Family
-from formats.hardware.cost import gates_of
 from formats.pairs import Candidate
-from predictor.device import device_of
-from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects
-from predictor.gradients import Gradients
-from predictor.measuring.context import batch_digest, context_of
-from predictor.measuring.executors import Executor
-from predictor.measuring.session import measured
+from numeric_formats.progress import Report, quiet
+from predictor.effects import DEFAULT_EFFECTS, Effect
+from predictor.measuring.context import batch_digest
+from predictor.measuring.executors import Executor, InProcess
+from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
-from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
 from predictor.noise import Noise, needs_rounding, observe
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
 from search.candidates import choose
-from search.race import RUNGS, compare, most_units, rungs_until, settled
-from search.table import Angles, Ranking, regret, tabulate
-from workloads.digest import digest, weights_digest
+from search.planning import ANCHOR_MINIBATCHES, ANCHORS, FEW, RankingOptions
+from search.race import compare, most_units, rungs_until, settled
+from search.settings import RankingSettings, SurrogateCheck, origin_of
+from search.table import MeasuredAngles, Ranking, regret, tabulate, with_gates
+from workloads.digest import digest
 from workloads.workload import Workload
 
-FEW = 24
-"""So many candidates are all measured; more are raced."""
-ANCHORS = 22
-"""How many formats are measured before the race, for every effect: named ones, and others that stand for all."""
-ANCHOR_MINIBATCHES = 2
-MINIBATCHES_OF_FEW = 4
 NAMED = (Family.INT, Family.FP)
 
 
 class Stage(StrEnum):
-    """What a ranking is doing."""
+    """What a ranking is doing. Units of progress: mini-batches screened, or formats times mini-batches measured; a race's
+    total is the most that it can take."""
 
     SCREEN = "screen"
     ANCHORS = "anchors"
@@ -54,63 +47,25 @@ class Stage(StrEnum):
     MEASURE = "measure"
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a stage is: `done` of `total` mini-batches screened, or formats times mini-batches measured. A race's
-    total is the most it can take."""
-
-    stage: Stage
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a ranking is going to do, for `--dry-run`.
-
-    points: on the network. candidates: how many, of which `measured` at most get an exact angle. minibatches: the most
-    that a format is measured on.
-    gradients: quantized gradients to compute at most; exhaustive: how many a measurement of every candidate takes.
-    seconds: estimate, from one format measured on the first mini-batch.
-    """
-
-    points: int
-    candidates: int
-    measured: int
-    minibatches: int
-    gradients: int
-    exhaustive: int
-    seconds: float
-
-
-def _quiet(_: Progress) -> None:
-    return None
-
-
 class _Ended(Exception):
     """The time budget is spent."""
 
 
-class _Run:
-    """The measuring part of a ranking: what has been measured so far, and how much time is left."""
+class _Stages:
+    """The stages that measure: what has been measured so far, and how much time is left."""
 
     def __init__(
         self,
-        workload: Workload,
+        measuring: Measuring,
         candidates: Sequence[Candidate],
         batches: Sequence[object],
         effects: tuple[Effect, ...],
         by: Effect,
         time_budget: float | None,
-        progress: Callable[[Progress], None],
-        options: dict[str, Any],
-        store: Store | None,
-        executor: Executor | None,
     ):
-        self.workload, self.candidates, self.batches = workload, candidates, batches
-        self.effects, self.by, self.progress, self.options = effects, by, progress, options
-        self.store, self.executor = store, executor
-        self.angles = Angles()
+        self.measuring, self.candidates, self.batches = measuring, candidates, batches
+        self.effects, self.by = effects, by
+        self.angles = MeasuredAngles()
         self.gradients = 0
         self.left: dict[int, int] = {}
         self.began = time.monotonic()
@@ -133,40 +88,40 @@ class _Run:
         ]
         done, total = before + len(units) - len(new), total or len(units)
         if units:
-            self.progress(Progress(stage, done, total))
-        for found in measured(
-            self.workload,
-            self.candidates,
-            self.batches,
-            effects,
-            units=new,
-            store=self.store,
-            executor=self.executor,
-            **self.options,
-        ):
+            self.measuring.report(stage, done, total)
+        for found in self.measuring.measured(self.candidates, self.batches, effects, new):
             self.angles.add(found)
             self.gradients += 1
             if found.effect is effects[-1]:
                 done += 1
-                self.progress(Progress(stage, done, total))
+                self.measuring.report(stage, done, total)
                 if self.until is not None and time.monotonic() > self.until:
                     raise _Ended
 
     def screen(self) -> Noise:
         """The noise of all candidates on the first mini-batch, from the store where it is there."""
-        self.progress(Progress(Stage.SCREEN, 0, 1))
-        context, batch = context_of(Subject(self.workload, **self.options)), batch_digest(self.batches[0])
-        what = f"noise {digest(sorted(needs_rounding(self.candidates)))}"
-        kept = None if self.store is None else self.store.get_record(context, batch, what)
-        if kept is not None:
-            noise = Noise.from_bytes(kept)
-        else:
-            with Gradients(self.workload, self.batches[0], **self.options) as gradients:
-                noise = observe(gradients, self.candidates)
-            if self.store is not None:
-                self.store.put_record(context, batch, what, noise.to_bytes())
-        self.progress(Progress(Stage.SCREEN, 1, 1))
+        self.measuring.report(Stage.SCREEN, 0, 1)
+        noise = self._kept_noise()
+        self.measuring.report(Stage.SCREEN, 1, 1)
         return noise
+
+    def _kept_noise(self) -> Noise:
+        store, first = self.measuring.store, self.batches[0]
+        if store is None:
+            return self._observed(first)
+        # This process observes, whatever executor measures.
+        context, batch = self.measuring.context(torch.get_num_threads()), batch_digest(first)
+        what = f"noise {digest(sorted(needs_rounding(self.candidates)))}"
+        kept = store.get_record(context, batch, what)
+        if kept is not None:
+            return Noise.from_bytes(kept)
+        noise = self._observed(first)
+        store.put_record(context, batch, what, noise.to_bytes())
+        return noise
+
+    def _observed(self, batch: object) -> Noise:
+        with self.measuring.gradients(batch) as gradients:
+            return observe(gradients, self.candidates)
 
     def observations(self, effect: Effect) -> list[Observation]:
         """Every exact angle of an effect so far; in one order, whatever came first from the store or other processes,
@@ -203,7 +158,7 @@ class _Run:
             contenders = tuple(index for index in standing.order if index not in self.left)
             if settled(standing, self.angles, self.by, range(before), comparisons):
                 break
-        self.progress(Progress(Stage.RACE, total, total))
+        self.measuring.report(Stage.RACE, total, total)
 
     def _enter(self, noise: Noise, ratios: NDArray[np.float64], count: int, total: int) -> tuple[int, ...]:
         """The most promising, measured on the first mini-batch: predict, measure who is new among the best, and predict
@@ -231,54 +186,7 @@ def _anchors(candidates: Sequence[Candidate], ratios: NDArray[np.float64]) -> li
     return spread(places(ratios)[0], ANCHORS, [least, *named][:ANCHORS])
 
 
-def plan(
-    workload: Workload,
-    candidates: Sequence[str | Candidate] | None = None,
-    *,
-    effects: Iterable[str] = DEFAULT_EFFECTS,
-    minibatches: int | None = None,
-    batch_size: int | None = None,
-    exhaustive: bool = False,
-) -> Plan:
-    """What `rank` with these arguments would do, and about how long it would take."""
-    chosen, wanted = choose(candidates), check_effects(effects)
-    all_measured = exhaustive or len(chosen) <= FEW
-    batches = check_minibatches(workload, minibatches, batch_size, _default(exhaustive, len(chosen)))
-    began = time.monotonic()
-    with Gradients(workload, batches[0]) as gradients:
-        shared = time.monotonic() - began
-        points = len(gradients.flow.points)
-        seconds = []
-        # The first time compiles what is not in the cache.
-        for timed in (wanted, wanted, wanted[-1:]):
-            began = time.monotonic()
-            measure_unit(gradients, Unit(0, 0, timed), chosen[0])
-            seconds.append(time.monotonic() - began)
-    _, each, each_of_race = seconds
-    whole = len(chosen) * len(batches)
-    if all_measured:
-        return Plan(
-            points,
-            len(chosen),
-            len(chosen),
-            len(batches),
-            whole * len(wanted),
-            whole * len(wanted),
-            len(batches) * shared + whole * each,
-        )
-    race, anchors = most_units(rungs_until(len(batches))), ANCHORS * min(ANCHOR_MINIBATCHES, len(batches))
-    return Plan(
-        points,
-        len(chosen),
-        min(ANCHORS + RUNGS[0].contenders, len(chosen)),
-        len(batches),
-        anchors * len(wanted) + race,
-        whole * len(wanted),
-        (len(batches) + 4) * shared + anchors * each + race * each_of_race,
-    )
-
-
-def _check_rows(workload: Workload, noise: Noise, effects: Sequence[Effect]) -> None:
+def _check_predictable(workload: Workload, noise: Noise, effects: Sequence[Effect]) -> None:
     """ValueError for an effect whose noise the tables cannot show, so that nothing tells one format from another before
     it is measured."""
     for effect in effects:
@@ -287,13 +195,6 @@ def _check_rows(workload: Workload, noise: Noise, effects: Sequence[Effect]) -> 
                 f"effect {effect}: workload {workload.name} rounds no tensor for it in one term, from which it could be predicted: rank "
                 f"exhaustively, or at most {FEW} formats"
             )
-
-
-def _default(exhaustive: bool, candidates: int) -> int | None:
-    """Mini-batches where no number was given."""
-    if exhaustive:
-        return None
-    return MINIBATCHES_OF_FEW if candidates <= FEW else RUNGS[-1].minibatches
 
 
 def rank(
@@ -311,93 +212,89 @@ def rank(
     with_cost: bool = False,
     store: Store | None = None,
     executor: Executor | None = None,
-    progress: Callable[[Progress], None] = _quiet,
-) -> Ranking:
+    progress: Report = quiet,
+) -> Ranking[RankingSettings]:
     """Rank formats by the angle between quantized and full-precision weight gradients.
-
-    candidates: formats, pairs or names; by default the catalogue's 498. effects: of E, A and AE, and, only where every
-    candidate is measured, W and WAE. by: the effect that orders the table, by default AE where it is measured.
-    minibatches: over how many common mini-batches angles are averaged; by default 16 (4 where there are at most 24
-    candidates; all with exhaustive), or all where there are fewer. exhaustive: measure every candidate on all of them.
-    time_budget: seconds after which measuring stops with what it has. with_cost: add the column `gates`
-    (formats/hardware/cost.py). store: where exact measurements are found and kept. executor: what measures, by default
-    this process.
 
     An angle that was measured on all mini-batches is their mean, with its t-interval. Every other one is the
     surrogate's estimate of that mean, which agrees with what was measured of it. KeyboardInterrupt while measuring ends
-    it in the same way as the budget, or is raised again where nothing was measured yet. Raises ValueError for arguments
-    out of range.
+    it in the same way as the budget, or is raised again where nothing was measured yet.
+
+    Args:
+        workload: What is measured.
+        candidates: Formats, pairs or names; by default the catalogue's 498.
+        effects: Of E, A and AE, and, only where every candidate is measured, W and WAE.
+        by: The effect that orders the table, by default AE where it is measured.
+        minibatches: Over how many common mini-batches angles are averaged; by default 16 (4 where there are at most 24
+            candidates; all with exhaustive), or all where there are fewer.
+        batch_size: Examples in a mini-batch, by default the workload's.
+        exhaustive: Measure every candidate on all mini-batches.
+        time_budget: Seconds after which measuring stops with what it has.
+        exact: Layers kept in full precision.
+        two_terms: Whether inputs and last errors are rounded in two terms.
+        with_cost: Add the column `gates` (formats/hardware/cost.py).
+        store: Where exact measurements are found and kept; by default nowhere.
+        executor: What measures, by default this process.
+        progress: Hears of every step.
+
+    Returns:
+        The ranking, best first.
+
+    Raises:
+        ValueError: Arguments out of range.
     """
-    chosen, wanted = choose(candidates), check_effects(effects)
-    usual = Effect.AE if Effect.AE in wanted else wanted[-1]
-    order = check_effects([by])[0] if by is not None else usual
-    if order not in wanted:
-        raise ValueError(
-            f"a ranking by {order} needs that effect among the measured ones, which are {', '.join(wanted)}"
-        )
-    if time_budget is not None and time_budget <= 0:
-        raise ValueError(f"time budget {time_budget} s: a positive number of seconds is needed")
-    all_measured = exhaustive or len(chosen) <= FEW
-    for effect in wanted:
-        if effect not in KINDS and not all_measured:
-            raise ValueError(
-                f"effect {effect} is measured, never predicted: rank exhaustively, or at most {FEW} formats"
-            )
-    batches = check_minibatches(workload, minibatches, batch_size, _default(exhaustive, len(chosen)))
-    options: dict[str, Any] = {"exact": exact, "two_terms": two_terms}
-    run = _Run(workload, chosen, batches, wanted, order, time_budget, progress, options, store, executor)
+    measuring = Measuring(workload, tuple(exact), two_terms, store, executor or InProcess(), progress)
+    options = RankingOptions(effects, by, minibatches, batch_size, exhaustive, time_budget, with_cost)
+    return rank_chosen(measuring, choose(candidates), options)
+
+
+def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: RankingOptions) -> Ranking[RankingSettings]:
+    """`rank`, of candidates that `choose` gave."""
+    wanted, order = options.checked_effects(len(chosen))
+    batches = options.batches(measuring.workload, len(chosen))
+    stages = _Stages(measuring, chosen, batches, wanted, order, options.time_budget)
     noise, ratios, complete = None, np.empty((0, 0)), True
     try:
-        if all_measured:
-            run.measure(
-                Stage.MEASURE,
-                [(number, index) for number in range(len(batches)) for index in range(len(chosen))],
-                wanted,
-            )
+        if options.all_measured(len(chosen)):
+            everything = [(number, index) for number in range(len(batches)) for index in range(len(chosen))]
+            stages.measure(Stage.MEASURE, everything, wanted)
         else:
-            noise = run.screen()
-            _check_rows(workload, noise, wanted)
+            noise = stages.screen()
+            _check_predictable(measuring.workload, noise, wanted)
             ratios = noise.ratios(chosen)
             anchors, first = _anchors(chosen, ratios), range(min(ANCHOR_MINIBATCHES, len(batches)))
-            run.measure(Stage.ANCHORS, [(number, index) for number in first for index in anchors], wanted)
-            run.race(noise, ratios)
+            stages.measure(Stage.ANCHORS, [(number, index) for number in first for index in anchors], wanted)
+            stages.race(noise, ratios)
     except KeyboardInterrupt:
-        if not run.angles.by_minibatch:
+        if not stages.angles.by_minibatch:
             raise
         complete = False
     except _Ended:
         complete = False
     surrogates: dict[Effect, Surrogate] = {}
     if noise is not None:
-        surrogates = {effect: run.fit(effect, noise, ratios) for effect in wanted if run.observations(effect)}
+        surrogates = {effect: stages.fit(effect, noise, ratios) for effect in wanted if stages.observations(effect)}
     predicted = {effect: surrogate.predict(ratios, range(len(chosen))) for effect, surrogate in surrogates.items()}
-    table = tabulate(chosen, wanted, order, run.angles, predicted, len(batches))
-    if with_cost:
-        by_name = {entry.name: gates_of(entry) for entry in chosen}
-        table["gates"] = table["name"].map(by_name)
-    settings: dict[str, Any] = {
-        "workload": workload.name,
-        "weights": weights_digest(workload.model),
-        "device": str(device_of(workload)),
-        "data": digest(list(batches)),
-        "effects": [effect.value for effect in wanted],
-        "by": order.value,
-        "minibatches": len(batches),
-        "batch_size": batch_size if batch_size is not None or not callable(workload.batches) else workload.batch_size,
-        "exhaustive": exhaustive,
-        "time_budget": time_budget,
-        "exact": list(exact),
-        "two_terms": two_terms,
-        "candidates": len(chosen),
-        "measured": len({index for index, effect in run.angles.by_minibatch if effect is order}),
-        "gradients": run.gradients,
-        "exhaustive_gradients": len(chosen) * len(batches) * len(wanted),
-        "regret_at_most": regret(chosen, table, run.angles, order),
-        "left_the_race": {chosen[index].name: number for index, number in run.left.items()},
-        "surrogate": {effect.value: {"held_out": s.held_out, "widened": s.widened} for effect, s in surrogates.items()},
-        "failures": run.angles.failures,
-        "complete": complete,
-        "seconds": time.monotonic() - run.began,
-        "formats": {entry.name: entry.digest for entry in chosen},
-    }
+    table = tabulate(chosen, wanted, order, stages.angles, predicted, len(batches))
+    if options.with_cost:
+        table = with_gates(table, chosen)
+    settings = RankingSettings(
+        **origin_of(measuring, batches, options.batch_size),
+        effects=wanted,
+        by=order,
+        minibatches=len(batches),
+        exhaustive=options.exhaustive,
+        time_budget=options.time_budget,
+        candidates=len(chosen),
+        measured=len({index for index, effect in stages.angles.by_minibatch if effect is order}),
+        gradients=stages.gradients,
+        exhaustive_gradients=len(chosen) * len(batches) * len(wanted),
+        regret_at_most=regret(chosen, table, stages.angles, order),
+        left_the_race={chosen[index].name: number for index, number in stages.left.items()},
+        surrogate={effect: SurrogateCheck(s.held_out, s.widened) for effect, s in surrogates.items()},
+        failures=stages.angles.failures,
+        complete=complete,
+        seconds=time.monotonic() - stages.began,
+        formats={entry.name: entry.digest for entry in chosen},
+    )
     return Ranking(table, order, complete, settings)

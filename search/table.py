@@ -1,28 +1,46 @@
-"""From angles of many formats to an ordered table with ties."""
+"""From angles of many formats to an ordered table with ties, and the typed result that holds it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from formats import Format, ProfileFormat
+from formats.hardware.cost import gates_of
 from formats.pairs import Candidate, formats_of
 from formats.profile import written
+from predictor.columns import (
+    BINADES,
+    BITS,
+    FAMILY,
+    GATES,
+    GRANULARITY,
+    MEASURED,
+    NAME,
+    PREDICTED,
+    PROFILE,
+    RANK,
+    SECONDS,
+    angle_column,
+    high_column,
+    low_column,
+    n_column,
+    source_column,
+)
 from predictor.effects import Effect
 from predictor.measuring.units import Measurement
-from predictor.statistics import angle_interval, interval
-
-MEASURED, PREDICTED = "measured", "predicted"
+from predictor.statistics import angle_interval, paired_interval
+from search.settings import ResultSettings
 
 
 @dataclass
-class Angles:
+class MeasuredAngles:
     """Angles in degrees of every candidate and effect by mini-batch, as they come in."""
 
     by_minibatch: dict[tuple[int, Effect], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
@@ -41,47 +59,52 @@ class Angles:
         return dict(sorted(self.by_minibatch.get((candidate, effect), {}).items()))
 
 
+SettingsT = TypeVar("SettingsT", bound=ResultSettings)
+
+
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(Generic[SettingsT]):
     """A finished or interrupted ranking.
 
-    table: one row per candidate, best first; the columns of docs/definitions/prediction.md section 4. by: the effect
-    that orders it. complete: False where Ctrl-C or the time budget ended the measurements early. settings: all that
-    reproduces it.
+    Attributes:
+        table: One row per candidate, best first; columns as docs/definitions/prediction.md section 4 has them.
+        by: The effect that orders it.
+        complete: False where Ctrl-C or the time budget ended the measurements early.
+        settings: All that reproduces it: `RankingSettings` of `rank`, `SearchSettings` of `search`.
     """
 
     table: pd.DataFrame
     by: Effect
     complete: bool
-    settings: dict[str, Any]
+    settings: SettingsT
 
 
-def describe(candidate: Candidate) -> dict[str, Any]:
+def description_row(candidate: Candidate) -> dict[str, Any]:
     """Name, bits, family, granularity, profile and binades of a candidate, those of a pair joined by +."""
 
     def one(format: Format) -> dict[str, Any]:
         if not isinstance(format, ProfileFormat):
-            return {"bits": None, "family": "custom", "granularity": "", "profile": "", "binades": None}
+            return {BITS: None, FAMILY: "custom", GRANULARITY: "", PROFILE: "", BINADES: None}
         return {
-            "bits": format.bits,
-            "family": format.family.value,
-            "granularity": format.granularity.value,
-            "profile": written(format.profile),
-            "binades": format.binades,
+            BITS: format.bits,
+            FAMILY: format.family.value,
+            GRANULARITY: format.granularity.value,
+            PROFILE: written(format.profile),
+            BINADES: format.binades,
         }
 
     activation, error = (one(format) for format in formats_of(candidate))
     if activation == error:
-        return {"name": candidate.name, **activation}
-    joined = {key: f"{activation[key]}+{error[key]}" for key in ("family", "granularity", "profile")}
+        return {NAME: candidate.name, **activation}
+    joined = {key: f"{activation[key]}+{error[key]}" for key in (FAMILY, GRANULARITY, PROFILE)}
     largest = {
         key: None if activation[key] is None or error[key] is None else max(activation[key], error[key])
-        for key in ("bits", "binades")
+        for key in (BITS, BINADES)
     }
-    return {"name": candidate.name, **{key: {**joined, **largest}[key] for key in activation}}
+    return {NAME: candidate.name, **{key: {**joined, **largest}[key] for key in activation}}
 
 
-def places(order: Sequence[int], angles: Angles, by: Effect) -> list[int]:
+def tied_ranks(order: Sequence[int], angles: MeasuredAngles, by: Effect) -> list[int]:
     """Ranks of candidates in their order: one shares its group leader's rank while the paired 95% interval holds 0."""
     ranks: list[int] = []
     leader = -1
@@ -95,14 +118,12 @@ def places(order: Sequence[int], angles: Angles, by: Effect) -> list[int]:
 
 
 def _tied(own: dict[int, float], leaders: dict[int, float]) -> bool:
-    common = sorted(own.keys() & leaders.keys())
-    if len(common) < 2:
-        return False
-    _, low, high = interval(np.array([own[number] - leaders[number] for number in common]))
+    """Not so for fewer than two common mini-batches, of which there is no interval."""
+    _, low, high = paired_interval(own, leaders)
     return low <= 0 <= high
 
 
-def _on_common(candidates: int, angles: Angles, by: Effect) -> pd.Series[float]:
+def _on_common(candidates: int, angles: MeasuredAngles, by: Effect) -> pd.Series[float]:
     """Mean angles over those mini-batches that all measured candidates have in common, or over all of each where there
     are none.
 
@@ -115,11 +136,16 @@ def _on_common(candidates: int, angles: Angles, by: Effect) -> pd.Series[float]:
     return pd.Series([np.mean(values) if values else np.nan for values in kept])
 
 
+def whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with bits and binades as whole numbers, missing where a format has none."""
+    return table.astype({BITS: "Int64", BINADES: "Int64"})
+
+
 def tabulate(
     candidates: Sequence[Candidate],
     effects: Sequence[Effect],
     by: Effect,
-    angles: Angles,
+    angles: MeasuredAngles,
     predicted: dict[Effect, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]],
     minibatches: int,
 ) -> pd.DataFrame:
@@ -131,7 +157,7 @@ def tabulate(
     """
     rows = []
     for index, candidate in enumerate(candidates):
-        row = describe(candidate)
+        row = description_row(candidate)
         for effect in effects:
             # In one order, since the last bit of a mean depends on it.
             values = np.array([angle for _, angle in sorted(angles.of(index, effect).items())])
@@ -142,25 +168,28 @@ def tabulate(
             else:
                 mean = low = high = float("nan")
             row |= {
-                f"angle_{effect}": mean,
-                f"low_{effect}": low,
-                f"high_{effect}": high,
-                f"n_{effect}": len(values),
-                f"source_{effect}": MEASURED if len(values) else PREDICTED if effect in predicted else "",
+                angle_column(effect): mean,
+                low_column(effect): low,
+                high_column(effect): high,
+                n_column(effect): len(values),
+                source_column(effect): MEASURED if len(values) else PREDICTED if effect in predicted else "",
             }
-        row["seconds"] = angles.seconds.get(index, 0.0)
+        row[SECONDS] = angles.seconds.get(index, 0.0)
         rows.append(row)
-    table = pd.DataFrame(rows)
-    for column in ("bits", "binades"):
-        table[column] = table[column].astype("Int64")
-    angle = table[f"angle_{by}"] if by in predicted else _on_common(len(candidates), angles, by)
+    table = whole_numbers(pd.DataFrame(rows))
+    angle = table[angle_column(by)] if by in predicted else _on_common(len(candidates), angles, by)
     order = angle.sort_values(kind="stable", na_position="last").index
     table = table.loc[order]
-    table.insert(0, "rank", places(list(order), angles, by))
+    table.insert(0, RANK, tied_ranks(list(order), angles, by))
     return table.reset_index(drop=True)
 
 
-def regret(candidates: Sequence[Candidate], table: pd.DataFrame, angles: Angles, by: Effect) -> float:
+def with_gates(table: pd.DataFrame, candidates: Sequence[Candidate]) -> pd.DataFrame:
+    """The table with the column gates: NAND2 equivalents of a multiply-accumulate lane (formats/hardware/cost.py)."""
+    return table.assign(**{GATES: table[NAME].map({entry.name: gates_of(entry) for entry in candidates})})
+
+
+def regret(candidates: Sequence[Candidate], table: pd.DataFrame, angles: MeasuredAngles, by: Effect) -> float:
     """By how many degrees at most another candidate is better than the first of the table, each bound at 97.5%
     confidence; 0 where none is.
 
@@ -169,15 +198,14 @@ def regret(candidates: Sequence[Candidate], table: pd.DataFrame, angles: Angles,
     the first was measured on fewer than two mini-batches.
     """
     indices = {candidate.name: index for index, candidate in enumerate(candidates)}
-    winner = angles.of(indices[table["name"].iloc[0]], by)
+    winner = angles.of(indices[table[NAME].iloc[0]], by)
     if len(winner) < 2:
         return float("nan")
-    first, bounds = float(table[f"angle_{by}"].iloc[0]), [0.0]
-    for name, low in zip(table["name"].iloc[1:], table[f"low_{by}"].iloc[1:], strict=True):
+    first, bounds = float(table[angle_column(by)].iloc[0]), [0.0]
+    for name, low in zip(table[NAME].iloc[1:], table[low_column(by)].iloc[1:], strict=True):
         other = angles.of(indices[name], by)
-        common = sorted(winner.keys() & other.keys())
-        if len(other) == len(winner) == len(common) >= 2:
-            bounds.append(interval(np.array([winner[number] - other[number] for number in common]))[2])
+        if winner.keys() == other.keys():
+            bounds.append(paired_interval(winner, other)[2])
         else:
             bounds.append(first if np.isnan(low) else first - float(low))
     return min(first, max(bounds))

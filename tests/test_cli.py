@@ -232,6 +232,9 @@ def test_dry_run_measures_nothing(folder):
     expected = r"3 points; 498 formats, at most 48 measured on at most 3 mini-batches: 186 quantized gradients \(exhaustive: 4482\), about"
     assert re.search(expected, out)
     assert not (folder / "never.csv").exists()
+    arguments = ("-f", "FP134", "--minibatches", "1", "--exact", "1", "--one-term")
+    out = run("rank", "--model", "mine.py:net", "--dry-run", *arguments, cwd=folder).stdout
+    assert re.search(r"2 points; 1 formats, at most 1 measured on at most 1 mini-batches: 3 quantized", out)
 
 
 def test_a_second_ranking_measures_nothing(folder):

@@ -14,7 +14,7 @@ from predictor.effects import Effect
 from predictor.gradients import Gradients
 from predictor.statistics import angle_interval, interval
 from search import rank
-from search.stages import choose
+from search.candidates import choose
 from tests.nets import small_workload
 from workloads import Workload
 

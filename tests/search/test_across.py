@@ -5,7 +5,7 @@ import pytest
 
 from predictor.measuring.store import Store
 from search import rank
-from search.across import rank_across, tabulate
+from search.across import rank_across, tabulate_across
 from tests.nets import net
 
 FORMATS = ["FP134", "INT8", "FP152", "BM43"]
@@ -34,7 +34,7 @@ def ranking(ranks, angles, names="PQR"):
 
 def test_mean_rank_and_worst_angle():
     # The second table has another order.
-    table = tabulate(
+    table = tabulate_across(
         {"one": ranking([1, 2, 3], [5.0, 6.0, 7.0]), "two": ranking([1, 2, 3], [4.0, 8.0, 9.0], "QPR")}, "AE"
     )
     assert table["name"].tolist() == ["Q", "P", "R"]
@@ -53,7 +53,7 @@ def test_as_ranking_each_alone_and_nothing_is_measured_twice(tmp_path):
         one, two = net(0), net(1)
         found = rank_across({"one": one, "two": two}, FORMATS, effects=["AE"], minibatches=2, store=store)
         assert found.complete
-        assert [found.settings["models"][name]["gradients"] for name in ("one", "two")] == [8, 8]
+        assert [found.settings.models[name].gradients for name in ("one", "two")] == [8, 8]
         for name, workload in (("one", one), ("two", two)):
             alone = rank(workload, FORMATS, effects=["AE"], minibatches=2, store=store).table.set_index("name")
             table = found.table.set_index("name")

@@ -5,11 +5,11 @@ import pytest
 
 from predictor.effects import Effect
 from search.race import PLACES, RUNGS, Rung, compare, most_units, rungs_until, settled
-from search.table import Angles
+from search.table import MeasuredAngles
 
 
 def angles_of(rows):
-    angles = Angles()
+    angles = MeasuredAngles()
     for index, row in enumerate(rows):
         angles.by_minibatch[index, Effect.AE] = dict(enumerate(row))
     return angles

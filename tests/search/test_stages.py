@@ -13,11 +13,9 @@ from formats.pairs import Pair
 from predictor import measure
 from predictor.effects import Effect
 from predictor.measuring.executors import InProcess
-from predictor.statistics import interval
 from search import rank
 from search.candidates import choose
-from search.stages import Stage, plan
-from search.table import Angles, places, regret, tabulate
+from search.stages import Stage
 from tests.nets import small_workload
 from workloads import Workload
 
@@ -58,7 +56,7 @@ def test_what_is_measured_and_what_predicted(whole):
     assert len(named) == 14
     assert named <= set(measured.index)
     assert (table.loc[sorted(named), "n_E"] == 2).all()
-    assert len(measured) == ranking.settings["measured"] < 22 + 52
+    assert len(measured) == ranking.settings.measured < 22 + 52
     # The winner has run on all mini-batches, and so has whoever the race did not let go.
     assert (table.n_AE.head(10) == 2).all()
     predicted = table[table.source_AE == "predicted"]
@@ -66,8 +64,8 @@ def test_what_is_measured_and_what_predicted(whole):
     for effect in ("E", "A", "AE"):
         assert (table[f"low_{effect}"] <= table[f"angle_{effect}"]).all()
         assert (table[f"angle_{effect}"] <= table[f"high_{effect}"]).all()
-    assert ranking.settings["gradients"] == sum(table[f"n_{effect}"].sum() for effect in ("E", "A", "AE"))
-    assert ranking.settings["exhaustive_gradients"] == 498 * 2 * 3
+    assert ranking.settings.gradients == sum(table[f"n_{effect}"].sum() for effect in ("E", "A", "AE"))
+    assert ranking.settings.exhaustive_gradients == 498 * 2 * 3
 
 
 def test_predictions_follow_the_exact_angles(workload, whole):
@@ -129,38 +127,6 @@ def test_exhaustive_and_chosen(workload):
     assert (pair.family, pair.granularity, pair.bits, pair.binades) == ("FP+FP", "tensor+tensor", 8, 33)
 
 
-def test_choose():
-    assert len(choose()) == 498
-    assert len(choose(max_binades=11)) == sum(f.binades <= 11 for f in formats.catalogue())
-    assert [entry.name for entry in choose(["FP134", "FP134+FP134", "FP134+FP143", "FP143+FP134"])] == [
-        "FP134",
-        "FP134+FP143",
-        "FP143+FP134",
-    ]
-    mine = [formats.from_profile(profile, 8, name="mine") for profile in ((5, 4, 3), (4, 4, 3))]
-    assert len(choose([mine[0], mine[0]])) == 1
-    with pytest.raises(ValueError, match="two different formats are called mine"):
-        choose(mine)
-    with pytest.raises(ValueError, match="no format is left"):
-        choose(max_binades=1)
-    with pytest.raises(ValueError, match="cannot be filtered"):
-        choose(["FP134"], bits=8)
-
-
-def test_ties_by_paired_differences():
-    angles = Angles()
-    values = {
-        0: [1.0, 2.0, 3.0],
-        1: [1.1, 1.9, 3.1],  # wanders about the first: a tie, though its own interval is wide
-        2: [1.3, 2.3, 3.3],  # always 0.3 above the first: no tie, though the intervals overlap
-        3: [1.31, 2.29, 3.35],  # a tie with its own group's leader
-        4: [9.0],  # one mini-batch: no interval, no tie
-    }
-    for candidate, of_minibatch in values.items():
-        angles.by_minibatch[candidate, Effect.E] = dict(enumerate(of_minibatch))
-    assert places([0, 1, 2, 3, 4], angles, Effect.E) == [1, 1, 3, 3, 5]
-
-
 def test_one_minibatch_has_no_intervals_and_no_ties(workload):
     table = rank(workload, ["FP134", "FP143", "INT8"], minibatches=1).table
     assert table["rank"].tolist() == [1, 2, 3]
@@ -180,7 +146,7 @@ def test_interruption_keeps_what_was_measured(workload):
 def test_time_budget(workload):
     ranking = rank(workload, choose(bits=8), minibatches=4, exhaustive=True, time_budget=1e-9)
     assert not ranking.complete
-    assert ranking.settings["gradients"] == 3
+    assert ranking.settings.gradients == 3
     ranking = rank(workload, time_budget=1e-9)
     assert not ranking.complete
     assert ranking.table.angle_AE.notna().all()
@@ -227,54 +193,11 @@ def test_what_was_not_reached_is_neither_measured_nor_predicted(workload):
     assert table.source_AE.tolist() == ["measured", ""]
 
 
-def test_partial_results_are_ordered_by_common_minibatches():
-    # The second mini-batch turns every gradient further; only one format has run on it.
-    angles = Angles({(0, Effect.AE): {0: 1.0, 1: 9.0}, (1, Effect.AE): {0: 2.0}})
-    candidates = [formats.get(name) for name in ("INT8", "FP134", "FP143")]
-    table = tabulate(candidates, [Effect.AE], Effect.AE, angles, {}, 2)
-    assert table.name.tolist() == ["INT8", "FP134", "FP143"]
-    assert table.angle_AE.tolist()[:2] == [5.0, 2.0]
-
-
-def test_plan(workload):
-    planned = plan(workload)
-    assert (planned.candidates, planned.minibatches, planned.points) == (498, 4, 3)
-    assert planned.gradients < planned.exhaustive / 10
-    assert planned.exhaustive == 498 * 4 * 3
-    assert planned.seconds > 0
-    assert plan(workload, exhaustive=True).gradients == planned.exhaustive
-    few = plan(workload, ["FP134", "FP143"])
-    assert (few.measured, few.gradients) == (2, 2 * 4 * 3)
-
-
 def test_settings_say_what_was_measured(whole):
     settings = whole[0].settings
-    assert settings["workload"] == "small"
-    assert len(settings["weights"]) == 64
-    assert settings["formats"]["FP134"] == formats.get("FP134").digest
-    assert np.isfinite(settings["seconds"])
+    assert settings.workload == "small"
+    assert len(settings.weights) == 64
+    assert settings.formats["FP134"] == formats.get("FP134").digest
+    assert np.isfinite(settings.seconds)
     pair = Pair(formats.get("FP134"), formats.get("FP143"))
     assert pair.digest != formats.get("FP134").digest
-
-
-def test_the_bound_of_regret(workload):
-    def angles_of(rows):
-        angles = Angles()
-        for index, row in enumerate(rows):
-            angles.by_minibatch[index, Effect.AE] = dict(enumerate(row))
-        return angles
-
-    chosen = choose(["FP134", "FP143", "INT8"])
-    table = pd.DataFrame({"name": ["FP134", "FP143", "INT8"], "angle_AE": [2.0, 2.1, 9.0], "low_AE": [1.0, 1.1, 1.5]})
-    # FP143 wanders about FP134 by up to 0.3; INT8 was not measured, and may be as low as 1.5.
-    both = angles_of([[1.0, 2.0, 3.0], [1.3, 1.9, 3.1], []])
-    _, _, high = interval(np.array([-0.3, 0.1, -0.1]))
-    assert regret(chosen, table, both, Effect.AE) == max(high, 0.5)
-    alone = angles_of([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [8.0, 9.0, 10.0]])
-    assert regret(chosen, table, alone, Effect.AE) == 0
-    assert np.isnan(regret(chosen, table, angles_of([[1.0], [2.0], [9.0]]), Effect.AE))
-    # Of a format about which nothing is known all is possible; no angle is below 0, so that no lead exceeds the first's
-    # own.
-    unknown = table.assign(low_AE=[1.0, 1.1, np.nan])
-    assert regret(chosen, unknown, both, Effect.AE) == 2
-    assert regret(chosen, table, angles_of([[1.0, 2.0, 3.0], [30.0, 1.0, 1.0], []]), Effect.AE) == 2

@@ -11,8 +11,8 @@ from predictor.effects import DEFAULT_EFFECTS
 from predictor.measuring.session import Measuring
 from predictor.statistics import interval
 from search import Constraints, search
+from search.layers import search_layers
 from search.stages import Stage
-from search.tailored import search_layers
 from tests.nets import small_workload
 from workloads import Workload
 
@@ -51,8 +51,8 @@ def test_the_table(found):
     assert table.role.str.contains("pair AE").sum() == 2
     assert {entry.stage for entry in seen} == {Stage.SCREEN, Stage.ANCHORS, Stage.MEASURE}
     assert (seen[-1].done, seen[-1].total) == (len(table) * 3,) * 2
-    assert result.settings["held_out"]
-    assert result.settings["formats"]["FP134"] == formats.get("FP134").digest
+    assert result.settings.held_out
+    assert result.settings.formats["FP134"] == formats.get("FP134").digest
 
 
 def test_names_give_the_measured_formats_and_differences_are_paired(workload, found):
@@ -80,13 +80,13 @@ def test_other_widths_and_constraints(workload):
     result = search(
         workload, 5, effects=["A"], constraints=Constraints(runs=2, headrooms=(0,)), best=3, passes=2, minibatches=4
     )
-    assert not result.settings["held_out"]
+    assert not result.settings.held_out
     table = result.table
     assert set(table.bits) == {5}
     made = table[table.role.str.contains("synthesized")]
     assert len(made) == 3
     assert all(profile.count(",") <= 1 for profile in made.profile)
-    assert result.settings["reference"] in {"INT5", "FP122", "FP131"}
+    assert result.settings.reference in {"INT5", "FP122", "FP131"}
     assert table.role.str.contains("reference").sum() == 1
 
 
@@ -104,7 +104,7 @@ def test_an_interrupt_keeps_what_was_measured(workload):
 def test_layers(workload):
     table, settings = search_layers(workload, 6.5, widths=(6, 8), effect="A")
     assert table.bits.tolist() == [6, 8]
-    assert (settings["effect"], settings["widths"]) == ("A", [6, 8])
+    assert (settings.effect, settings.widths) == ("A", (6, 8))
 
 
 def test_refusals(workload):

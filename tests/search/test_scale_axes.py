@@ -7,7 +7,7 @@ from formats import Scale
 from predictor import Pair
 from search import rank
 from search.candidates import choose
-from search.sweep import Axis, parse_axes, sweep
+from search.scale_axes import Axis, parse_axes, sweep
 from tests.nets import small_workload
 
 
@@ -92,5 +92,5 @@ def test_a_swept_ranking_has_a_row_for_each():
     chosen = sweep(choose(["FP134", "FP143"]), parse_axes(["headroom=0,1"]))
     ranking = rank(small_workload(2), chosen, effects=["E"])
     assert sorted(ranking.table.name) == ["FP134", "FP134/headroom1", "FP143", "FP143/headroom1"]
-    assert len(set(ranking.settings["formats"].values())) == 4
+    assert len(set(ranking.settings.formats.values())) == 4
     assert ranking.table.angle_E.nunique() == 4

@@ -1,0 +1,133 @@
+"""What is asked of a ranking, how much it measures for that, and about how long that takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from formats.pairs import Candidate
+from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects
+from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
+from predictor.surrogate import KINDS
+from search.candidates import choose
+from search.race import RUNGS, most_units, rungs_until
+from workloads.workload import Workload
+
+FEW = 24
+"""So many candidates are all measured; more are raced."""
+ANCHORS = 22
+"""How many formats are measured before the race, for every effect: named ones, and others that stand for all."""
+ANCHOR_MINIBATCHES = 2
+MINIBATCHES_OF_FEW = 4
+REOPENED = 4
+"""About how many mini-batches are opened again: by the screen, the anchors and the first rung of the race."""
+
+
+@dataclass(frozen=True)
+class RankingOptions:
+    """What is asked of a ranking; `rank` says what each means."""
+
+    effects: Iterable[str] = DEFAULT_EFFECTS
+    by: str | None = None
+    minibatches: int | None = None
+    batch_size: int | None = None
+    exhaustive: bool = False
+    time_budget: float | None = None
+    with_cost: bool = False
+
+    def all_measured(self, candidates: int) -> bool:
+        """Whether every one of so many candidates is measured."""
+        return self.exhaustive or candidates <= FEW
+
+    def checked_effects(self, candidates: int) -> tuple[tuple[Effect, ...], Effect]:
+        """The effects of a ranking of so many candidates, and the one that orders it; ValueError where they, or the time
+        budget, cannot be."""
+        wanted = check_effects(self.effects)
+        usual = Effect.AE if Effect.AE in wanted else wanted[-1]
+        order = check_effects([self.by])[0] if self.by is not None else usual
+        if order not in wanted:
+            raise ValueError(
+                f"a ranking by {order} needs that effect among the measured ones, which are {', '.join(wanted)}"
+            )
+        if self.time_budget is not None and self.time_budget <= 0:
+            raise ValueError(f"time budget {self.time_budget} s: a positive number of seconds is needed")
+        for effect in wanted:
+            if effect not in KINDS and not self.all_measured(candidates):
+                raise ValueError(
+                    f"effect {effect} is measured, never predicted: rank exhaustively, or at most {FEW} formats"
+                )
+        return wanted, order
+
+    def batches(self, workload: Workload, candidates: int) -> Sequence[object]:
+        """The mini-batches that so many candidates are measured on at most; ValueError where there are not as many."""
+        usual = MINIBATCHES_OF_FEW if candidates <= FEW else RUNGS[-1].minibatches
+        return check_minibatches(workload, self.minibatches, self.batch_size, None if self.exhaustive else usual)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a ranking is going to do, for `--dry-run`.
+
+    points: on the network where data flow is rounded. candidates: how many, of which `measured` at most get an exact
+    angle. minibatches: the most that a format is measured on. gradients: quantized gradients to compute at most;
+    exhaustive: how many a measurement of every candidate takes. seconds: estimate, from one format measured on the first
+    mini-batch.
+    """
+
+    points: int
+    candidates: int
+    measured: int
+    minibatches: int
+    gradients: int
+    exhaustive: int
+    seconds: float
+
+
+def plan(
+    workload: Workload,
+    candidates: Sequence[str | Candidate] | None = None,
+    *,
+    effects: Iterable[str] = DEFAULT_EFFECTS,
+    minibatches: int | None = None,
+    batch_size: int | None = None,
+    exhaustive: bool = False,
+    exact: Sequence[str] = (),
+    two_terms: bool = True,
+) -> Plan:
+    """What `rank` with these arguments would do, and about how long it would take."""
+    chosen, wanted = choose(candidates), check_effects(effects)
+    options = RankingOptions(wanted, None, minibatches, batch_size, exhaustive)
+    batches = options.batches(workload, len(chosen))
+    began = time.monotonic()
+    with Subject(workload, tuple(exact), two_terms).gradients(batches[0]) as gradients:
+        shared = time.monotonic() - began
+        points = sum(not point.exact for point in gradients.flow.points)
+        seconds = []
+        # The first time compiles what is not in the cache.
+        for timed in (wanted, wanted, wanted[-1:]):
+            began = time.monotonic()
+            measure_unit(gradients, Unit(0, 0, timed), chosen[0])
+            seconds.append(time.monotonic() - began)
+    _, each, each_of_race = seconds
+    whole = len(chosen) * len(batches)
+    if options.all_measured(len(chosen)):
+        return Plan(
+            points=points,
+            candidates=len(chosen),
+            measured=len(chosen),
+            minibatches=len(batches),
+            gradients=whole * len(wanted),
+            exhaustive=whole * len(wanted),
+            seconds=len(batches) * shared + whole * each,
+        )
+    race, anchors = most_units(rungs_until(len(batches))), ANCHORS * min(ANCHOR_MINIBATCHES, len(batches))
+    return Plan(
+        points=points,
+        candidates=len(chosen),
+        measured=min(ANCHORS + RUNGS[0].contenders, len(chosen)),
+        minibatches=len(batches),
+        gradients=anchors * len(wanted) + race,
+        exhaustive=whole * len(wanted),
+        seconds=(len(batches) + REOPENED) * shared + anchors * each + race * each_of_race,
+    )

@@ -1,0 +1,166 @@
+"""What results of a search say of how they were made; every field is a key of the sidecar of a result file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
+
+from predictor.device import device_of
+from predictor.effects import Effect
+from predictor.measuring.units import Subject
+from search.knapsack import Constraints
+from workloads.digest import digest, weights_digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultSettings:
+    """What every result of one network says.
+
+    workload: its name. weights: SHA-256 of parameters and buffers. device: where the network ran. data: SHA-256 of the
+    mini-batches.
+    """
+
+    workload: str
+    weights: str
+    device: str
+    data: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields by name, for a sidecar."""
+        return asdict(self)
+
+
+class Origin(TypedDict):
+    """The settings that come from what was measured and how."""
+
+    workload: str
+    weights: str
+    device: str
+    data: str
+    batch_size: int | None
+    exact: tuple[str, ...]
+    two_terms: bool
+
+
+def origin_of(subject: Subject, batches: Sequence[object], batch_size: int | None) -> Origin:
+    """The origin of a result. batches: all that were used. batch_size: what the user gave, None for the workload's."""
+    workload = subject.workload
+    return {
+        "workload": workload.name,
+        "weights": weights_digest(workload.model),
+        "device": str(device_of(workload)),
+        "data": digest(list(batches)),
+        "batch_size": batch_size if batch_size is not None or not callable(workload.batches) else workload.batch_size,
+        "exact": tuple(subject.exact),
+        "two_terms": subject.two_terms,
+    }
+
+
+@dataclass(frozen=True)
+class SurrogateCheck:
+    """How well a surrogate foretells formats that were held out of it.
+
+    held_out: share of them within its intervals. widened: by what factor the intervals had to be.
+    """
+
+    held_out: float
+    widened: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingSettings(ResultSettings):
+    """All that reproduces a ranking by `rank`, and what it took.
+
+    effects, by: what was measured, and what orders the table. minibatches: over how many angles are averaged.
+    batch_size: examples in one; None where the workload has mini-batches of its own. exhaustive, time_budget (seconds),
+    exact, two_terms: as they were given. candidates: formats in the table. measured: those with an exact angle of `by`.
+    gradients: quantized ones that were measured; exhaustive_gradients: those that would measure all. regret_at_most:
+    `search.table.regret`, in degrees. left_the_race: by name, after how many mini-batches a format left. failures: zero
+    or non-finite gradients. complete: whether nothing ended it early. seconds: what it took. formats: digests by name.
+    """
+
+    effects: tuple[Effect, ...]
+    by: Effect
+    minibatches: int
+    batch_size: int | None
+    exhaustive: bool
+    time_budget: float | None
+    exact: tuple[str, ...]
+    two_terms: bool
+    candidates: int
+    measured: int
+    gradients: int
+    exhaustive_gradients: int
+    regret_at_most: float
+    left_the_race: Mapping[str, int]
+    surrogate: Mapping[Effect, SurrogateCheck]
+    failures: int
+    complete: bool
+    seconds: float
+    formats: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings(ResultSettings):
+    """All that reproduces a ranking by `search`, and what it took.
+
+    bits, effects, constraints, best, passes: as they were given. by: the effect that orders the table. held_out:
+    whether formats were made for other mini-batches than those that they were measured on. reference: the name of what
+    differences are from. Others as in `RankingSettings`.
+    """
+
+    bits: int
+    effects: tuple[Effect, ...]
+    by: Effect
+    constraints: Constraints
+    best: int
+    passes: int
+    held_out: bool
+    reference: str
+    minibatches: int
+    batch_size: int | None
+    exact: tuple[str, ...]
+    two_terms: bool
+    candidates: int
+    gradients: int
+    failures: int
+    complete: bool
+    seconds: float
+    formats: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayersSettings(ResultSettings):
+    """All that reproduces a format for each layer: what was given, as in `SearchSettings`."""
+
+    effect: Effect
+    average_bits: float
+    widths: tuple[int, ...]
+    constraints: Constraints
+    passes: int
+    batch_size: int | None
+    exact: tuple[str, ...]
+    two_terms: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcrossSettings:
+    """All that reproduces one ranking over several networks.
+
+    by: what orders equal mean ranks. effect: whose angles they are. models: the settings of each network's ranking.
+    formats: digests by name.
+    """
+
+    by: str
+    effect: Effect
+    complete: bool
+    formats: Mapping[str, str]
+    models: Mapping[str, RankingSettings]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields by name, for a sidecar; the formats of all networks are written once."""
+        found = asdict(self)
+        for own in found["models"].values():
+            del own["formats"]
+        return found

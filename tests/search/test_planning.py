@@ -1,0 +1,49 @@
+"""What a ranking is going to do."""
+
+import pytest
+
+from search.planning import plan
+from tests.nets import small_workload
+
+
+@pytest.fixture(scope="module")
+def workload():
+    return small_workload(4)
+
+
+def test_plan(workload):
+    planned = plan(workload)
+    assert (planned.candidates, planned.minibatches, planned.points) == (498, 4, 3)
+    assert planned.gradients < planned.exhaustive / 10
+    assert planned.exhaustive == 498 * 4 * 3
+    assert planned.seconds > 0
+    assert plan(workload, exhaustive=True).gradients == planned.exhaustive
+    few = plan(workload, ["FP134", "FP143"])
+    assert (few.measured, few.gradients) == (2, 2 * 4 * 3)
+
+
+class Counting:
+    """A format that counts the tensors that it rounds."""
+
+    name, digest = "counting", "counting-1"
+
+    def __init__(self):
+        self.tensors = 0
+
+    def round(self, x):
+        self.tensors += 1
+        return x
+
+
+def test_exact_layers_and_one_term_are_planned_as_they_are_measured(workload):
+    def planned(**arguments):
+        format = Counting()
+        points = plan(workload, [format], minibatches=1, effects=["AE"], **arguments).points
+        return points, format.tensors / 3  # AE is measured three times
+
+    # Activations of three points, two terms of the input's; errors of two, two terms of the last one's.
+    assert planned() == (3, 3 + 1 + 2 + 1)
+    assert planned(two_terms=False) == (3, 3 + 2)
+    assert planned(exact=["0"]) == (2, 2 + 1 + 1 + 1)
+    with pytest.raises(ValueError, match="there is no layer 'absent' to keep exact"):
+        plan(workload, exact=["absent"])

@@ -1,0 +1,56 @@
+"""Tables: ties, what orders partial results, the bound of regret."""
+
+import numpy as np
+import pandas as pd
+
+import formats
+from predictor.effects import Effect
+from predictor.statistics import interval
+from search.candidates import choose
+from search.table import MeasuredAngles, regret, tabulate, tied_ranks
+
+
+def test_ties_by_paired_differences():
+    angles = MeasuredAngles()
+    values = {
+        0: [1.0, 2.0, 3.0],
+        1: [1.1, 1.9, 3.1],  # wanders about the first: a tie, though its own interval is wide
+        2: [1.3, 2.3, 3.3],  # always 0.3 above the first: no tie, though the intervals overlap
+        3: [1.31, 2.29, 3.35],  # a tie with its own group's leader
+        4: [9.0],  # one mini-batch: no interval, no tie
+    }
+    for candidate, of_minibatch in values.items():
+        angles.by_minibatch[candidate, Effect.E] = dict(enumerate(of_minibatch))
+    assert tied_ranks([0, 1, 2, 3, 4], angles, Effect.E) == [1, 1, 3, 3, 5]
+
+
+def test_partial_results_are_ordered_by_common_minibatches():
+    # The second mini-batch turns every gradient further; only one format has run on it.
+    angles = MeasuredAngles({(0, Effect.AE): {0: 1.0, 1: 9.0}, (1, Effect.AE): {0: 2.0}})
+    candidates = [formats.get(name) for name in ("INT8", "FP134", "FP143")]
+    table = tabulate(candidates, [Effect.AE], Effect.AE, angles, {}, 2)
+    assert table.name.tolist() == ["INT8", "FP134", "FP143"]
+    assert table.angle_AE.tolist()[:2] == [5.0, 2.0]
+
+
+def test_the_bound_of_regret():
+    def angles_of(rows):
+        angles = MeasuredAngles()
+        for index, row in enumerate(rows):
+            angles.by_minibatch[index, Effect.AE] = dict(enumerate(row))
+        return angles
+
+    chosen = choose(["FP134", "FP143", "INT8"])
+    table = pd.DataFrame({"name": ["FP134", "FP143", "INT8"], "angle_AE": [2.0, 2.1, 9.0], "low_AE": [1.0, 1.1, 1.5]})
+    # FP143 wanders about FP134 by up to 0.3; INT8 was not measured, and may be as low as 1.5.
+    both = angles_of([[1.0, 2.0, 3.0], [1.3, 1.9, 3.1], []])
+    _, _, high = interval(np.array([-0.3, 0.1, -0.1]))
+    assert regret(chosen, table, both, Effect.AE) == max(high, 0.5)
+    alone = angles_of([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [8.0, 9.0, 10.0]])
+    assert regret(chosen, table, alone, Effect.AE) == 0
+    assert np.isnan(regret(chosen, table, angles_of([[1.0], [2.0], [9.0]]), Effect.AE))
+    # Of a format about which nothing is known all is possible; no angle is below 0, so that no lead exceeds the first's
+    # own.
+    unknown = table.assign(low_AE=[1.0, 1.1, np.nan])
+    assert regret(chosen, unknown, both, Effect.AE) == 2
+    assert regret(chosen, table, angles_of([[1.0, 2.0, 3.0], [30.0, 1.0, 1.0], []]), Effect.AE) == 2
