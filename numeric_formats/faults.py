@@ -39,9 +39,13 @@ def told(error: BaseException) -> str | None:
         return text if isinstance(error, ValueError | TypeError | ImportError) else None
     if isinstance(error, ImportError):
         return None if (error.name or "").partition(".")[0] in OURS else text
-    own = [frame for frame in frames if not _is_library(_file(frame))]
-    if own and not _is_ours(_file(own[-1])):
-        return f"{_file(own[-1])}, line {own[-1].tb_lineno}: {type(error).__name__}: {text}"
+    places = [(_file(frame), frame.tb_lineno) for frame in frames]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((Path(error.filename), error.lineno or 0))
+        text = error.msg
+    own = [(file, line) for file, line in places if not _is_library(file)]
+    if own and not _is_ours(own[-1][0]):
+        return f"{own[-1][0]}, line {own[-1][1]}: {type(error).__name__}: {text}"
     return None
 
 
@@ -76,6 +80,6 @@ def _is_ours(file: Path) -> bool:
 
 
 def _is_library(file: Path) -> bool:
-    """Compiled, generated and frozen code too, whose files have names such as <frozen os>."""
+    """Compiled, generated and frozen code too, whose files are not there."""
     place = file.resolve()
-    return (file.name.startswith("<") or any(place.is_relative_to(each) for each in LIBRARIES)) and not _is_ours(file)
+    return not _is_ours(file) and (not file.is_file() or any(place.is_relative_to(each) for each in LIBRARIES))

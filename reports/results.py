@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,12 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from numeric_formats.files import write_atomically, write_json
+from numeric_formats.files import read_json, write_atomically, write_json
 from numeric_formats.messages import first_line
 from numeric_formats.version import NAME, versions_of
 
 ENDINGS = (".csv", ".json", ".parquet")
 SIDECAR = ".meta.json"
+NUMBERS = ("angle", "low", "high", "rank", "bits", "binades", "gates", "difference", "score", "loss", "metric")
+"""How columns of numbers begin."""
 PACKAGES = (NAME, "torch", "numpy", "numba", "pandas")
 
 
@@ -78,12 +79,11 @@ def sidecar(path: Path) -> dict[str, Any]:
     beside = sidecar_of(path)
     if not beside.is_file():
         return {}
-    try:
-        found = json.loads(beside.read_text())
-        found["sha256"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{beside} is damaged; remove it to read {path.name} without its check") from None
-    return dict(found)
+    remedy = f"remove it to read {path.name} without its check"
+    found = read_json(beside, remedy)
+    if not isinstance(found, dict) or "sha256" not in found or not isinstance(found.get("settings", {}), dict):
+        raise ValueError(f"{beside} is damaged; {remedy}")
+    return found
 
 
 def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -114,4 +114,11 @@ def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; it holds {', '.join(map(str, table.columns[:6]))}, ...")
+    for column in map(str, table.columns):
+        if column.startswith(NUMBERS) and any(wrong := _no_number(table[column])):
+            raise ValueError(f"{path}: {table[column][wrong].iloc[0]!r} stands in column {column}; numbers are needed")
     return table
+
+
+def _no_number(column: pd.Series[Any]) -> pd.Series[bool]:
+    return pd.to_numeric(column, errors="coerce").isna() & column.notna()

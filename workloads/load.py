@@ -37,7 +37,7 @@ def load(name: str, data: str | None = None, weights: Path | str | None = None) 
     if name in BUNDLED:
         return replace(BUNDLED[name](), source=name)
     place, colon, function = name.rpartition(":")
-    if not colon:
+    if not (colon and place):
         near = difflib.get_close_matches(name, BUNDLED, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(

@@ -61,6 +61,7 @@ def verify(target: str, as_format: str | None = None, inputs: int = 200_000, see
             returns another shape, and for formats that do not fit.
     """
     at_least(f"inputs {inputs}", inputs)
+    at_least(f"seed {seed}", seed, 0)
     own = ":" in target
     subjects = [functions.subject_of(target, as_format)] if own else libraries.subjects_of(target, as_format)
     return [check for subject in subjects for check in _checks(subject, inputs, seed)]

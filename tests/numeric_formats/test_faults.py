@@ -35,6 +35,7 @@ def test_what_our_code_refuses_is_the_users():
         "def f(): return f()",  # without end
         "def f(): return np.zeros(3) + np.zeros(4)",  # libraries, compiled and not
         "def f(): return json.loads('{')",
+        "def f(): np.random.default_rng(-1)",  # whose frames have files that are not there
         "def f(): return torch.zeros(3) @ torch.zeros(4)",
         "def f(): return torch.nn.functional.cross_entropy(torch.zeros(3), torch.zeros(4))",
         "def f(): assert False",
@@ -71,10 +72,18 @@ def test_what_the_users_own_code_does_is_theirs_with_its_line(tmp_path):
         ("def f():\n    raise RuntimeError", f"{mine}, line 2: RuntimeError: RuntimeError"),
     ):
         assert line_of(code(text, mine)).startswith(expected)
+    assert line_of(code("def f(): np.random.default_rng(-1)", mine)).startswith(f"{mine}, line 1: ValueError: expected")
     # It hands something wrong to our code, which says so; or our code fails by itself.
     assert line_of(code("def f():\n    from formats import get\n    get('FP999')", mine)).startswith("unknown format")
     calls = code("def f(inner):\n    inner()", mine)
     assert line_of(lambda: calls(ours("def f(): return None + 1"))) is None
+
+
+def test_a_users_module_that_is_no_python(tmp_path, monkeypatch):
+    (tmp_path / "no_python.py").write_text("\ndef f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    told_of = line_of(ours("def f(): import no_python"))
+    assert told_of == f"{tmp_path / 'no_python.py'}, line 2: SyntaxError: invalid syntax"
 
 
 def test_an_installation_among_libraries_is_ours(monkeypatch, tmp_path):
