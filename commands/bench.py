@@ -53,7 +53,7 @@ def gradient(
     Examples: formats bench gradient · formats bench gradient -m torchvision:resnet50 --data imagefolder:photos
     --batch-size 16
     """
-    from predictor.bench import run as run_bench
+    from predictor.speed import time_gradient
     from reports.tables import plain
     from workloads import load
 
@@ -61,6 +61,6 @@ def gradient(
         plain(
             f"{model}, batch {batch_size}, median of {repeats}",
             [("what", "left"), ("seconds", "right"), ("x full precision", "right")],
-            run_bench(load(model, data, weights), format, batch_size, repeats),
+            time_gradient(load(model, data, weights), format, batch_size, repeats),
         )
     )

@@ -60,7 +60,7 @@ def points(
         results.check_output(tensors, (".npz",), force)
     workload = load(model, data, weights)
     if tensors is not None:
-        from predictor.record import record, write
+        from predictor.recording import record, write
 
         found = record(workload, layer or (), batch_size)
         write(found, tensors)
@@ -152,7 +152,6 @@ def attribute(
     Examples: formats attribute -m resnet20 -f FP134 --plot why.png · formats attribute -m mine.py:net -f E4M3+E5M2 -o
     why.csv
     """
-    from numeric_formats.progress import Progress
     from predictor.attribution import attribute as attribute_angle
     from predictor.attribution import estimate
     from reports import plots, results, tables
@@ -178,7 +177,7 @@ def attribute(
             batch_size=batch_size,
             exact=kept,
             two_terms=two_terms,
-            progress=lambda done, total: show(Progress("measure", done, total)),
+            progress=show,
         )
     settings: dict[Any, Any] = found.attrs
     title = f"{model}: what causes the angle of {', '.join(settings['formats'])}"

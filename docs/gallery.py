@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from formats.hardware.cost import gates_of
 from predictor import measure
-from predictor.record import record
-from predictor.record import write as write_tensors
+from predictor.recording import record
+from predictor.recording import write as write_tensors
 from reports import plots, results
 from reports.page import html
 from training import train

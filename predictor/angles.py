@@ -10,7 +10,7 @@ from numeric_formats.progress import Report, quiet
 from predictor.columns import ANGLE, EFFECT, FAILURES, FORMAT, HIGH, LOW, SCOPE, N
 from predictor.effects import DEFAULT_EFFECTS, check_effects
 from predictor.measuring.executors import Executor, InProcess
-from predictor.measuring.session import Measuring
+from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import ALL, DEFAULT_MINIBATCHES, FIRST, check_minibatches
 from predictor.statistics import angle_interval
@@ -65,12 +65,12 @@ def measure(
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     measuring = Measuring(workload, exact, two_terms, store, executor or InProcess(), progress)
     found, done, total = [], 0, len(batches) * len(chosen)
-    measuring.report("measure", done, total)
+    measuring.report(MEASURE, done, total)
     for measurement in measuring.measured(chosen, batches, wanted):
         found.append(measurement)
         if measurement.effect is wanted[-1]:
             done += 1
-            measuring.report("measure", done, total)
+            measuring.report(MEASURE, done, total)
     # What the store has comes first, and the last bit of a mean depends on the order.
     found.sort(key=lambda measurement: measurement.minibatch)
     parameters = found[0].parameters

@@ -7,8 +7,8 @@ says what keeping it exact would win.
 Three things to know when reading the table. Parts do not add up to the whole: layers together give less than their
 angles alone would if they were independent. One layer left out changes the realization of all rounding behind it, which
 moves the angle of everything by more than most layers do, so that only many mini-batches make that column tell layers
-apart. And an error that comes to a point from another of the same scale
-may lie on the grid already: leaving that point out then changes nothing, though it has an angle alone.
+apart. And an error that comes to a point from another of the same scale may lie on the grid already: leaving that point
+out then changes nothing, though it has an angle alone.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from formats.pairs import Candidate, candidate, formats_of
+from numeric_formats.progress import Report, quiet
 from predictor.angle import FAILED, degrees, layer_sums
 from predictor.columns import ALONE, KIND, LAYER, SHARE, WITHOUT, N, angle_column, high_column, low_column
 from predictor.flow.points import Point, Quantizer
 from predictor.gradients import Gradients, activation_quantizer, error_quantizer, layer_of, round_in_dtype
-from predictor.measuring.units import ALL, check_minibatches
+from predictor.measuring.session import MEASURE, Measuring
+from predictor.measuring.units import ALL, Subject, check_minibatches
 from predictor.statistics import angle_interval
 from workloads.digest import digest, weights_digest
 from workloads.workload import Workload
@@ -59,11 +61,15 @@ class TensorKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Work:
-    """What an attribution is going to do, for `--dry-run`.
+class Estimate:
+    """What an attribution is going to do.
 
-    points: on the network. rows: of the table. gradients: quantized gradients to compute. seconds: estimate, from the
-    first mini-batch.
+    Attributes:
+        points: on the network.
+        rows: of the table.
+        minibatches: how many.
+        gradients: quantized gradients to compute.
+        seconds: about how long it takes, from the first mini-batch.
     """
 
     points: int
@@ -215,11 +221,11 @@ def estimate(
     batch_size: int | None = None,
     exact: Sequence[str] = (),
     two_terms: bool = True,
-) -> Work:
+) -> Estimate:
     """What `attribute` with these arguments would do, and about how long it would take."""
     chosen = candidate(format)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
-    with Gradients(workload, batches[0], exact=exact, two_terms=two_terms) as gradients:
+    with Subject(workload, exact, two_terms).gradients(batches[0]) as gradients:
         layers = _layers(gradients)
         points = len(gradients.flow.points)
         for_activation, for_error = formats_of(chosen)
@@ -230,14 +236,10 @@ def estimate(
             forward = time.monotonic() - began
             gradients.backward(loss, error, keep=False)
             backward = time.monotonic() - began - forward
-    each = _gradients_a_minibatch(layers)
+    each, count = _gradients_a_minibatch(layers), len(batches)
     forwards = FORWARDS_OF_KINDS + 2 * (len(layers[TensorKind.W]) + len(layers[TensorKind.A]))
     rows = 1 + len(layers) + sum(map(len, layers.values()))
-    return Work(points, rows, len(batches), each * len(batches), len(batches) * (forwards * forward + each * backward))
-
-
-def _quiet(_done: int, _total: int) -> None:
-    return None
+    return Estimate(points, rows, count, each * count, count * (forwards * forward + each * backward))
 
 
 def attribute(
@@ -248,28 +250,36 @@ def attribute(
     batch_size: int | None = None,
     exact: Sequence[str] = (),
     two_terms: bool = True,
-    progress: Callable[[int, int], None] = _quiet,
+    progress: Report = quiet,
 ) -> pd.DataFrame:
     """The angles in degrees that each kind of tensor and each layer causes, alone, and those that remain without it.
 
-    format: rounds W, A, E and G, each with its own scale rule; of a pair, the first rounds W and A, the second E and G.
-    minibatches: how many; by default 4, or all where there are fewer. exact: layers kept in full precision, which get
-    no rows.
-    two_terms: whether inputs and last errors are rounded in two terms. progress: called with the quantized gradients
-    done and in all.
-
-    Returns the columns `COLUMNS`, first the row of everything (kind "WAEG"), then the kinds (layer "all"), then the
-    layers of each kind in the order
-    of the network: W and G by the module that holds the parameters, A and E by that of the points. alone: only this is
-    rounded; without: everything else is. Means with 95% t-intervals over n mini-batches. share: tan^2 of the angle
-    alone, over the sum of the four kinds or of all layers of all kinds.
-
     KeyboardInterrupt ends it early: rows that were finished on at least one mini-batch are returned, and
-    `attrs["complete"]` is False; where there is none, it is raised again. `attrs` holds all that reproduces the table.
-    Raises ValueError for arguments out of range.
+    `attrs["complete"]` is False; where there is none, it is raised again.
+
+    Args:
+        workload: the network, its loss and its mini-batches.
+        format: rounds W, A, E and G, each with its own scale rule; of a pair, the first rounds W and A, the second E
+            and G.
+        minibatches: how many; by default 4, or all where there are fewer.
+        batch_size: examples of a mini-batch, by default the workload's.
+        exact: layers kept in full precision, which get no rows.
+        two_terms: whether inputs and last errors are rounded in two terms.
+        progress: hears of every quantized gradient.
+
+    Returns:
+        The columns `COLUMNS`, first the row of everything (kind "WAEG"), then the kinds (layer "all"), then the layers
+        of each kind in the order of the network: W and G by the module that holds the parameters, A and E by that of
+        the points. alone: only this is rounded; without: everything else is. Means with 95% t-intervals over n
+        mini-batches. share: tan^2 of the angle alone, over the sum of the four kinds or of all layers of all kinds.
+        `attrs` holds all that reproduces the table.
+
+    Raises:
+        ValueError: an argument is out of range, or the workload cannot be measured.
     """
     chosen = candidate(format)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
+    measuring = Measuring(workload, exact, two_terms, progress=progress)
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     done, total, complete = 0, 0, True
     began = time.monotonic()
@@ -277,11 +287,11 @@ def attribute(
     def counted() -> None:
         nonlocal done
         done += 1
-        progress(done, total)
+        measuring.report(MEASURE, done, total)
 
     try:
         for batch in batches:
-            with Gradients(workload, batch, exact=exact, two_terms=two_terms) as gradients:
+            with measuring.gradients(batch) as gradients:
                 total = total or len(batches) * _gradients_a_minibatch(_layers(gradients))
                 for row in _Cells(gradients, chosen, counted).rows():
                     found.setdefault((row.kind, row.layer or NETWORK), []).append((row.alone, row.without))
@@ -307,6 +317,7 @@ def attribute(
 
 
 def _tabulate(found: dict[tuple[str, str], list[tuple[float, float]]]) -> pd.DataFrame:
+    """The table from the angles alone and without, of each kind and layer on each mini-batch."""
     rows = []
     for (kind, layer), angles in found.items():
         alone, without = np.array(angles).T

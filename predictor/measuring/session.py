@@ -19,6 +19,9 @@ from predictor.measuring.store import Store, Stored
 from predictor.measuring.units import Measurement, Subject, Unit
 from workloads.workload import Batch, Workload
 
+MEASURE = "measure"
+"""The stage in which exact measurements are made, for progress."""
+
 
 @dataclass(frozen=True, eq=False)
 class Measuring(Subject):

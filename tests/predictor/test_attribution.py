@@ -14,7 +14,7 @@ from predictor.angle import degrees, layer_sums
 from predictor.attribution import COLUMNS, attribute, estimate
 from predictor.statistics import angle_interval
 from tests.nets import small_workload
-from tests.predictor.test_gradients import assert_own, held
+from tests.predictor.held import assert_own, held
 from workloads import Workload
 
 FORWARD, BACKWARD = formats.get("FP123"), formats.get("INT6")
@@ -139,7 +139,7 @@ def test_an_angle_beyond_ninety_degrees_counts_as_ninety():
 def test_the_same_again_weights_untouched_and_settings(workload):
     before = held(workload.model)
     seen = []
-    first = attribute(workload, "FP134", 2, progress=lambda done, total: seen.append((done, total)))
+    first = attribute(workload, "FP134", 2, progress=lambda at: seen.append((at.done, at.total)))
     assert_own(workload.model, before)
     pd.testing.assert_frame_equal(first, attribute(workload, "FP134", 2))
     planned = estimate(workload, "FP134", 2)
@@ -159,8 +159,8 @@ def test_interruption_keeps_finished_rows(workload):
     sizes = []
     for stop in range(1, total + 1):
 
-        def progress(done, _, stop=stop):
-            if done == stop:
+        def progress(at, stop=stop):
+            if at.done == stop:
                 raise KeyboardInterrupt
 
         if stop <= 2:  # no row is finished yet

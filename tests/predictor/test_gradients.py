@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,10 +11,10 @@ import formats
 from predictor import Pair, measure
 from predictor.effects import Effect
 from predictor.gradients import Gradients
-from predictor.statistics import angle_interval, interval
 from search import rank
 from search.candidates import choose
 from tests.nets import small_workload
+from tests.predictor.held import assert_own, held
 from workloads import Workload
 
 FP123 = formats.get("FP123")
@@ -47,19 +46,6 @@ def workload():
             p.copy_(torch.randn_like(p))
     batch = (torch.randint(0, 7, (4, 5)), torch.randint(0, 7, (4,)))
     return Workload("tied", model, [batch], lambda m, b: F.cross_entropy(m(b[0]), b[1]))
-
-
-def held(model):
-    return {name: (p, p.data_ptr(), p.detach().clone()) for name, p in model.named_parameters()}
-
-
-def assert_own(model, before):
-    now = dict(model.named_parameters())
-    assert now.keys() == before.keys()
-    for name, (p, place, values) in before.items():
-        assert now[name] is p
-        assert p.data_ptr() == place, name
-        assert torch.equal(p.detach().view(torch.int32), values.view(torch.int32)), name
 
 
 class Counting:
@@ -214,11 +200,3 @@ def test_a_loss_that_fails_is_said_in_a_line(workload):
     wrong = Workload("wrong", workload.model, [(x, y + 1000)], workload.loss)
     with pytest.raises(ValueError, match="the loss of workload wrong fails: IndexError: Target 10"):
         measure(wrong, ["FP134"], ["E"])
-
-
-def test_no_interval_leaves_the_angles_there_are():
-    assert angle_interval(np.array([1.0, 100.0])) == (50.5, 0.0, 180.0)
-    mean, low, high = angle_interval(np.array([1.0]))
-    assert mean == 1
-    assert np.isnan([low, high]).all()
-    assert angle_interval(np.array([1.0, 1.5, 2.0])) == interval(np.array([1.0, 1.5, 2.0]))

@@ -9,7 +9,6 @@ import pytest
 
 import training.validation as module
 from numeric_formats.files import hold
-from predictor.statistics import agreement
 from tests.training import small
 from training.validation import spread, validate
 
@@ -35,35 +34,6 @@ def test_the_spread_has_both_ends_and_even_steps_of_every_width():
 def test_a_spread_that_cannot_be(arguments, message):
     with pytest.raises(ValueError, match=message):
         spread(RANKING, *arguments)
-
-
-def test_agreement_of_known_orders():
-    angles = list(range(1, 11))
-    perfect = agreement(angles, [[a * a] for a in angles])
-    assert (perfect.spearman, perfect.kendall, perfect.formats) == (pytest.approx(1), pytest.approx(1), 10)
-    # Drawn again, a perfect order stays one.
-    assert (perfect.spearman_low, perfect.spearman_high) == (pytest.approx(1), pytest.approx(1))
-    backwards = agreement(angles, [[-a] for a in angles])
-    assert (backwards.spearman, backwards.kendall) == (pytest.approx(-1), pytest.approx(-1))
-    # One swap of neighbours among 10: Spearman 1 - 6 * 2 / 990, Kendall 1 - 2 / 45.
-    swapped = agreement(angles, [[x] for x in (2, 1, *range(3, 11))])
-    assert swapped.spearman == pytest.approx(1 - 12 / 990)
-    assert swapped.kendall == pytest.approx(1 - 4 / 90)
-
-
-def test_agreement_with_diverged_runs_and_noise():
-    random = np.random.default_rng(1)
-    angles = np.linspace(1, 20, 20)
-    losses = [[a + random.normal(0, 5), a + random.normal(0, 5)] for a in angles]
-    losses[-1] = [np.inf, 3.0]
-    losses[-2] = [np.inf, np.inf]
-    found = agreement(angles, losses)
-    assert 0 < found.spearman_low < found.spearman < found.spearman_high <= 1
-    assert 0 < found.kendall_low < found.kendall < found.kendall_high <= 1
-    assert found == agreement(angles, losses)
-    # All but the largest losses of two formats are as they were: their ranks were the largest already.
-    with pytest.raises(ValueError, match="3 formats"):
-        agreement([1, 2], [[1], [2]])
 
 
 def options(output):

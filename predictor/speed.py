@@ -15,7 +15,7 @@ from predictor.gradients import Gradients, evaluation_mode
 from workloads.workload import Workload
 
 
-def run(workload: Workload, name: str, batch_size: int | None, repeats: int) -> list[list[str]]:
+def time_gradient(workload: Workload, name: str, batch_size: int | None, repeats: int) -> list[list[str]]:
     """Rows of text: what, median seconds, times full precision. The two take turns."""
     at_least(f"{repeats} repeats", repeats)
     format = candidate(name)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from predictor.record import record, write
+from predictor.recording import record, write
 from search.fitting import read_tensors
 from workloads import Workload
 
