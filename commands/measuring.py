@@ -18,12 +18,14 @@ from commands.options import (
     MinibatchesOption,
     ModelOption,
     OutputOption,
+    StoreOption,
     TwoTermsOption,
     WeightsOption,
     split,
 )
 from commands.printing import say
 from commands.progress import progress_shown
+from commands.session import session
 
 
 def points(
@@ -85,6 +87,7 @@ def measure(
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
     device: DeviceOption = "cpu",
+    store: StoreOption = True,
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -101,16 +104,18 @@ def measure(
         results.check_output(output, results.ENDINGS, force)
     names = split(formats)
     workload = on_device(load(model, data, weights), device)
-    found = measure_angles(
-        workload,
-        names,
-        split(effects),
-        minibatches,
-        batch_size=batch_size,
-        scopes=[scope],
-        exact=exact or (),
-        two_terms=two_terms,
-    )
+    with session(None, None, store, device) as measuring:
+        found = measure_angles(
+            workload,
+            names,
+            split(effects),
+            minibatches,
+            batch_size=batch_size,
+            scopes=[scope],
+            exact=exact or (),
+            two_terms=two_terms,
+            **measuring,
+        )
     say(tables.measurement(found))
     if output is not None:
         results.write(

@@ -206,6 +206,21 @@ def test_measure_and_its_file(folder):
     assert set(table.n) == {2}
 
 
+def test_what_measure_measured_a_ranking_finds(folder, monkeypatch):
+    monkeypatch.setenv("FORMATS_CACHE", str(folder / "cache"))
+
+    def kept():
+        return json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"]
+
+    arguments = ("-m", "mine.py:net", "-f", "FP134,INT8", "--minibatches", "2")
+    without = run("measure", *arguments, "--no-store", cwd=folder).stdout
+    assert kept() == 0
+    assert run("measure", *arguments, cwd=folder).stdout == without
+    run("rank", *arguments, cwd=folder)
+    assert run("measure", *arguments, cwd=folder).stdout == without
+    assert kept() == 2 * 2 * 3
+
+
 @pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
 def test_rank_writes_and_plot_draws(folder, ending):
     result = folder / f"r.{ending}"

@@ -17,7 +17,7 @@ from predictor.measuring.context import Context, batch_digest, context_of
 from predictor.measuring.executors import Executor, InProcess, Work
 from predictor.measuring.store import Store, Stored
 from predictor.measuring.units import Measurement, Subject, Unit
-from workloads.workload import Batch, Workload
+from workloads.workload import Batch
 
 MEASURE = "measure"
 """The stage in which exact measurements are made, for progress."""
@@ -95,23 +95,6 @@ class Measuring(Subject):
         self, candidates: Sequence[Candidate], batches: Sequence[Batch], units: Sequence[Unit]
     ) -> Iterator[list[Measurement]]:
         return self.executor.run(Work(self, candidates, batches, units))
-
-
-def measured(
-    workload: Workload,
-    candidates: Sequence[Candidate],
-    batches: Sequence[Batch],
-    effects: Sequence[Effect],
-    *,
-    units: Sequence[tuple[int, int]] | None = None,
-    exact: Sequence[str] = (),
-    two_terms: bool = True,
-    store: Store | None = None,
-    executor: Executor | None = None,
-) -> Iterator[Measurement]:
-    """`Measuring.measured`, for callers that do not have one yet."""
-    measuring = Measuring(workload, exact, two_terms, store, InProcess() if executor is None else executor)
-    return measuring.measured(candidates, batches, effects, units)
 
 
 def executor_of(
