@@ -1,4 +1,4 @@
-"""TODO."""
+"""Statistics that rankings, attributions, trainings and reports share: intervals, rank correlations, Pareto fronts."""
 
 from __future__ import annotations
 
@@ -9,24 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-
-def pareto(points: Iterable[tuple[float, float]]) -> list[int]:
-    """The indices of the points, such as (angle, cost), that no other is as good as in both numbers and better in one;
-    smaller is better.
-
-    Ascending in the first number. Of equal points only the first is kept. Raises ValueError for NaN.
-    """
-    given = np.array(list(points), np.float64).reshape(-1, 2)
-    if np.isnan(given).any():
-        raise ValueError(f"point {int(np.isnan(given).any(1).argmax())} holds NaN; numbers are needed")
-    front: list[int] = []
-    for index in np.lexsort((given[:, 1], given[:, 0])).tolist():
-        if not front or given[index, 1] < given[front[-1], 1]:
-            front.append(index)
-    return front
-
-
 CONFIDENCE = 0.95
+OUTSIDE = (2.5, 97.5)
+"""The percentiles that an interval of this confidence lies between."""
+RESAMPLES = 2_000
+"""Bootstrap samples."""
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -55,15 +42,20 @@ def paired_interval(own: Mapping[int, float], other: Mapping[int, float]) -> tup
     return interval(np.array([own[key] - other[key] for key in common]))
 
 
-RESAMPLES = 2_000
-
-
 @dataclass(frozen=True)
 class Agreement:
-    """How well one column orders the losses: rank correlations with 95% intervals.
+    """How well one number of each format orders another: rank correlations with 95% intervals.
 
-    Intervals are percentiles of RESAMPLES bootstrap samples: formats are drawn with replacement, and for each its
-    seeds.
+    Intervals are percentiles of RESAMPLES bootstrap samples.
+
+    Attributes:
+        spearman: Spearman's correlation.
+        spearman_low: its lower end.
+        spearman_high: its upper end.
+        kendall: Kendall's correlation.
+        kendall_low: its lower end.
+        kendall_high: its upper end.
+        formats: how many.
     """
 
     spearman: float
@@ -96,11 +88,9 @@ def resamples(
 
 def agreement(angles: Sequence[float], losses: Sequence[Sequence[float]], seed: int = 0) -> Agreement:
     """Rank correlation of angles, one a format, with the mean of each format's losses, one a seed; a diverged run's is
-    infinite.
+    infinite. Formats are drawn with replacement, and for each its seeds.
 
-    NaN where all angles or all losses are equal.
-
-    Raises ValueError for fewer than 3 formats.
+    NaN where all angles or all losses are equal. Raises ValueError for fewer than 3 formats.
     """
     x, y = np.asarray(angles, np.float64), [np.asarray(row, np.float64) for row in losses]
     if len(x) != len(y) or len(x) < 3:
@@ -128,5 +118,21 @@ def _with_intervals(x: NDArray[np.float64], y: NDArray[np.float64], drawn: list[
     if np.isnan(drawn).all():
         return Agreement(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, len(x))
     spearman, kendall = map(float, rank_correlations(x, y))
-    low, high = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0).tolist()
+    low, high = np.nanpercentile(np.array(drawn), OUTSIDE, axis=0).tolist()
     return Agreement(spearman, low[0], high[0], kendall, low[1], high[1], len(x))
+
+
+def pareto(points: Iterable[tuple[float, float]]) -> list[int]:
+    """The indices of the points, such as (angle, cost), that no other is as good as in both numbers and better in one;
+    smaller is better.
+
+    Ascending in the first number. Of equal points only the first is kept. Raises ValueError for NaN.
+    """
+    given = np.array(list(points), np.float64).reshape(-1, 2)
+    if np.isnan(given).any():
+        raise ValueError(f"point {int(np.isnan(given).any(1).argmax())} holds NaN; numbers are needed")
+    front: list[int] = []
+    for index in np.lexsort((given[:, 1], given[:, 0])).tolist():
+        if not front or given[index, 1] < given[front[-1], 1]:
+            front.append(index)
+    return front
