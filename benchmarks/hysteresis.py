@@ -18,8 +18,8 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from scipy import stats
 
+from predictor.statistics import interval as t_interval
 from training import Result, train
 from workloads import Workload, load
 
@@ -45,11 +45,8 @@ def facts(result: Result) -> list[float]:
 
 def interval(values: Sequence[float], digits: int = 4) -> str:
     """Mean and half-width of the 95% t-interval, the mean alone of one value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:.{digits}f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+    mean, low, _ = t_interval(np.array(values, np.float64))
+    return f"{mean:.{digits}f}" + (f" ± {mean - low:.{digits}f}" if len(values) > 1 else "")
 
 
 def main(

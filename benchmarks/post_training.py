@@ -22,7 +22,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).parent))
 from hysteresis import interval
@@ -33,6 +32,7 @@ from predictor.effects import check_effects
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import check_minibatches
+from predictor.statistics import agreement_of_pairs
 from training.calibration import AdaRound, quantize
 from workloads import load
 
@@ -237,24 +237,12 @@ def show(output: Path, parts: list[Part], seeds: int, minibatches: int) -> None:
                 )
             if len(nearest) > 2:
                 order = [entry.weights for entry in nearest]
-                found = spearmanr([rises[name] for name in order], [angles[name] for name in order])
-                low, high = resampled(np.array([[rises[name], angles[name]] for name in order]))
+                rise, angle = (np.array([numbers[name] for name in order]) for numbers in (rises, angles))
+                found = agreement_of_pairs(rise, angle)
                 print(
-                    f"  rank correlation of the loss's rise with the angle: {found.statistic:.2f} ({low:.2f} to "
-                    f"{high:.2f}, {len(order)} formats)"
+                    f"  rank correlation of the loss's rise with the angle: {found.spearman:.2f} "
+                    f"({found.spearman_low:.2f} to {found.spearman_high:.2f}, {len(order)} formats)"
                 )
-
-
-def resampled(pairs: Any, draws: int = 2000) -> tuple[float, float]:
-    """95% bootstrap interval of Spearman's correlation."""
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(draws):
-        chosen = pairs[rng.integers(len(pairs), size=len(pairs))]
-        if len(np.unique(chosen[:, 0])) > 1 and len(np.unique(chosen[:, 1])) > 1:
-            found.append(spearmanr(chosen[:, 0], chosen[:, 1]).statistic)
-    low, high = np.percentile(found, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def main(

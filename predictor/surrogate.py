@@ -26,23 +26,16 @@ from scipy.spatial.distance import cdist
 
 from predictor.effects import Effect
 from predictor.noise import Kind
-
-Array = NDArray[np.float64]
+from predictor.regression import LEAST, MOST, Array, fit_weights
+from predictor.statistics import CONFIDENCE
 
 KINDS = {Effect.E: (Kind.E,), Effect.A: (Kind.A,), Effect.AE: (Kind.A, Kind.E)}
 """Whose noise an effect feels."""
-LEAST, MOST = 1e-12, 1e3
-"""Ratios are held between these, so that formats without noise, or without any signal left, have a place too."""
-LINEAR = 50.0
-"""Degrees beyond which tan^2 is no longer proportional to noise; such formats do not take part in the least squares."""
-TOWARDS_EQUAL = 0.05
-"""How strongly weights are drawn to equal ones, relative to what the formats say: their number is below that of the
-tensors."""
-NEWTON_STEPS = 100
 KEPT = 1e-3
 """Share of the ratios' variance below which a principal direction is dropped."""
 SLOPE_VARIANCE = 4.0
-CONFIDENCE = 0.95
+LIMIT = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+"""Standard deviations that an interval reaches on either side."""
 
 
 class Observation(NamedTuple):
@@ -54,13 +47,16 @@ class Observation(NamedTuple):
 
 
 class Variances(NamedTuple):
-    """Variances, in units of 2 log tan(angle / 2), of what the mean leaves, and the length over which the smooth parts
-    change.
+    """Variances, in units of 2 log tan(angle / 2), of what the mean leaves.
 
-    smooth: of a format, alike for those with like noise. own: of a format alone. batch: of a mini-batch, common to all
-    formats.
-    tilt: of a mini-batch, for each unit of the logarithm of the score. batch_smooth: of a mini-batch, alike for formats
-    with like noise. residual: of one measurement.
+    Attributes:
+        smooth: of a format, alike for those with like noise.
+        own: of a format alone.
+        batch: of a mini-batch, common to all formats.
+        tilt: of a mini-batch, for each unit of the logarithm of the score.
+        batch_smooth: of a mini-batch, alike for formats with like noise.
+        residual: of one measurement.
+        length: over which the smooth parts change, in places.
     """
 
     smooth: float
@@ -89,56 +85,17 @@ def to_degrees(scale: Array) -> Array:
     return np.asarray(2 * np.degrees(np.arctan(np.exp(scale / 2))))
 
 
-def drawn_to_ones(rows: Array, pull: float) -> Array:
-    """The x >= 0 (n,) with the least |rows @ x - 1|^2 + pull * |x - 1|^2, pull > 0; rows (m, n) finite, with m well
-    below n.
-
-    Where x is least, it is max(0, 1 + rows^T r / pull) with r = 1 - rows @ x, and that r has the least of a convex
-    function of m numbers, which Newton's method finds: m^2 * n operations a step, however many tensors a network has (a
-    recurrent one has some for each time step).
-    """
-    rows, residual = np.asarray_chkfinite(rows), np.zeros(len(rows))
-
-    def at(residual: Array) -> tuple[Array, float]:
-        x = np.maximum(0, 1 + residual @ rows / pull)
-        return x, float(0.5 * residual @ residual + 0.5 * pull * x @ x - residual.sum())
-
-    x, cost = at(residual)
-    for _ in range(NEWTON_STEPS):
-        slope, inside = residual + rows @ x - 1, rows[:, x > 0]
-        step = np.linalg.solve(np.eye(len(rows)) + inside @ inside.T / pull, slope)
-        share, (new, lower) = 1.0, at(residual - step)
-        while lower > cost - 1e-4 * share * float(slope @ step) and share > 1e-9:
-            share /= 2
-            new, lower = at(residual - share * step)
-        # Between the places where an entry of x becomes zero the function is quadratic, and a whole step there is
-        # exact.
-        done = share == 1 and np.array_equal(new > 0, x > 0)
-        residual, x, cost = residual - share * step, new, lower
-        if done:
-            break
-    return x
-
-
-def fit_weights(ratios: Array, angles: Array) -> Array:
-    """Non-negative weights (rows,) of tan^2(angle) on ratios (formats, rows): relative least squares, drawn towards
-    equal weights."""
-    use = (angles < LINEAR) & (angles > 0)
-    if not use.any():
-        use = np.ones(len(angles), bool)
-    target = np.tan(np.radians(np.clip(angles[use], 1e-6, 89))) ** 2
-    total = ratios[use].sum(1)
-    equal = math.exp(np.mean(np.log(target / np.maximum(total, LEAST))))
-    return drawn_to_ones(ratios[use] * equal / target[:, None], TOWARDS_EQUAL * use.sum() / ratios.shape[1]) * equal
-
-
 @dataclass(frozen=True)
 class Surrogate:
     """Predicted angles of one effect, averaged over mini-batches 0 to `minibatches` - 1.
 
-    weights: (rows of Noise,), >= 0; zero for tensors that the effect does not quantize. variances: as fitted. widened:
-    by how much intervals are wider than the process says, from held-out formats. held_out: the share of those within
-    their 95% interval.
+    Attributes:
+        effect: whose angles are predicted.
+        weights: (rows of Noise,), >= 0; zero for tensors that the effect does not quantize.
+        minibatches: over how many is averaged.
+        variances: as fitted.
+        widened: by how much intervals are wider than the process says, from held-out formats.
+        held_out: the share of those within their 95% interval.
     """
 
     effect: Effect
@@ -187,7 +144,7 @@ class Surrogate:
         one_batch = v.batch + v.tilt * scores**2 + v.batch_smooth + v.residual
         prior = SLOPE_VARIANCE * (1 + scores**2) + v.smooth + v.own + one_batch / self.minibatches
         variance = prior - np.einsum("ij,ji->i", across, cho_solve(self._factor, across.T))
-        half = self.widened * stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(np.maximum(variance, 0))
+        half = self.widened * LIMIT * np.sqrt(np.maximum(variance, 0))
         radians = np.radians(to_degrees(mean))
         # A mean of angles, not of their logarithms: the second derivative of to_degrees is sin * cos / 4.
         bend = np.degrees(np.sin(radians) * np.cos(radians) / 8) * one_batch
@@ -303,9 +260,8 @@ def fit(
         missed = (z[mine] - z[others].mean() - gain @ (z[others] - z[others].mean())).mean()
         errors.append(missed / math.sqrt(max((covariance[np.ix_(mine, mine)] - gain @ across.T).mean(), 1e-12)))
     deviations = np.abs(errors) if errors else np.zeros(1)
-    limit = stats.norm.ppf((1 + CONFIDENCE) / 2)
-    widened = max(1.0, float(np.quantile(deviations, CONFIDENCE)) / limit)
-    held_out = float(np.mean(deviations <= widened * limit))
+    widened = max(1.0, float(np.quantile(deviations, CONFIDENCE)) / LIMIT)
+    held_out = float(np.mean(deviations <= widened * LIMIT))
     return Surrogate(
         effect,
         weights,
@@ -328,8 +284,7 @@ def fit(
 
 def spread(points: Array, count: int, first: Sequence[int]) -> list[int]:
     """Indices of formats that stand for all (places, (formats, directions)): `first`, then always the one that brings
-    the others
-    closest, by the sum of their squared distances to the nearest one chosen."""
+    the others closest, by the sum of their squared distances to the nearest one chosen."""
     chosen = list(dict.fromkeys(first))
     square = cdist(points, points, "sqeuclidean")
     nearest = square[chosen].min(0) if chosen else np.full(len(points), square.max())
