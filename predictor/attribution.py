@@ -32,7 +32,7 @@ from predictor.gradients import Gradients, activation_quantizer, error_quantizer
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.units import ALL, Subject, check_minibatches
 from predictor.statistics import angle_interval
-from workloads.digest import digest, weights_digest
+from workloads.digests import digest, weights_digest
 from workloads.workload import Workload
 
 EVERYTHING = "WAEG"

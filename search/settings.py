@@ -10,7 +10,7 @@ from predictor.device import device_of
 from predictor.effects import Effect
 from predictor.measuring.units import Subject
 from search.knapsack import Constraints
-from workloads.digest import digest, weights_digest
+from workloads.digests import digest, weights_digest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from search.planning import ANCHOR_MINIBATCHES, ANCHORS, FEW, RankingOptions
 from search.race import compare, most_units, rungs_until, settled
 from search.settings import RankingSettings, SurrogateCheck, origin_of
 from search.table import MeasuredAngles, Ranking, regret, tabulate, with_gates
-from workloads.digest import digest
+from workloads.digests import digest
 from workloads.workload import Workload
 
 NAMED = (Family.INT, Family.FP)

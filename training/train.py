@@ -41,7 +41,7 @@ from training.scheme import (
     training_format,
 )
 from training.weights import Streams, Weight, weights_of
-from workloads.digest import digest, weights_digest
+from workloads.digests import digest, weights_digest
 from workloads.workload import Batch, Workload
 
 SETTINGS, RESULT = "settings.json", "result.json"

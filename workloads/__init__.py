@@ -4,7 +4,7 @@ import numeric_formats
 
 numeric_formats.require("formats")
 
-from workloads.load import load  # noqa: E402
+from workloads.names import load  # noqa: E402
 from workloads.workload import Workload  # noqa: E402
 
 __all__ = ["Workload", "load"]

@@ -19,18 +19,21 @@ Batches = Sequence[Batch] | Callable[[int], Sequence[Batch]]
 class Workload:
     """A pretrained network with what is needed to compute its weight gradients.
 
-    name: what reports print. model: any torch.nn.Module, on the CPU (predictor/device.py moves it), float32, with its
-    weights loaded.
-    batches: mini-batches of training data, or a function from a batch size to them.
-    loss: `loss(model, batch)` calls the model once and returns a scalar tensor; only what happens inside the model is
-    quantized.
-    train, test: mini-batches for training and for evaluation. metric: `metric(model, batch)`, a number whose mean over
-    `test` describes the network, such as accuracy or bits per character; it is reported, and nothing takes more for
-    better.
-    batch_size: what a ranking uses unless it is told otherwise, where `batches` is a function.
-    source: the name by which `workloads.load` makes it again, set there; worker processes make theirs by it.
+    Attributes:
+        name: what reports print.
+        model: any torch.nn.Module, on the CPU (predictor/device.py moves it), float32, with its weights loaded.
+        batches: mini-batches of training data, or a function from a batch size to them.
+        loss: `loss(model, batch)` calls the model once and returns a scalar tensor; only what happens inside the model
+            is quantized.
+        train: mini-batches for training.
+        test: mini-batches for evaluation.
+        metric: `metric(model, batch)`, a number whose mean over `test` describes the network, such as accuracy or bits
+            per character; it is reported, and nothing takes more for better.
+        batch_size: what a ranking uses unless it is told otherwise, where `batches` is a function.
+        source: the name by which `workloads.load` makes it again, set there; worker processes make theirs by it.
 
-    Raises TypeError where an argument is of the wrong kind, ValueError where there are no mini-batches.
+    Raises:
+        TypeError: where an argument is of the wrong kind.
     """
 
     name: str
@@ -58,12 +61,16 @@ class Workload:
             required = role == "batches"
             if not (callable(batches) or isinstance(batches, Sequence) or (batches is None and not required)):
                 raise TypeError(
-                    f"{role} of workload {self.name} is a {type(batches).__name__}; a sequence of mini-batches, or a function "
-                    "from a batch size to one, is needed"
+                    f"{role} of workload {self.name} is a {type(batches).__name__}; a sequence of mini-batches, or a "
+                    "function from a batch size to one, is needed"
                 )
 
     def minibatches(self, batch_size: int | None = None) -> Sequence[Batch]:
-        """All mini-batches of `batches`, at a batch size where they can be made at one."""
+        """All mini-batches of `batches`, at a batch size where they can be made at one.
+
+        Raises:
+            ValueError: where there are none, and for a batch size of those that are ready made.
+        """
         if callable(self.batches):
             size = self.batch_size if batch_size is None else batch_size
             at_least(f"batch size {size}", size)

@@ -17,7 +17,7 @@ from predictor.flow.dataflow import unwrapped
 from predictor.flow.points import tensors_in
 from predictor.measuring.fingerprint import code_digest
 from predictor.measuring.units import Subject
-from workloads.digest import digest, weights_digest
+from workloads.digests import digest, weights_digest
 from workloads.workload import Batch
 
 HOME = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ MEASURING = (
     *(f"formats/{name}.py" for name in ("device", "layout", "number_format", "profile", "rounding", "scale", "torch")),
     *(f"predictor/{name}.py" for name in ("angle", "device", "effects", "gradients", "noise")),
     *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
-    *("workloads/digest.py", "workloads/workload.py"),
+    *("workloads/digests.py", "workloads/workload.py"),
 )
 """Folders and files that decide the bits of a kept measurement; tests/predictor/measuring/test_context.py holds them
 against the imports of what measures."""

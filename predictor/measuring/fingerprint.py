@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workloads.digest import digest
+from workloads.digests import digest
 
 NAMED_ONLY = sys.stdlib_module_names | {"torch", "numpy"}
 """Top-level modules whose code a version number stands for."""

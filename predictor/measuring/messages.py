@@ -14,7 +14,7 @@ from numeric_formats.messages import one_line
 from predictor.flow.points import map_tensors
 from predictor.measuring.units import Measurement, Subject
 from workloads import load
-from workloads.digest import weights_digest
+from workloads.digests import weights_digest
 from workloads.workload import Batch, Workload
 
 

@@ -38,6 +38,21 @@ def test_a_failed_write_changes_nothing_and_says_where(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_unfinished_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "deep" / "file"
+    write_atomically(path, lambda file: file.write(b"old"))
+
+    def fail(file):
+        file.write(b"half")
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+    assert path.stat().st_mode & 0o044
+
+
 def test_bytes_text_and_what_a_function_writes(tmp_path):
     path = tmp_path / "deep" / "result"
     for content, written in (

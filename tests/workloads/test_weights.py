@@ -49,7 +49,8 @@ def test_weights_that_do_not_fit(tmp_path):
     with pytest.raises(ValueError) as caught:
         fill(net(), path, "net")
     assert str(caught.value) == (
-        f"{path} does not fit net: 3.weight is (3, 4), the network's (2, 4), 3.bias is (3,), the network's (2,), 0.weight is missing and 1 more"
+        f"{path} does not fit net: 3.weight is (3, 4), the network's (2, 4), 3.bias is (3,), the network's (2,), "
+        "0.weight is missing and 1 more"
     )
 
 

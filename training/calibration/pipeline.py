@@ -35,7 +35,7 @@ from training.calibration.grids import Grid, OwnScales, WeightGrid, activation_g
 from training.calibration.network import FoldedLayer, Network
 from training.calibration.ranges import Range, RangeRule, Seen, find_range, normalized_range
 from training.methods.method import ExportedLayer, Run
-from workloads.digest import weights_digest
+from workloads.digests import weights_digest
 from workloads.workload import Batch, Workload
 
 SAMPLE = 1 << 14

@@ -14,7 +14,7 @@ from training.calibration.equalize import absorb, equalize
 from training.calibration.network import Network
 from training.calibration.pipeline import END, RESULT, SETTINGS, Absorb, Relu6
 from training.methods.ranges import KnownRanges
-from workloads.digest import weights_digest
+from workloads.digests import weights_digest
 from workloads.workload import Workload
 
 

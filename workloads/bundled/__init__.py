@@ -1,1 +1,1 @@
-"""Bundled."""
+"""The workloads that come with the package: weights, data, and the networks that they belong to."""

@@ -1,15 +1,15 @@
-"""The networks that come with the package, trained here by benchmarks/pretrain/train.py."""
+"""The networks that come with the package, trained by benchmarks/pretrain/."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workloads.data import bible, fashion_mnist, scenes
-from workloads.networks.detector import Detector, detection_loss, precision
+from workloads.metrics import ImageBatch, accuracy, classification_loss
+from workloads.networks.detector import Detector, detection_loss, detection_precision
 from workloads.networks.language import (
     LSTM,
     TextBatch,
@@ -25,7 +25,6 @@ from workloads.weights import fill
 from workloads.workload import Workload
 
 FOLDER = Path(__file__).parent
-ImageBatch = tuple[Tensor, Tensor]
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -33,17 +32,6 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"the weights {path} are missing from this installation")
     fill(model, path, "the network")
-
-
-def classification_loss(model: nn.Module, batch: ImageBatch) -> Tensor:
-    """Mean cross-entropy of a classifier's logits."""
-    return F.cross_entropy(model(batch[0]), batch[1])
-
-
-def accuracy(model: nn.Module, batch: ImageBatch) -> float:
-    """Share of the batch whose largest logit is the label's."""
-    with torch.no_grad():
-        return (model(batch[0]).argmax(1) == batch[1]).float().mean().item()
 
 
 def _whole(examples: Tensor, batch_size: int) -> tuple[Tensor, ...]:
@@ -59,9 +47,8 @@ def _image_batches(part: str, batch_size: int) -> list[ImageBatch]:
     images = fashion_mnist.to_input(data[f"{part}_images"]).contiguous(memory_format=torch.channels_last)
     labels = fashion_mnist.to_target(data[f"{part}_labels"])
     if part == "test":
-        batch_size = min(
-            batch_size, len(images)
-        )  # a network is tested however large the mini-batches of its training are
+        # A network is tested however large the mini-batches of its training are.
+        batch_size = min(batch_size, len(images))
     return list(zip(_whole(images, batch_size), _whole(labels, batch_size), strict=True))
 
 
@@ -115,7 +102,13 @@ def _detector() -> Workload:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     load_weights(model, FOLDER / "detector.safetensors")
     return Workload(
-        "detector", model, _train_scenes, detection_loss, train=_train_scenes, test=_test_scenes, metric=precision
+        "detector",
+        model,
+        _train_scenes,
+        detection_loss,
+        train=_train_scenes,
+        test=_test_scenes,
+        metric=detection_precision,
     )
 
 

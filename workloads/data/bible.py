@@ -39,8 +39,8 @@ def _testament(name: str) -> str:
             except (struct.error, zlib.error, UnicodeDecodeError) as error:
                 raise ValueError(f"{blocks} is damaged, or not of a SWORD zText module: {error}") from error
     raise FileNotFoundError(
-        f"the World English Bible's {name}.bzz and {name}.bzs are in none of {', '.join(map(str, folders))}; install Debian's "
-        f"sword-text-web or set {DATA_VARIABLE} to the folder that holds them"
+        f"the World English Bible's {name}.bzz and {name}.bzs are in none of {', '.join(map(str, folders))}; install "
+        f"Debian's sword-text-web or set {DATA_VARIABLE} to the folder that holds them"
     )
 
 

@@ -200,7 +200,8 @@ class Reader:
         pixels = [self.preprocessing.pixels(self.images.read(number)) for number in numbers]
         if len(sizes := Counter(entry.shape for entry in pixels)) > 1:
             raise ValueError(
-                f"{self.name}: images of different sizes, such as {' and '.join(map(str, list(sizes)[:2]))}, without a resize"
+                f"{self.name}: images of different sizes, such as {' and '.join(map(str, list(sizes)[:2]))}, without a "
+                "resize"
             )
         return np.stack(pixels)
 

@@ -1,9 +1,8 @@
 """Scenes to detect garments in: images of Fashion-MNIST at random places and sizes on a grey background with noise.
 
 Background: its grey differs from scene to scene, and every pixel has noise, as a camera's would. On a black canvas all
-cells without an object
-are rounded alike and their errors add up: angles of activations were several times as large, and differed as much
-between mini-batches.
+cells without an object are rounded alike and their errors add up: angles of activations were several times as large,
+and differed as much between mini-batches.
 
 A scene holds one to MOST garments in square tiles that do not overlap. A garment's box is the smallest that holds its
 pixels: x0, y0, x1, y1 in pixels, from the left and top edge of its first to the right and bottom edge of its last

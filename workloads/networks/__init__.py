@@ -1,1 +1,1 @@
-"""Networks."""
+"""The architectures of the bundled workloads."""

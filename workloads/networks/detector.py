@@ -166,7 +166,7 @@ def _surest(found: Detections, rows: Tensor) -> Tensor:
     return rows[kept]
 
 
-def precision(model: nn.Module, batch: Scenes) -> float:
+def detection_precision(model: nn.Module, batch: Scenes) -> float:
     """Mean average precision at an intersection over union of 0.5; of a whole set of scenes, since it is no mean over
     parts of one."""
     return mean_average_precision(detect(model, batch.images), batch.boxes.cpu(), batch.classes.cpu())

@@ -1,1 +1,1 @@
-"""Public."""
+"""Public networks by name, on data of the user's."""

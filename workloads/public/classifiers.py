@@ -3,59 +3,31 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from numeric_formats.messages import one_line
-from workloads.bundled.networks import accuracy, classification_loss
 from workloads.data.cifar import LAYOUTS, read_cifar
 from workloads.data.images import ImageSet, Preprocessing, Reader, read_folder
+from workloads.metrics import accuracy, classification_loss
+from workloads.public.packages import import_extra, pretrained
 from workloads.weights import fill
 from workloads.workload import Workload
 
 IMAGE_DATA = f"imagefolder:PATH, {', '.join(f'{kind}[:PATH]' for kind in LAYOUTS)}"
 
 
-def require(package: str, extra: str) -> ModuleType:
-    """A package that an extra brings; ImportError with one line where it is missing, or does not go with the torch
-    installed here."""
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{extra}: networks need the extra {extra} of numeric-formats (pip install 'numeric-formats[{extra}]'): {error}"
-        ) from error
-    except (ImportError, RuntimeError) as error:
-        raise ImportError(
-            f"{extra}: networks cannot be had, since {package} fails beside torch {torch.__version__}: {one_line(error)}"
-        ) from error
-
-
-def pretrained(network: str, make: Callable[[], Any]) -> Any:
-    """What `make` loads from the public place; OSError with one line where that cannot be done."""
-    try:
-        return make()
-    except Exception as error:  # each package, and each way to its server, has exceptions of its own
-        raise OSError(
-            f"the public weights of {network} cannot be loaded; --weights takes a local file. "
-            f"Reason: {one_line(error)[:200]}"
-        ) from error
-
-
-def unknown(package: str, name: str, names: Iterable[str]) -> ValueError:
+def _unknown(package: str, name: str, names: Iterable[str]) -> ValueError:
     """The error for a name that a package does not have."""
     near = difflib.get_close_matches(name, names, n=1)
     return ValueError(f"{package} has no classifier {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
-def read_image_set(data: str) -> ImageSet:
+def _image_set(data: str) -> ImageSet:
     """A data set from `imagefolder:PATH`, `cifar10[:PATH]` or `cifar100[:PATH]`; ValueError for anything else."""
     kind, _, place = data.partition(":")
     if kind == "imagefolder" and place:
@@ -73,12 +45,13 @@ def classifier(package: str, name: str, data: str, weights: Path | None) -> Work
     Raises ImportError without the package, OSError where public weights cannot be loaded, ValueError where data,
     weights and network do not go together.
     """
-    images = read_image_set(data)
+    images = _image_set(data)
     network = f"{package}:{name}"
     made, preprocessing, outputs = NETWORKS[package](name, weights, len(images.classes))
     if outputs != len(images.classes):
         raise ValueError(
-            f"{network} has {outputs} outputs, {data} has {len(images.classes)} classes; give data of its classes, or --weights of a network for these"
+            f"{network} has {outputs} outputs, {data} has {len(images.classes)} classes; give data of its classes, or "
+            "--weights of a network for these"
         )
     if weights is not None:
         fill(made, weights, f"{network} with {outputs} outputs, one for each class of {data}")
@@ -89,10 +62,10 @@ def classifier(package: str, name: str, data: str, weights: Path | None) -> Work
 
 
 def _torchvision(name: str, weights: Path | None, classes: int) -> tuple[nn.Module, Preprocessing, int]:
-    models = require("torchvision", "torchvision").models
+    models = import_extra("torchvision", "torchvision").models
     names = models.list_models(module=models)
     if name not in names:
-        raise unknown("torchvision", name, names)
+        raise _unknown("torchvision", name, names)
     published = models.get_model_weights(name)
     # A file that has kept its public name says which of the network's weights it holds.
     chosen = next(
@@ -111,9 +84,9 @@ def _torchvision(name: str, weights: Path | None, classes: int) -> tuple[nn.Modu
 
 
 def _timm(name: str, weights: Path | None, classes: int) -> tuple[nn.Module, Preprocessing, int]:
-    timm = require("timm", "timm")
+    timm = import_extra("timm", "timm")
     if not timm.is_model(name):
-        raise unknown("timm", name, timm.list_models())
+        raise _unknown("timm", name, timm.list_models())
     if weights is None:
         made = pretrained(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
     else:
@@ -127,7 +100,8 @@ def _timm_preprocessing(name: str, config: dict[str, Any]) -> Preprocessing:
     mode = config["crop_mode"]
     if channels != 3 or mode not in ("center", "squash"):
         raise ValueError(
-            f"timm:{name} wants {channels} channels and the crop {mode!r}; 3 channels and center or squash are supported"
+            f"timm:{name} wants {channels} channels and the crop {mode!r}; 3 channels and center or squash are "
+            "supported"
         )
     sides = tuple(math.floor(side / config["crop_pct"]) for side in (height, width))
     resize = sides[0] if mode == "center" and height == width else sides

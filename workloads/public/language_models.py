@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.public.classifiers import pretrained, require
+from workloads.public.packages import import_extra, pretrained
 from workloads.weights import read_state, refuse
 from workloads.workload import Workload
 
@@ -79,7 +79,8 @@ class Text:
     def _split(self, sequences: Tensor, size: int) -> list[Tensor]:
         if len(sequences) < size:
             raise ValueError(
-                f"text {self.place} has {len(sequences)} sequences of {self.length} tokens, fewer than a mini-batch of {size}; give a smaller batch size"
+                f"text {self.place} has {len(sequences)} sequences of {self.length} tokens, fewer than a mini-batch of "
+                f"{size}; give a smaller batch size"
             )
         return list(sequences[: len(sequences) // size * size].split(size))
 
@@ -96,7 +97,7 @@ def language_model(name: str, data: str, weights: Path | None) -> Workload:
     kind, _, place = data.partition(":")
     if kind != "text" or not place:
         raise ValueError(f"data {data!r}: language models take text:PATH, a text file or a folder of .txt files")
-    transformers = require("transformers", "hf")
+    transformers = import_extra("transformers", "hf")
     if weights is None:
         model = pretrained(
             network, lambda: transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)

@@ -17,7 +17,7 @@ from workloads.networks.detector import (
     cells,
     detect,
     detection_loss,
-    precision,
+    detection_precision,
     targets,
 )
 
@@ -69,7 +69,7 @@ def test_mini_batches_are_the_same_each_time():
 
 def test_what_a_perfect_detector_says_is_right(tests):
     model = Says(told(tests))
-    assert precision(model, tests) == 1
+    assert detection_precision(model, tests) == 1
     assert detection_loss(model, tests) == pytest.approx(0, abs=1e-6)
     # Every object has a cell of its own, which holds its center.
     wanted = targets(tests)

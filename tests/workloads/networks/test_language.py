@@ -134,7 +134,10 @@ def module(folder, parts):
         (folder / f"{name}.bzz").write_bytes(data)
 
 
-MARKED = '<title type="main">Jonah</title> <w lemma="x">Now</w> <w>God</w>’s<note n="1">or: <reference>the</reference> word</note> <l>word—“came”</l><l>to</l> ה'
+MARKED = (
+    '<title type="main">Jonah</title> <w lemma="x">Now</w> <w>God</w>’s<note n="1">or: <reference>the</reference> '
+    "word</note> <l>word—“came”</l><l>to</l> ה"
+)
 
 
 def test_the_text_without_markup(tmp_path, monkeypatch):

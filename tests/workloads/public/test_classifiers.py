@@ -15,7 +15,7 @@ from tests.workloads.images import write_folder
 from workloads import load
 from workloads.data.images import Preprocessing
 from workloads.public import classifiers
-from workloads.public.classifiers import require
+from workloads.public.packages import import_extra
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 def needed(package):
     try:
-        return require(package, package)
+        return import_extra(package, package)
     except ImportError as error:
         pytest.skip(str(error))
 
@@ -132,12 +132,12 @@ def test_packages_that_are_missing_or_do_not_fit(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "timm", None)
         with pytest.raises(ImportError, match="need the extra timm of numeric-formats"):
-            require("timm", "timm")
+            import_extra("timm", "timm")
     (tmp_path / "broken_build.py").write_text("raise RuntimeError('operator torchvision::nms\\n does not exist')")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     with pytest.raises(ImportError, match=r"fails beside torch .*: operator torchvision::nms does not exist"):
-        require("broken_build", "torchvision")
+        import_extra("broken_build", "torchvision")
 
 
 def test_no_network(monkeypatch):

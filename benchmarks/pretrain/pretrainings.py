@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from workloads.data import bible, fashion_mnist, scenes
-from workloads.networks.detector import Detector, detection_loss, precision
+from workloads.metrics import accuracy, classification_loss
+from workloads.networks.detector import Detector, detection_loss, detection_precision
 from workloads.networks.language import LSTM, Transformer, bits_per_character, language_loss, to_batch, windows
 from workloads.networks.mobilenet import mobilenetv2
 from workloads.networks.resnet import resnet18, resnet20
@@ -19,6 +19,8 @@ from workloads.workload import Batch
 
 IMAGES, WINDOWS, SCENES = 128, 64, 64
 """In a mini-batch."""
+HELD_OUT = 500
+"""In a mini-batch of what is held out."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Pretraining:
     """network: a new one, its weights drawn from torch's generator. data: reads it. loss: of a mini-batch, also under
     autocast.
 
@@ -49,19 +51,19 @@ class Recipe:
     measure: str
 
 
+def _mean(metric: Callable[[nn.Module, Batch], float], test: list[Batch], model: nn.Module) -> float:
+    """A metric of all examples, from its values of mini-batches, which may be of different sizes."""
+    return sum(metric(model, batch) * len(batch[0]) for batch in test) / sum(len(batch[0]) for batch in test)
+
+
 # Classifiers of Fashion-MNIST.
-
-
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of images (N, C, H, W) whose largest output is the label (N,)."""
-    right = [(model(x).argmax(1) == y).sum().item() for x, y in zip(images.split(500), labels.split(500), strict=True)]
-    return sum(right) / len(labels)
 
 
 def _images() -> Data:
     data = fashion_mnist.read_full()
     images, labels = fashion_mnist.to_input(data["train_images"]), fashion_mnist.to_target(data["train_labels"])
-    test = fashion_mnist.to_input(data["test_images"]), fashion_mnist.to_target(data["test_labels"])
+    tests = fashion_mnist.to_input(data["test_images"]), fashion_mnist.to_target(data["test_labels"])
+    test = list(zip(*(part.split(HELD_OUT) for part in tests), strict=True))
     steps = len(images) // IMAGES
 
     def epoch(generator: torch.Generator) -> Iterator[Batch]:
@@ -72,15 +74,11 @@ def _images() -> Data:
             flip = torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5
             yield torch.where(flip, x.flip(3), x).contiguous(memory_format=torch.channels_last), labels[chosen]
 
-    return Data(steps, epoch, lambda model: accuracy(model, *test))
+    return Data(steps, epoch, partial(_mean, accuracy, test))
 
 
 def _channels_last(network: Callable[[], nn.Module]) -> nn.Module:
     return network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _image_loss(model: nn.Module, batch: Batch) -> Tensor:
-    return F.cross_entropy(model(batch[0]).float(), batch[1])
 
 
 def _sgd(model: nn.Module, rate: float, decay: float = 5e-4) -> Optimizer:
@@ -100,7 +98,7 @@ def _sgd(model: nn.Module, rate: float, decay: float = 5e-4) -> Optimizer:
 
 def _text() -> Data:
     symbols = bible.to_symbols(bible.read_full())
-    test = windows(symbols[-bible.TEST :]).split(500)
+    test = [to_batch(part) for part in windows(symbols[-bible.TEST :]).split(HELD_OUT)]
     train = symbols[: -bible.TEST]
     # One window less than there are, since an epoch begins anywhere within the first.
     steps = (len(windows(train)) - 1) // WINDOWS
@@ -111,10 +109,7 @@ def _text() -> Data:
         for step in range(steps):
             yield to_batch(shifted[order[step * WINDOWS : (step + 1) * WINDOWS]])
 
-    def metric(model: nn.Module) -> float:
-        return sum(bits_per_character(model, to_batch(part)) * len(part) for part in test) / sum(map(len, test))
-
-    return Data(steps, epoch, metric)
+    return Data(steps, epoch, partial(_mean, bits_per_character, test))
 
 
 def _transformer_loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -141,18 +136,26 @@ def _scenes() -> Data:
             seed = int(torch.randint(1 << 62, (), generator=generator))
             yield scenes.compose(images, labels, SCENES, seed)
 
-    return Data(steps, epoch, lambda model: precision(model, test))
+    return Data(steps, epoch, lambda model: detection_precision(model, test))
 
 
-RECIPES = {
-    "resnet18": Recipe(partial(_channels_last, resnet18), _images, _image_loss, _sgd, 8, 0.1, "accuracy"),
-    "resnet20": Recipe(partial(_channels_last, resnet20), _images, _image_loss, _sgd, 10, 0.1, "accuracy"),
-    "mobilenetv2": Recipe(
-        partial(_channels_last, mobilenetv2), _images, _image_loss, partial(_sgd, decay=1e-3), 8, 0.5, "accuracy"
+PRETRAININGS = {
+    "resnet18": Pretraining(partial(_channels_last, resnet18), _images, classification_loss, _sgd, 8, 0.1, "accuracy"),
+    "resnet20": Pretraining(partial(_channels_last, resnet20), _images, classification_loss, _sgd, 10, 0.1, "accuracy"),
+    "mobilenetv2": Pretraining(
+        partial(_channels_last, mobilenetv2),
+        _images,
+        classification_loss,
+        partial(_sgd, decay=1e-3),
+        8,
+        0.5,
+        "accuracy",
     ),
-    "lstm": Recipe(partial(LSTM, bible.SYMBOLS), _text, language_loss, _adamw, 4, 5e-3, "bits per character"),
-    "transformer": Recipe(
+    "lstm": Pretraining(partial(LSTM, bible.SYMBOLS), _text, language_loss, _adamw, 4, 5e-3, "bits per character"),
+    "transformer": Pretraining(
         partial(Transformer, bible.SYMBOLS), _text, _transformer_loss, _adamw, 3, 3e-3, "bits per character"
     ),
-    "detector": Recipe(partial(_channels_last, Detector), _scenes, detection_loss, _adamw, 3, 2e-3, "mAP at IoU 0.5"),
+    "detector": Pretraining(
+        partial(_channels_last, Detector), _scenes, detection_loss, _adamw, 3, 2e-3, "mAP at IoU 0.5"
+    ),
 }

@@ -15,25 +15,34 @@ from workloads.bundled.networks import BUNDLED
 from workloads.workload import Workload
 
 PUBLIC = ("torchvision", "timm", "hf")
+PUBLIC_NAMES = ", ".join(f"{package}:NAME" for package in PUBLIC)
 
 
 def load(name: str, data: str | None = None, weights: Path | str | None = None) -> Workload:
-    """A bundled workload by name, a public network as `torchvision:NAME`, `timm:NAME` or `hf:NAME`, or a user's own as
-    `package.module:function` or `file.py:function`, a function that takes no arguments and returns a Workload.
+    """The workload of a name.
 
-    data, weights: of a public network, which needs data: `imagefolder:PATH`, `cifar10[:PATH]` or `cifar100[:PATH]` for
-    images, `text:PATH` for language models; weights are a local file, by default the public ones. A name with both is
-    written `NAME?data=DATA&weights=WEIGHTS`, special characters as in an address.
+    Args:
+        name: a bundled workload's, such as `resnet18`; a public network as `torchvision:NAME`, `timm:NAME` or
+            `hf:NAME`; or a user's own as `package.module:function` or `file.py:function`, a function that takes no
+            arguments and returns a Workload. A public name with data and weights is written
+            `NAME?data=DATA&weights=WEIGHTS`, special characters as in an address.
+        data: of a public network, which needs it: `imagefolder:PATH`, `cifar10[:PATH]` or `cifar100[:PATH]` for images,
+            `text:PATH` for language models.
+        weights: of a public network: a local file, by default the public ones.
 
-    Raises ValueError for an unknown name or a place that does not hold such a function, TypeError where it returns
-    something else, ImportError where a package is missing, OSError where data or weights cannot be had.
+    Returns:
+        The workload, on the CPU; its `source` is a name that finds it again.
+
+    Raises:
+        ValueError: for an unknown name, or a place that does not hold such a function.
+        TypeError: where the function returns something else.
+        ImportError: where a package is missing.
+        OSError: where data or weights cannot be had.
     """
     if name.partition(":")[0] in PUBLIC:
         return _public(name, data, weights)
     if data is not None or weights is not None:
-        raise ValueError(
-            f"--data and --weights are for {', '.join(f'{package}:NAME' for package in PUBLIC)}; {name} has its own"
-        )
+        raise ValueError(f"--data and --weights are for {PUBLIC_NAMES}; {name} has its own")
     if name in BUNDLED:
         return replace(BUNDLED[name](), source=name)
     place, colon, function = name.rpartition(":")
@@ -41,7 +50,7 @@ def load(name: str, data: str | None = None, weights: Path | str | None = None) 
         near = difflib.get_close_matches(name, BUNDLED, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(
-            f"unknown model {name!r}; {hint}Bundled: {', '.join(BUNDLED)}; public: {', '.join(f'{package}:NAME' for package in PUBLIC)}; "
+            f"unknown model {name!r}; {hint}Bundled: {', '.join(BUNDLED)}; public: {PUBLIC_NAMES}; "
             "your own: package.module:function or file.py:function"
         )
     make = _function(place, function)
@@ -66,7 +75,8 @@ def _public(given: str, data: str | None, weights: Path | str | None) -> Workloa
     package, _, name = network.partition(":")
     if data is None:
         raise ValueError(
-            f"{network} needs --data: imagefolder:PATH, cifar10[:PATH] or cifar100[:PATH] for images, text:PATH for language models"
+            f"{network} needs --data: imagefolder:PATH, cifar10[:PATH] or cifar100[:PATH] for images, text:PATH for "
+            "language models"
         )
     # Places are named in full, so that they are found from another folder too.
     kind, colon, place = data.partition(":")
