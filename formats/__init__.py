@@ -12,16 +12,22 @@ import numeric_formats  # noqa: F401  (first: it refuses systems that none of th
 from formats.accumulate import ExactAccumulator, Float32Accumulator, FormatAccumulator, matmul
 from formats.families import catalogue
 from formats.from_file import load_formats
-from formats.kinds.codebook_format import CodebookFormat, from_codebook, posit
+from formats.kinds.codebook_format import CodebookFormat
+from formats.kinds.codebooks import from_codebook, posit
 from formats.kinds.integer_real import IntegerFormat
 from formats.kinds.microscaling import MicroscalingFormat
 from formats.kinds.nvfp4 import NVFP4Format, NVFP4Scales
-from formats.kinds.profile_format import Family, ProfileFormat, from_profile
-from formats.kinds.standard_format import STANDARDS, Overflow, StandardFormat, minifloat
-from formats.names import get
-from formats.number_format import Codes, Format, unpack
+from formats.kinds.profile_format import ProfileFormat, from_profile
+from formats.kinds.standard_format import StandardFormat
+from formats.kinds.standards import minifloat
+from formats.lookup import get
+from formats.names import STANDARDS
+from formats.number_format import Codes, Format
+from formats.packing import unpack
 from formats.rounding import Rounding
 from formats.scale import Granularity, Scale, ScalePolicy
+from formats.specials import Overflow
+from formats.spelling import Family
 
 __all__ = [
     "STANDARDS",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formats.kinds.profile_format import ProfileFormat
-from formats.names import get
+from formats.lookup import get
 from formats.number_format import Codes, Format
 from formats.profile import FLOAT32_SIGNIFICAND_BITS
 from formats.scale import Granularity

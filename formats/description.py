@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from formats.kinds.codebook_format import CodebookFormat
 from formats.kinds.integer_real import IntegerFormat
-from formats.kinds.microscaling import MicroscalingFormat, microscaling
+from formats.kinds.microscaling import MicroscalingFormat, microscaling_formats
 from formats.kinds.nvfp4 import ELEMENT, NVFP4, NVFP4Format
 from formats.kinds.profile_format import ProfileFormat
-from formats.kinds.standard_format import ALIASES, STANDARDS, StandardFormat
-from formats.names import get
-from formats.number_format import Emulated
+from formats.kinds.standard_format import StandardFormat
+from formats.lookup import get
+from formats.names import STANDARDS
+from formats.number_format import NumberFormat
 from formats.profile import Profile, fixed, written
+from formats.tables.standards import ROWS
 
 MOST_VALUES = 256
 """How many values are listed at the most."""
@@ -30,7 +32,7 @@ def _body(profile: Profile) -> int:
     return end
 
 
-def _at(format: Emulated, top: int | None) -> tuple[Emulated, Profile | None, int]:
+def _at(format: NumberFormat, top: int | None) -> tuple[NumberFormat, Profile | None, int]:
     """The format whose codes these are, its profile if it has one, and its top exponent: the one given, or the plainest
     there is."""
     if isinstance(format, NVFP4Format | StandardFormat):
@@ -53,7 +55,7 @@ def _at(format: Emulated, top: int | None) -> tuple[Emulated, Profile | None, in
     return format, format.profile if isinstance(format, ProfileFormat) else None, top
 
 
-def _of_codes(format: Emulated, top: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _of_codes(format: NumberFormat, top: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """What each code stands for, and whether it stands for anything."""
     if isinstance(format, StandardFormat):
         known, values = format._decoded
@@ -75,7 +77,7 @@ def _runs(codes: NDArray[np.intp]) -> str:
     return ", ".join(f"0x{part[0]:02X}" if len(part) == 1 else f"0x{part[0]:02X} to 0x{part[-1]:02X}" for part in parts)
 
 
-def _scale(format: Emulated) -> str:
+def _scale(format: NumberFormat) -> str:
     """How the scale is found, in words."""
     if isinstance(format, StandardFormat):
         return "constant"
@@ -94,19 +96,22 @@ def describe(format: Any, top: int | None = None) -> dict[str, Any]:
     """Facts about a format of this package: sizes as numbers, ranges in binades, decades and decibels; None where there
     is no such thing.
 
-    top: the top exponent at which values are given; by default that of a standard or of an MX scale of 1, else 0, or
-    what is nearest to it of
-        those possible. Real scales and NVFP4's are 1.
-    epsilon: the smallest distance from a power of two to the next value, relative to it. dynamic_range: largest over
-    smallest positive magnitude.
-    special_values: what is no ordinary number, with its codes as text. values: pairs of code and value in the order of
-    the codes, None where
-        there are more than `MOST_VALUES`.
+    Args:
+        format: of this package.
+        top: the top exponent at which values are given; by default that of a standard or of an MX scale of 1, else 0,
+            or what is nearest to it of those possible. Real scales and NVFP4's are 1.
 
-    Raises ValueError for a `top` that the format cannot have, TypeError for formats of one's own, which say nothing
-    about their values.
+    Returns:
+        among others `epsilon`, the smallest distance from a power of two to the next value, relative to it;
+        `dynamic_range_...`, largest over smallest positive magnitude; `special_values`, what is no ordinary number, with
+        its codes as text; `values`, pairs of code and value in the order of the codes, None where there are more than
+        `MOST_VALUES`.
+
+    Raises:
+        ValueError: for a `top` that the format cannot have.
+        TypeError: for formats of one's own, which say nothing about their values.
     """
-    if not isinstance(format, Emulated):
+    if not isinstance(format, NumberFormat):
         raise TypeError(f"{format.name} is not a format of this package; only its name and its rounding are known")
     element, profile, top = _at(format, top)
     decoded, known = _of_codes(element, top)
@@ -156,5 +161,6 @@ def describe(format: Any, top: int | None = None) -> dict[str, Any]:
 def standards() -> list[dict[str, Any]]:
     """The standards outside the 498, MX and NVFP4 among them: what `describe` says of each without its values, and its
     other names."""
-    names = [*STANDARDS, *(entry.name for entry in microscaling()), NVFP4.name]
-    return [{**describe(get(name)), "values": None, "also": ALIASES.get(name, "")} for name in names]
+    names = [*STANDARDS, *(entry.name for entry in microscaling_formats()), NVFP4.name]
+    also = {row.name: row.also for row in ROWS}
+    return [{**describe(get(name)), "values": None, "also": also.get(name, "")} for name in names]

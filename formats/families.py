@@ -7,15 +7,15 @@ rule here gives that number and holds every format that the paper and its code n
 from functools import cache
 
 from formats import profile as profiles
-from formats.kinds.profile_format import Family, ProfileFormat
-from formats.names import get, name_and_family
+from formats.kinds.profile_format import ProfileFormat, from_profile
 from formats.profile import Profile
+from formats.spelling import BLOCK_MINIFLOAT_SCALE, Family
 
 WIDTHS = (8, 7, 6)
 FAMILIES = (Family.INT, Family.FP, Family.TAPERED, Family.BLOCK_MINIFLOAT)
 MOST_BINADES = 25
-BEYOND = ("FP152", "FP151")
-"""Standard minifloats with more binades than that."""
+BEYOND = {8: ((5, 2),), 7: ((5, 1),), 6: ()}
+"""Exponent and fraction bits of minifloats that are standard and have more binades than that, by width."""
 BLOCK_MINIFLOAT_EXPONENTS = {8: (0, 2, 3, 4, 5), 7: (0, 2, 3, 4, 5), 6: (0, 2, 3, 4)}
 
 
@@ -44,17 +44,26 @@ def _order(format: ProfileFormat) -> tuple[object, ...]:
 def _all() -> tuple[ProfileFormat, ...]:
     entries = []
     for bits in WIDTHS:
-        for profile in _profiles(bits):
-            name, family = name_and_family(profile, bits)
-            entries.append(ProfileFormat(profile, bits, name=name, family=family))
-        names = [f"BM{e}{bits - 1 - e}" for e in BLOCK_MINIFLOAT_EXPONENTS[bits]]
-        names += [name for name in BEYOND if get(name).bits == bits]  # type: ignore[attr-defined]
-        entries += [get(name) for name in names]  # type: ignore[misc]
+        beyond = {profiles.minifloat(*fields) for fields in BEYOND[bits]}
+        entries += [from_profile(profile, bits) for profile in _profiles(bits) | beyond]
+        for e in BLOCK_MINIFLOAT_EXPONENTS[bits]:
+            profile = profiles.block_minifloat(e, bits - 1 - e)
+            entries.append(from_profile(profile, bits, scale=BLOCK_MINIFLOAT_SCALE))
     return tuple(sorted(entries, key=_order))
 
 
 def catalogue(bits: int | None = None, family: Family | str | None = None) -> tuple[ProfileFormat, ...]:
     """The 498 in their fixed order, or those of one width or family.
+
+    Args:
+        bits: 8, 7 or 6; None for all.
+        family: INT, FP, tapered or BM, in any case; None for all.
+
+    Raises:
+        ValueError: for another width or family.
+
+    Source:
+        docs/definitions/formats.md section 4.
 
     >>> import formats
     >>> len(formats.catalogue()), len(formats.catalogue(bits=8, family="BM"))

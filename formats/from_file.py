@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from formats.kinds.codebook_format import from_codebook
+from formats.kinds.codebooks import from_codebook
 from formats.kinds.profile_format import from_profile
-from formats.kinds.standard_format import minifloat
-from formats.names import get
+from formats.kinds.standards import minifloat
+from formats.names import parse
 from formats.number_format import Format
 from formats.scale import Scale
 from numeric_formats.user_file import run_file
@@ -22,12 +22,15 @@ _KEYS = {"profile", "codebook", "exponent_bits", "fraction_bits", "bias", "bits"
 def load_formats(path: Path) -> list[Format]:
     """All formats that a file defines, in its order.
 
-    .py: every object at the top of the module that has `name`, `digest` and `round`. .toml: one table a format, named
-    by it, with `profile` (a list of significant bits, or text such as "5x7,4,3,2,1"), or `codebook` (a list of values;
-    `signed = true` for magnitudes), or `exponent_bits` and `fraction_bits` (with `bias` for a constant scale); optional
-    `bits` and `scale` (a table of per, block, axis, headroom, policy).
+    Args:
+        path: .py: every object at the top of the module that has `name`, `digest` and `round`. .toml: one table a
+            format, named by it, with `profile` (a list of significant bits, or text such as "5x7,4,3,2,1"), or
+            `codebook` (a list of values; `signed = true` for magnitudes), or `exponent_bits` and `fraction_bits` (with
+            `bias` for a constant scale); optional `bits` and `scale` (a table of per, block, axis, headroom, policy).
 
-    Raises FileNotFoundError, and ValueError where the file cannot be read so or defines no format.
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where the file cannot be read so or defines no format.
 
     Source: the grids and scales of docs/definitions/formats.md sections 1 and 2.
 
@@ -79,14 +82,14 @@ def _from_table(path: Path, name: str, table: Any) -> Format:
         if "profile" in table:
             profile = table["profile"]
             if isinstance(profile, str):
-                profile = get(f"profile:16:{profile}").profile  # type: ignore[attr-defined]
+                profile = parse(f"profile:16:{profile}").profile  # type: ignore[attr-defined]
             return from_profile(profile, table.get("bits"), name, scale)
         x, y = table["exponent_bits"], table.get("fraction_bits")
         if not isinstance(y, int):
             raise ValueError("fraction_bits is missing")
         if "bias" in table:
             return minifloat(x, y, bias=table["bias"])
-        grid = get(f"FP1{x}{y}")
+        grid = parse(f"FP1{x}{y}")
         return from_profile(grid.profile, 1 + x + y, name, scale)  # type: ignore[attr-defined]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from error

@@ -83,8 +83,7 @@ class Tiled:
 
     result: the array of x's shape whose memory `out` is. transposed: tiles down and tiles across changed places.
     logical: by how much an element's place in the logical order grows with batch, row and column (for a tensor scale:
-    where x is
-        C-contiguous).
+    where x is C-contiguous).
     """
 
     x: NDArray[Any]
@@ -115,6 +114,12 @@ class Tiled:
         if self.grouping.groups == ():
             return np.asarray(largest.max(initial=0))
         return self.grouping.per_group(largest.swapaxes(1, 2) if self.transposed else largest)
+
+    def largest(self) -> NDArray[np.float64]:
+        """The largest finite magnitude of each group, of the group shape; 0 where there is none."""
+        from formats import kernel
+
+        return self.per_group(kernel.largest_of_tiles(self.x, self.tile, self.tiles)).astype(np.float64)
 
 
 def tile(
@@ -171,7 +176,4 @@ def tile(
 def largest_of_groups(x: NDArray[Any], scale: Scale) -> NDArray[np.float64]:
     """The largest finite magnitude of each group of a float32 or float64 array, of the group shape; 0 where there is
     none."""
-    from formats import kernel
-
-    tiled = tile(x, scale)
-    return tiled.per_group(kernel.largest_of_tiles(tiled.x, tiled.tile, tiled.tiles)).astype(np.float64)
+    return tile(x, scale).largest()

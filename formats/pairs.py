@@ -1,11 +1,11 @@
-"""TODO."""
+"""Candidates of a ranking: a format, or one for the forward pass and another for errors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import formats
-from formats import Format
+from formats.lookup import get
+from formats.number_format import Format
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def candidate(given: str | Candidate) -> Candidate:
         return given
     if isinstance(given, str) and "+" in given:
         activation, _, error = given.partition("+")
-        return Pair(formats.get(activation), formats.get(error))
-    return formats.get(given)
+        return Pair(get(activation), get(error))
+    return get(given)
 
 
 def formats_of(candidate: Candidate) -> tuple[Format, Format]:

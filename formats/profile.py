@@ -74,6 +74,11 @@ def minifloat(exponent_bits: int, fraction_bits: int) -> Profile:
     return (fraction_bits + 1,) * ((1 << exponent_bits) - 1) + tuple(range(fraction_bits, 0, -1))
 
 
+def block_minifloat(exponent_bits: int, fraction_bits: int) -> Profile:
+    """The elements of BM formats: FP1xy, and without exponent bits fixed point."""
+    return minifloat(exponent_bits, fraction_bits) if exponent_bits else fixed(fraction_bits + 1)
+
+
 def tapered(bits: int, upper: int, run: int, start: int) -> Profile | None:
     """The paper's mixtures of float and fixed point, T<bits>.<upper>x<run>@<start>.
 

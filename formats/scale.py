@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,11 @@ LONGEST_BLOCK = (1 << 31) - 1
 class Granularity(StrEnum):
     """What shares one scale.
 
-    Source: docs/definitions/formats.md section 2. A name that is none of these raises ValueError in `Scale`.
+    Raises:
+        ValueError: for another name, in `Scale`.
+
+    Source:
+        docs/definitions/formats.md section 2.
 
     >>> import formats
     >>> formats.get("FP134/channel").granularity is formats.Granularity.CHANNEL
@@ -30,13 +34,19 @@ class Granularity(StrEnum):
 
 
 class ScalePolicy(StrEnum):
-    """How the largest magnitude of a group decides its scale (docs/definitions/formats.md section 2).
+    """How the largest magnitude of a group decides its scale.
 
-    floor is OCP's; all are described in `Scale`. A name that is none of these raises ValueError there.
+    floor is OCP's; all are described in `Scale`.
+
+    Raises:
+        ValueError: for another name, in `Scale`.
+
+    Source:
+        docs/definitions/formats.md section 2.
 
     >>> import formats, numpy as np
     >>> x = np.float32([1.99])
-    >>> {policy.value: int(formats.get(f"FP134/{policy}").find_top(x)) for policy in formats.ScalePolicy if policy != "floor"}
+    >>> {policy.value: int(formats.get(f"FP134/{policy}").find_top(x)) for policy in list(formats.ScalePolicy)[1:]}
     {'ceil': 1, 'even': 1, 'rceil': 1}
     >>> int(formats.get("FP134").find_top(x))
     0
@@ -52,19 +62,21 @@ class ScalePolicy(StrEnum):
 class Scale:
     """The rule that picks the top exponent T from data: T = floor(log2(max |x|)) + headroom over each group.
 
-    per: tensor, channel (each index of `axis`) or block.
-    block: a number B (runs of B along `axis`), or a pair (a two-dimensional tile: (N, C, H, W) is tiled over (C, H*W),
-    other ranks over
-        their last two axes, rank 1 in runs of the second number).
-    axis: for channel and one-dimensional blocks; default the first for channels, the last for blocks.
-    headroom: binades left free above the maximum, >= 0.
-    policy: floor (T = floor(log2 max)), ceil (ceil(log2 max)), even (floor after rounding the maximum to the precision
-    of
-        the top binade, half to even), rceil (the smallest T whose largest value reaches the maximum).
-    exponent_field: (smallest, largest) T that a stored scale can hold, or None.
+    Args:
+        per: tensor, channel (each index of `axis`) or block.
+        block: a number B (runs of B along `axis`), or a pair (a two-dimensional tile: (N, C, H, W) is tiled over
+            (C, H*W), other ranks over their last two axes, rank 1 in runs of the second number).
+        axis: for channel and one-dimensional blocks; default the first for channels, the last for blocks.
+        headroom: binades left free above the maximum, >= 0.
+        policy: floor (T = floor(log2 max)), ceil (ceil(log2 max)), even (floor after rounding the maximum to the
+            precision of the top binade, half to even), rceil (the smallest T whose largest value reaches the maximum).
+        exponent_field: (smallest, largest) T that a stored scale can hold, or None.
 
-    Raises ValueError for names, sizes and combinations that mean nothing. Source: docs/definitions/formats.md section
-    2.
+    Raises:
+        ValueError: for names, sizes and combinations that mean nothing.
+
+    Source:
+        docs/definitions/formats.md section 2.
 
     >>> import formats, numpy as np
     >>> rows_of_two = formats.get("FP134").with_scale(formats.Scale(per="block", block=2))
@@ -184,6 +196,45 @@ def _runs(shape: tuple[int, ...], axis: int, length: int) -> Grouping:
     if inner == 1:
         return Grouping((1, outer, shape[axis]), (1, length), groups)
     return Grouping((outer, shape[axis], inner), (length, 1), groups)
+
+
+class TopRule(NamedTuple):
+    """How a group's largest magnitude decides its T, as the loops take it: floor(log2 largest) + headroom, or one more,
+    within a range.
+
+    above: by how many 2^-52 of its power of two the largest magnitude may exceed it before T is one more.
+    """
+
+    above: int
+    headroom: int
+    low: int
+    high: int
+
+    def top(self, largest: float) -> int:
+        """T of one group, given its largest finite magnitude; that of 0 is 0."""
+        # frexp is exact, subnormal numbers included: largest = fraction * 2^exponent, 1/2 <= fraction < 1.
+        fraction, exponent = math.frexp(largest)
+        more = math.ldexp(fraction, 53) - (1 << 52) > self.above
+        return min(max(exponent - 1 + more + self.headroom if largest else 0, self.low), self.high)
+
+    def tops(self, largest: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The same of many."""
+        fraction, exponent = np.frexp(largest)
+        more = np.ldexp(fraction, 53) - (1 << 52) > self.above
+        tops = np.where(largest > 0, exponent.astype(np.int64) - 1 + more + self.headroom, 0)
+        return np.asarray(np.clip(tops, self.low, self.high))
+
+
+def top_rule(scale: Scale, first: int, most: int, allowed: tuple[int, int]) -> TopRule:
+    """The rule of a scale for a top binade of `first` significant bits whose largest value is `most` steps."""
+    above = {
+        ScalePolicy.FLOOR: 1 << 52,
+        ScalePolicy.CEIL: 0,
+        # From half a step below the next power of two: the tie goes there, since that is even.
+        ScalePolicy.EVEN: (1 << 52) - (1 << (52 - first)) - 1,
+        ScalePolicy.RCEIL: (most << (53 - first)) - (1 << 52),
+    }[scale.policy]
+    return TopRule(above, scale.headroom, *allowed)
 
 
 def check_top(top: ArrayLike, groups: tuple[int, ...], allowed: tuple[int, int], name: str) -> NDArray[np.int64]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from formats import Format, ProfileFormat, Scale
-from formats.device import find_top
 from formats.kernel import Survey, survey
+from formats.tensors import find_top
 from predictor.angle import in_order, memory_order
 from predictor.gradients import round_in_dtype
 from training.scheme import is_delayable

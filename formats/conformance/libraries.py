@@ -36,9 +36,12 @@ from formats.conformance.blocks import BlockReference, block_reference
 from formats.conformance.inputs import Inputs
 from formats.conformance.reference import FixedReference, standard_reference
 from formats.conformance.subject import Rounds, Subject, claimed
-from formats.kinds.standard_format import NanCodes, Overflow, StandardFormat, minifloat, standard
-from formats.names import get
+from formats.kinds.standard_format import StandardFormat
+from formats.kinds.standards import minifloat
+from formats.lookup import get
+from formats.names import standard
 from formats.number_format import Format
+from formats.specials import NanCodes, Overflow
 from numeric_formats.messages import first_line
 
 SLOW = 300

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from formats.kinds.codebook_format import CodebookFormat
 from formats.kinds.profile_format import ProfileFormat
-from formats.kinds.standard_format import Overflow, StandardFormat, standard
+from formats.kinds.standard_format import StandardFormat
+from formats.names import standard
+from formats.specials import Overflow
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from formats.kinds.profile_format import ProfileFormat
-from formats.names import get
+from formats.lookup import get
 
 
 def median_seconds(run: Callable[[], object], repeats: int) -> float:

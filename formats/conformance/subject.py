@@ -15,7 +15,7 @@ from formats.conformance.reference import FixedReference
 from formats.kinds.codebook_format import CodebookFormat
 from formats.kinds.profile_format import ProfileFormat
 from formats.kinds.standard_format import StandardFormat
-from formats.names import get
+from formats.lookup import get
 from formats.scale import Granularity
 
 Rounds = Callable[[Inputs], Any]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from formats.hardware.header import UNUSED, described, header_text
 from formats.kinds.profile_format import ProfileFormat
-from formats.names import name_and_family
-from formats.scale import Scale
+from formats.scale import Scale, check_top
+from formats.spelling import name_and_family
 from numeric_formats.files import write_atomically
 
 INFINITY = 0x7F800000
@@ -126,7 +126,7 @@ def safe_name(format: ProfileFormat) -> str:
 def _fixed_scale(format: ProfileFormat, top: int) -> tuple[ProfileFormat, int]:
     """The format with one scale for all elements, under its own name, and `top` as an int; raises where the format does
     not allow it."""
-    checked = format._check_top(top, ())
+    checked = check_top(top, (), format.top_range, format.name)
     return replace(format, scale=Scale()), int(checked)
 
 

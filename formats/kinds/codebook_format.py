@@ -1,39 +1,29 @@
-"""Formats given by their values: tables, NF4 and posits.
+"""Formats given by their values.
 
-Definition: docs/definitions/formats.md sections 1 and 5. NF4: T. Dettmers et al., "QLoRA: Efficient Finetuning of
-Quantized LLMs", NeurIPS 2023, appendix E. Posits: Posit Working Group, "Standard for Posit Arithmetic (2022)", sections
-3 and 4, with es left free.
-
-How rounding works. Between two neighbouring values lies a boundary; all that matters about it is the smallest float
-that goes to the upper value. Those floats are found once, exactly, and then rounding to nearest is one binary search,
-with no tie left to decide. The other modes search the two neighbours (kernel/codebook.py) and choose
-(kernel/neighbours.py).
+How rounding works. To nearest is one binary search (`formats.kinds.boundaries`). The other modes search the two
+neighbours (formats/kernel/codebook.py) and choose by the rule of `formats.rounding` (formats/kernel/neighbours.py).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from formats.layout import Tiled, clash, largest_of_groups, tile, to_float
-from formats.number_format import Codes, Emulated, check_codes, check_out, code_type, put, with_specials
+from formats.kinds.boundaries import as_float32, first_above
+from formats.layout import Tiled, largest_of_groups, tile, to_float
+from formats.number_format import NumberFormat
 from formats.profile import FLOAT32_LARGEST_EXPONENT, FLOAT32_SMALLEST_EXPONENT
-from formats.rounding import NEAREST, ModeChoice, Rounding
-from formats.scale import Granularity, Scale, check_top, group
+from formats.rounding import ModeChoice, Rounding
+from formats.scale import Granularity, Scale, TopRule, check_top, group, top_rule
+from formats.spelling import OutsideFamily, scale_suffix
 
-
-class OutsideFamily(StrEnum):
-    """The families of formats outside the 498, beside `formats.Family`."""
-
-    STANDARD = "standard"
-    CODEBOOK = "codebook"
+TO_NEAREST = (Rounding.NEAREST, Rounding.NEAREST_AWAY)
+ANY_ZERO = np.finfo(np.float64).smallest_subnormal
+"""What a number that is not zero counts as where its quotient by 2^T would be."""
 
 
 def _lowest_bit(value: float) -> int:
@@ -43,28 +33,35 @@ def _lowest_bit(value: float) -> int:
 
 
 @dataclass(frozen=True)
-class CodebookFormat(Emulated):
-    """A format given by its values at T = 0, and the rule for its scale (docs/definitions/formats.md section 1).
-
-    values: strictly ascending float32 numbers; all values, or with `signed` the magnitudes, each of which has both
-    signs.
-    bits: the width of a code, 1 to 16. scale: per tensor, channel or block, with any headroom; the floor rule is the
-    only policy.
-    boundaries: between each value and the next, where rounding changes; None for the midpoints. On a boundary the even
-    index is taken.
-    only_zero_is_zero: what is not zero never rounds to zero (posits).
-    two_complement: the code of a negative value is 2^bits less that of its magnitude (posits), not sign and magnitude.
-    nan_code: the code of NaN, or None.
+class CodebookFormat(NumberFormat):
+    """A format given by its values at T = 0, and the rule for its scale.
 
     A code is the index of the value (with `signed`: sign << (bits-1) | index of the magnitude, and zero always its
     positive code). `round` goes to the nearest value times 2^top, `top` being a whole number, and a tie to the even
     index; what lies beyond the values saturates, in every mode. With `signed` magnitudes a negative value that rounds
     to zero gives -0.0, except with two's complement codes (posits). The other modes choose between the two values
-    around x (docs/definitions/formats.md section 3).
+    around x.
     Equal by content: formats that round and encode alike are equal, whatever they are called.
 
-    Raises ValueError for values, boundaries, bits, scales and codes that do not fit together. Source:
-    docs/definitions/formats.md section 1.
+    Args:
+        values: strictly ascending float32 numbers; all values, or with `signed` the magnitudes, each of which has both
+            signs.
+        bits: the width of a code, 1 to 16.
+        signed: see `values`.
+        scale: per tensor, channel or block, with any headroom; the floor rule is the only policy.
+        boundaries: between each value and the next, where rounding changes; None for the midpoints. On a boundary the
+            even index is taken.
+        only_zero_is_zero: what is not zero never rounds to zero (posits).
+        two_complement: the code of a negative value is 2^bits less that of its magnitude (posits), not sign and
+            magnitude.
+        nan_code: the code of NaN, or None.
+        name: what tables print.
+
+    Raises:
+        ValueError: for values, boundaries, bits, scales and codes that do not fit together.
+
+    Source:
+        docs/definitions/formats.md sections 1 and 3.
 
     >>> import formats, numpy as np
     >>> thirds = formats.CodebookFormat((-1.0, 0.0, 0.375, 1.0), bits=2, name="thirds")
@@ -133,15 +130,13 @@ class CodebookFormat(Emulated):
         low = FLOAT32_SMALLEST_EXPONENT - min(_lowest_bit(value) for value in self.values if value)
         return low, FLOAT32_LARGEST_EXPONENT - self._largest_exponent
 
-    @cached_property
+    @property
     def _largest_exponent(self) -> int:
         """floor(log2) of the largest magnitude."""
         return int(np.frexp(max(abs(self.values[0]), abs(self.values[-1])))[1]) - 1
 
     def with_scale(self, scale: Scale) -> CodebookFormat:
         """The same values with another rule for the scale; the name says which."""
-        from formats.names import scale_suffix
-
         return replace(self, scale=scale, name=self.name.removesuffix(scale_suffix(self.scale)) + scale_suffix(scale))
 
     def max(self, top: int = 0) -> float:
@@ -163,61 +158,18 @@ class CodebookFormat(Emulated):
     def _values(self) -> NDArray[np.float64]:
         return np.array(self.values)
 
-    # Rounding.
-
-    @cached_property
-    def _steps(self) -> NDArray[np.float64]:
-        """The smallest float64 that goes up, for each boundary at T = 0; exact."""
-        return self._steps_with(np.arange(len(self.values) - 1) % 2 == 0)
-
-    @cached_property
-    def _steps_away(self) -> NDArray[np.float64]:
-        """The same where a tie goes to the neighbour of the larger magnitude, and of two alike to the upper."""
-        return self._steps_with(np.abs(self._values[:-1]) > np.abs(self._values[1:]))
-
-    def _steps_with(self, stays_on_tie: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The smallest float64 that goes up, given which boundaries go down themselves.
-
-        The sum of two neighbours is rounded, and what it lost is computed too (Knuth's two-sum, which is exact). Where
-        nothing was lost the midpoint is a float64, and is a tie. Where the true midpoint lies above the rounded one,
-        the next float64 is the first above it; where it lies below, the rounded one is.
-        """
-        lower, upper = self._values[:-1], self._values[1:]
-        if self.boundaries is None:
-            total = lower + upper
-            part = total - lower
-            lost = (lower - (total - part)) + (upper - part)
-            boundary = total / 2
-        else:
-            boundary, lost = np.array(self.boundaries), np.zeros(len(lower))
-        steps = np.where((lost > 0) | ((lost == 0) & stays_on_tie), np.nextafter(boundary, np.inf), boundary)
-        if self.only_zero_is_zero:
-            steps[0] = np.finfo(np.float64).smallest_subnormal
-        return steps
-
     @cached_property
     def _all_values(self) -> NDArray[np.float64]:
         """The values of both signs at T = 0, ascending."""
         return np.concatenate([-self._values[self._values > 0][::-1], self._values]) if self.signed else self._values
 
-    def _index(self, relative: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Where in `values` each number at T = 0 goes; NaN goes to the last."""
-        with np.errstate(invalid="ignore"):
-            magnitude = np.abs(relative) if self.signed else relative
-        return np.searchsorted(steps, magnitude, side="right")
+    # The scale.
 
-    # An entry holds a few KB and its format.
-    @lru_cache(maxsize=64)  # noqa: B019
-    def _at(self, top: int, rounding: Rounding) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The smallest float32 that goes up, for each boundary, in a mode to nearest; and the values: both at a top
-        exponent."""
-        steps = np.ldexp(self._steps if rounding is Rounding.NEAREST else self._steps_away, top)
-        # The smallest float32 at or above each: the search stays in float32.
-        near = steps.astype(np.float32)
-        found = np.where(near < steps, np.nextafter(near, np.float32(np.inf)), near).astype(np.float32)
-        if self.only_zero_is_zero:
-            found[0] = np.finfo(np.float32).smallest_subnormal
-        return found, np.ldexp(self._values, top).astype(np.float32)
+    @cached_property
+    def _rule(self) -> TopRule:
+        """By how much T lies above floor(log2) of the largest magnitude that it is for, in `headroom`."""
+        rule = top_rule(self.scale, 1, 1, self.top_range)
+        return rule._replace(headroom=self.scale.headroom - self._largest_exponent)
 
     def find_top(self, x: Any) -> NDArray[np.int64]:
         """T = floor(log2 max|x|) - floor(log2 of the largest magnitude) + headroom over finite elements: int64 of the
@@ -229,60 +181,28 @@ class CodebookFormat(Emulated):
 
         array = to_float(x)
         if self.granularity is Granularity.TENSOR and array.flags.c_contiguous:
-            return np.array(self._top_for(kernel.largest_flat(array)), np.int64)
-        largest = largest_of_groups(array, self.scale)
-        top = np.frexp(largest)[1].astype(np.int64) - 1 - self._largest_exponent + self.scale.headroom
-        return np.asarray(np.where(largest > 0, np.clip(top, *self.top_range), 0))
+            return np.array(self._rule.top(kernel.largest_flat(array)), np.int64)
+        return self._rule.tops(largest_of_groups(array, self.scale))
 
-    def _top_for(self, largest: float) -> int:
-        """The same for one group's largest magnitude."""
-        low, high = self.top_range
-        return (
-            min(max(math.frexp(largest)[1] - 1 - self._largest_exponent + self.scale.headroom, low), high)
-            if largest
-            else 0
-        )
-
-    def _top(self, shape: tuple[int, ...], top: Any) -> NDArray[np.int64]:
-        """A given top, of the group shape of an array of this shape."""
+    def _check_top(self, top: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
         return check_top(top, group(self.scale, shape).groups, self.top_range, self.name)
 
-    def _nearest(
-        self, x: NDArray[Any], tops: NDArray[np.int64], steps: NDArray[np.float64]
-    ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-        """Where in `values` each element goes, and the top exponent of each."""
-        each = group(self.scale, x.shape).per_element(tops, x.shape)
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            relative = np.ldexp(x.astype(np.float64), -each)
-            # What became zero is still not zero; far from a boundary, and so not in need of more care.
-            relative = np.where(
-                (relative == 0) & (x != 0), np.copysign(np.finfo(np.float64).smallest_subnormal, x), relative
-            )
-        return self._index(relative, steps), each
+    # Rounding.
 
-    def round_array(
-        self,
-        x: NDArray[Any],
-        *,
-        top: Any = None,
-        mode: ModeChoice = NEAREST,
-        out: NDArray[Any] | None = None,
-        keep_infinities: bool = False,
+    def _round(
+        self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool
     ) -> NDArray[Any]:
-        """`round` of a float32 or float64 array, in a mode that `check_mode` has made."""
-        check_out(out, x.shape, x.dtype)
-        found = self.find_top(x) if top is None else self._top(x.shape, top)
-        if mode.rounding not in (Rounding.NEAREST, Rounding.NEAREST_AWAY):
-            return put(self._round_in_mode(x, found, mode, keep_infinities), out)
-        if x.dtype == np.float32 and self.granularity is Granularity.TENSOR:
-            return self._round_float32(x, int(found), mode.rounding, out, keep_infinities)
-        steps = self._steps if mode.rounding is Rounding.NEAREST else self._steps_away
-        index, each = self._nearest(x, found, steps)
-        result = np.ldexp(self._values[index], each).astype(x.dtype)
-        if self.signed:
-            result = np.copysign(result, x)
-        result = with_specials(x, result, keep_infinities)
-        return put(self._without_minus_zero(result), out)
+        tops = self._found_or_given(x, top)
+        if mode.rounding not in TO_NEAREST:
+            made = self._round_in_mode(x, tops, mode, keep_infinities)
+        elif x.dtype == np.float32 and self.granularity is Granularity.TENSOR:
+            made = self._round_float32(x, int(tops), mode.rounding, out, keep_infinities)
+        else:
+            made = super()._round(x, tops, mode, out, keep_infinities)
+        if self.two_complement:
+            with np.errstate(invalid="ignore"):  # signalling NaN
+                np.add(made, 0, out=made)  # minus zero has no code
+        return made
 
     def _round_float32(
         self, x: NDArray[Any], top: int, rounding: Rounding, out: NDArray[Any] | None, keep_infinities: bool
@@ -290,15 +210,9 @@ class CodebookFormat(Emulated):
         """To nearest, compiled."""
         from formats import kernel
 
-        flat = np.ascontiguousarray(x)
-        made = (
-            out
-            if out is not None and out.flags.c_contiguous and not clash(flat, out)
-            else np.empty(x.shape, np.float32)
-        )
-        kernel.look_up(flat, made, *self._at(top, rounding), self.signed, keep_infinities)
-        made = self._without_minus_zero(made)
-        return made if made is out else put(made, out)
+        made = out if out is not None and out.flags.c_contiguous else np.empty(x.shape, np.float32)
+        kernel.look_up(np.ascontiguousarray(x), made, *self._at(top, rounding), self.signed, keep_infinities)
+        return made
 
     def _round_in_mode(
         self, x: NDArray[Any], tops: NDArray[np.int64], mode: ModeChoice, keep_infinities: bool
@@ -327,50 +241,79 @@ class CodebookFormat(Emulated):
             apart=self.only_zero_is_zero,
             keep_infinities=keep_infinities,
         )
-        return self._without_minus_zero(tiled.result.astype(x.dtype, copy=False))
+        return tiled.result.astype(x.dtype, copy=False)
 
-    def _without_minus_zero(self, rounded: NDArray[Any]) -> NDArray[Any]:
-        """The values, changed in place where minus zero has no code."""
-        if self.two_complement:
-            with np.errstate(invalid="ignore"):  # signalling NaN
-                np.add(rounded, 0, out=rounded)
-        return rounded
+    def _rounded(self, x: NDArray[Any], scale: NDArray[np.int64], mode: ModeChoice) -> NDArray[np.float64]:
+        """To nearest."""
+        index, each = self._nearest(x, scale, mode.rounding)
+        values = np.ldexp(self._values[index], each)
+        return np.copysign(values, x) if self.signed else values
+
+    def _nearest(
+        self, x: NDArray[Any], tops: NDArray[np.int64], rounding: Rounding = Rounding.NEAREST
+    ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Where in `values` each element goes (NaN: to the last), and the top exponent of each."""
+        each = group(self.scale, x.shape).per_element(tops, x.shape)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            relative = np.ldexp(x.astype(np.float64), -each)
+            # What became zero is still not zero; far from a boundary, and so not in need of more care.
+            relative = np.where((relative == 0) & (x != 0), np.copysign(ANY_ZERO, x), relative)
+            magnitude = np.abs(relative) if self.signed else relative
+        steps = self._steps if rounding is Rounding.NEAREST else self._steps_away
+        return np.searchsorted(steps, magnitude, side="right"), each
+
+    @cached_property
+    def _steps(self) -> NDArray[np.float64]:
+        """The smallest float64 that goes up, for each boundary at T = 0; exact."""
+        return self._steps_with(np.arange(len(self.values) - 1) % 2 == 0)
+
+    @cached_property
+    def _steps_away(self) -> NDArray[np.float64]:
+        """The same where a tie goes to the neighbour of the larger magnitude, and of two alike to the upper."""
+        return self._steps_with(np.abs(self._values[:-1]) > np.abs(self._values[1:]))
+
+    def _steps_with(self, stays_on_tie: NDArray[np.bool_]) -> NDArray[np.float64]:
+        between = None if self.boundaries is None else np.array(self.boundaries)
+        steps = first_above(self._values, between, stays_on_tie)
+        if self.only_zero_is_zero:
+            steps[0] = ANY_ZERO
+        return steps
+
+    # An entry holds a few KB and its format.
+    @lru_cache(maxsize=64)  # noqa: B019
+    def _at(self, top: int, rounding: Rounding) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The smallest float32 that goes up, for each boundary, in a mode to nearest; and the values: both at a top
+        exponent."""
+        found = as_float32(np.ldexp(self._steps if rounding is Rounding.NEAREST else self._steps_away, top))
+        if self.only_zero_is_zero:
+            found[0] = np.finfo(np.float32).smallest_subnormal
+        return found, np.ldexp(self._values, top).astype(np.float32)
 
     # Codes.
 
-    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
-        """`encode` of a float32 or float64 array. ValueError for NaN where there is no `nan_code`."""
-        found = self.find_top(x) if top is None else self._top(x.shape, top)
-        if mode.rounding is not Rounding.NEAREST:
-            x = self.round_array(x, top=found, mode=mode)
-        index, _ = self._nearest(x, found, self._steps)
-        codes = np.asarray(index)
-        if self.signed:
-            negative = np.signbit(x) & (self._values[index] != 0)
-            codes = np.where(
-                negative, (1 << self.bits) - index if self.two_complement else index + (1 << (self.bits - 1)), index
-            )
-        nan = np.isnan(x)
-        if nan.any():
-            if self.nan_code is None:
-                raise ValueError(f"x holds NaN, for which {self.name} has no code")
-            codes = np.where(nan, self.nan_code, codes)
-        return Codes(put(codes.astype(code_type(self.bits)), out), found, self)
+    def _codes(self, x: NDArray[Any], scale: NDArray[np.int64]) -> NDArray[Any]:
+        index, _ = self._nearest(x, scale)
+        if not self.signed:
+            return np.asarray(index)
+        negative = np.signbit(x) & (self._values[index] != 0)
+        return np.where(negative, self._minus(index), index)
 
-    def decode(self, codes: ArrayLike, top: Any = 0) -> NDArray[np.float32]:
-        """The float32 values of codes (whole numbers of any shape) times 2^top; NaN for `nan_code`.
+    def _minus(self, index: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The code of the negative value of a magnitude."""
+        return (1 << self.bits) - index if self.two_complement else index + (1 << (self.bits - 1))
 
-        Raises ValueError for a code that stands for no value.
-        """
-        given = check_codes(codes, self.bits, self.name)
-        found = self._top(given.shape, 0 if top is None else top)
-        unused = np.isnan(self._decoded[given])
+    def _codes_of_nan(self, x: NDArray[Any]) -> int | None:
+        return self.nan_code
+
+    def _decode(self, codes: NDArray[Any], scale: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
+        values = self._decoded[codes]
+        unused = np.isnan(values)
         if self.nan_code is not None:
-            unused &= given != self.nan_code
+            unused &= codes != self.nan_code
         if unused.any():
-            raise ValueError(f"code {int(given[unused].flat[0]):#04x} stands for no value of {self.name}")
-        each = group(self.scale, given.shape).per_element(found, given.shape)
-        return np.asarray(np.ldexp(self._decoded[given], each).astype(np.float32))
+            raise self._no_value(codes[unused])
+        each = group(self.scale, codes.shape).per_element(scale, codes.shape)
+        return np.asarray(np.ldexp(values, each).astype(np.float32))
 
     @cached_property
     def _decoded(self) -> NDArray[np.float64]:
@@ -379,116 +322,5 @@ class CodebookFormat(Emulated):
         decoded[: len(self.values)] = self._values
         if self.signed:
             index = np.flatnonzero(self._values)
-            decoded[
-                (1 << self.bits) - index if self.two_complement else index + (1 << (self.bits - 1))
-            ] = -self._values[index]
+            decoded[self._minus(index)] = -self._values[index]
         return decoded
-
-
-def from_codebook(
-    values: Iterable[float], signed: bool = False, bits: int | None = None, name: str | None = None
-) -> CodebookFormat:
-    """A format from its values: all of them, or with `signed` the magnitudes. Sorted here, and each rounded to float32.
-
-    bits: the width of a code; by default the fewest that hold all. name: by default one made from the content.
-    Raises ValueError for values that are not finite, that repeat, or that the bits do not hold.
-
-    >>> from formats.kinds.codebook_format import from_codebook
-    >>> from_codebook([0, 0.25, 0.5, 1.0], signed=True, name="table").bits
-    3
-    """
-    with np.errstate(over="ignore"):
-        numbers = np.sort(np.array(list(values), np.float64).astype(np.float32).astype(np.float64))
-    if bits is None:
-        bits = max(1, int(signed) + (len(numbers) - 1).bit_length())
-    made = CodebookFormat(tuple(numbers.tolist()), bits, signed, name=name or "")
-    if not name:
-        object.__setattr__(made, "name", f"codebook:{made.digest[:8]}")
-    return made
-
-
-NF4 = CodebookFormat(
-    (
-        -1.0,
-        -0.6961928009986877,
-        -0.5250730514526367,
-        -0.39491748809814453,
-        -0.28444138169288635,
-        -0.18477343022823334,
-        -0.09105003625154495,
-        0.0,
-        0.07958029955625534,
-        0.16093020141124725,
-        0.24611230194568634,
-        0.33791524171829224,
-        0.44070982933044434,
-        0.5626170039176941,
-        0.7229568362236023,
-        1.0,
-    ),
-    4,
-    name="NF4",
-)
-"""The 4-bit NormalFloat of QLoRA: quantiles of the normal distribution, not symmetric, zero exact."""
-
-
-def _positive_posits(bits: int, es: int) -> NDArray[np.float64]:
-    """The values of the posit codes 0 to 2^(bits-1) - 1, exactly (Posit standard 2022, section 3)."""
-    body = np.arange(1, 1 << (bits - 1), dtype=np.int64)  # without the sign bit, which is 0
-    width = bits - 1
-    ones = body >> (width - 1) == 1
-    # The regime is a run of equal bits and the first different one: where the run ends is the length of what follows
-    # it.
-    _, rest = np.frexp(np.where(ones, ~body & ((1 << width) - 1), body).astype(np.float64))
-    run = width - rest.astype(np.int64)
-    regime = np.where(ones, run - 1, -run)
-    left = np.maximum(width - run - 1, 0)
-    tail = body & ((1 << left) - 1)
-    # Exponent bits that fell off the end are zeros.
-    exponent = np.where(left >= es, tail >> np.maximum(left - es, 0), tail << np.maximum(es - left, 0))
-    fraction_bits = np.maximum(left - es, 0)
-    fraction = tail & ((1 << fraction_bits) - 1)
-    values = np.ldexp(
-        (fraction + (1 << fraction_bits)).astype(np.float64), regime * (1 << es) + exponent - fraction_bits
-    )
-    return np.concatenate([np.zeros(1), values])
-
-
-@lru_cache(maxsize=64)
-def posit(bits: int, es: int) -> CodebookFormat:
-    """posit<bits,es>: the posits of 2 to 16 bits with `es` exponent bits whose values are all float32 numbers.
-
-    Source: Standard for Posit Arithmetic (2022), which fixes es = 2. Rounding follows its section 4: x between the
-    neighbours u < w is compared with the posit of one bit more whose code is that of u followed by a 1; at a tie the
-    even code is taken. So between regimes,
-    and where exponent bits are cut off, the boundary is not the arithmetic mean: posit<6,1> has 64 and 256 with 128
-    between them, not 160.
-    What is not zero never rounds to zero, and nothing rounds to NaR: magnitudes beyond the largest saturate, infinities
-    too (docs/definitions/formats.md section 1; the standard itself would make infinities NaR). NaN encodes as NaR, code
-    2^(bits-1). Codes are two's complement.
-
-    `top` multiplies by 2^top, as for every codebook; `top=0` gives the posits themselves.
-    Raises ValueError for bits outside 2 to 16 or values outside float32.
-
-    >>> import formats, numpy as np
-    >>> formats.posit(8, 2).round(np.float32([3.14159, 1e-30, 1e30]), top=0).tolist()
-    [3.25, 5.960464477539063e-08, 16777216.0]
-    """
-    if not 2 <= bits <= 16 or not 0 <= es <= 6:
-        raise ValueError(f"posit<{bits},{es}>: 2 to 16 bits and es of 0 to 6 are allowed")
-    if (bits - 2) << es > FLOAT32_LARGEST_EXPONENT:
-        raise ValueError(
-            f"posit<{bits},{es}>: values up to 2^{(bits - 2) << es} are not float32 numbers; (bits - 2) * 2^es <= 127 is needed"
-        )
-    # The codes of one bit more are in turn these posits and the boundaries above them.
-    finer = _positive_posits(bits + 1, es)
-    return CodebookFormat(
-        values=tuple(finer[::2].tolist()),
-        bits=bits,
-        signed=True,
-        boundaries=tuple(finer[1:-1:2].tolist()),
-        only_zero_is_zero=True,
-        two_complement=True,
-        nan_code=1 << (bits - 1),
-        name=f"posit<{bits},{es}>",
-    )

@@ -16,17 +16,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from formats.kinds.profile_format import Family, ProfileFormat
+from formats import profile as profiles
+from formats.kinds.profile_format import ProfileFormat, from_profile
 from formats.layout import largest_of_groups, to_float
-from formats.names import get
-from formats.number_format import Codes, Emulated, check_codes, check_out, code_type, fingerprint, put, with_specials
-from formats.rounding import NEAREST, ModeChoice, Rounding
+from formats.number_format import NumberFormat, fingerprint
+from formats.rounding import ModeChoice, Rounding
 from formats.scale import Granularity, Scale, group
+from formats.spelling import Family, scale_suffix
 
 SMALLEST_SCALE = np.float32(2**-149)
 
@@ -57,20 +58,27 @@ def product(elements: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArra
 
 
 @dataclass(frozen=True)
-class IntegerFormat(Emulated):
+class IntegerFormat(NumberFormat):
     """Two's complement integers times a real scale: `INT8/real`, one scale a tensor, channel or block.
 
-    bits: 2 to 16. The integers are -(2^(bits-1) - 1) to 2^(bits-1) - 1; the code of -2^(bits-1) decodes and is never
-    produced.
-    scale: which elements share a scale; headroom, policies and exponent fields are for powers of two and raise
-    ValueError.
+    The integers are -(2^(bits-1) - 1) to 2^(bits-1) - 1; the code of -2^(bits-1) decodes and is never produced.
 
     `top` of `round`, `encode` and `decode` is the scale itself: a positive float32 number or an array of them, of the
     group shape. Magnitudes beyond the largest value saturate, infinities too; a negative value that rounds to zero
     gives -0.0 in `round` and code 0. To nearest, the exact quotient x / s decides; the other modes choose between the
     two values around x, which stays if it is one. Codes are the integers' bits: uint8, or uint16 above 8 bits. NaN has
     no code.
-    Source: docs/definitions/formats.md section 2, as integer quantization is usually done (max|x| / 127).
+
+    Args:
+        bits: 2 to 16.
+        scale: which elements share a scale.
+        name: by default the canonical one.
+
+    Raises:
+        ValueError: for other widths, and for headroom, policies and exponent fields, which are for powers of two.
+
+    Source:
+        docs/definitions/formats.md section 2, as integer quantization is usually done (max|x| / 127).
 
     >>> import formats, numpy as np
     >>> int8 = formats.get("INT8/real")
@@ -83,14 +91,14 @@ class IntegerFormat(Emulated):
     scale: Scale = Scale()
     name: str = field(default="", compare=False)
 
+    _plain_top: ClassVar[Any] = 1.0
+
     def __post_init__(self) -> None:
         if not isinstance(self.bits, int) or not 2 <= self.bits <= 16:
             raise ValueError(f"{self.bits!r} bits: 2 to 16 are allowed")
         if self.scale != Scale(self.scale.per, self.scale.block, self.scale.axis):
             raise ValueError(f"{self.scale}: a real scale has no headroom, policy or exponent field")
         if not self.name:
-            from formats.names import scale_suffix
-
             object.__setattr__(self, "name", f"INT{self.bits}/real{scale_suffix(self.scale)}")
 
     @property
@@ -111,9 +119,7 @@ class IntegerFormat(Emulated):
     @cached_property
     def _integers(self) -> ProfileFormat:
         """The same integers without a scale rule."""
-        found = get(f"INT{self.bits}")
-        assert isinstance(found, ProfileFormat)
-        return found
+        return from_profile(profiles.fixed(self.bits), self.bits)
 
     @property
     def _largest(self) -> int:
@@ -127,15 +133,14 @@ class IntegerFormat(Emulated):
         """The largest value at a scale, a float32 number."""
         return float(np.float32(self._largest * np.float64(np.float32(top))))
 
+    # The scale.
+
     def find_top(self, x: Any) -> NDArray[np.float32]:
         """The scale of each group of x: float32 of the group shape, 1 where no finite element is nonzero."""
         return scales_for(largest_of_groups(to_float(x), self.scale), self._largest)
 
-    def _top(self, x: NDArray[Any], top: Any) -> NDArray[np.float32]:
-        """The scale of each group: as found from x, or as given."""
-        if top is None:
-            return self.find_top(x)
-        groups, given = group(self.scale, x.shape).groups, np.asarray(top)
+    def _check_top(self, top: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        groups, given = group(self.scale, shape).groups, np.asarray(top)
         if given.dtype.kind not in "iuf":
             raise TypeError(f"top is {top!r}; a scale, an array of them or None is needed")
         if given.shape not in ((), groups):
@@ -146,82 +151,67 @@ class IntegerFormat(Emulated):
         # Written so that NaN is refused too.
         if not ((scales >= SMALLEST_SCALE) & (scales <= high)).all():
             raise ValueError(
-                f"scales from {given.min()} to {given.max()} were given; {self.name} has float32 scales above 0 up to {high}"
+                f"scales from {given.min()} to {given.max()} were given; "
+                f"{self.name} has float32 scales above 0 up to {high}"
             )
         return np.array(scales)
 
-    def _quotients(
-        self, x: NDArray[Any], scales: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """|x| / s, at most the largest integer, to the nearest float64 (0 for NaN), and the scale of each element."""
-        scale = group(self.scale, x.shape).per_element(scales, x.shape).astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            quotient = np.minimum(np.abs(x.astype(np.float64)) / scale, self._largest)
-        return np.where(np.isnan(quotient), 0, quotient), scale
+    def _each(self, scales: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """The scale of each element."""
+        return group(self.scale, shape).per_element(scales, shape).astype(np.float64)
 
-    def round_array(
-        self,
-        x: NDArray[Any],
-        *,
-        top: Any = None,
-        mode: ModeChoice = NEAREST,
-        out: NDArray[Any] | None = None,
-        keep_infinities: bool = False,
+    # Rounding.
+
+    def _round(
+        self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool
     ) -> NDArray[Any]:
-        """`round` of a float32 or float64 array, in a mode that `check_mode` has made."""
-        check_out(out, x.shape, x.dtype)
-        scales, per = self._top(x, top), self.scale.per
+        scales, per = self._found_or_given(x, top), self.scale.per
         if x.dtype == np.float32 and mode.rounding is Rounding.NEAREST and per is not Granularity.BLOCK:
             axis = None if per is Granularity.TENSOR else self.scale.axis
-            return put(self._integers.round_scaled(x, scales, axis=axis, keep_infinities=keep_infinities), out)
-        quotient, scale = self._quotients(x, scales)
+            return self._integers.round_scaled(x, scales, axis=axis, keep_infinities=keep_infinities)
+        return super()._round(x, scales, mode, out, keep_infinities)
+
+    def _rounded(self, x: NDArray[Any], scale: NDArray[np.float32], mode: ModeChoice) -> NDArray[np.float64]:
+        each = self._each(scale, x.shape)
+        quotient = self._quotients(x, each)
         if mode.rounding is Rounding.NEAREST:
-            values = product(np.rint(quotient), scale)
+            values = product(np.rint(quotient), each)
         elif mode.rounding is Rounding.NEAREST_AWAY:
             whole = np.floor(quotient)
-            values = product(whole + (quotient - whole >= 0.5), scale)
+            values = product(whole + (quotient - whole >= 0.5), each)
         else:
-            values = self._in_mode(x, quotient, scale, mode)
-        # A float64 result holds the float32 number.
-        return put(with_specials(x, np.copysign(values.astype(x.dtype), x), keep_infinities), out)
+            values = self._in_mode(x, quotient, each, mode)
+        return np.copysign(values, x)
+
+    def _quotients(self, x: NDArray[Any], each: NDArray[np.float64]) -> NDArray[np.float64]:
+        """|x| / s, at most the largest integer, to the nearest float64; 0 for NaN."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            quotient = np.minimum(np.abs(x.astype(np.float64)) / each, self._largest)
+        return np.where(np.isnan(quotient), 0, quotient)
 
     def _in_mode(
-        self, x: NDArray[Any], quotient: NDArray[np.float64], scale: NDArray[np.float64], mode: ModeChoice
+        self, x: NDArray[Any], quotient: NDArray[np.float64], each: NDArray[np.float64], mode: ModeChoice
     ) -> NDArray[np.float64]:
         """The magnitude that each element becomes in a mode other than to nearest."""
         from formats import kernel
 
         whole = np.floor(quotient)
         # Values are products that were rounded, so |x| may lie just outside those that its quotient tells.
-        with np.errstate(invalid="ignore"):  # signalling NaN
-            magnitude = np.abs(x.astype(np.float64))
-            whole -= product(whole, scale) > magnitude
-            whole += product(np.minimum(whole + 1, self._largest), scale) <= magnitude
+        magnitude = np.abs(x.astype(np.float64))
+        whole -= product(whole, each) > magnitude
+        whole += product(np.minimum(whole + 1, self._largest), each) <= magnitude
         low, high = (np.minimum(integer, self._largest) for integer in (whole, whole + 1))
-        return kernel.round_between(x, product(low, scale), product(high, scale), mode)
+        return kernel.round_between(x, product(low, each), product(high, each), mode)
 
-    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
-        """`encode` of a float32 or float64 array. ValueError for NaN."""
-        if np.isnan(x).any():
-            raise ValueError(f"x holds NaN, for which {self.name} has no code")
-        scales = self._top(x, top)
-        if mode.rounding is not Rounding.NEAREST:
-            x = self.round_array(x, top=scales, mode=mode)
-        whole = np.rint(self._quotients(x, scales)[0])
-        codes = np.copysign(whole, x).astype(np.int64) & ((1 << self.bits) - 1)
-        return Codes(put(np.asarray(codes, code_type(self.bits)), out), scales, self)
+    # Codes.
 
-    def decode(self, codes: ArrayLike, top: Any = 1.0) -> NDArray[np.float32]:
-        """The float32 values of codes (whole numbers of any shape) at their scales, as `encode` gave them.
+    def _codes(self, x: NDArray[Any], scale: NDArray[np.float32]) -> NDArray[np.int64]:
+        whole = np.rint(self._quotients(x, self._each(scale, x.shape)))
+        return np.copysign(whole, x).astype(np.int64) & ((1 << self.bits) - 1)
 
-        Raises TypeError for codes that are not whole numbers, ValueError for codes of more bits and for scales that do
-        not fit.
-        """
-        given = check_codes(codes, self.bits, self.name)
-        scales = self._top(given, top)
-        scale = group(self.scale, given.shape).per_element(scales, given.shape).astype(np.float64)
+    def _decode(self, codes: NDArray[Any], scale: NDArray[np.float32], out: NDArray[Any] | None) -> NDArray[Any]:
         half = 1 << (self.bits - 1)
-        integers = (given.astype(np.int64) ^ half) - half
+        integers = (codes.astype(np.int64) ^ half) - half
         # -2^(bits-1) times the largest scale may be out of float32's range.
         with np.errstate(over="ignore"):
-            return np.asarray((integers * scale).astype(np.float32))
+            return np.asarray((integers * self._each(scale, codes.shape)).astype(np.float32))

@@ -6,25 +6,20 @@ Where OCP leaves a choice, or the two emulations that are most used (Microsoft's
 something else:
 
 - Scale: X = 2^(floor(log2 max) - emax), clamped to 2^-127 from below, as OCP and both. microxcaling takes the logarithm
-in floating point, which
-  in float32 is a whole number too high just below some powers of two (2^10 less one step); here, as in torchao, it is
-  read off the bits.
+  in floating point, which in float32 is a whole number too high just below some powers of two (2^10 less one step);
+  here, as in torchao, it is read off the bits.
 - Ties go to even, as OCP asks for and torchao does; microxcaling's default takes them away from zero
-(rounding="nearest-away" here, with which
-  its rule agrees). Its even mode adds a half in float32 and so takes the number just below a half up to 1: wrong by
-  OCP, not followed.
+  (rounding="nearest-away" here, with which its rule agrees). Its even mode adds a half in float32 and so takes the
+  number just below a half up to 1: wrong by OCP, not followed.
 - Beyond the largest element: saturation, as both. (OCP: of the conversions, normal numbers shall saturate by default.)
 - float32 subnormals are numbers like others, also in blocks of scale 2^-127. microxcaling can flush those blocks to
-zero, and does not by
-  default; torchao divides such a block by 2^-126 and multiplies it by 2^-127, so that its values come out halved: not
-  followed.
+  zero, and does not by default; torchao divides such a block by 2^-126 and multiplies it by 2^-127, so that its values
+  come out halved: not followed.
 - NaN: `encode` makes the whole block NaN by its scale, as OCP and both; `round` keeps NaN where it was, since a block
-of NaN is of no use
-  to someone who looks for the first one.
+  of NaN is of no use to someone who looks for the first one.
 - Infinities: OCP does not say what they become. In microxcaling and torchao they take the scale, and with it the block,
-to NaN or out of
-  range. Here, as in all formats, the finite elements decide the scale and infinities saturate; `keep_infinities` keeps
-  them.
+  to NaN or out of range. Here, as in all formats, the finite elements decide the scale and infinities saturate;
+  `keep_infinities` keeps them.
 - The sign of zero is kept, as by both. MXINT8 has no -0: `round` keeps the sign, its codes cannot.
 - MXINT8 is symmetric, -127 to 127, as OCP recommends and microxcaling does; -128 decodes.
 """
@@ -40,26 +35,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
-from formats.kinds.profile_format import Family, ProfileFormat
-from formats.kinds.standard_format import StandardFormat, standard
+from formats.checks import check_codes
+from formats.kinds.profile_format import ProfileFormat
+from formats.kinds.standards import standard_formats
 from formats.layout import largest_of_groups
-from formats.number_format import Codes, check_codes
-from formats.rounding import ModeChoice
 from formats.scale import Granularity, Scale, ScalePolicy, group
-
-BLOCK = 32
-ELEMENTS = {
-    "MXFP8-E4M3": "E4M3",
-    "MXFP8-E5M2": "E5M2",
-    "MXFP6-E3M2": "E3M2",
-    "MXFP6-E2M3": "E2M3",
-    "MXFP4": "E2M1",
-}
-LOWEST_SCALE, HIGHEST_SCALE = -127, 127
-"""Of the E8M0 scale X = T - emax(element)."""
-NAN_SCALE = 0xFF
-"""The E8M0 code that makes every element of its block NaN, whatever its bits."""
-_BIAS = 127
+from formats.spelling import Family, policy_suffix
+from formats.tables.microscaling import BLOCK, ELEMENTS, HIGHEST_SCALE, LOWEST_SCALE, NAN_SCALE, SCALE_BIAS
 
 
 class MicroscalingFormat(ProfileFormat):
@@ -68,8 +50,10 @@ class MicroscalingFormat(ProfileFormat):
     A NaN is kept by `round` as it is. `encode` does not raise on it: the block that holds it gets the NaN scale, so
     that all of the block decodes to NaN, as OCP has it. In `top` that scale is `nan_top`, one above the largest. Codes
     are those of the elements, -0 among them (MXINT8 has none): `encode` keeps the sign of what rounds to zero. NaN and
-    infinities of
-    E4M3 and E5M2 elements are not modelled: an infinity saturates, and their codes stand for no value.
+    infinities of E4M3 and E5M2 elements are not modelled: an infinity saturates, and their codes stand for no value.
+
+    Source:
+        OCP Microscaling Formats (MX) Specification, version 1.0; docs/definitions/formats.md section 5.
 
     >>> import formats, numpy as np
     >>> mx = formats.get("MXFP4")
@@ -87,7 +71,7 @@ class MicroscalingFormat(ProfileFormat):
     @property
     def nan_top(self) -> int:
         """What `top` is for a block whose scale is NaN."""
-        return NAN_SCALE - _BIAS + self.emax
+        return NAN_SCALE - SCALE_BIAS + self.emax
 
     @cached_property
     def digest(self) -> str:
@@ -96,8 +80,6 @@ class MicroscalingFormat(ProfileFormat):
 
     def with_scale(self, scale: Scale) -> ProfileFormat:
         """The same with another headroom or policy; with blocks of another shape it is an MX format no more."""
-        from formats.names import policy_suffix
-
         usual = {"headroom": 0, "policy": ScalePolicy.FLOOR}
         if replace(scale, **usual) == replace(self.scale, **usual):  # type: ignore[arg-type]
             base = self.name.removesuffix(policy_suffix(self.scale))
@@ -107,7 +89,7 @@ class MicroscalingFormat(ProfileFormat):
     def scale_codes(self, top: ArrayLike) -> NDArray[np.uint8]:
         """The E8M0 codes of top exponents, `nan_top` among them: uint8 of their shape. ValueError for those out of
         range."""
-        codes = np.asarray(top) - self.emax + _BIAS
+        codes = np.asarray(top) - self.emax + SCALE_BIAS
         if codes.size and not 0 <= codes.min() <= codes.max() <= NAN_SCALE:
             raise ValueError(
                 f"top {top!r}: {LOWEST_SCALE + self.emax} to {self.nan_top}, which stands for NaN, are allowed"
@@ -116,26 +98,22 @@ class MicroscalingFormat(ProfileFormat):
 
     def tops(self, scale_codes: ArrayLike) -> NDArray[np.int64]:
         """The top exponents, for `decode`, of E8M0 codes (whole numbers from 0 to 255): int64 of their shape."""
-        return check_codes(scale_codes, 8, "the block scale E8M0").astype(np.int64) - _BIAS + self.emax
+        return check_codes(scale_codes, 8, "the block scale E8M0").astype(np.int64) - SCALE_BIAS + self.emax
 
-    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
+    def _encode(self, x: NDArray[Any], top: Any, out: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """As every profile format's, except that NaN raises nothing: its block gets the NaN scale, and its element code
         0."""
         nan = np.isnan(x)
         if nan.any():
             x = np.where(nan, x.dtype.type(0), x)
-        # Found before encoding, which may write over x.
-        negative = np.signbit(x)
-        q = super().encode_array(x, top=top, mode=mode, out=out)
+        codes, tops = super()._encode(x, top, out)
         if not self.two_complement:
-            q.codes[negative & (q.codes == 0)] = 1 << (self.bits - 1)
-        if not nan.any():
-            return q
-        return Codes(
-            q.codes, np.where(largest_of_groups(nan.astype(np.float32), self.scale) > 0, self.nan_top, q.top), self
-        )
+            codes[np.signbit(x) & (codes == 0)] = 1 << (self.bits - 1)
+        if nan.any():
+            tops = np.where(largest_of_groups(nan.astype(np.float32), self.scale) > 0, self.nan_top, tops)
+        return codes, tops
 
-    def decode(self, codes: ArrayLike, top: Any = 0, *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def decode(self, codes: ArrayLike, top: Any = None, *, out: NDArray[np.float32] | None = None) -> NDArray[Any]:
         """As every profile format's `decode`; all elements of a block are NaN where its `top` is `nan_top`.
 
         Scales of more than 127 - emax, at which the largest values are no float32 numbers, raise ValueError.
@@ -156,20 +134,19 @@ class MicroscalingFormat(ProfileFormat):
         return values
 
 
+@cache
+def microscaling_formats() -> tuple[MicroscalingFormat, ...]:
+    """The MX formats of OCP's version 1.0 (formats/tables/microscaling.py)."""
+    return tuple(_format(name, element) for name, element in ELEMENTS.items())
+
+
+def _format(name: str, element: str) -> MicroscalingFormat:
+    if element == "INT8":
+        # Its integers have an implied scale of 2^-6, so a largest magnitude of 127 / 64 lies in binade 0.
+        return MicroscalingFormat(profiles.fixed(8), 8, _scale(0), name, Family.MICROSCALING)
+    of = standard_formats()[element]
+    return MicroscalingFormat(of.profile, of.bits, _scale(of.top), name, Family.MICROSCALING, of.largest)
+
+
 def _scale(emax: int) -> Scale:
     return Scale(per=Granularity.BLOCK, block=BLOCK, exponent_field=(LOWEST_SCALE + emax, HIGHEST_SCALE + emax))
-
-
-@cache
-def microscaling() -> tuple[MicroscalingFormat, ...]:
-    """The six MX formats of OCP's version 1.0."""
-    found = []
-    for name, element in ELEMENTS.items():
-        entry = standard(element)
-        assert isinstance(entry, StandardFormat)
-        found.append(
-            MicroscalingFormat(entry.profile, entry.bits, _scale(entry.top), name, Family.MICROSCALING, entry.largest)
-        )
-    # MXINT8's integers have an implied scale of 2^-6, so a largest magnitude of 127 / 64 lies in binade 0.
-    found.append(MicroscalingFormat(profiles.fixed(8), 8, _scale(0), "MXINT8", Family.MICROSCALING))
-    return tuple(found)

@@ -1,11 +1,9 @@
-"""What a number format is to the rest of the project, and the formats that a precision profile describes."""
+"""Formats that a precision profile describes: how many significant bits each binade keeps."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,49 +11,45 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from formats import profile as profiles
-from formats.layout import Tiled, clash, dense_order, like, tile, to_float
-from formats.number_format import Codes, Emulated, check_codes, check_mode, check_out, code_type, fingerprint, put
+from formats.checks import check_mode, code_type
+from formats.kinds.grid import Grid
+from formats.kinds.real_steps import round_to_steps
+from formats.layout import tile, to_float
+from formats.number_format import NumberFormat, fingerprint
 from formats.profile import Profile
-from formats.rounding import NEAREST, ModeChoice, Rounding
-from formats.scale import Granularity, Scale, ScalePolicy, check_top, group
+from formats.rounding import ModeChoice, Rounding
+from formats.scale import Granularity, Scale, TopRule
+from formats.spelling import Family, name_and_family
 
 if TYPE_CHECKING:
     from formats.kernel import Survey
 
 
-class Family(StrEnum):
-    """The families of the catalogue, and what lies outside them.
-
-    Source: S. Lee, J. Park, D. Jeon, ICLR 2022 (the first four), and docs/definitions/formats.md sections 1 and 4.
-
-    >>> import formats
-    >>> formats.get("T8.5x3@2").family
-    <Family.TAPERED: 'tapered'>
-    """
-
-    INT = "INT"
-    FP = "FP"
-    TAPERED = "tapered"
-    BLOCK_MINIFLOAT = "BM"
-    MICROSCALING = "MX"
-    CUSTOM = "custom"
-
-
 @dataclass(frozen=True)
-class ProfileFormat(Emulated):
+class ProfileFormat(NumberFormat):
     """A sign-magnitude format given by its precision profile, and the rule for its scale.
-
-    largest: the largest magnitude as a multiple of the top binade's step, where that is not all ones; None where it is.
-
-    Equal by content: two formats that round and encode alike are equal, whatever they are called.
 
     `top` of `round`, `encode` and `decode` is the top exponent T of each group: a whole number or an integer array of
     the group shape. Ties go to the even multiple of the local step, magnitudes beyond the largest saturate, a negative
     value that rounds to zero gives -0.0.
     Codes are uint8, or uint16 above 8 bits: sign << (bits-1) | magnitude index, zero always 0; two's complement
-    integers for fixed point. Raises ValueError for a profile without a float32 scale, for 1 bit or more than 16, and
-    for more magnitudes than the bits hold.
-    Source: docs/definitions/formats.md sections 1 to 3 (S. Lee, J. Park, D. Jeon, ICLR 2022).
+    integers for fixed point.
+    Equal by content: two formats that round and encode alike are equal, whatever they are called.
+
+    Args:
+        profile: significant bits of each binade, top first.
+        bits: the width of a code, 2 to 16.
+        scale: which elements share T, and how it is found from them.
+        name: what tables print.
+        family: what `formats.get` says it is.
+        largest: the largest magnitude as a multiple of the top binade's step, where that is not all ones; None where it
+            is.
+
+    Raises:
+        ValueError: for a profile without a float32 scale, for other widths, and for more magnitudes than the bits hold.
+
+    Source:
+        docs/definitions/formats.md sections 1 to 3 (S. Lee, J. Park, D. Jeon, ICLR 2022).
 
     >>> import formats, numpy as np
     >>> tiny = formats.ProfileFormat((2, 2, 1), bits=4, name="tiny")
@@ -82,16 +76,18 @@ class ProfileFormat(Emulated):
             raise ValueError(
                 f"largest multiple {self.largest}: {1 << (first - 1)} to {(1 << first) - 1} lie in the top binade"
             )
-        count, room = profiles.magnitude_count(self.profile) - self._dropped, 1 << (self.bits - 1)
+        count, room = self.grid.count, 1 << (self.bits - 1)
         if count > room:
             raise ValueError(
-                f"the profile {profiles.written(self.profile)} has {count} magnitudes, zero included; {self.bits} bits hold {room}"
+                f"the profile {profiles.written(self.profile)} has {count} magnitudes, zero included; "
+                f"{self.bits} bits hold {room}"
             )
 
-    @property
-    def _dropped(self) -> int:
-        """Magnitudes of the profile above the largest."""
-        return 0 if self.largest is None else (1 << self.profile[0]) - 1 - self.largest
+    @cached_property
+    def grid(self) -> Grid:
+        """The magnitudes, and the loops that round to them."""
+        largest = self.largest or (1 << self.profile[0]) - 1
+        return Grid(self.profile, largest, self.scale, self.top_range, self.name)
 
     # What the format is.
 
@@ -103,7 +99,7 @@ class ProfileFormat(Emulated):
     @property
     def spare_codes(self) -> int:
         """Codes of each sign that stand for no value; that of minus zero is not counted."""
-        return (1 << (self.bits - 1)) - profiles.magnitude_count(self.profile) + self._dropped
+        return (1 << (self.bits - 1)) - self.grid.count
 
     @property
     def two_complement(self) -> bool:
@@ -123,13 +119,16 @@ class ProfileFormat(Emulated):
             low, high = max(low, self.scale.exponent_field[0]), min(high, self.scale.exponent_field[1])
         return low, high
 
+    @property
+    def on_every_device(self) -> bool:
+        """Whether tensors on other devices are rounded there: where they have one scale."""
+        return self.granularity is Granularity.TENSOR
+
     def with_scale(self, scale: Scale) -> ProfileFormat:
         """The same grid with another rule for the scale."""
-        from formats import names
-
         if self.largest is not None:
             raise ValueError(f"{self.name} has blocks of its own; only headroom and the scale policy can be changed")
-        name, family = names.name_and_family(self.profile, self.bits, scale)
+        name, family = name_and_family(self.profile, self.bits, scale)
         return replace(self, scale=scale, name=name, family=family)
 
     def max(self, top: int = 0) -> float:
@@ -143,144 +142,31 @@ class ProfileFormat(Emulated):
     def magnitudes(self, top: int = 0) -> NDArray[np.float64]:
         """All magnitudes at top exponent `top`, ascending, zero first, exact; index i is magnitude index i of the
         codes."""
-        return np.ldexp(self._magnitudes, top)
+        return np.ldexp(self.grid.magnitudes, top)
 
-    @cached_property
-    def _magnitudes(self) -> NDArray[np.float64]:
-        parts = [np.zeros(1)]
-        for d in reversed(range(self.binades)):
-            p = self.profile[d]
-            parts.append(np.ldexp(np.arange(1 << (p - 1), 1 << p, dtype=np.float64), 1 - p - d))
-        whole = np.concatenate(parts)
-        return whole[: len(whole) - self._dropped]
+    # The scale, and rounding.
 
-    @cached_property
-    def _grid(self) -> NDArray[np.int64]:
-        from formats import kernel
-
-        return kernel.describe(self.profile, self.largest or (1 << self.profile[0]) - 1)
-
-    # The scale.
+    @property
+    def top_rule(self) -> TopRule:
+        """How a group's largest magnitude decides its top exponent."""
+        return self.grid.rule
 
     def find_top(self, x: Any) -> NDArray[np.int64]:
         """The top exponent that the scale rule picks for each group of x: an int64 array of the group shape."""
-        return self._find_top(tile(to_float(x), self.scale))
+        return self.grid.find_top(to_float(x))
 
-    def _find_top(self, tiled: Tiled) -> NDArray[np.int64]:
-        from formats import kernel
+    def _check_top(self, top: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        return self.grid.check_top(top, shape)
 
-        largest = tiled.per_group(kernel.largest_of_tiles(tiled.x, tiled.tile, tiled.tiles))
-        # frexp is exact, subnormal numbers included: largest = fraction * 2^exponent, 1/2 <= fraction < 1.
-        fraction, exponent = np.frexp(largest.astype(np.float64))
-        above, headroom, low, high = self._rule
-        more = np.ldexp(fraction, 53) - (1 << 52) > above
-        return np.clip(np.where(largest > 0, exponent.astype(np.int64) - 1 + more + headroom, 0), low, high)
-
-    def _top_for(self, largest: float) -> int:
-        """The same for one group's largest magnitude."""
-        above, headroom, low, high = self._rule
-        fraction, exponent = math.frexp(largest)
-        top = exponent - 1 + (math.ldexp(fraction, 53) - (1 << 52) > above) + headroom if largest else 0
-        return min(max(top, low), high)
-
-    @cached_property
-    def _rule(self) -> tuple[int, int, int, int]:
-        """How many 2^-52 above a power of two the largest magnitude may be before T is one more; headroom; the range of
-        T."""
-        first = self.profile[0]
-        above = {
-            ScalePolicy.FLOOR: 1 << 52,
-            ScalePolicy.CEIL: 0,
-            # From half a step below the next power of two: the tie goes there, since that is even.
-            ScalePolicy.EVEN: (1 << 52) - (1 << (52 - first)) - 1,
-            ScalePolicy.RCEIL: ((self.largest or (1 << first) - 1) << (53 - first)) - (1 << 52),
-        }[self.scale.policy]
-        return above, self.scale.headroom, *self.top_range
-
-    def _check_top(self, top: ArrayLike, groups: tuple[int, ...]) -> NDArray[np.int64]:
-        return check_top(top, groups, self.top_range, self.name)
-
-    # Rounding and codes.
-
-    def round_array(
-        self,
-        x: NDArray[Any],
-        *,
-        top: Any = None,
-        mode: ModeChoice = NEAREST,
-        out: NDArray[Any] | None = None,
-        keep_infinities: bool = False,
+    def _round(
+        self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool
     ) -> NDArray[Any]:
-        """`round` of a float32 or float64 array, in a mode that `check_mode` has made."""
-        from formats import kernel
-
-        check_out(out, x.shape, x.dtype)
-        if out is not None and clash(x, out):
-            out[...] = self.round_array(x, top=top, mode=mode, keep_infinities=keep_infinities)
-            return out
-        shape = x.shape
-        nearest = mode.rounding is Rounding.NEAREST
-        if self.granularity is Granularity.TENSOR and x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
-            # The common cases, without what the others need.
-            one: int | tuple[int, int, int, int]
-            if top is not None:
-                one = int(self._check_top(top, ()))
-            else:
-                one = (
-                    self._rule if nearest and x.size <= kernel.FOUND_AT_ONCE else self._top_for(kernel.largest_flat(x))
-                )
-            # A copy of previous values, since `out` may be they.
-            before = None if mode.previous is None else like(x, mode.previous)
-            result = np.empty(shape, x.dtype) if out is None else out
-            if isinstance(one, tuple) or nearest:
-                kernel.round_flat(x, result, one, self._grid, keep_infinities)
-            else:
-                made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream)
-                kernel.round_flat_in_mode(x, result, one, self._grid, keep_infinities, made)
-            return result
-        repeated = nearest and self.granularity is Granularity.TENSOR and 0 in x.strides and x.size > 1
-        if repeated:
-            # One of each repeated element is enough; the result is spread out again below.
-            x = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
-        stochastic = mode.rounding is Rounding.STOCHASTIC
-        logical = stochastic and self.granularity is Granularity.TENSOR
-        if not nearest and not x.flags.c_contiguous and (logical or dense_order(x) is None):
-            # Random numbers follow the logical order, so it has to be that of the memory; previous values have to lie
-            # as x does.
-            x = np.ascontiguousarray(x).reshape(shape)
-        if mode.previous is not None and like(x, mode.previous).strides != x.strides:
-            x = np.array(x, order="C")
-        tiled = tile(x, self.scale, None if repeated else out, places=stochastic)
-        if nearest and top is None and self.granularity is Granularity.BLOCK:
-            kernel.round_blocks(tiled.x, tiled.out, tiled.tile, tiled.tiles, self._grid, keep_infinities, self._rule)
-        elif nearest:
-            found = self._find_top(tiled) if top is None else self._check_top(top, tiled.grouping.groups)
-            kernel.round_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, keep_infinities)
-        else:
-            found = self._find_top(tiled) if top is None else self._check_top(top, tiled.grouping.groups)
-            before = None
-            if mode.previous is not None:
-                # A copy, since `out` may be the previous values; laid out as the kernel sees x.
-                before = tile(like(x, mode.previous), self.scale).x
-            made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream, tiled.logical)
-            kernel.round_tiles_in_mode(
-                tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, keep_infinities, made
-            )
-        result = tiled.result
-        if out is None:
-            return np.broadcast_to(result, shape).copy() if repeated else result
-        if result is not out:
-            out[...] = result
-        return out
+        return self.grid.round(x, top, mode, out, keep_infinities)
 
     def round_surveyed(self, x: NDArray[Any], top: int, keep_infinities: bool = False) -> tuple[NDArray[Any], Survey]:
         """`round_array` to nearest of a C-contiguous array with one scale, and in the same pass what it did
         (`formats.kernel.Survey`)."""
-        from formats import kernel
-
-        out = np.empty(x.shape, x.dtype)
-        one = int(self._check_top(top, ()))
-        return out, kernel.round_and_survey(x, out, one, self._grid, keep_infinities, self.max(one))
+        return self.grid.round_surveyed(x, top, keep_infinities)
 
     def round_scaled(
         self,
@@ -295,19 +181,28 @@ class ProfileFormat(Emulated):
     ) -> NDArray[np.float32]:
         """x / step rounded to the format with the top binade's step as 1, times step: quantization with a real scale.
 
-        x: float32 numpy array or CPU tensor. step: a positive float32 number, or with `axis` one for each index of that
-        axis. rounding, seed,
-        stream: as for `round`, but without hysteresis, and it is an element's place in memory (without gaps) that has a
-        random number, so that channels-last tensors take no longer. Scale rules are not looked at: all of the format's
-        values lie on one grid. To nearest, the exact quotient decides; in stochastic rounding the quotient as a float32
-        number, rounded to odd, has the chance that `round` would give it. The product is rounded to float32 once. NaN
-        stays, and infinities unless they are to saturate.
+        Scale rules are not looked at: all of the format's values lie on one grid. To nearest, the exact quotient
+        decides; in stochastic rounding the quotient as a float32 number, rounded to odd, has the chance that `round`
+        would give it. The product is rounded to float32 once. NaN stays.
 
-        Returns float32 of x's shape and memory order. Raises TypeError for other dtypes, ValueError for steps that are
-        not positive and finite or do not fit, and for hysteresis. Source: docs/definitions/methods.md section 1.
+        Args:
+            x: float32 numpy array or CPU tensor.
+            step: a positive float32 number, or with `axis` one for each index of that axis.
+            axis: see there.
+            rounding: as for `round`, but without hysteresis, and so are seed and stream. It is an element's place in
+                memory (without gaps) that has a random number, so that channels-last tensors take no longer.
+            keep_infinities: infinities stay; else they saturate.
+
+        Returns:
+            float32 of x's shape and memory order.
+
+        Raises:
+            TypeError: for other dtypes.
+            ValueError: for steps that are not positive and finite or do not fit, and for hysteresis.
+
+        Source:
+            docs/definitions/methods.md section 1.
         """
-        from formats import kernel
-
         array = to_float(x)
         if array.dtype != np.float32:
             raise TypeError(f"{array.dtype} was given; float32 is needed")
@@ -316,94 +211,55 @@ class ProfileFormat(Emulated):
                 "hysteresis rounding needs a fixed grid; with a real scale use nearest, stochastic or a directed mode"
             )
         mode = check_mode(rounding, seed, stream, None, array.shape)
-        steps = np.asarray(step, np.float32)
-        wanted = () if axis is None else group(Scale(per=Granularity.CHANNEL, axis=axis), array.shape).groups
-        if steps.shape != wanted:
-            raise ValueError(f"step has shape {steps.shape}; here {wanted} is needed")
-        if not ((steps > 0) & (steps < np.inf)).all():
-            raise ValueError(f"steps from {steps.min()} to {steps.max()}; positive finite numbers are needed")
-        order = dense_order(array)
-        if order is None:
-            array, order = np.ascontiguousarray(array).reshape(array.shape), list(range(array.ndim))
-        out = np.empty_like(array)
-        # How many neighbours in memory have one step.
-        run = (
-            array.size
-            if axis is None or not array.ndim
-            else math.prod(array.shape[d] for d in order[order.index(axis % array.ndim) + 1 :])
-        )
-        flat, flat_out = (each.transpose(order).reshape(-1, copy=False) for each in (array, out))
-        made = kernel.Mode(mode.rounding, None, mode.seed, mode.stream)
-        kernel.round_scaled(
-            flat,
-            flat_out,
-            steps.astype(np.float64).reshape(-1),
-            run,
-            self.profile[0] - 1,
-            self._grid,
-            keep_infinities,
-            made,
-        )
-        return out
+        return round_to_steps(array, step, axis, mode, self.profile[0] - 1, self.grid.words, keep_infinities)
 
-    def encode_array(self, x: NDArray[Any], *, top: Any, mode: ModeChoice, out: NDArray[Any] | None = None) -> Codes:
-        """`encode` of a float32 or float64 array. On NaN it raises ValueError, and then leaves `out` in part
-        written."""
+    # Codes.
+
+    def _encodes_values_only(self, x: NDArray[Any]) -> bool:
+        return x.dtype != np.float32
+
+    def _encode(self, x: NDArray[Any], top: Any, out: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[np.int64]]:
         from formats import kernel
 
-        target, stored = None if clash(x, out) else out, code_type(self.bits)
-        one = self.granularity is Granularity.TENSOR and x.flags.c_contiguous
-        flat = one and (target is None or target.flags.c_contiguous)
-        nearest, rule = mode.rounding is Rounding.NEAREST and x.dtype == np.float32, None
-        if top is not None:
-            found = self._check_top(top, () if one else group(self.scale, x.shape).groups)
-        elif flat and nearest and 0 < x.size <= kernel.FOUND_AT_ONCE:
-            # Found in the call that encodes.
-            found, rule = np.empty((), np.int64), self._rule
-        else:
-            found = np.array(self._top_for(kernel.largest_flat(x)), np.int64) if one else self.find_top(x)
-        if not nearest:
-            # Values of the format are float32 numbers, which the encoding below leaves as they are.
-            x = self.round_array(x, top=found, mode=mode).astype(np.float32, copy=False)
-        half = 1 << (self.bits - 1)
+        stored, half, rule = code_type(self.bits), 1 << (self.bits - 1), None
         wrap = 2 * half if self.two_complement else 0
-        if flat:
-            codes = np.empty(x.shape, stored) if target is None else target
-            known = kernel.encode_flat(x, codes, found, self._grid, wrap, half, rule)
+        one = self.granularity is Granularity.TENSOR and x.flags.c_contiguous
+        flat = one and (out is None or out.flags.c_contiguous)
+        if top is not None:
+            found = self._check_top(top, x.shape)
+        elif flat and 0 < x.size <= kernel.FOUND_AT_ONCE:
+            # Found in the call that encodes.
+            found, rule = np.empty((), np.int64), self.grid.rule
         else:
-            tiled = tile(x, self.scale, target, stored)
+            found = np.array(self.grid.rule.top(kernel.largest_flat(x)), np.int64) if one else self.find_top(x)
+        if flat:
+            codes = np.empty(x.shape, stored) if out is None else out
+            known = kernel.encode_flat(x, codes, found, self.grid.words, wrap, half, rule)
+        else:
+            tiled = tile(x, self.scale, out, stored)
             codes = tiled.result
-            known = kernel.encode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self._grid, wrap, half)
+            known = kernel.encode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self.grid.words, wrap, half)
         if not known:
-            raise ValueError(f"x holds NaN, for which {self.name} has no code")
-        return Codes(codes if codes is out else put(codes, out), found, self)
+            raise self.no_code_for_nan
+        return codes, found
 
-    def decode(self, codes: ArrayLike, top: Any = 0, *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """The float32 values of codes (unsigned integers of any shape) at top exponent `top`, as `encode` gave them.
+    def _check_codes(self, codes: ArrayLike) -> NDArray[Any]:
+        # Of their own type all can be looked up.
+        return given if (given := np.asarray(codes)).dtype == code_type(self.bits) else super()._check_codes(given)
 
-        out: float32 of the shape of the codes, where to put them. Raises ValueError for a code that stands for no
-        value.
-        """
+    def _decode(self, codes: NDArray[Any], scale: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
         from formats import kernel
 
-        given = np.asarray(codes)
-        stored = code_type(self.bits)
-        if given.dtype != stored:
-            check_codes(given, self.bits, self.name)
-        tops = self._check_top(top, group(self.scale, given.shape).groups)
-        check_out(out, given.shape, np.float32)
-        contiguous = np.array(given, stored, order="C", copy=None if out is None or not clash(given, out) else True)
-        tiled = tile(contiguous, self.scale, out, np.float32)
-        if not kernel.decode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(tops), self._decoded):
-            unused = int(given[np.isnan(tiled.result)].flat[0])
-            raise ValueError(f"code {unused:#04x} stands for no value of {self.name}")
-        return tiled.result if tiled.result is out else put(tiled.result, out)
+        tiled = tile(np.asarray(codes, code_type(self.bits), order="C"), self.scale, out, np.float32)
+        if not kernel.decode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(scale), self._decoded):
+            raise self._no_value(codes[np.isnan(tiled.result)])
+        return tiled.result
 
     @cached_property
     def _decoded(self) -> NDArray[np.float64]:
         """The value at T = 0 of everything that the codes' integer type holds; NaN where there is none."""
         values = np.full(1 << (8 if self.bits <= 8 else 16), np.nan)
-        magnitudes = self._magnitudes
+        magnitudes = self.grid.magnitudes
         values[: len(magnitudes)] = magnitudes
         if self.two_complement:
             half = 1 << (self.bits - 1)
@@ -419,14 +275,19 @@ def from_profile(
 ) -> ProfileFormat:
     """A format from significant bits per binade, top first.
 
-    bits: the width of a code; by default the fewest that hold all magnitudes. name: by default the canonical one.
+    Args:
+        profile: the bits.
+        bits: the width of a code; by default the fewest that hold all magnitudes.
+        name: by default the canonical one.
+        scale: which elements share a top exponent, and how it is found.
+
+    Raises:
+        ValueError: where `ProfileFormat` does; TypeError for a profile that is no sequence of whole numbers.
 
     >>> import formats
     >>> formats.from_profile([5, 5, 5, 5, 5, 5, 5, 4, 3, 2, 1]).name
     'FP134'
     """
-    from formats.names import name_and_family
-
     values = profiles.check(profile)
     if bits is None:
         bits = max(2, 1 + (profiles.magnitude_count(values) - 1).bit_length())

@@ -23,8 +23,12 @@ from workloads.workload import Batch
 HOME = Path(__file__).resolve().parents[2]
 """The folder that the packages lie in."""
 MEASURING = (
-    *("formats/kernel", "formats/kinds", "predictor/flow"),
-    *(f"formats/{name}.py" for name in ("device", "layout", "number_format", "profile", "rounding", "scale", "torch")),
+    *("formats/kernel", "formats/kinds", "formats/tables", "predictor/flow"),
+    *(
+        f"formats/{name}.py"
+        for name in ("checks", "layout", "number_format", "packing", "profile", "rounding", "scale", "specials")
+    ),
+    *("formats/spelling.py", "formats/tensors.py"),
     *(f"predictor/{name}.py" for name in ("angle", "device", "effects", "gradients", "noise")),
     *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
     *("workloads/digests.py", "workloads/workload.py"),

@@ -14,7 +14,7 @@ import pandas as pd
 
 import formats
 from formats.description import describe
-from formats.number_format import Emulated
+from formats.number_format import NumberFormat
 from formats.pairs import Pair, candidate
 from numeric_formats.files import write_atomically
 from reports import results, tables
@@ -54,7 +54,7 @@ def command(settings: dict[str, Any], columns: list[str], output: str) -> str:
 
 def _part(format: formats.Format) -> dict[str, Any]:
     """A format's profile and its magnitudes; none where it does not say."""
-    if not isinstance(format, Emulated):
+    if not isinstance(format, NumberFormat):
         return {"name": format.name, "profile": None, "values": None}
     values = describe(format)["values"]
     profile = getattr(format, "profile", None)

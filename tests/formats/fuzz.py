@@ -20,10 +20,12 @@ import torch
 
 import formats
 from formats import Granularity, Rounding, Scale, ScalePolicy
-from formats.device import round_anywhere
-from formats.kinds.standard_format import STANDARDS, NanCodes, Overflow, standard
+from formats.names import STANDARDS, standard
+from formats.rounding import rounded
+from formats.specials import NanCodes, Overflow
+from formats.tensors import round_anywhere
 from tests.formats import test_accumulate
-from tests.formats.reference import choose, to_float32
+from tests.formats.reference import E2M1, E4M3, to_float32
 
 WITHOUT: set[str] = set()
 """Cases to leave out (--without), so that a fuzz gets past a known bug: struct-out, overlap-out, even-float64, posit,
@@ -255,10 +257,6 @@ def nearest_index(values, exact, away=False):
     return above - (exact < middle or (exact == middle and above % 2 == 1 and not away))
 
 
-E2M1 = [Fraction(value) for value in (0, 0.5, 1, 1.5, 2, 3, 4, 6)]
-E4M3 = [Fraction(float(value)) for value in standard("E4M3").magnitudes()]
-
-
 def nvfp4_scales(x, labels, groups):
     """The tensor's scale, and the codes of the blocks' scales, by definition."""
     tensor = float(scales_of(x, np.zeros(x.shape, np.int64), (), 2688))
@@ -273,7 +271,7 @@ def in_mode(magnitudes, x, mode, word, before):
     float64."""
     exact = Fraction(x) if np.isfinite(x) else Fraction(2) ** 2000 * (1 if x > 0 else -1)
     grid = sorted({sign * value for value in magnitudes for sign in (1, -1)})
-    y = float(choose(grid, exact, mode, np.signbit(x), word, before > x))
+    y = float(rounded(exact, grid, mode, negative=np.signbit(x), word=word, above=before > x))
     return y if y else np.copysign(y, x)  # without a zero, a neighbour has the other sign
 
 
@@ -330,7 +328,8 @@ def round_codebook(form, x, each, mode, words, previous):
             continue
         else:
             grid = [entry * scale for entry in values]
-            result[place] = float(choose(grid, Fraction(value), mode, value < 0, words[place], previous[place] > value))
+            up = previous[place] > value
+            result[place] = float(rounded(Fraction(value), grid, mode, word=words[place], above=up))
             continue
         y = float(values[index] * scale)
         if form.signed:

@@ -97,8 +97,7 @@ def judge(rounding, profile, top, largest=None):
 def prove(format, top, patterns=1 << 31):
     """A line of text, and whether the format is proved."""
     began = time.monotonic()
-    plain = format._plain if isinstance(format, formats.StandardFormat) else format
-    falls, unlike, lost = scan(plain._grid, top, patterns)
+    falls, unlike, lost = scan(format.grid.words, top, patterns)
     tried, first = judge(lambda x: format.round(x, top=top), format.profile, top, format.largest)
     good = not (falls or unlike or lost or first)
     verdict = "exact for all float32" if good else f"{falls} falls, {unlike} unlike halves, {lost} lost NaN; {first}"

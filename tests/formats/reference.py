@@ -1,16 +1,23 @@
-"""Rounding by definition, in exact integers, written apart from the kernel.
+"""Rounding by definition, in exact integers: a format's values are listed here, apart from the package, and the rule of
+`formats.rounding` chooses among them.
 
-A format's values are listed, the nearest is looked up, and only a tie asks for the local step of the binade that the
-magnitude lies in. Everything is a whole number of units of 2^-UNIT, so nothing is ever approximate.
+Everything is a whole number of units of 2^-UNIT, so nothing is ever approximate.
 """
 
-import bisect
 import math
 from fractions import Fraction
 
+import ml_dtypes
+import numpy as np
+
 from formats import Rounding
+from formats.rounding import rounded
 
 UNIT = 1100
+MIRRORED = {Rounding.UP: Rounding.DOWN, Rounding.DOWN: Rounding.UP}
+E2M1 = [Fraction(value) for value in (0, 0.5, 1, 1.5, 2, 3, 4, 6)]
+E4M3 = [Fraction(float(value)) for value in np.arange(127, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn)]
+"""The nonnegative values of two standards, by their codes."""
 
 
 def units(x: float) -> int:
@@ -31,8 +38,8 @@ def to_float32(number: Fraction) -> float:
     exponent = number.numerator.bit_length() - number.denominator.bit_length()
     exponent -= number < Fraction(2) ** exponent
     step = Fraction(2) ** max(exponent - 23, -149)
-    rounded = round(number / step) * step  # round() of a Fraction takes ties to even
-    return float(rounded) if rounded < 2**128 else math.inf
+    nearest = round(number / step) * step  # round() of a Fraction takes ties to even
+    return float(nearest) if nearest < 2**128 else math.inf
 
 
 class Reference:
@@ -55,27 +62,15 @@ class Reference:
             return self.values[1]
         return 1 << (UNIT + self.top - d - (self.profile[d] - 1))
 
-    def nearest(self, magnitude: int) -> int:
-        """The value that a magnitude rounds to."""
-        above = bisect.bisect_left(self.values, magnitude)
-        if above == len(self.values):
-            return self.values[-1]
-        if self.values[above] == magnitude:
-            return magnitude
-        low, high = self.values[above - 1], self.values[above]
-        if magnitude - low != high - magnitude:
-            return low if magnitude - low < high - magnitude else high
-        step = self.step(magnitude)
-        even = [value for value in (low, high) if value % (2 * step) == 0]
-        assert len(even) == 1
-        return even[0]
-
-    def round(self, x: float) -> float:
-        """What the format makes of a float: NaN stays, infinities saturate, the sign is kept."""
+    def round(self, x: float, mode: Rounding = Rounding.NEAREST, word: int = 0, above: bool = False) -> float:
+        """What the format makes of a float: NaN stays, infinities saturate, the sign is kept. word, above: what the
+        mode needs (`formats.rounding.rounded`)."""
         if math.isnan(x):
             return x
-        value = self.values[-1] if math.isinf(x) else self.nearest(units(x))
-        return math.copysign(value / (1 << UNIT), x)
+        magnitude = self.values[-1] if math.isinf(x) else units(x)
+        if math.copysign(1, x) < 0:  # the mirror image of what |x| becomes in the mirrored mode
+            mode, above = MIRRORED.get(mode, mode), not above
+        return math.copysign(rounded(magnitude, self.values, mode, word=word, above=above) / (1 << UNIT), x)
 
     def hard_inputs(self) -> list[int]:
         """Every value and every midpoint of neighbours, and what lies beyond the largest."""
@@ -84,24 +79,3 @@ class Reference:
         return sorted(
             {*self.values, *middles, self.values[-1] + step // 2, self.values[-1] + step, 4 * self.values[-1]}
         )
-
-
-def choose(grid: list[Fraction], x: Fraction, mode: Rounding, negative: bool, word: int, above: bool) -> Fraction:
-    """What x becomes of ascending values, all of both signs, in a mode other than to nearest.
-
-    negative: whether x counts as negative (which zero may). word: its random number. above: whether the previous value
-    is above x.
-    """
-    i = bisect.bisect_left(grid, x)
-    if i == len(grid):
-        return grid[-1]
-    if i == 0 or grid[i] == x:
-        return grid[i]
-    low, high = grid[i - 1], grid[i]
-    near, far = (high, low) if negative else (low, high)
-    if mode is Rounding.STOCHASTIC:
-        return far if word < (2**32 * abs(x - near)) // (high - low) else near
-    if mode is Rounding.TOWARD_ZERO:
-        return far if abs(low) == abs(high) else min(low, high, key=abs)
-    up = {Rounding.UP: True, Rounding.DOWN: False, Rounding.HYSTERESIS: above}[mode]
-    return high if up else low

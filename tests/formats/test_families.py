@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import formats
-from formats.kinds.microscaling import ELEMENTS, microscaling
+from formats.kinds.microscaling import microscaling_formats
+from formats.tables.microscaling import ELEMENTS
 
 
 def profiles_by_search(bits):
@@ -182,7 +183,7 @@ def test_microscaling_formats():
     emax = {"MXFP8-E4M3": 8, "MXFP8-E5M2": 15, "MXFP6-E3M2": 4, "MXFP6-E2M3": 2, "MXFP4": 2}
     x = np.ldexp(rng.standard_normal((5, 70)), rng.integers(-150, 120, (5, 70))).astype(np.float32)
     x[0, :32] = 0
-    for entry in microscaling():
+    for entry in microscaling_formats():
         assert formats.get(entry.name.lower()) == entry
         assert formats.get(entry.name).name == entry.name
         assert formats.get(f"{entry.name}/rceil").name == f"{entry.name}/rceil"

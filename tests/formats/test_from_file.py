@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import formats
-from formats.device import find_top, round_anywhere
 from formats.pairs import candidate
 from formats.rounding import NEAREST
-from formats.torch import Quantize, _elsewhere, round_tensor
+from formats.tensors import find_top, round_anywhere, round_elsewhere, round_tensor
+from formats.torch import Quantize
 from search.candidates import choose
+from tests.formats.inputs import hard_floats, random_floats
 from tests.formats.reference import Reference
-from tests.formats.test_rounding import hard_floats, random_floats
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -169,7 +169,7 @@ def test_what_has_no_path_on_a_device_is_rounded_on_the_cpu(name):
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 50)).astype(np.float32))
     x[0, 0] = torch.inf
     # No other device is needed: on the CPU the path of other devices runs as well.
-    assert torch.equal(_elsewhere(format, x, None, NEAREST, True), format.round(x, keep_infinities=True))
+    assert torch.equal(round_elsewhere(format, x, None, NEAREST, True), format.round(x, keep_infinities=True))
 
 
 def test_clipped_gradient():

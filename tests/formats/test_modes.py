@@ -7,8 +7,9 @@ import torch
 import formats
 from formats import Rounding
 from formats.kernel.philox import fill
-from tests.formats.reference import UNIT, Reference, units
-from tests.formats.test_rounding import hard_floats, random_floats
+from tests.formats.inputs import hard_floats, random_floats
+from tests.formats.philox import philox_block, philox_words
+from tests.formats.reference import Reference
 
 NAMES = [
     "FP134",
@@ -21,24 +22,6 @@ NAMES = [
     "profile:16:9,3x40,12,1",
     "profile:16:10x63,9,8,7,6,5,4,3,2,1",
 ]
-
-
-def philox_words(seed, stream, count):
-    """The generator written from the paper, in Python integers: the numbers of elements 0 .. count - 1."""
-    words = []
-    for block in range(-(-count // 4)):
-        c = [block & 0xFFFFFFFF, block >> 32, stream & 0xFFFFFFFF, stream >> 32]
-        k = [seed & 0xFFFFFFFF, seed >> 32]
-        words += philox_block(c, k)
-    return words[:count]
-
-
-def philox_block(c, k):
-    for _ in range(10):
-        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
-        c = [(b >> 32) ^ c[1] ^ k[0], b & 0xFFFFFFFF, (a >> 32) ^ c[3] ^ k[1], a & 0xFFFFFFFF]
-        k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
-    return c
 
 
 def test_philox_known_answers():
@@ -58,30 +41,6 @@ def test_the_compiled_generator():
     far = np.zeros(4, np.uint32)
     fill(far, 1 << 33, np.uint64(5), np.uint64(6))
     assert far.tolist() == philox_block([0, 2, 6, 0], [5, 0])
-
-
-def expected(reference, x, mode, random=None, previous=None):
-    """One float by the definition, in exact integers."""
-    if np.isnan(x):
-        return x
-    largest = reference.values[-1]
-    magnitude = largest if np.isinf(x) else min(units(x), largest)
-    sign = np.copysign(1.0, x)
-    above = next(i for i, value in enumerate(reference.values) if value >= magnitude)
-    high = reference.values[above]
-    if high == magnitude:
-        return sign * (high / (1 << UNIT))
-    low = reference.values[above - 1]
-    if mode is Rounding.STOCHASTIC:
-        up = random < (2**32 * (magnitude - low)) // (high - low)
-    elif mode is Rounding.TOWARD_ZERO:
-        up = False
-    elif mode is Rounding.NEAREST_AWAY:
-        up = magnitude - low >= high - magnitude
-    else:
-        ceiling = mode is Rounding.UP or (mode is Rounding.HYSTERESIS and float(previous) > float(x))
-        up = ceiling == (sign > 0)
-    return sign * ((high if up else low) / (1 << UNIT))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -107,7 +66,11 @@ def test_every_mode_by_definition(name, dtype):
             )
             got = format.round(x, top=top, rounding=mode, **needs)
             want = np.array(
-                [expected(reference, *args) for args in zip(x, [mode] * len(x), random, previous, strict=True)], dtype
+                [
+                    reference.round(value, mode, word, before > value)
+                    for value, word, before in zip(x.tolist(), random, previous.tolist(), strict=True)
+                ],
+                dtype,
             )
             wrong = np.flatnonzero((got != want) | (np.signbit(got) != np.signbit(want)))
             assert not wrong.size, (mode, top, x[wrong[0]].hex(), got[wrong[0]], want[wrong[0]])

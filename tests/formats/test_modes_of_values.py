@@ -11,11 +11,12 @@ import torch
 
 import formats
 from formats import Rounding
-from formats.kinds.codebook_format import NF4, CodebookFormat, from_codebook, posit
+from formats.kinds.codebook_format import CodebookFormat
+from formats.kinds.codebooks import NF4, from_codebook, posit
 from formats.kinds.nvfp4 import NVFP4Scales
-from tests.formats.kinds.test_nvfp4 import E2M1, E4M3
-from tests.formats.reference import choose, to_float32
-from tests.formats.test_modes import philox_words
+from formats.rounding import rounded
+from tests.formats.philox import philox_words
+from tests.formats.reference import E2M1, E4M3, to_float32
 
 OTHERS = [mode for mode in Rounding if mode not in (Rounding.NEAREST, Rounding.NEAREST_AWAY)]
 SEED, STREAM = 0xFEDCBA9876543210, 3
@@ -64,7 +65,7 @@ def wanted(grid, x, mode, word, previous, *, signed=True, apart=False, minus_zer
         # Between the values next to zero it goes to the one of its sign.
         smallest = grid[len(grid) // 2]
         exact = exact if abs(exact) >= smallest else smallest if x > 0 else -smallest
-    y = float(choose(grid, exact, mode, negative, word, previous > x))
+    y = float(rounded(exact, grid, mode, negative=negative, word=word, above=previous > x))
     return math.copysign(y, x) if y == 0 and signed and minus_zero else y
 
 

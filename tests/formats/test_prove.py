@@ -15,8 +15,8 @@ def test_rounding_is_exact_for_all_float32(name):
 
 def test_the_proof_finds_mistakes():
     format = formats.get("FP134")
-    assert scan(format._grid, 0, 1 << 31) == [0, 0, 0]
-    falling = format._grid.copy()
+    assert scan(format.grid.words, 0, 1 << 31) == [0, 0, 0]
+    falling = format.grid.words.copy()
     falling[6], falling[7] = 3, 9  # steps of 16 times the number from a binade on: small ones there go to zero
     assert scan(falling, 0, 1 << 31)[0] > 0
     assert judge(lambda x: format.round(x, top=0), format.profile, 0)[1] == ""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-import formats.torch
+import formats.tensors
 from formats.pairs import candidate
 from predictor import angle, device, noise
 from predictor.device import device_of, on_device
@@ -29,9 +29,9 @@ def elsewhere(monkeypatch):
 
     def round_tensor(format, x, *, top, mode, out=None, keep_infinities=False):
         assert not (torch.is_grad_enabled() and x.requires_grad)
-        return formats.torch._elsewhere(format, x, top, mode, keep_infinities)
+        return formats.tensors.round_elsewhere(format, x, top, mode, keep_infinities)
 
-    monkeypatch.setattr(formats.torch, "round_tensor", round_tensor)
+    monkeypatch.setattr(formats.tensors, "round_tensor", round_tensor)
     for module in (sys.modules["predictor.measuring.units"], noise):
         monkeypatch.setattr(module, "layer_sums", angle._sums_elsewhere)
 

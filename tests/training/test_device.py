@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import formats
-import formats.torch
-from formats.device import find_top
+import formats.tensors
 from formats.rounding import NEAREST
+from formats.tensors import find_top
 from tests.training import small
 from training import checkpoint, delayed, train
 
@@ -24,17 +24,17 @@ def elsewhere(monkeypatch):
         if mode.rounding != "nearest" or format.granularity == "channel":
             copies.append(x)
             return torch.from_numpy(format.round_array(x.detach().numpy(), top=top, mode=mode))
-        return formats.torch._elsewhere(format, x, top, mode, keep_infinities)
+        return formats.tensors.round_elsewhere(format, x, top, mode, keep_infinities)
 
     def round_surveyed(format, array, top, *, keep_infinities):
         # What CPU tensors get in one pass.
         x = torch.from_numpy(array)
-        rounded = formats.torch._elsewhere(format, x, top, NEAREST, keep_infinities)
+        rounded = formats.tensors.round_elsewhere(format, x, top, NEAREST, keep_infinities)
         surveyed.append(x)
         return rounded.numpy(), delayed._survey_elsewhere(x, rounded, format.max(top))
 
     monkeypatch.setattr(formats.ProfileFormat, "round_surveyed", round_surveyed)
-    monkeypatch.setattr(formats.torch, "round_tensor", round_tensor)
+    monkeypatch.setattr(formats.tensors, "round_tensor", round_tensor)
     monkeypatch.setattr(delayed, "survey_of", delayed._survey_elsewhere)
     monkeypatch.setattr(delayed, "_top_of", lambda format, x: int(find_top(format, x)))
     return copies, surveyed

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 import formats
 from formats import Format, Rounding
-from formats.kinds.profile_format import Family
+from formats.spelling import Family
 from numeric_formats.checks import not_allowed, number, one_of
 from predictor.flow.sites import Quantizers, Site
 from training.methods.method import (

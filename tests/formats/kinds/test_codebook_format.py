@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import formats
-from formats.kinds.codebook_format import NF4, CodebookFormat, from_codebook, posit
+from formats.kinds.codebook_format import CodebookFormat
+from formats.kinds.codebooks import NF4, from_codebook, posit
 from formats.number_format import Codes
 from formats.scale import Granularity, Scale
 

@@ -10,7 +10,7 @@ import torch
 import formats
 from formats import Scale
 from formats.kinds.integer_real import IntegerFormat, largest_scale, scales_for
-from formats.number_format import unpack
+from formats.packing import unpack
 from tests.formats.reference import to_float32
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -5,9 +5,9 @@ import pytest
 
 import formats
 from formats import ProfileFormat, Scale
-from formats.kinds.microscaling import MicroscalingFormat, microscaling
+from formats.kinds.microscaling import MicroscalingFormat, microscaling_formats
 
-ALL = [entry.name for entry in microscaling()]
+ALL = [entry.name for entry in microscaling_formats()]
 
 
 def sample(shape=(5, 70)):

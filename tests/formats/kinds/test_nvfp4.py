@@ -4,7 +4,6 @@ import itertools
 import math
 from fractions import Fraction
 
-import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -12,11 +11,8 @@ import torch
 import formats
 from formats import Scale
 from formats.kinds.nvfp4 import NVFP4Format, NVFP4Scales
-from formats.number_format import unpack
-from tests.formats.reference import to_float32
-
-E2M1 = [Fraction(value) for value in (0, 0.5, 1, 1.5, 2, 3, 4, 6)]
-E4M3 = [Fraction(float(value)) for value in np.arange(127, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn)]
+from formats.packing import unpack
+from tests.formats.reference import E2M1, E4M3, to_float32
 
 
 def nearest(values, number):

@@ -12,8 +12,11 @@ import torch
 
 import formats
 from formats.kinds.codebook_format import CodebookFormat
-from formats.kinds.standard_format import STANDARDS, NanCodes, Overflow, StandardFormat, minifloat, p3109, standard
+from formats.kinds.standard_format import StandardFormat
+from formats.kinds.standards import minifloat, p3109
+from formats.names import STANDARDS, standard
 from formats.rounding import Rounding
+from formats.specials import NanCodes, Overflow
 from tests.formats.reference import Reference
 
 try:

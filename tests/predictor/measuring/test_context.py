@@ -12,7 +12,7 @@ from predictor.measuring.units import Subject
 from tests.imports import file_of, modules, reached
 from tests.nets import net
 
-NAMES = tuple(Path("formats", name) for name in ("names.py", "from_file.py", "families.py", "pairs.py"))
+NAMES = tuple(Path("formats", name) for name in ("names.py", "lookup.py", "pairs.py"))
 """From a name to a format: what the format is decides bits, not how it was asked for; its digest is part of a
 measurement's key."""
 REFUSALS = (Path("numeric_formats", "checks.py"),)
@@ -20,14 +20,14 @@ REFUSALS = (Path("numeric_formats", "checks.py"),)
 
 
 def kinds_of_formats() -> list[Path]:
-    """Modules with a class of format: one that has `Emulated` among its ancestors."""
+    """Modules with a class of format: one that has `NumberFormat` among its ancestors."""
     classes = [
         (path, node)
         for path in modules()
         for node in ast.parse((HOME / path).read_text()).body
         if isinstance(node, ast.ClassDef)
     ]
-    kinds, found = {"Emulated"}, dict[Path, None]()
+    kinds, found = {"NumberFormat"}, dict[Path, None]()
     for _ in classes:
         for path, node in classes:
             if any(isinstance(base, ast.Name) and base.id in kinds for base in node.bases):

@@ -1,0 +1,162 @@
+"""The magnitudes of a profile at all scales, and the compiled loops that round to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formats.layout import Tiled, dense_order, largest_of_groups, like, tile
+from formats.profile import Profile, magnitude_count
+from formats.rounding import ModeChoice, Rounding
+from formats.scale import Granularity, Scale, TopRule, check_top, group, top_rule
+
+if TYPE_CHECKING:
+    from formats.kernel import Survey
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What arrays are rounded to: the magnitudes of a profile, up to a largest, at the scale of each group.
+
+    `formats.kernel` rounds; the rule that it follows is `formats.rounding.rounded`. Magnitudes beyond the largest
+    saturate, signs stay (also that of what rounds to zero), and so does NaN.
+
+    largest: the largest magnitude as a multiple of the top binade's step. scale: what shares a top exponent. allowed:
+    smallest and largest of these. name: of the format, for errors.
+    """
+
+    profile: Profile
+    largest: int
+    scale: Scale
+    allowed: tuple[int, int]
+    name: str
+
+    @property
+    def dropped(self) -> int:
+        """Magnitudes of the profile above the largest."""
+        return (1 << self.profile[0]) - 1 - self.largest
+
+    @property
+    def count(self) -> int:
+        """How many magnitudes there are, zero included."""
+        return magnitude_count(self.profile) - self.dropped
+
+    @cached_property
+    def magnitudes(self) -> NDArray[np.float64]:
+        """All magnitudes at T = 0, ascending, zero first, exact."""
+        parts = [np.zeros(1)]
+        for d in reversed(range(len(self.profile))):
+            p = self.profile[d]
+            parts.append(np.ldexp(np.arange(1 << (p - 1), 1 << p, dtype=np.float64), 1 - p - d))
+        return np.concatenate(parts)[: self.count]
+
+    @cached_property
+    def words(self) -> NDArray[np.int64]:
+        """The grid as the loops read it."""
+        from formats import kernel
+
+        return kernel.describe(self.profile, self.largest)
+
+    @cached_property
+    def rule(self) -> TopRule:
+        """How a group's largest magnitude decides its top exponent."""
+        return top_rule(self.scale, self.profile[0], self.largest, self.allowed)
+
+    def find_top(self, x: NDArray[Any]) -> NDArray[np.int64]:
+        """The top exponent of each group, of the group shape."""
+        return self.rule.tops(largest_of_groups(x, self.scale))
+
+    def check_top(self, top: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        """The given top exponents for an array of this shape, of the group shape."""
+        groups = () if self.scale.per is Granularity.TENSOR else group(self.scale, shape).groups
+        return check_top(top, groups, self.allowed, self.name)
+
+    def _tops(self, tiled: Tiled, top: Any) -> NDArray[Any]:
+        """The top exponent of each tile, found or as given."""
+        if top is None:
+            return tiled.tops(self.rule.tops(tiled.largest()))
+        return tiled.tops(check_top(top, tiled.grouping.groups, self.allowed, self.name))
+
+    def round(
+        self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool
+    ) -> NDArray[Any]:
+        """The rounded array: `out` itself, or one that shares no memory with x. out: where x may be written over."""
+        if self.scale.per is Granularity.TENSOR and x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
+            return self._round_flat(x, top, mode, np.empty(x.shape, x.dtype) if out is None else out, keep_infinities)
+        if mode.rounding is Rounding.NEAREST:
+            return self._round_tiles(x, top, out, keep_infinities)
+        return self._round_tiles_in_mode(x, top, mode, out, keep_infinities)
+
+    def _round_flat(
+        self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any], keep_infinities: bool
+    ) -> NDArray[Any]:
+        """The common cases, one scale for an array without gaps, without what the others need."""
+        from formats import kernel
+
+        nearest, one = mode.rounding is Rounding.NEAREST, top
+        if top is None:
+            found_at_once = nearest and x.size <= kernel.FOUND_AT_ONCE
+            one = self.rule if found_at_once else self.rule.top(kernel.largest_flat(x))
+        elif type(top) is not int or not self.allowed[0] <= top <= self.allowed[1]:
+            one = int(self.check_top(top, x.shape))
+        if nearest:
+            kernel.round_flat(x, out, one, self.words, keep_infinities)
+        else:
+            # A copy of previous values, since `out` may be they.
+            before = None if mode.previous is None else like(x, mode.previous)
+            made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream)
+            kernel.round_flat_in_mode(x, out, one, self.words, keep_infinities, made)
+        return out
+
+    def _round_tiles(self, x: NDArray[Any], top: Any, out: NDArray[Any] | None, keep_infinities: bool) -> NDArray[Any]:
+        """To nearest, whatever shares a scale and however x lies in memory."""
+        from formats import kernel
+
+        shape = x.shape
+        repeated = self.scale.per is Granularity.TENSOR and 0 in x.strides and x.size > 1
+        if repeated:
+            # One of each repeated element is enough; the result is spread out again below.
+            x = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
+        tiled = tile(x, self.scale, None if repeated else out)
+        if top is None and self.scale.per is Granularity.BLOCK:
+            kernel.round_blocks(tiled.x, tiled.out, tiled.tile, tiled.tiles, self.words, keep_infinities, self.rule)
+        else:
+            kernel.round_tiles(tiled.x, tiled.out, tiled.tile, self._tops(tiled, top), self.words, keep_infinities)
+        if not repeated:
+            return tiled.result
+        spread = np.broadcast_to(tiled.result, shape)
+        return spread.copy() if out is None else spread
+
+    def _round_tiles_in_mode(
+        self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool
+    ) -> NDArray[Any]:
+        """The same in any mode."""
+        from formats import kernel
+
+        stochastic = mode.rounding is Rounding.STOCHASTIC
+        logical = stochastic and self.scale.per is Granularity.TENSOR
+        if not x.flags.c_contiguous and (logical or dense_order(x) is None):
+            # Random numbers follow the logical order, so it has to be that of the memory; previous values have to lie
+            # as x does.
+            x = np.ascontiguousarray(x).reshape(x.shape)
+        if mode.previous is not None and like(x, mode.previous).strides != x.strides:
+            x = np.array(x, order="C")
+        tiled = tile(x, self.scale, out, places=stochastic)
+        tops = self._tops(tiled, top)
+        # A copy of previous values, since `out` may be they; laid out as the kernel sees x.
+        before = None if mode.previous is None else tile(like(x, mode.previous), self.scale).x
+        made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream, tiled.logical)
+        kernel.round_tiles_in_mode(tiled.x, tiled.out, tiled.tile, tops, self.words, keep_infinities, made)
+        return tiled.result
+
+    def round_surveyed(self, x: NDArray[Any], top: int, keep_infinities: bool) -> tuple[NDArray[Any], Survey]:
+        """To nearest, of an array without gaps with one scale, and in the same pass what it did."""
+        from formats import kernel
+
+        out, one = np.empty(x.shape, x.dtype), int(check_top(top, (), self.allowed, self.name))
+        limit = float(np.ldexp(self.magnitudes[-1], one))
+        return out, kernel.round_and_survey(x, out, one, self.words, keep_infinities, limit)

@@ -1,0 +1,49 @@
+"""From a name, or a file of one's own, to the format."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from formats.from_file import load_formats
+from formats.names import parse
+from formats.number_format import Format
+
+
+def get(name: str | Format) -> Format:
+    """The format of this name, in any spelling and case; a format is returned as it is.
+
+    Args:
+        name: INT8, FP134 (sign, exponent, fraction bits), T8.5x3@2, BM43 or BM<4,3>, profile:8:4x2,5x3,4x7,3,2,1; the
+            standards of `formats.names.standard` (E4M3, float8_e5m2, bf16, posit<8,2>, ...), MXFP4 and the other MX
+            formats, NVFP4; any of them but standards, and codebooks, with another scale: FP134/channel, FP134/block32,
+            INT8/tile16x16, FP134/headroom1, NF4/block64; INT8/real and INT8/real/channel, which have a scale that is no
+            power of two; FILE.toml or FILE.py for the format that a file of one's own defines
+            (`formats.load_formats`), FILE:NAME for one of several.
+
+    Raises:
+        TypeError: for what is neither a name nor a format.
+        ValueError: for other names; it suggests the nearest, or says what a file defines.
+
+    >>> import formats
+    >>> formats.get("fp116").name
+    'INT8'
+    """
+    if not isinstance(name, str):
+        if isinstance(name, Format):
+            return name
+        raise TypeError(f"{name!r} is neither a format's name nor an object with name, digest and round")
+    if own := re.fullmatch(r"(.+\.(?:py|toml))(?::(.+))?", name.strip()):
+        return _from_file(Path(own[1]), own[2])
+    return parse(name)
+
+
+def _from_file(path: Path, name: str | None) -> Format:
+    """The format of this name in a file of the user's, or the only one; read anew each time, since files change."""
+    found = load_formats(path)
+    chosen = [entry for entry in found if name in (None, entry.name)]
+    if len(chosen) != 1:
+        raise ValueError(
+            f"{path} defines {', '.join(entry.name for entry in found)}; one is needed here, as {path}:{found[0].name}"
+        )
+    return chosen[0]

@@ -1,0 +1,1 @@
+"""What is written down in papers and standards, as tables: no classes, no rules."""
