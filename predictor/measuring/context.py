@@ -26,16 +26,20 @@ MEASURING = (
     *("formats/kernel", "formats/kinds", "formats/tables", "predictor/flow"),
     *(
         f"formats/{name}.py"
-        for name in ("checks", "layout", "number_format", "packing", "profile", "rounding", "scale", "specials")
+        for name in ("checks", "layout", "number_format", "packing", "profile", "rounding", "scale")
     ),
-    *("formats/spelling.py", "formats/tensors.py"),
+    *(f"formats/{name}.py" for name in ("specials", "spelling", "tensors")),
     *(f"predictor/{name}.py" for name in ("angle", "device", "effects", "gradients", "noise")),
     *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
     *("workloads/digests.py", "workloads/workload.py"),
 )
 """Folders and files that decide the bits of a kept measurement; tests/predictor/measuring/test_context.py holds them
 against the imports of what measures."""
-TAKING_NO_PART = ("formats/kernel/accumulate.py",)
+TAKING_NO_PART = (
+    "formats/kernel/accumulate.py",
+    # Values, which are part of a format's digest.
+    *("formats/kinds/codebooks.py", "formats/tables/codebooks.py", "formats/tables/posits.py"),
+)
 """What lies in those folders and decides nothing."""
 
 
