@@ -39,9 +39,11 @@ from numeric_formats.files import Held, write_json
 from reports import plots
 from training import train
 from training.log import STEPS
+from training.loop import RESULT
 from training.methods import LSQ, SLB, DistributionAdaptiveInt8, LSQPlus, Method, Octo, UnifiedInt8, dai8
 from training.scheme import Scheme
-from training.train import RESULT, Recipe, Trainer
+from training.settings import TrainingSettings
+from training.trainer import Trainer
 from workloads import load
 
 SCRATCH: dict[str, Any] = {"epochs": 5, "rate": 0.1}
@@ -143,7 +145,7 @@ def trainer_of(method: Method) -> Callable[[], None]:
     own = load("resnet20")
     batch = own.minibatches(BATCH)[0]
     scheme = Scheme(activation=None, error=None, weight=None, gradient=None, master=None)
-    trainer = Trainer(own, own.model.train(), scheme, Recipe(epochs=1, rate=0.01), 1000, method, [batch])
+    trainer = Trainer(own, own.model.train(), scheme, TrainingSettings(epochs=1, rate=0.01), 1000, method, [batch])
     trainer.begin_epoch(1)
 
     def step() -> None:

@@ -24,8 +24,8 @@ from methods_table import BATCH, FULL, SEARCH
 from numeric_formats.files import Held
 from training import train
 from training.log import STEPS
+from training.loop import RESULT
 from training.methods import SLB
-from training.train import RESULT
 from workloads import load
 
 EPOCHS, GROWTH = 20, 1000.0

@@ -21,7 +21,8 @@ import typer
 
 import formats
 from training.scheme import Scheme
-from training.train import Recipe, Trainer
+from training.settings import TrainingSettings
+from training.trainer import Trainer
 from workloads import Workload, load
 
 
@@ -48,7 +49,7 @@ def rounded_step(workload: Workload, batch: tuple[torch.Tensor, torch.Tensor]) -
     """A step of the harness."""
     fp134 = formats.get("FP134")
     scheme = Scheme(activation=fp134, error=fp134, weight=fp134, gradient=fp134, master=formats.get("FP169"))
-    trainer = Trainer(workload, workload.model.train(), scheme, Recipe(epochs=1, rate=0.01), steps=1000)
+    trainer = Trainer(workload, workload.model.train(), scheme, TrainingSettings(epochs=1, rate=0.01), steps=1000)
 
     def step() -> None:
         with trainer:

@@ -73,7 +73,6 @@ def quantize(
     """
     import json
 
-    from numeric_formats.progress import Progress
     from reports import tables
     from training.calibration import AdaRound
     from training.calibration import quantize as quantize_network
@@ -109,7 +108,7 @@ def quantize(
             output=output,
             resume=resume,
             force=force,
-            progress=lambda at: show(Progress(at.stage, at.done, at.of)),
+            progress=show,
         )
     if as_json:
         typer.echo(json.dumps(result.plain(), indent=1))
@@ -119,7 +118,7 @@ def quantize(
         if result.kept:
             say(f"left in float32, since only convolution and linear modules are quantized: {', '.join(result.kept)}")
     if export is not None:
-        export_to(export, workload, result.network, result.run)
+        export_to(export, workload, result.network, result.codes)
     if not as_json:
         for written in (output, export):
             if written is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,10 +18,6 @@ from commands.options import (
 )
 from commands.printing import say
 from commands.progress import interruptible, progress_shown, resuming
-
-if TYPE_CHECKING:
-    from training.train import Progress as TrainingProgress
-    from training.validation import At
 
 
 def train(
@@ -106,7 +102,6 @@ def train(
     --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx · formats train -m resnet20 --epochs 3
     --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01
     """
-    from numeric_formats.progress import Progress
     from predictor.device import on_device
     from reports.tables import plain
     from training import train as train_network
@@ -137,12 +132,6 @@ def train(
         say(f"{start} holds {ranges.formats}; the bits of training are the method's own options (formats methods)")
         start = "pretrained"
     workload = on_device(workload, device)
-
-    def show_training(at: TrainingProgress) -> None:
-        metric = "" if at.metric is None else f", metric {at.metric:.4f}"
-        note = f"epoch {at.epoch}/{at.epochs}, loss {at.loss:.4f}{metric}"
-        show(Progress("step", at.step, at.steps, note))
-
     with interruptible(resuming(output, "the last checkpoint")), progress_shown() as show:
         result = train_network(
             workload,
@@ -162,7 +151,7 @@ def train(
             resume=resume,
             force=force,
             tensorboard=tensorboard,
-            progress=show_training,
+            progress=show,
             start=start,
             optimizer=optimizer,
             rate=rate,
@@ -187,8 +176,8 @@ def train(
         say(f"diverged: {result.reason}" + (f"; the last checkpoint is in {output}" if kept else ""))
         raise typer.Exit(1)
     if export is not None:
-        assert result.run is not None
-        export_to(export, workload, result.model, result.run)
+        assert result.method_state is not None
+        export_to(export, workload, result.model, result.method_state)
         say(f"wrote {export}")
 
 
@@ -229,18 +218,11 @@ def validate(
     """
     from dataclasses import asdict
 
-    from numeric_formats.progress import Progress
     from reports import plots, results, validation
     from training.validation import validate as validate_ranking
     from workloads import load
 
     table = results.read(ranking, ("name", "bits", f"angle_{effect}"))
-
-    def show_validation(at: At) -> None:
-        done = (at.run - 1) * at.training.steps + at.training.step
-        note = f"run {at.run}/{at.runs}, {at.name} seed {at.seed}, loss {at.training.loss:.4f}"
-        show(Progress("step", done, at.runs * at.training.steps, note))
-
     with interruptible("the same command goes on"), progress_shown() as show:
         found = validate_ranking(
             load(model, data, weights),
@@ -254,7 +236,7 @@ def validate(
             gradient=gradient,
             master=master,
             epochs=epochs,
-            progress=show_validation,
+            progress=show,
             start=start,
             rate=rate,
             batch_size=batch_size,

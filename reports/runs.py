@@ -11,8 +11,8 @@ import pandas as pd
 
 from numeric_formats.messages import first_line
 from training.log import STEPS
+from training.loop import SETTINGS
 from training.scheme import FULL_PRECISION
-from training.train import SETTINGS
 
 NO_SETTING = ("seed", "threads", "versions", "checkpoint_every", "angle_every", "metric_every")
 """What is recorded of a run and makes no other setting of it."""

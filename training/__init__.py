@@ -4,6 +4,7 @@ import numeric_formats
 
 numeric_formats.require("formats", "workloads", "predictor")
 
-from training.train import Result, train  # noqa: E402
+from training.loop import Result, train  # noqa: E402
+from training.validation import validate  # noqa: E402
 
-__all__ = ["Result", "train"]
+__all__ = ["Result", "train", "validate"]

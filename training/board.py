@@ -15,8 +15,12 @@ OF_AN_EPOCH = ("loss", "metric")
 class Board:
     """Writes scalars of steps and epochs beneath a run's folder. Use as a context manager.
 
-    first: steps that were done before; later ones of an earlier start are hidden. Raises ValueError where TensorBoard
-    is not installed.
+    Args:
+        folder: The run's.
+        first: Steps that were done before; later ones of an earlier start are hidden.
+
+    Raises:
+        ValueError: Where TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, first: int):

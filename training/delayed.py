@@ -43,11 +43,17 @@ def _top_of(format: ProfileFormat, x: Tensor) -> int:
 class Observation(NamedTuple):
     """What rounding did to one tensor, or to all parts of one weight.
 
-    kind: A, E, W or G. place: a point's or a parameter's name. term: 1 for the second of two terms. top_low, top_high:
-    scale exponents, None where the format has none of its own. overflows: elements beyond the largest value, None where
-    that is not one number.
-    underflows: nonzero elements that became zero. flips: quantized weights that changed, None but for W.
-    angle: of a weight's gradient to the full-precision one, degrees, where it was sampled.
+    Attributes:
+        kind: A, E, W or G.
+        place: A point's or a parameter's name.
+        term: 1 for the second of two terms.
+        elements: How many.
+        top_low: The least scale exponent, None where the format has none of its own.
+        top_high: The largest one.
+        overflows: Elements beyond the largest value, None where that is not one number.
+        underflows: Nonzero elements that became zero.
+        flips: Quantized weights that changed, None but for W.
+        angle: Of a weight's gradient to the full-precision one, degrees, where it was sampled.
     """
 
     kind: str
@@ -91,10 +97,14 @@ class Delayed:
 
 class Places:
     """Rounds the tensors of one kind (A, E or G) in one format, each place with its own delayed scale where `headroom`
-    is given.
+    is given. Formats that are no precision profile with a tensor scale follow their own rule for the scale.
 
-    tops: the delayed top exponents by place and term, which is all the state between steps. observations: of this
-    step's tensors. Formats that are no precision profile with a tensor scale follow their own rule for the scale.
+    Attributes:
+        kind: A, E or G.
+        format: It.
+        headroom: Binades that delayed scales leave free; None where scales are not delayed.
+        observations: Of this step's tensors.
+        tops: The delayed top exponents by place and term, which is all the state between steps.
     """
 
     def __init__(self, kind: str, format: Format, headroom: int | None):
@@ -119,7 +129,8 @@ class Places:
             rounded = torch.from_numpy(array).permute(*np.argsort(order).tolist())
         else:
             rounded = round_in_dtype(self.format, x, top)
-            seen = survey_of(x, rounded, np.inf if top is None else float(self.format.max(top)))  # type: ignore[attr-defined]
+            limit = np.inf if top is None else float(self.format.max(top))  # type: ignore[attr-defined]
+            seen = survey_of(x, rounded, limit)
         largest, overflows, underflows = seen
         if self.headroom is not None:
             assert top is not None  # a delayed scale

@@ -21,11 +21,16 @@ STEPS, EPOCHS = "steps.parquet", "epochs.csv"
 class Log:
     """The rows of a run, kept in memory, and in a folder where there is one.
 
-    steps: step (from 1), epoch, loss, rate, angle and layer_angle (of all layers as one vector, and the mean of the
-    layers' own; None where not sampled), seconds, flips and their share of all weights whose codes were looked at (NaN
-    where none was: a method's are where the angles are sampled), overflows, underflows. epochs: epoch, loss (mean),
-    metric. Rows per layer hold a step and the fields of `Observation`; in a folder they are read back only when
-    `layer_table` is asked for.
+    Rows per layer hold a step and the fields of `Observation`; in a folder they are read back only when `layer_table`
+    is asked for.
+
+    Attributes:
+        folder: Where they are written; None keeps them in memory alone.
+        steps: Of each step its number (from 1), epoch, loss, rate, angle and layer_angle (of all layers as one vector,
+            and the mean of the layers' own, in degrees; None where not sampled), seconds, flips and their share of all
+            weights whose codes were looked at (NaN where none was: a method's are where the angles are sampled),
+            overflows, underflows.
+        epochs: Of each epoch its number (from 1), loss (mean) and metric.
     """
 
     def __init__(self, folder: Path | None):

@@ -97,13 +97,13 @@ class MasterAdamW(torch.optim.AdamW):
                 weight.round_master(weight.master)
 
 
-OPTIMIZERS: dict[Optimizer, Callable[[Sequence[Weight], float, float, float], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[Sequence[Weight], float, float, float], torch.optim.Optimizer]] = {
     Optimizer.SGD: MasterSGD,
     Optimizer.ADAMW: MasterAdamW,
 }
 
 
-def schedule_of(optimizer: torch.optim.Optimizer, schedule: Schedule, warmup: int, steps: int) -> LambdaLR:
+def schedule_of(optimizer: torch.optim.Optimizer, schedule: Schedule | str, warmup: int, steps: int) -> LambdaLR:
     """The learning rate of each of `steps` steps; it rises from 0 in the first `warmup` ones."""
 
     def factor(step: int) -> float:

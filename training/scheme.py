@@ -84,16 +84,25 @@ def mode_arguments(rounding: Rounding, seed: int, stream: int, previous: Tensor 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Formats of activations, errors, weights, weight gradients, and of master weights with their momentum; None leaves
-    float32.
+    """The format of each tensor of training, and how it is rounded; None for a format leaves float32.
 
-    weight_rounding: nearest, stochastic or hysteresis. master_rounding: nearest or stochastic.
-    scale: how activations, errors and gradients of precision profiles with a tensor scale find it; other formats follow
-    their own rule.
-    two_terms: whether network inputs and last errors get two terms.
+    Args:
+        activation: Format of activations.
+        error: Of errors.
+        weight: Of weights.
+        gradient: Of weight gradients.
+        master: Of master weights and their momentum.
+        weight_rounding: `nearest`, `stochastic` or `hysteresis`.
+        master_rounding: `nearest` or `stochastic`.
+        scale: How activations, errors and gradients of precision profiles with a tensor scale find it; other formats
+            follow their own rule.
+        two_terms: Whether network inputs and last errors get two terms.
 
-    Raises ValueError for a mode that does not exist, or that the format does not have. Source:
-    docs/definitions/training.md section 1.
+    Raises:
+        ValueError: For a mode that does not exist, or that the format does not have.
+
+    Source:
+        docs/definitions/training.md section 1.
     """
 
     activation: FormatOrNone

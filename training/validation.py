@@ -4,18 +4,20 @@ angles."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
 from numeric_formats.files import Held, check_same, read_json, write_json
+from numeric_formats.progress import Progress, Report, quiet
 from predictor.statistics import Agreement, agreement
+from training.loop import Outcome, Result, train
 from training.scheme import FULL_PRECISION
-from training.train import Outcome, Progress, Result, train
+from training.settings import TrainingKeywords
 from workloads.workload import Workload
 
 CHOICE = "choice.json"
@@ -25,9 +27,16 @@ SAME = "same"
 def spread(ranking: pd.DataFrame, count: int, effect: str = "AE") -> list[str]:
     """Names of `count` formats from all over a ranking, shared evenly among its bit widths, narrow ones first.
 
-    ranking: a row per format with name, bits and angle_<effect>. Of each width, the smallest and the largest angle are
-    taken, and between them those next to even steps of the angle's logarithm, so that all sizes of angle are there,
-    crowded or not; nothing but the ranking decides. Raises ValueError where the ranking has too few, or no such angle.
+    Of each width, the smallest and the largest angle are taken, and between them those next to even steps of the
+    angle's logarithm, so that all sizes of angle are there, crowded or not; nothing but the ranking decides.
+
+    Args:
+        ranking: A row per format with name, bits and angle_<effect>.
+        count: How many.
+        effect: Whose angle decides.
+
+    Raises:
+        ValueError: Where the ranking has too few, or no such angle.
     """
     column = f"angle_{effect}"
     if column not in ranking:
@@ -56,24 +65,16 @@ def spread(ranking: pd.DataFrame, count: int, effect: str = "AE") -> list[str]:
 class Validation:
     """What a validation gave.
 
-    runs: a row per training: name, bits, angle (degrees), seed, outcome, loss (mean of the last epoch's training loss,
-    infinite where the run diverged), metric. agreement: of angle and loss. settings: plain values.
+    Attributes:
+        runs: A row per training: name, bits, angle (degrees), seed, outcome, loss (mean of the last epoch's training
+            loss, infinite where the run diverged), metric.
+        agreement: Of angle and loss.
+        settings: Plain values.
     """
 
     runs: pd.DataFrame
     agreement: Agreement
     settings: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class At:
-    """Where a validation is: which training of how many, its format and seed, and where that one is."""
-
-    run: int
-    runs: int
-    name: str
-    seed: int
-    training: Progress
 
 
 def _loss(result: Result) -> float:
@@ -101,20 +102,36 @@ def validate(
     gradient: str = FULL_PRECISION,
     master: str = FULL_PRECISION,
     epochs: int = 5,
-    progress: Callable[[At], None] | None = None,
-    **recipe: Any,
+    progress: Report = quiet,
+    **training: Unpack[TrainingKeywords],
 ) -> Validation:
     """Train formats from all over a ranking from the same seeds, and compare their final losses with their angles.
 
-    ranking: as `search.stages` gives it: a row per format with name, bits and angle_<effect>. count: how many formats
-    `spread` takes; formats: names to be trained beside them. Each is the format of activations and errors, which is
-    what the angle is about; weight, gradient, master: the formats of the rest, by default in full precision; "same" for
-    the one under test. output: a folder; every training has its own in it, and the choice is written there before the
-    first. A finished training is not done again, one that was ended goes on, and one that another process is at is
-    waited for, so several processes can share the work. recipe: what `training.train` takes.
+    A finished training is not done again, one that was ended goes on, and one that another process is at is waited for,
+    so several processes can share the work.
 
-    Raises ValueError for a ranking that lacks a format or angle, and for a folder of another choice; and all that
-    `train` raises.
+    Args:
+        workload: What is trained.
+        ranking: As `search.rank` gives it: a row per format with name, bits and angle_<effect>.
+        output: A folder; every training has its own in it, and the choice is written there before the first.
+        count: How many formats `spread` takes. Each is the format of activations and errors, which is what the angle is
+            about.
+        formats: Names to be trained beside them.
+        seeds: Trainings of each format.
+        effect: Whose angle is compared.
+        weight: Format of weights; "same" for the one under test.
+        gradient: The same of weight gradients.
+        master: The same of master weights and momentum.
+        epochs: Of each training.
+        progress: Called after every step.
+        training: What else `training.train` takes.
+
+    Returns:
+        Every training, and how well angle and loss agree.
+
+    Raises:
+        ValueError: For a ranking that lacks a format or angle, and for a folder of another choice; and all that `train`
+            raises.
     """
     output = Path(output)
     chosen = spread(ranking, count, effect)
@@ -124,8 +141,16 @@ def validate(
         if name not in angles:
             raise ValueError(f"format {name!r} is not in the ranking")
         chosen += [name] if name not in chosen else []
-    others = {"weight": weight, "gradient": gradient, "master": master}
-    settings = {"workload": workload.name, "formats": chosen, "effect": effect, **others, "epochs": epochs, **recipe}
+    settings = {
+        "workload": workload.name,
+        "formats": chosen,
+        "effect": effect,
+        "weight": weight,
+        "gradient": gradient,
+        "master": master,
+        "epochs": epochs,
+        **training,
+    }
     _fixed_choice(output, settings)
     # Seed by seed: whoever stops early has compared all formats.
     waiting = [(name, seed) for seed in range(seeds) for name in chosen]
@@ -133,23 +158,26 @@ def validate(
     while waiting:
         busy = []
         for name, seed in waiting:
+            where = f"run {len(rows) + 1}/{seeds * len(chosen)}, {name} seed {seed}"
 
-            def show(training: Progress, name: str = name, seed: int = seed) -> None:
-                if progress is not None:
-                    progress(At(len(rows) + 1, seeds * len(chosen), name, seed, training))
+            def show(at: Progress, where: str = where, before: int = len(rows)) -> None:
+                total = seeds * len(chosen) * at.total
+                progress(Progress("step", before * at.total + at.done, total, f"{where}, {at.note}"))
 
             try:
                 result = train(
                     workload,
                     activation=name,
                     error=name,
-                    **{role: name if given == SAME else given for role, given in others.items()},  # type: ignore[arg-type]
+                    weight=name if weight == SAME else weight,
+                    gradient=name if gradient == SAME else gradient,
+                    master=name if master == SAME else master,
                     epochs=epochs,
                     seed=seed,
                     output=output / f"{name}-{seed}",
                     resume=True,
                     progress=show,
-                    **recipe,
+                    **training,
                 )
             except Held:
                 busy.append((name, seed))

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +31,21 @@ class Streams:
         self.next += 1
         return self.next - 1
 
+    def arguments(self, rounding: Rounding, previous: Tensor | None = None) -> dict[str, Any]:
+        """What `Format.round` needs for a mode; a stochastic one takes a stream. previous: of hysteresis."""
+        stream = self.take() if rounding is Rounding.STOCHASTIC else 0
+        return mode_arguments(rounding, self.seed, stream, previous)
+
 
 @dataclass(frozen=True)
 class Group:
     """What a weight's learning rate and weight decay are multiplied by; weights of equal groups share one of the
     optimizer's.
 
-    own: a name that sets a weight apart, so that its learning rate can be changed alone.
+    Attributes:
+        rate: Of the learning rate.
+        decay: Of weight decay.
+        own: A name that sets a weight apart, so that its learning rate can be changed alone.
     """
 
     rate: float = 1.0
@@ -48,9 +57,12 @@ class Weight:
     """One parameter of the network in training, on any device. Modes other than to nearest are those of the CPU, where
     copies are rounded.
 
-    parameter: the network's own, which holds w_q between steps. master: what the optimizer moves, and its `grad` after
-    rounding.
-    quantized: False for normalization parameters and biases, which stay float32 all through. group: of the optimizer.
+    Attributes:
+        name: Of the parameter.
+        parameter: The network's own, which holds w_q between steps.
+        master: What the optimizer moves; its `grad` is the gradient after rounding.
+        quantized: False for normalization parameters and biases, which stay float32 all through.
+        group: Of the optimizer.
     """
 
     def __init__(
@@ -94,9 +106,7 @@ class Weight:
         """Q_M, in place; the identity where the master is float32."""
         if self._master_format is None:
             return
-        stream = self._streams.take() if self._master_rounding is Rounding.STOCHASTIC else 0
-        mode = mode_arguments(self._master_rounding, self._streams.seed, stream, None)
-        values.copy_(self._master_format.round(values.cpu(), **mode))
+        values.copy_(self._master_format.round(values.cpu(), **self._streams.arguments(self._master_rounding)))
 
     def _largest(self, w: Tensor, argument: dict[str, Any]) -> Tensor:
         """The largest value at each element's scale, in a shape that broadcasts to w's."""
@@ -116,10 +126,7 @@ class Weight:
             return None
         w, before = self.master.data.cpu(), self.parameter.data.cpu()
         argument, top = self._top_argument(w)
-        stream = self._streams.take() if self._rounding is Rounding.STOCHASTIC else 0
-        after: Tensor = self._format.round(
-            w, **argument, **mode_arguments(self._rounding, self._streams.seed, stream, before)
-        )
+        after: Tensor = self._format.round(w, **argument, **self._streams.arguments(self._rounding, before))
         overflows = None
         if top is not None:
             overflows = int((w.abs() > self._largest(w, argument)).sum())
@@ -163,3 +170,29 @@ def weights_of(model: nn.Module, scheme: Scheme, streams: Streams) -> list[Weigh
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     ]
+
+
+@contextmanager
+def masters_in_place(weights: Sequence[Weight]) -> Iterator[None]:
+    """Inside, the network computes with the master weights in the place of the rounded ones."""
+    own = [(weight.parameter, weight.parameter.data) for weight in weights]
+    try:
+        for weight in weights:
+            weight.parameter.data = weight.master.data
+        yield
+    finally:
+        for parameter, values in own:
+            parameter.data = values
+
+
+def start_from_scratch(model: nn.Module) -> None:
+    """Draw new weights by every module's own `reset_parameters`; ValueError where a module with parameters has none."""
+    for name, module in model.named_modules():
+        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise ValueError(
+                f"layer {name or '(network)'} ({type(module).__name__}) has parameters and no reset_parameters, so it "
+                "cannot start from scratch; start from pretrained weights"
+            )

@@ -7,8 +7,9 @@ from tests.training import digits
 from training import train
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def one_thread():
+    """Small networks are quickest on one thread, and only on as many do runs have the same bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

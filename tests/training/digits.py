@@ -55,7 +55,7 @@ def workload(smooth=False, seed=0):
 SCRATCH = {"epochs": 15, "rate": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
 FINE = {"epochs": 10, "rate": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "start": "pretrained"}
 SEEDS = 0, 1
-FULL = dict.fromkeys(("activation", "error", "weight", "gradient", "master"), "float32")
+FULL = small.FULL
 
 
 def accuracy(method, recipe, starts=None, smooth=False):

@@ -4,15 +4,11 @@ import os
 import signal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from tests.nets import loss
 from training import train
 from workloads import Workload
-
-
-def loss(model, batch):
-    return F.cross_entropy(model(batch[0]), batch[1])
 
 
 def accuracy(model, batch):
@@ -67,3 +63,6 @@ def run_until_killed(step, output):
     """What the test of resuming starts in a process of its own."""
     torch.set_num_threads(1)
     train(deadly(step), output=output, resume=True, **OPTIONS)
+
+
+FULL = dict.fromkeys(("activation", "error", "weight", "gradient", "master"), "float32")

@@ -20,7 +20,7 @@ def test_steps_and_epochs_are_there_once_after_a_resume(tmp_path):
         pass
 
     def stop(at):
-        if at.step == 10:
+        if at.done == 10:
             raise Stop
 
     options = {"epochs": 2, "rate": 0.05, "angle_every": 4, "output": tmp_path, "tensorboard": True, "resume": True}
@@ -28,8 +28,8 @@ def test_steps_and_epochs_are_there_once_after_a_resume(tmp_path):
         train(small.workload(), progress=stop, **options)
     found = train(small.workload(), **options)
     seen = scalars(tmp_path)
-    assert sorted(seen) == [*sorted(f"epoch/{name}" for name in ("loss", "metric")), *sorted(f"step/{name}" for name in (
-        "angle", "flip_rate", "layer_angle", "loss", "overflows", "rate", "underflows"))]  # fmt: skip
+    of_a_step = ("angle", "flip_rate", "layer_angle", "loss", "overflows", "rate", "underflows")
+    assert sorted(seen) == ["epoch/loss", "epoch/metric", *(f"step/{name}" for name in of_a_step)]
     assert [step for step, _ in seen["step/loss"]] == list(range(1, 17))
     assert [value for _, value in seen["step/loss"]] == pytest.approx(found.steps.loss.tolist())
     assert [step for step, _ in seen["step/angle"]] == [1, 5, 9, 13]

@@ -1,6 +1,7 @@
 """Validation: which formats are taken, what is trained once only, and how well angle and loss agree."""
 
 import json
+import re
 from contextlib import ExitStack
 
 import numpy as np
@@ -36,6 +37,12 @@ def test_a_spread_that_cannot_be(arguments, message):
         spread(RANKING, *arguments)
 
 
+def where(at):
+    """Which run it is, of which format and seed, and how far it is, as the note and the count say."""
+    run, runs, name, seed = re.match(r"run (\d+)/(\d+), (\S+) seed (\d+), epoch 1/1, loss \d", at.note).groups()
+    return int(run), name, int(seed), at.done - (int(run) - 1) * at.total // int(runs)
+
+
 def options(output):
     return {"output": output, "count": 3, "seeds": 2, "epochs": 1, "rate": 0.05}
 
@@ -45,8 +52,8 @@ def test_runs_are_made_once_and_the_choice_stands_before_them(tmp_path, monkeypa
     steps = []
 
     def stop(at):
-        steps.append((at.run, at.name, at.seed, at.training.step))
-        if at.run == 3 and at.training.step == 4:
+        steps.append(where(at))
+        if steps[-1] == (3, "FP152", 0, 4):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -58,7 +65,7 @@ def test_runs_are_made_once_and_the_choice_stands_before_them(tmp_path, monkeypa
     found = validate(
         small.workload(),
         few,
-        progress=lambda at: steps.append((at.run, at.name, at.seed, at.training.step)),
+        progress=lambda at: steps.append(where(at)),
         **options(tmp_path),
     )
     assert [entry for entry in steps if entry[3] == 8] == [
@@ -117,7 +124,12 @@ def test_a_run_that_another_process_is_at_is_waited_for(tmp_path, monkeypatch):
             another.close()
 
         monkeypatch.setattr(module.time, "sleep", sleep)
-        note = lambda at: made.append((at.name, at.seed)) if at.training.step == 1 else None  # noqa: E731
+
+        def note(at):
+            _, name, seed, step = where(at)
+            if step == 1:
+                made.append((name, seed))
+
         found = validate(small.workload(), few, progress=note, **options(tmp_path))
     assert slept == [[("INT8", 0), ("FP152", 0), ("FP134", 1), ("INT8", 1), ("FP152", 1)]]
     assert made == [*slept[0], ("FP134", 0)]

@@ -3,7 +3,8 @@
 
 from training.calibration.adaround import AdaRound
 from training.calibration.network import Network
-from training.calibration.pipeline import At, LayerLoss, Quantized, Step, quantize
+from training.calibration.pipeline import quantize
+from training.calibration.result import LayerLoss, PipelineStep, Quantized
 from training.calibration.start import begin_from
 
-__all__ = ["AdaRound", "At", "LayerLoss", "Network", "Quantized", "Step", "begin_from", "quantize"]
+__all__ = ["AdaRound", "LayerLoss", "Network", "PipelineStep", "Quantized", "begin_from", "quantize"]

@@ -18,7 +18,7 @@ class _Reached(Exception):
     """Ends a forward pass at the layer whose tensors were wanted."""
 
 
-def run(workload: Workload, model: nn.Module, batch: Batch) -> None:
+def forward(workload: Workload, model: nn.Module, batch: Batch) -> None:
     """One forward pass of a mini-batch, as the workload's loss makes it, without gradients."""
     with torch.no_grad():
         workload.loss(model, batch)
@@ -45,7 +45,7 @@ def at_layer(
     for batch in batches:
         handle = module.register_forward_hook(after) if output else module.register_forward_pre_hook(before)
         try:
-            run(workload, model, batch)
+            forward(workload, model, batch)
         except _Reached:
             pass
         finally:
@@ -77,7 +77,8 @@ class ActivationStore:
                 kept = (tensor if change is None else change(tensor)).detach().float().cpu().contiguous()
                 if shape is not None and tuple(kept.shape[1:]) != shape:
                     raise ValueError(
-                        f"mini-batches give tensors of shapes {shape} and {tuple(kept.shape[1:])} at one layer; equal ones are needed"
+                        f"mini-batches give tensors of shapes {shape} and {tuple(kept.shape[1:])} at one layer; "
+                        "equal ones are needed"
                     )
                 shape, rows = tuple(kept.shape[1:]), rows + len(kept)
                 file.write(kept.numpy().tobytes())

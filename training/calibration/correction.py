@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from training.calibration.activations import at_layer
-from training.calibration.network import FoldedLayer, Network
+from training.calibration.folded_layer import FoldedLayer
+from training.calibration.network import Network
 from workloads.workload import Batch, Workload
 
 

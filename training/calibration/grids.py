@@ -17,7 +17,10 @@ from torch.autograd.function import once_differentiable
 import formats
 from formats import Format, ProfileFormat, Rounding
 from formats.scale import Granularity
-from training.quantizers.clipped import Clipped, asymmetric, straight_through, zero_point
+from training.quantizers.clipped import Clipped
+from training.quantizers.description import AtThreshold, Description, FixedRange
+from training.quantizers.estimator import straight_through
+from training.quantizers.integers import asymmetric, zero_point
 from training.scheme import training_format
 
 MOST_BITS = 15
@@ -26,10 +29,13 @@ MOST_BITS = 15
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Where a weight may go. low, high: values of the format in units of the step, float64. step: float32,
-    broadcastable. fraction: float64.
+    """Where a weight may go. Beyond the format's largest value, and on its values, low and high are one.
 
-    Beyond the format's largest value, and on its values, low and high are one.
+    Attributes:
+        low: A value of the format in units of the step, float64.
+        high: The next one.
+        step: float32, broadcastable.
+        fraction: Where the weight lies between them, float64, from 0 to 1.
     """
 
     low: Tensor
@@ -74,9 +80,9 @@ class Symmetric:
         """x rounded, in its own dtype; low, high: float32 scalars, or of a shape that broadcasts."""
         return self.clipped(x, torch.maximum(-low, high))
 
-    def described(self, low: Tensor, high: Tensor) -> dict[str, Any]:
-        """For `training.quantizers.clipped.from_description`."""
-        return {"kind": "threshold", "format": self.clipped.format.name, "threshold": max(-low.item(), high.item())}
+    def described(self, low: Tensor, high: Tensor) -> AtThreshold:
+        """As an export holds it."""
+        return AtThreshold(self.name, max(-low.item(), high.item()))
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,9 @@ class Affine:
         """x rounded, in its own dtype; low, high: float32 scalars."""
         return asymmetric(x, low, high, self.bits)
 
-    def described(self, low: Tensor, high: Tensor) -> dict[str, Any]:
-        """For `training.quantizers.clipped.from_description`."""
-        return {"kind": "fixed-range", "bits": self.bits, "low": min(low.item(), 0.0), "high": max(high.item(), 0.0)}
+    def described(self, low: Tensor, high: Tensor) -> FixedRange:
+        """As an export holds it."""
+        return FixedRange(self.bits, min(low.item(), 0.0), max(high.item(), 0.0))
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class OwnScales:
         rounded = self.format.round(x if tiles else x.movedim(1, -1).contiguous())
         return straight_through(x, rounded if tiles else rounded.movedim(-1, 1))
 
-    def described(self, low: Tensor, high: Tensor) -> dict[str, Any]:
+    def described(self, low: Tensor, high: Tensor) -> Description:
         """Raises ValueError: exported files hold one scale a tensor or channel."""
         raise ValueError(f"{self.name} has scales of blocks, which exported files do not hold")
 
@@ -209,8 +215,18 @@ def affine(x: Tensor, step: Tensor, zero: Tensor, low: int, high: int) -> Tensor
     """s (clamp(rn(x / s) + z; low, high) - z) with straight-through gradients for x, step and zero point, as
     fine-tuning after calibration needs them.
 
-    step, zero: scalars, or of a shape that broadcasts with x; zero a whole number of x's dtype. Returns x's dtype.
-    Source: section 5.1 of the paper named at the top of this file.
+    Args:
+        x: A floating-point tensor.
+        step: A scalar, or of a shape that broadcasts with x.
+        zero: The same; a whole number of x's dtype.
+        low: The least code.
+        high: The largest code.
+
+    Returns:
+        A tensor of x's shape and dtype.
+
+    Source:
+        Section 5.1 of the paper named at the top of this file.
     """
     result: Tensor = _Trained.apply(x, step, zero, low, high)
     return result

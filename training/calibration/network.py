@@ -16,9 +16,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 
 from predictor.flow.dataflow import unwrapped
+from training.calibration.folded_layer import FoldedLayer
 
 RELU = frozenset({"ReLU", "relu", "relu_"})
 RELU6 = frozenset({"ReLU6", "relu6"})
@@ -79,116 +80,17 @@ class Capped(nn.Module):
 
 
 @dataclass(eq=False)
-class FoldedLayer:
-    """One convolution, transposed convolution or linear layer of the graph.
-
-    name: of the module. node: its (first) call. calls: how often it is called. gamma, beta: standard deviation (signed,
-    as the folded batch normalization has it) and mean of each output channel, float32; None where no normalization was
-    folded.
-    """
-
-    name: str
-    node: fx.Node
-    module: Any
-    calls: int
-    gamma: Tensor | None = None
-    beta: Tensor | None = None
-
-    @property
-    def weight(self) -> Tensor:
-        """The weight's data."""
-        data: Tensor = self.module.weight.data
-        return data
-
-    @property
-    def output_axis(self) -> int:
-        """The axis of the weight's output channels."""
-        return 1 if isinstance(self.module, _ConvTransposeNd) else 0
-
-    @property
-    def channel_axis(self) -> int:
-        """The axis of channels in the layer's output."""
-        return -1 if isinstance(self.module, nn.Linear) else 1
-
-    @property
-    def outputs(self) -> int:
-        """Output channels."""
-        count: int = self.module.out_features if isinstance(self.module, nn.Linear) else self.module.out_channels
-        return count
-
-    @property
-    def inputs(self) -> int:
-        """Input channels."""
-        count: int = self.module.in_features if isinstance(self.module, nn.Linear) else self.module.in_channels
-        return count
-
-    @property
-    def groups(self) -> int:
-        """Groups of channels that see only each other."""
-        return int(getattr(self.module, "groups", 1))
-
-    @property
-    def depthwise(self) -> bool:
-        """Whether every channel has a filter of its own, and only one."""
-        return self.groups == self.inputs == self.outputs and self.groups > 1
-
-    @property
-    def padded(self) -> bool:
-        """Whether zeros are read at borders."""
-        if not isinstance(self.module, _ConvNd) or isinstance(self.module, _ConvTransposeNd):
-            # A transposed convolution reads fewer products at its borders, as if it were padded.
-            return isinstance(self.module, _ConvTransposeNd)
-        padding = self.module.padding
-        return padding == "same" if isinstance(padding, str) else any(int(p) for p in padding)
-
-    def per_output(self, values: Tensor) -> Tensor:
-        """One value an output channel, to be multiplied with the weight; for transposed convolutions of one group."""
-        return values.reshape([-1 if d == self.output_axis else 1 for d in range(self.weight.ndim)])
-
-    def by_input(self, channels: int) -> Tensor:
-        """The weight as (channels, others): all that reads each of `channels` channels, which flattening may have
-        spread over several inputs."""
-        if self.depthwise or isinstance(self.module, _ConvTransposeNd):
-            return self.weight.reshape(self.inputs, -1)
-        moved = self.weight.movedim(1, 0)
-        return moved.reshape(channels, -1)
-
-    def scale_inputs(self, factors: Tensor) -> None:
-        """Multiply what reads each channel by a factor (a vector)."""
-        if self.depthwise or isinstance(self.module, _ConvTransposeNd):
-            shape = [-1, *[1] * (self.weight.ndim - 1)]
-            self.weight.mul_(factors.reshape(shape))
-            return
-        spread = factors.repeat_interleave(self.inputs // len(factors))
-        self.weight.mul_(spread.reshape(1, -1, *[1] * (self.weight.ndim - 2)))
-
-    def response(self, weight: Tensor, means: Tensor) -> Tensor:
-        """What constant input channels `means` (a vector) give at each output channel away from borders, with a weight:
-        float64."""
-        weight, means = weight.double(), means.double()
-        taps = weight.flatten(2).sum(2) if weight.ndim > 2 else weight
-        if self.depthwise:
-            return taps[:, 0] * means
-        spread = means.repeat_interleave(self.inputs // len(means))
-        return spread @ taps if isinstance(self.module, _ConvTransposeNd) else taps @ spread
-
-    def add_bias(self, added: Tensor) -> None:
-        """Add to the bias, which is made where there is none."""
-        if self.module.bias is None:
-            self.module.bias = nn.Parameter(
-                torch.zeros(self.outputs, dtype=self.weight.dtype, device=self.weight.device)
-            )
-        # The sum in float64, since corrections are small.
-        self.module.bias.data = (self.module.bias.data.double() + added.double()).to(self.weight.dtype)
-
-
-@dataclass(eq=False)
 class Link:
     """Two layers of which the second reads what the first gives, through operations that treat each channel by itself.
 
-    nodes: what lies between, in order. activation: none, relu, capped (ReLU6 too), leaky. exclusive: whether nothing
-    else reads the first's output. through_maximum: whether there is maximum pooling. pads: whether a pooling between
-    them reads zeros at borders.
+    Attributes:
+        first: The layer that gives.
+        second: The layer that reads.
+        nodes: What lies between, in order.
+        activation: none, relu, capped (ReLU6 too) or leaky.
+        exclusive: Whether nothing else reads the first's output.
+        through_maximum: Whether there is maximum pooling.
+        pads: Whether a pooling between them reads zeros at borders.
     """
 
     first: FoldedLayer
@@ -203,13 +105,19 @@ class Link:
 class Network:
     """A copy of a network, traced, in evaluation mode; nothing of the original is changed.
 
-    module: computes what the original computes, and can be called like it. layers: in the order of the forward pass.
-    folded: names of the layers into which a batch normalization was folded.
+    Only modules are layers: products that are computed with functional calls, or inside torch's attention and recurrent
+    modules, are left alone.
 
-    fold: False leaves batch normalization where it is. Only modules are layers: products that are computed with
-    functional calls, or inside torch's attention and recurrent modules, are left alone.
+    Args:
+        model: The original.
+        fold: False leaves batch normalization where it is.
 
-    Raises ValueError that names the module where tracing is impossible.
+    Attributes:
+        module: Computes what the original computes, and can be called like it.
+        layers: In the order of the forward pass.
+
+    Raises:
+        ValueError: That names the module where tracing is impossible.
     """
 
     def __init__(self, model: nn.Module, fold: bool = True):
@@ -398,11 +306,13 @@ def _traced(model: nn.Module) -> fx.GraphModule:
     try:
         graph = tracer.trace(model)
     except Exception as error:
-        where = f"module {tracer.inside[-1]}" if tracer.inside else "the network itself"
+        where, module = "the network itself", model
+        if tracer.inside:
+            where, module = f"module {tracer.inside[-1]}", model.get_submodule(tracer.inside[-1])
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
-            f"{where} ({type(model.get_submodule(tracer.inside[-1]) if tracer.inside else model).__name__}) cannot be traced by torch.fx: "
-            f"{reason}; its forward pass may not depend on values or shapes of tensors"
+            f"{where} ({type(module).__name__}) cannot be traced by torch.fx: {reason}; "
+            "its forward pass may not depend on values or shapes of tensors"
         ) from error
     made = fx.GraphModule(tracer.root, graph)
     return made.eval()

@@ -43,7 +43,12 @@ class RangeRule(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """low, high: float32 scalars, or vectors with an entry a channel."""
+    """Two ends.
+
+    Attributes:
+        low: A float32 scalar, or a vector with an entry a channel.
+        high: The same.
+    """
 
     low: Tensor
     high: Tensor
@@ -82,8 +87,13 @@ def search_range(batches: Sequence[Tensor], grid: Grid, loss: Loss = squared_err
     candidate too.
 
     Symmetric grids, and tensors that lie on one side of zero: 100 clipping values. Else both ends: 20 x 20 pairs, then
-    each end by hundredths with the other held, until neither gains. full: the range to shrink, by default from the
-    least to the largest element.
+    each end by hundredths with the other held, until neither gains.
+
+    Args:
+        batches: Tensors of any shape.
+        grid: What they are quantized on.
+        loss: Of a tensor and its quantized form.
+        full: The range to shrink; None for that from the least to the largest element.
     """
     full = full or _ends(batches)
     if isinstance(grid, OwnScales):
@@ -125,7 +135,12 @@ def percentile_range(batches: Sequence[Tensor], percentile: float = 99.99) -> Ra
     """Ends beyond which lie (100 - percentile)% of the elements in all, half of them on each side; on one side alone
     where zero is an end.
 
-    percentile: above 50, at most 100. Raises ValueError for others, and for NaN and infinities.
+    Args:
+        batches: Tensors of any shape.
+        percentile: Above 50, at most 100.
+
+    Raises:
+        ValueError: For another percentile, and for NaN and infinities.
     """
     if not 50 < percentile <= 100:
         raise ValueError(f"percentile {percentile}: above 50 and at most 100 is needed")
@@ -150,11 +165,18 @@ def find_range(
 ) -> Range:
     """A range for tensors of any shape, float32: one for all, or one for each index of an axis.
 
-    batches: a tensor, or several whose losses add up. rule: minmax, mse, percentile, or for logits cross-entropy.
-    percentile: of that rule.
-    full: the range that minmax gives and mse shrinks, where the tensors are a sample of more (not with an axis).
     The range of a grid with scales of its own is the full one, and decides nothing.
-    Raises ValueError for NaN and infinities, and for cross-entropy of channels.
+
+    Args:
+        batches: A tensor, or several whose losses add up.
+        grid: What they are quantized on.
+        rule: `minmax`, `mse`, `percentile`, or for logits `cross-entropy`.
+        axis: Of the channels; None for one range.
+        percentile: Of that rule.
+        full: The range that minmax gives and mse shrinks, where the tensors are a sample of more (not with an axis).
+
+    Raises:
+        ValueError: For NaN and infinities, and for cross-entropy of channels.
     """
     tensors = [batches] if isinstance(batches, Tensor) else list(batches)
     rule = RangeRule(rule)
@@ -196,7 +218,12 @@ def normalized_range(
     """min(beta - a |gamma|) to max(beta + a |gamma|) of normalized channels, from 0 after a ReLU, to 6 at most after a
     ReLU6: no data needed.
 
-    gamma, beta: standard deviation and mean of each channel. activation: none, relu or relu6. spread: a.
+    Args:
+        gamma: Standard deviation of each channel.
+        beta: Mean of each channel.
+        activation: `none`, `relu` or `relu6`.
+        spread: a.
+        per_channel: A range for each channel.
     """
     if activation not in ("none", "relu", "relu6"):
         raise not_allowed("activation", activation, ("none", "relu", "relu6"))
@@ -214,7 +241,11 @@ def normalized_range(
 class Seen:
     """A sample of the elements of many tensors, and the range of all of them.
 
-    limit: elements kept of each tensor; every k-th is, with k from the tensor's size alone. whole: keep all (logits).
+    Attributes:
+        limit: Elements kept of each tensor; every k-th is, with k from the tensor's size alone.
+        whole: Keep all (logits).
+        kept: The sample.
+        full: The range.
     """
 
     limit: int

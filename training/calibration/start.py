@@ -10,10 +10,11 @@ from torch import nn
 
 from numeric_formats.files import read_json
 from training import checkpoint
-from training.calibration.equalize import absorb, equalize
+from training.calibration.equalization import absorb, equalize
 from training.calibration.network import Network
-from training.calibration.pipeline import END, RESULT, SETTINGS, Absorb, Relu6
-from training.methods.ranges import KnownRanges
+from training.calibration.options import Absorb, Relu6
+from training.calibration.result import END, RESULT, SETTINGS
+from training.quantizers.known_ranges import KnownRanges
 from workloads.digests import weights_digest
 from workloads.workload import Workload
 
@@ -25,14 +26,22 @@ def begin_from(folder: Path | str, workload: Workload) -> tuple[Workload, KnownR
     The network has batch normalization folded, where that was asked for, and the weights as they were rounded; nothing
     rounds its activations. Use as `train(workload, method=LSQ(..., ranges=ranges), start="pretrained")`.
 
-    Raises ValueError for a folder without a finished run, or with one of another network.
+    Args:
+        folder: That of `quantize`.
+        workload: The one that was quantized.
+
+    Returns:
+        The workload with the network, and the ranges.
+
+    Raises:
+        ValueError: For a folder without a finished run, or with one of another network.
     """
     folder = Path(folder)
     if not (folder / RESULT).exists() or not (folder / END).exists():
         raise ValueError(
             f"{folder} holds no finished run of formats quantize --output; make one, or finish it with --resume"
         )
-    settings = read_json(folder / SETTINGS, "make it anew with --force")
+    settings = read_json(folder / SETTINGS, "make a run anew with formats quantize --force")
     digest = weights_digest(workload.model)
     if settings["network"] != digest:
         raise ValueError(

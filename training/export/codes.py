@@ -5,8 +5,7 @@ The file holds, for every quantized layer, `<weight>.codes` (uint8 or int8, of t
 `<weight>.folded_bias` (what an offset of the input adds to each output channel away from padding); all other parameters
 and buffers as they are. Its metadata, under "layers", is a JSON list of layers: layer, parameter, code ("integer":
 value = code * scale; "table": table[code] * scale; else the name of a format, whose value is multiplied by scale),
-input and
-output: the quantizers there (`training.quantizers.clipped.from_description`), or null.
+input and output: how they are quantized (`training.quantizers.description`), or null.
 """
 
 from __future__ import annotations
@@ -24,25 +23,32 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from numeric_formats.files import write_atomically
-from training.methods.method import ExportedLayer, Run
-from training.quantizers.clipped import Clipped, from_description
+from training.export.layer import Exportable, ExportedLayer
+from training.quantizers.clipped import Clipped
+from training.quantizers.description import from_plain, to_plain
 from workloads.workload import Workload
 
 TABLES = ("table", "folded_bias")
 SUFFIXES = (".safetensors", ".onnx")
 
 
-def export(path: Path | str, model: nn.Module, run: Run) -> None:
-    """Write a trained network (`Result.model`, `Result.run`) as its method evaluates it.
+def export(path: Path | str, model: nn.Module, quantized: Exportable) -> None:
+    """Write a trained network as its method evaluates it, to a safetensors file.
 
-    Raises ValueError where a weight is used by layers that quantize it, or what goes in and out, in more than one way,
-    or has no 8-bit codes.
+    Args:
+        path: Of the file.
+        model: `Result.model`, or `Quantized.network`.
+        quantized: What knows its quantized layers: `Result.method_state`, or `Quantized.codes`.
+
+    Raises:
+        ValueError: Where a weight is used by layers that quantize it, or what goes in and out, in more than one way, or
+            has no 8-bit codes.
     """
-    layers = run.exported()
+    layers = quantized.exported()
     tensors, listed = _tensors(layers)
-    quantized = {entry.parameter for entry in layers}
+    coded = {entry.parameter for entry in layers}
     rest = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    tensors |= {name: tensor for name, tensor in rest.items() if name not in quantized}
+    tensors |= {name: tensor for name, tensor in rest.items() if name not in coded}
     own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     content = save(own, metadata={"layers": json.dumps(listed)})
     write_atomically(Path(path), content)
@@ -56,15 +62,21 @@ def check_export(path: Path) -> None:
         raise ValueError("onnxscript is not installed; pip install 'numeric-formats[onnx]', or export to .safetensors")
 
 
-def export_to(path: Path, workload: Workload, model: nn.Module, run: Run) -> None:
-    """Write a network and what quantizes it (`Result.model`, `Result.run`, or `Quantized.network`, `Quantized.run`), as
-    the name's end says.
+def export_to(path: Path, workload: Workload, model: nn.Module, quantized: Exportable) -> None:
+    """Write a network and what quantizes it, as the name's end says: .safetensors or .onnx.
 
-    Raises ValueError as `export` and `export_onnx` do.
+    Args:
+        path: Of the file.
+        workload: Whose mini-batches show what the network takes, which ONNX needs.
+        model: `Result.model`, or `Quantized.network`.
+        quantized: What knows its quantized layers: `Result.method_state`, or `Quantized.codes`.
+
+    Raises:
+        ValueError: As `export` and `export_onnx` do.
     """
     check_export(path)
     if path.suffix == ".safetensors":
-        export(path, model, run)
+        export(path, model, quantized)
         return
     from training.export.onnx import export_onnx
 
@@ -72,19 +84,27 @@ def export_to(path: Path, workload: Workload, model: nn.Module, run: Run) -> Non
     x = example[0] if isinstance(example, tuple | list) else example
     if not isinstance(x, Tensor):
         raise ValueError(
-            f"export {path}: mini-batches of {workload.name} do not begin with the tensor that its network takes; use .safetensors"
+            f"export {path}: mini-batches of {workload.name} do not begin with the tensor that its network takes; "
+            "use .safetensors"
         )
-    export_onnx(path, model, run, x)
+    export_onnx(path, model, quantized, x)
 
 
 def _tensors(layers: list[ExportedLayer]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     tensors: dict[str, Tensor] = {}
     listed: list[dict[str, Any]] = []
     for entry in layers:
-        row = {key: getattr(entry, key) for key in ("layer", "parameter", "code", "input", "output")}
+        row = {
+            "layer": entry.layer,
+            "parameter": entry.parameter,
+            "code": entry.code,
+            "input": to_plain(entry.input),
+            "output": to_plain(entry.output),
+        }
         if any(row["layer"] == other["layer"] or row["parameter"] == other["parameter"] for other in listed):
             raise ValueError(
-                f"layer {entry.layer or '(network)'} or its weight {entry.parameter} takes part in more than one product; no export has room for that"
+                f"layer {entry.layer or '(network)'} or its weight {entry.parameter} takes part in more than one "
+                "product; no export has room for that"
             )
         listed.append(row)
         tensors[f"{entry.parameter}.codes"], tensors[f"{entry.parameter}.scale"] = entry.codes, entry.scale
@@ -97,11 +117,16 @@ def _tensors(layers: list[ExportedLayer]) -> tuple[dict[str, Tensor], list[dict[
 
 
 def load(path: Path | str, model: nn.Module) -> nn.Module:
-    """A copy of a network of the same class with the exported weights, in evaluation mode, that computes in plain
-    float32.
+    """A copy of a network with exported weights, in evaluation mode, that computes in plain float32.
 
-    Inputs and outputs of the layers are quantized by hooks, as the file says. Raises ValueError where the file is none,
-    or does not fit.
+    Inputs and outputs of the layers are quantized by hooks, as the file says.
+
+    Args:
+        path: Of the file.
+        model: A network of the same class.
+
+    Raises:
+        ValueError: Where the file is none, or does not fit.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -120,13 +145,14 @@ def load(path: Path | str, model: nn.Module) -> nn.Module:
     model.load_state_dict(state)
     for row in listed:
         layer = model.get_submodule(row["layer"])
-        if row["input"] is not None:
-            layer.register_forward_pre_hook(_before(from_description(row["input"])))
+        input, output = from_plain(row["input"]), from_plain(row["output"])
+        if input is not None:
+            layer.register_forward_pre_hook(_before(input.quantizer()))
         added = tensors.get(f"{row['layer']}.added")
         if added is not None:
             layer.register_forward_hook(_after(lambda y, added=added: y + added))  # type: ignore[misc]
-        if row["output"] is not None:
-            layer.register_forward_hook(_after(from_description(row["output"])))
+        if output is not None:
+            layer.register_forward_hook(_after(output.quantizer()))
     return model
 
 

@@ -22,8 +22,17 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from numeric_formats.files import write_atomically
-from training.methods.method import ExportedLayer, Run
+from training.export.layer import Exportable, ExportedLayer
 from training.quantizers.clipped import SMALLEST_STEP
+from training.quantizers.description import (
+    AtAbsmax,
+    AtThreshold,
+    Description,
+    FixedRange,
+    FixedStep,
+    OwnRange,
+    PartOfRange,
+)
 
 OPSET = 21
 """The first with INT4."""
@@ -131,37 +140,34 @@ class _Weight(nn.Module):
 
 
 class _Input(nn.Module):
-    """What a description of an input's, or output's, quantizer (`training.quantizers.clipped.from_description`) is in
-    ONNX.
-
-    Raises ValueError for one that has no counterpart there.
-    """
+    """What quantizes an input or output, in ONNX. Raises ValueError for what has no counterpart there."""
 
     scale: Tensor
 
-    def __init__(self, layer: str, described: dict[str, Any]):
+    def __init__(self, layer: str, described: Description):
         super().__init__()
-        self.kind, self.offset = described["kind"], described.get("offset")
+        self.own_range, self.at_absmax = isinstance(described, OwnRange), isinstance(described, AtAbsmax)
         self.low, self.high, self.zero = 0, 0, 0
+        self.offset: float | None = None
         scale = 1.0
-        if self.kind in ("absmax", "threshold"):
-            self.low, self.high = _integers(layer, described["format"])
-            scale = described.get("threshold", 0.0) / self.high
-        elif self.kind == "step":
-            self.low, self.high, scale = described["low"], described["high"], described["step"]
-        elif self.kind == "fixed-range":
-            self.high = 2 ** described["bits"] - 1
-            scale = max((described["high"] - described["low"]) / self.high, SMALLEST_STEP)
-            self.zero = round(-described["low"] / scale)
-        elif self.kind != "range" or described["bits"] != 8:
+        if isinstance(described, AtAbsmax | AtThreshold):
+            self.low, self.high = _integers(layer, described.format)
+            scale = described.threshold / self.high if isinstance(described, AtThreshold) else 0.0
+        elif isinstance(described, FixedStep):
+            self.low, self.high, self.offset, scale = described.low, described.high, described.offset, described.step
+        elif isinstance(described, FixedRange):
+            self.high = 2**described.bits - 1
+            scale = max((described.high - described.low) / self.high, SMALLEST_STEP)
+            self.zero = round(-described.low / scale)
+        elif not isinstance(described, OwnRange) or described.bits != 8:
             raise ValueError(f"layer {layer}: ONNX's linear quantization has no counterpart of {described}")
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kind == "range":
+        if self.own_range:
             dynamic: Tensor = _dynamic_round_trip(x)
             return dynamic
-        scale = self.scale if self.kind != "absmax" else (x.abs().max() / self.high).clamp(min=SMALLEST_STEP)
+        scale = (x.abs().max() / self.high).clamp(min=SMALLEST_STEP) if self.at_absmax else self.scale
         moved = x if self.offset is None else x - self.offset
         rounded: Tensor = _round_trip(moved, scale, self.zero, self.low, self.high)
         return rounded if self.offset is None else rounded + self.offset
@@ -194,14 +200,15 @@ def _prepared(model: nn.Module, layers: list[ExportedLayer]) -> nn.Module:
     model = copy.deepcopy(model).eval()
     seen: set[str] = set()
     for entry in layers:
-        clipped = entry.output is not None and entry.output["kind"] == "clip"
+        clipped = isinstance(entry.output, PartOfRange)
         if entry.parameter in seen or clipped:
             what = "is used by several quantized layers" if entry.parameter in seen else "has a clipped output"
             raise ValueError(f"layer {entry.layer}: it {what}, which the ONNX export has no room for")
         if entry.code not in ("integer", "INT8", "INT4"):
             kind = "codes of a table of values" if entry.code == "table" else entry.code
             raise ValueError(
-                f"layer {entry.layer}: ONNX has no {kind}; INT8 and INT4 can be exported to it, and any format to .safetensors"
+                f"layer {entry.layer}: ONNX has no {kind}; INT8 and INT4 can be exported to it, and any format to "
+                ".safetensors"
             )
         seen.add(entry.parameter)
         codes = entry.codes
@@ -239,14 +246,20 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def export_onnx(path: Path | str, model: nn.Module, run: Run, example: Tensor) -> None:
-    """Write a trained network (`Result.model`, `Result.run`) as ONNX; the first axis of input and output may have any
-    size.
+def export_onnx(path: Path | str, model: nn.Module, quantized: Exportable, example: Tensor) -> None:
+    """Write a trained network as ONNX; the first axis of input and output may have any size.
 
-    example: an input of the network. Raises ValueError where the method's weights are no INT8 or INT4, or something has
-    no counterpart in ONNX; ImportError without the extra `onnx`.
+    Args:
+        path: Of the file.
+        model: `Result.model`, or `Quantized.network`.
+        quantized: What knows its quantized layers: `Result.method_state`, or `Quantized.codes`.
+        example: An input of the network.
+
+    Raises:
+        ValueError: Where the weights are no INT8 or INT4, or something has no counterpart in ONNX.
+        ImportError: Without the extra `onnx`.
     """
-    layers = run.exported()
+    layers = quantized.exported()
     if not layers:
         raise ValueError("the method has no quantized layers to export")
     made = _prepared(model, layers)
@@ -254,7 +267,8 @@ def export_onnx(path: Path | str, model: nn.Module, run: Run, example: Tensor) -
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             made, (example[:2].contiguous(),), opset_version=OPSET, dynamo=True, verbose=False, external_data=False,
-            input_names=["input"], output_names=["output"], dynamic_shapes=(free,), custom_translation_table=_translations(),
+            input_names=["input"], output_names=["output"], dynamic_shapes=(free,),
+            custom_translation_table=_translations(),
         )  # fmt: skip
     assert program is not None
     content = program.model_proto.SerializeToString()

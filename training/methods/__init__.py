@@ -1,21 +1,13 @@
 """Published training methods, one file each, for `train(workload, method=...)` (docs/definitions/methods.md)."""
 
-from __future__ import annotations
-
-import types
-from collections.abc import Sequence
-from dataclasses import asdict, fields
-from typing import Any, get_args, get_type_hints
-
-from formats import Format
-from numeric_formats.checks import not_allowed
 from training.methods.combined import Combined, combine
+from training.methods.compensation import Compensation
 from training.methods.dai8 import DistributionAdaptiveInt8
 from training.methods.lsq import LSQ
 from training.methods.lsqplus import LSQPlus
-from training.methods.method import Method, Run, quantized
-from training.methods.octo import Compensation, Octo
-from training.methods.ranges import KnownRanges
+from training.methods.method import Method, MethodState, quantized
+from training.methods.names import METHODS, described, method_from
+from training.methods.octo import Octo
 from training.methods.slb import SLB
 from training.methods.ui8 import UnifiedInt8
 
@@ -28,85 +20,11 @@ __all__ = [
     "DistributionAdaptiveInt8",
     "LSQPlus",
     "Method",
+    "MethodState",
     "Octo",
-    "Run",
     "UnifiedInt8",
     "combine",
     "described",
     "method_from",
     "quantized",
 ]
-
-METHODS: dict[str, Any] = {
-    made.about.name: made for made in (Octo, Compensation, DistributionAdaptiveInt8, UnifiedInt8, LSQ, LSQPlus, SLB)
-}
-"""The methods by the names that the command line takes."""
-
-
-def _parsed(text: str, kind: Any, option: str) -> Any:
-    """A value from text by the type that an option has; the option's own check says which values mean something."""
-    kinds = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if type(None) in kinds and text.lower() == "none":
-        return None
-    if bool in kinds:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"{option} {text!r}: true or false is needed")
-        return text.lower() == "true"
-    for number in (int, float):
-        if number in kinds:
-            try:
-                return number(text)
-            except ValueError:
-                raise ValueError(f"{option} {text!r}: a {'whole ' if number is int else ''}number is needed") from None
-    return text
-
-
-def method_from(names: Sequence[str], options: Sequence[str] = (), ranges: KnownRanges | None = None) -> Method:
-    """A method from names of `METHODS`, several to combine, and options as "key=value", or "method.key=value" where
-    several have it.
-
-    ranges: of calibration, for methods that learn steps; ValueError where none of them does.
-
-    Raises ValueError for names and options that do not exist, values that mean nothing, and methods that do not go
-    together.
-    """
-    for name in names:
-        if name not in METHODS:
-            raise not_allowed("method", name, METHODS)
-    kinds = {name: get_type_hints(METHODS[name]) for name in names}
-    allowed = {name: [entry.name for entry in fields(METHODS[name])] for name in names}
-    given: dict[str, dict[str, Any]] = {name: {} for name in names}
-    if ranges is not None:
-        learning = [name for name in names if "ranges" in allowed[name]]
-        if not learning:
-            able = [name for name, kind in METHODS.items() if any(entry.name == "ranges" for entry in fields(kind))]
-            raise ValueError(
-                f"method {' and '.join(names)} learns no steps to begin with ranges of calibration; {' and '.join(able)} do"
-            )
-        for name in learning:
-            given[name]["ranges"] = ranges
-    for option in options:
-        key, equals, value = option.partition("=")
-        owner, dot, bare = key.rpartition(".")
-        owners = [name for name in names if bare in allowed[name] and (not dot or owner == name)]
-        if not equals or not owners:
-            listed = "; ".join(f"{name}: {', '.join(allowed[name])}" for name in names)
-            raise ValueError(f"option {option!r}: KEY=VALUE is needed, with a key of {listed}")
-        if len(owners) > 1:
-            raise ValueError(
-                f"option {option!r}: {' and '.join(owners)} have it; write {owners[0]}.{option} or {owners[1]}.{option}"
-            )
-        given[owners[0]][bare] = _parsed(value, kinds[owners[0]][bare], key)
-    return combine([METHODS[name](**given[name]) for name in names])
-
-
-def described() -> list[dict[str, Any]]:
-    """A row for each method: what `About` says, and its options with their defaults."""
-    return [
-        {**asdict(made.about), "options": {entry.name: _plain(entry.default) for entry in fields(made)}}
-        for made in METHODS.values()
-    ]
-
-
-def _plain(value: Any) -> Any:
-    return value.name if isinstance(value, Format) else value

@@ -12,31 +12,53 @@ import torch
 from torch import Tensor, nn
 
 from predictor.flow.sites import OneToOne, Quantizers, Site
-from training.methods.method import About, ExportedLayer, Method, Run, Setup, Training
-from training.methods.octo import Compensation, CompensationRun, Octo
+from training.export.layer import ExportedLayer
+from training.methods.compensation import Compensation, CompensationState
+from training.methods.method import About, Method, MethodState, NetworkInTraining, Setup
+from training.methods.octo import Octo
 from training.weights import Group
 
 
 @dataclass(frozen=True)
 class Combined:
-    """Several methods at once; made by `combine`, which says which may be."""
+    """Several methods at once; made by `combine`, which says which may be.
 
-    about: ClassVar[About] = About("combined", "", "", "", "", "", "", "", "")
+    Args:
+        parts: In the order in which their hooks run.
+    """
+
+    about: ClassVar[About] = About(
+        name="combined",
+        weight="",
+        activation="",
+        error="",
+        gradient="",
+        granularity="",
+        rounding="",
+        layers="",
+        source="",
+    )
     forward: ClassVar[bool] = True
     backward: ClassVar[bool] = True
 
     parts: tuple[Method, ...]
 
-    def start(self, setup: Setup) -> CombinedRun:
+    def start(self, setup: Setup) -> CombinedState:
         """The state for one run."""
-        return CombinedRun(self.parts, setup)
+        return CombinedState(self.parts, setup)
 
 
 def combine(methods: Sequence[Method]) -> Method:
     """One method out of several: a forward method (LSQ, LSQ+, SLB) with a gradient method (DAI8 or UI8), and
-    compensation with any forward method.
+    compensation with any of these.
 
-    The gradient method then quantizes errors alone. Raises ValueError, with the reason, for what does not go together.
+    The gradient method then quantizes errors alone.
+
+    Args:
+        methods: In any order; a single one is given back as it is.
+
+    Raises:
+        ValueError: With the reason, for what does not go together.
     """
     if len(methods) == 1:
         return methods[0]
@@ -49,38 +71,41 @@ def combine(methods: Sequence[Method]) -> Method:
         raise ValueError(f"{together}: a method may be given once")
     if any(isinstance(method, Octo) for method in methods):
         raise ValueError(
-            f"{together}: octo quantizes both passes and has its own compensation; use lac, ui8 or dai8 beside another method"
+            f"{together}: octo quantizes both passes and has its own compensation; "
+            "use lac, ui8 or dai8 beside another method"
         )
     if len(forward) > 1:
         raise ValueError(f"{together}: both quantize the same weights; choose one of them")
     if len(gradient) > 1:
-        reason = "both set the thresholds of the same errors; choose one, or dai8 with direction_rate, which adds ui8's learning rates"
-        raise ValueError(f"{together}: {reason}")
+        raise ValueError(
+            f"{together}: both set the thresholds of the same errors; "
+            "choose one, or dai8 with direction_rate, which adds ui8's learning rates"
+        )
     if compensation and not forward and not gradient:
         raise ValueError(f"{together}: there is nothing to compensate for")
     # In the order in which the hooks run.
     return Combined((*forward, *gradient, *compensation))
 
 
-class CombinedRun(Run):
+class CombinedState(MethodState):
     """The states of all parts. Weights and activations are the forward method's if there is one, errors the gradient
     method's."""
 
     def __init__(self, methods: Sequence[Method], setup: Setup):
         super().__init__()
-        self._runs = {method.about.name: method.start(setup) for method in methods}
+        self._parts = {method.about.name: method.start(setup) for method in methods}
         forward = [method.about.name for method in methods if method.forward and not method.backward]
         # Beside a forward method, a gradient method quantizes errors alone.
         self._errors_only = {method.about.name for method in methods if method.backward} if forward else set()
 
     def trained(self) -> dict[str, nn.Parameter]:
-        return {name: parameter for run in self._runs.values() for name, parameter in run.trained().items()}
+        return {name: parameter for part in self._parts.values() for name, parameter in part.trained().items()}
 
     def site(self, site: Site) -> Quantizers | None:
         merged: Quantizers | None = None
-        for name, run in self._runs.items():
-            run.training, run.calibrating = self.training, self.calibrating
-            found = run.site(site)
+        for name, part in self._parts.items():
+            part.training, part.calibrating = self.training, self.calibrating
+            found = part.site(site)
             if found is None:
                 continue
             if name in self._errors_only:
@@ -97,51 +122,53 @@ class CombinedRun(Run):
         return merged
 
     def group(self, parameter: str) -> Group:
-        groups = [run.group(parameter) for run in self._runs.values()]
+        groups = [part.group(parameter) for part in self._parts.values()]
         return Group(math.prod(g.rate for g in groups), math.prod(g.decay for g in groups), max(g.own for g in groups))
 
     def begin_epoch(self, epoch: int) -> None:
-        for run in self._runs.values():
-            run.begin_epoch(epoch)
+        for part in self._parts.values():
+            part.begin_epoch(epoch)
 
-    def end_epoch(self, epoch: int, training: Training) -> None:
-        for run in self._runs.values():
-            run.end_epoch(epoch, training)
+    def end_epoch(self, epoch: int, network: NetworkInTraining) -> None:
+        for part in self._parts.values():
+            part.end_epoch(epoch, network)
 
     def begin_step(self) -> None:
-        for run in self._runs.values():
-            run.begin_step()
+        for part in self._parts.values():
+            part.begin_step()
 
     def penalty(self) -> Tensor | None:
-        given = [penalty for run in self._runs.values() if (penalty := run.penalty()) is not None]
+        given = [penalty for part in self._parts.values() if (penalty := part.penalty()) is not None]
         return torch.stack(given).sum() if given else None
 
     def before_update(self, rates: dict[str, dict[str, Any]]) -> None:
-        for run in self._runs.values():
-            run.before_update(rates)
+        for part in self._parts.values():
+            part.before_update(rates)
 
     def end_step(self) -> None:
-        for run in self._runs.values():
-            run.end_step()
+        for part in self._parts.values():
+            part.end_step()
 
     def tensors(self) -> dict[str, Tensor]:
-        return {f"{name}/{key}": tensor for name, run in self._runs.items() for key, tensor in run.tensors().items()}
+        return {f"{name}/{key}": tensor for name, part in self._parts.items() for key, tensor in part.tensors().items()}
 
     def state(self) -> dict[str, Any]:
-        return {name: run.state() for name, run in self._runs.items()}
+        return {name: part.state() for name, part in self._parts.items()}
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        for name, run in self._runs.items():
+        for name, part in self._parts.items():
             own = {
                 key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")
             }
-            run.restore(own, state[name])
+            part.restore(own, state[name])
 
     def exported(self) -> list[ExportedLayer]:
-        found = [entry for name, run in self._runs.items() if name not in self._errors_only for entry in run.exported()]
-        for run in self._runs.values():
-            if isinstance(run, CompensationRun):
-                added = {layer.parameter: run.added(layer).detach() for layer in run.layers.values()}
+        found = [
+            entry for name, part in self._parts.items() if name not in self._errors_only for entry in part.exported()
+        ]
+        for part in self._parts.values():
+            if isinstance(part, CompensationState):
+                added = {layer.parameter: part.added(layer).detach() for layer in part.layers.values()}
                 found = [replace(entry, added=added.pop(entry.parameter, None)) for entry in found]
                 if added:
                     raise ValueError(

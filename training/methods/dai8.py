@@ -16,10 +16,12 @@ from torch import Tensor
 from formats import Rounding
 from numeric_formats.checks import number, one_of
 from predictor.flow.sites import Quantizers, Site
+from training.export.layer import ExportedLayer
 from training.methods.channels import Sigma, channel_statistics
 from training.methods.direction import deviation_of
-from training.methods.errors import ErrorOptions, ErrorRun
-from training.methods.method import About, ExportedLayer, Layer, Setup, exported_absmax
+from training.methods.errors import ErrorOptions, ErrorState, exported_absmax
+from training.methods.method import About, MethodLayer, Setup
+from training.quantizers.description import AtAbsmax
 from training.weights import Group
 
 
@@ -44,21 +46,27 @@ def next_thresholds(stored: Tensor, largest: Tensor, gaussian: Tensor, k: float,
 class DistributionAdaptiveInt8(ErrorOptions):
     """Options of Distribution Adaptive INT8.
 
-    gaussian: the part of a channel's errors beyond its deviation above which it is Gaussian. k, rate: of the thresholds
-    of other channels; 0 < k * rate < 2. sigma: mean or zero. direction_rate: multiply learning rates as Unified INT8
-    does, with its alpha and beta, by the direction of the errors for dW. The others: `ErrorOptions`.
+    Args:
+        gaussian: The part of a channel's errors beyond its deviation above which it is Gaussian.
+        k: Of the thresholds of other channels; 0 < k * rate < 2.
+        rate: See k.
+        sigma: `mean` or `zero`.
+        direction_rate: Multiply learning rates as Unified INT8 does, with its alpha and beta, by the direction of the
+            errors for dW.
+
+    The others are those of `ErrorOptions`.
     """
 
     about: ClassVar[About] = About(
-        "dai8",
-        "INT8",
-        "INT8",
-        "INT8, two copies: for dW, for dx",
-        "-",
-        "tensor; errors for dW: channel",
-        "stochastic",
-        "all",
-        "AAAI 2021",
+        name="dai8",
+        weight="INT8",
+        activation="INT8",
+        error="INT8, two copies: for dW, for dx",
+        gradient="-",
+        granularity="tensor; errors for dW: channel",
+        rounding="stochastic",
+        layers="all",
+        source="AAAI 2021",
     )
     gaussian: float = 0.3
     k: float = 1.0
@@ -75,12 +83,12 @@ class DistributionAdaptiveInt8(ErrorOptions):
             )
         object.__setattr__(self, "sigma", one_of("dai8: sigma", Sigma, self.sigma))
 
-    def start(self, setup: Setup) -> DistributionAdaptiveInt8Run:
+    def start(self, setup: Setup) -> DistributionAdaptiveInt8State:
         """The state for one run."""
-        return DistributionAdaptiveInt8Run(self, setup)
+        return DistributionAdaptiveInt8State(self, setup)
 
 
-class DistributionAdaptiveInt8Run(ErrorRun):
+class DistributionAdaptiveInt8State(ErrorState):
     """The state in one run: a threshold for each channel of each site's errors."""
 
     def __init__(self, options: DistributionAdaptiveInt8, setup: Setup):
@@ -96,7 +104,7 @@ class DistributionAdaptiveInt8Run(ErrorRun):
             input=self.quantizer.at_absmax, weight=self.quantizer.at_absmax, error=lambda e: self.errors(layer, e)
         )
 
-    def errors(self, layer: Layer, e: Tensor) -> tuple[Tensor, Tensor]:
+    def errors(self, layer: MethodLayer, e: Tensor) -> tuple[Tensor, Tensor]:
         """The copies of a layer's errors for dW, by channel, and for dx, by tensor; the thresholds move on."""
         axis = 1 if layer.is_convolution and e.ndim > 1 else e.ndim - 1
         largest, beyond = channel_statistics(e, axis, self.options.sigma)
@@ -123,6 +131,5 @@ class DistributionAdaptiveInt8Run(ErrorRun):
         self.thresholds = tensors
 
     def exported(self) -> list[ExportedLayer]:
-        return exported_absmax(
-            self.layers, self.quantizer, lambda _: {"kind": "absmax", "format": self.quantizer.format.name}
-        )
+        input = AtAbsmax(self.quantizer.format.name)
+        return exported_absmax(self.layers, self.quantizer, lambda _: input)

@@ -1,24 +1,33 @@
-"""What the methods share that quantize weights, activations and errors with one format (DAI8, UI8)."""
+"""What methods share that quantize weights, activations and errors at their largest magnitudes (DAI8, UI8, Octo)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from formats import Format, Rounding
-from numeric_formats.checks import number
+from numeric_formats.checks import not_allowed, number, one_of
+from training.export.layer import ExportedLayer
 from training.methods.direction import Rates
-from training.methods.method import About, Run, Setup, chosen_layers, digests, error_quantizer, error_rounding
-from training.quantizers.clipped import Clipped
+from training.methods.method import About, MethodLayer, MethodState, Setup, chosen_layers
+from training.quantizers.clipped import Clipped, absmax
+from training.quantizers.description import Description
 
 
 @dataclass(frozen=True)
 class ErrorOptions:
-    """Options of DAI8 and UI8.
+    """The options that DAI8 and UI8 share.
 
-    format: of weights, activations and, unless error_format is given, errors. error_rounding: stochastic or nearest.
-    alpha, beta: a layer's learning rate is multiplied by max(exp(-alpha d), beta). include_linear, skip_first,
-    skip_last: which layers.
+    Args:
+        format: Of weights, activations and, unless error_format is given, errors.
+        error_format: Of errors; None for `format`.
+        error_rounding: `stochastic` or `nearest`.
+        alpha: A layer's learning rate is multiplied by max(exp(-alpha d), beta), with d the deviation of its errors.
+        beta: See alpha.
+        include_linear: Linear layers too.
+        skip_first: Leave out the network's first layer.
+        skip_last: Leave out its last one.
     """
 
     about: ClassVar[About]
@@ -38,7 +47,9 @@ class ErrorOptions:
         name = self.about.name
         number(f"{name}: alpha", self.alpha, 0)
         number(f"{name}: beta", self.beta, 0, 1)
-        object.__setattr__(self, "error_rounding", error_rounding(name, self.error_rounding))
+        object.__setattr__(
+            self, "error_rounding", nearest_or_stochastic(f"{name}: error_rounding", self.error_rounding)
+        )
         Clipped(self.format)
         error_quantizer(self.format, self.error_format).check_rounding(self.error_rounding)
 
@@ -48,8 +59,8 @@ class ErrorOptions:
         return digests(self.format, self.error_format)
 
 
-class ErrorRun(Run):
-    """Their state in one run."""
+class ErrorState(MethodState):
+    """The state in one run that DAI8 and UI8 share."""
 
     def __init__(self, options: ErrorOptions, setup: Setup):
         super().__init__()
@@ -64,3 +75,36 @@ class ErrorRun(Run):
 
     def before_update(self, rates: dict[str, dict[str, Any]]) -> None:
         self.rates.apply(rates)
+
+
+def error_quantizer(format: str | Format, error_format: str | Format | None) -> Clipped:
+    """The quantizer of errors: of their own format, or None for that of weights and activations."""
+    return Clipped(format if error_format is None else error_format)
+
+
+def digests(format: str | Format, error_format: str | Format | None) -> str:
+    """Of a method's formats, as one text."""
+    return "/".join(
+        dict.fromkeys(str(Clipped(each).format.digest) for each in (format, error_format) if each is not None)
+    )
+
+
+def nearest_or_stochastic(name: str, given: Rounding | str) -> Rounding:
+    """The mode; ValueError for another. name: of the option."""
+    chosen, allowed = one_of(name, Rounding, given), (Rounding.NEAREST, Rounding.STOCHASTIC)
+    if chosen not in allowed:
+        raise not_allowed(name, chosen.value, allowed)
+    return chosen
+
+
+def exported_absmax(
+    layers: dict[str, MethodLayer], quantizer: Clipped, described: Callable[[str], Description]
+) -> list[ExportedLayer]:
+    """Layers whose weights are quantized at their largest magnitude. described: how the input of a site is."""
+    found = []
+    for name, layer in layers.items():
+        codes, scale = quantizer.encode(layer.weight, absmax(layer.weight))
+        found.append(
+            ExportedLayer(layer.site.layer, layer.parameter, codes, scale, quantizer.format.name, input=described(name))
+        )
+    return found

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from numeric_formats.checks import number, one_of
-from training.methods.lsq import LearnedRun, LearnedSteps, signed_grid, unsigned_grid
-from training.methods.method import About, Layer, Setup
+from training.methods.learned_steps import LearnedState, LearnedSteps, signed_grid, unsigned_grid
+from training.methods.method import About, MethodLayer, Setup
 from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 from training.quantizers.learned import learned
 
@@ -27,7 +27,7 @@ MOST_SEARCHED = 1 << 16
 """Elements that the search looks at."""
 
 
-class Init(StrEnum):
+class ActivationInit(StrEnum):
     """How steps and offsets of activations begin: the least squared error of a search over ranges, or the whole
     range."""
 
@@ -81,38 +81,39 @@ def searched(x: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
 class LSQPlus(LearnedSteps):
     """Options of LSQ+, beside those of `LearnedSteps`.
 
-    signed: integers of activations are two's complement; the same functions, with another gradient factor. init: search
-    or min-max.
-    divisor: of the weights' first step, max(|mean -+ 3 sigma|) / divisor; by default 2^(bits-1).
+    Args:
+        signed: Integers of activations are two's complement; the same functions, with another gradient factor.
+        init: `search` or `min-max`.
+        divisor: Of the weights' first step, max(|mean -+ 3 sigma|) / divisor; by default 2^(bits-1).
     """
 
     about: ClassVar[About] = About(
-        "lsqplus",
-        "INTn, learned step",
-        "INTn, learned step and offset",
-        "-",
-        "-",
-        "tensor (weights: or channel)",
-        "-",
-        "all; first and last 8 bits",
-        "CVPR 2020 workshops",
+        name="lsqplus",
+        weight="INTn, learned step",
+        activation="INTn, learned step and offset",
+        error="-",
+        gradient="-",
+        granularity="tensor (weights: or channel)",
+        rounding="-",
+        layers="all; first and last 8 bits",
+        source="CVPR 2020 workshops",
     )
     signed: bool = False
-    init: Init = Init.SEARCH
+    init: ActivationInit = ActivationInit.SEARCH
     divisor: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.divisor is not None:
             number(f"{self.about.name}: divisor", self.divisor, SMALLEST_LEARNED_STEP)
-        object.__setattr__(self, "init", one_of("lsqplus: init", Init, self.init))
+        object.__setattr__(self, "init", one_of("lsqplus: init", ActivationInit, self.init))
 
-    def start(self, setup: Setup) -> LSQPlusRun:
+    def start(self, setup: Setup) -> LSQPlusState:
         """The state for one run."""
-        return LSQPlusRun(self, setup)
+        return LSQPlusState(self, setup)
 
 
-class LSQPlusRun(LearnedRun):
+class LSQPlusState(LearnedState):
     """LSQ+'s state in one run."""
 
     def __init__(self, options: LSQPlus, setup: Setup):
@@ -124,12 +125,12 @@ class LSQPlusRun(LearnedRun):
             lambda w, bits, dims: three_sigma_step(w, 2 ** (bits - 1) if divisor is None else divisor, dims),
         )
 
-    def _start_activation(self, layer: Layer, x: Tensor, bits: int) -> None:
+    def _start_activation(self, layer: MethodLayer, x: Tensor, bits: int) -> None:
         low, high = self.grids[layer.name] = (signed_grid if self._options.signed else unsigned_grid)(bits)
         known = None if self._options.ranges is None else self._options.ranges.inputs.get(layer.site.layer)
         if known is not None:
             step, offset = min_max(torch.tensor(min(known[0], 0.0)), torch.tensor(max(known[1], 0.0)), low, high)
-        elif self._options.init is Init.SEARCH:
+        elif self._options.init is ActivationInit.SEARCH:
             step, offset = searched(x, low, high)
         else:
             step, offset = min_max(x.detach().float().amin(), x.detach().float().amax(), low, high)

@@ -5,28 +5,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from formats import Format, Rounding
-from numeric_formats.checks import not_allowed, one_of
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.sites import CONVOLUTIONS, Quantizers, Site
 from predictor.gradients import evaluation_mode
-from training.quantizers.clipped import Clipped, absmax
+from training.export.layer import ExportedLayer
 from training.weights import Group, Streams
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
-    """A site whose weight is a parameter of the network, as the first forward pass found it.
+class MethodLayer:
+    """A layer as methods see it: a site whose weight is a parameter of the network, as the first forward pass found it.
 
-    weight: the parameter. shape: of the product, batch first. first, last: whether it is the first or last such site of
-    the network.
-    normalized: whether batch normalization comes next.
+    Attributes:
+        site: The call of the layer.
+        weight: The parameter.
+        shape: Of the product, batch first.
+        first: Whether it is the first such site of the network.
+        last: Whether it is the last one.
+        normalized: Whether batch normalization comes next.
     """
 
     site: Site
@@ -60,56 +62,36 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What a run starts from.
+    """What a method's state in a run is made from.
 
-    layers: in the order of the forward pass. epochs: of the run. streams: for stochastic rounding. generator: for new
-    parameters.
+    Attributes:
+        layers: In the order of the forward pass.
+        epochs: Of the run.
+        streams: For stochastic rounding.
+        generator: For new parameters.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[MethodLayer, ...]
     epochs: int
     streams: Streams
     generator: torch.Generator
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class NetworkInTraining:
     """The network in training, for hooks that run it. pass_over: calls it once for every training mini-batch."""
 
     model: nn.Module
     pass_over: Callable[[], None]
 
 
-@dataclass(frozen=True, eq=False)
-class ExportedLayer:
-    """One layer as integer codes.
-
-    layer: name of the module. parameter: name of the weight. codes: uint8 or int8, of the weight's shape. scale:
-    float32, broadcastable.
-    code: what the codes mean: "integer" (value = code * scale), a format's name (its value times scale), or "table".
-    table: the values of "table". input, output: descriptions of the quantizers of input and output
-    (`quantizers.from_description`), or None.
-    added: what is added to the output, or None. folded_bias: per output channel, what the input's offset adds to the
-    output away from padding, or None.
-    """
-
-    layer: str
-    parameter: str
-    codes: Tensor
-    scale: Tensor
-    code: str
-    table: Tensor | None = None
-    input: dict[str, Any] | None = None
-    output: dict[str, Any] | None = None
-    added: Tensor | None = None
-    folded_bias: Tensor | None = None
-
-
-class Run:
+class MethodState:
     """The state of a method in one run, and its hooks; each does nothing unless a method says otherwise.
 
-    parameters: the method's own, by name. training: False while the network is evaluated. calibrating: True in the pass
-    before the first step, in which parameters that depend on activations are made.
+    Attributes:
+        parameters: The method's own, by name.
+        training: False while the network is evaluated.
+        calibrating: True in the pass before the first step, in which parameters that depend on activations are made.
     """
 
     def __init__(self) -> None:
@@ -132,7 +114,7 @@ class Run:
     def begin_epoch(self, epoch: int) -> None:
         """Before the first step of an epoch, counted from 1; after a resume within an epoch too."""
 
-    def end_epoch(self, epoch: int, training: Training) -> None:
+    def end_epoch(self, epoch: int, network: NetworkInTraining) -> None:
         """After the last step of an epoch, before the network is evaluated."""
 
     def begin_step(self) -> None:
@@ -167,8 +149,19 @@ class Run:
 
 @dataclass(frozen=True)
 class About:
-    """What `formats methods` prints of a method: what each tensor becomes, granularity, rounding of errors, which
-    layers, where it is from."""
+    """What `formats methods` prints of a method.
+
+    Attributes:
+        name: As the command line takes it.
+        weight: What weights become.
+        activation: What activations become.
+        error: What errors become.
+        gradient: What weight gradients become.
+        granularity: What shares a scale.
+        rounding: Of errors.
+        layers: Which layers it quantizes.
+        source: Where it is from.
+    """
 
     name: str
     weight: str
@@ -184,14 +177,17 @@ class About:
 class Method(Protocol):
     """The options of a method, a frozen dataclass. Raises ValueError when made with options that mean nothing.
 
-    forward: whether it quantizes weights and activations. backward: whether it quantizes errors.
+    Attributes:
+        about: What `formats methods` prints.
+        forward: Whether it quantizes weights and activations.
+        backward: Whether it quantizes errors.
     """
 
     about: ClassVar[About]
     forward: ClassVar[bool]
     backward: ClassVar[bool]
 
-    def start(self, setup: Setup) -> Run:
+    def start(self, setup: Setup) -> MethodState:
         """The state for one run."""
 
 
@@ -199,7 +195,8 @@ def settings_of(method: Method | None) -> dict[str, Any]:
     """Name and options as plain values, under "method", for checkpoints and settings."""
     if method is None:
         return {"method": None}
-    assert is_dataclass(method)
+    if not is_dataclass(method):
+        raise TypeError(f"method {method!r}: a dataclass of options is needed, such as training.methods.LSQ()")
     parts = getattr(method, "parts", None)
     if parts is not None:
         return {"method": [settings_of(part)["method"] for part in parts]}
@@ -211,7 +208,7 @@ def settings_of(method: Method | None) -> dict[str, Any]:
     return {"method": {"name": method.about.name, **options, **({} if digest is None else {"format_digest": digest})}}
 
 
-def layers_of(flow: DataFlow, forward: Callable[[], object]) -> tuple[Layer, ...]:
+def layers_of(flow: DataFlow, forward: Callable[[], object]) -> tuple[MethodLayer, ...]:
     """The sites of a network whose weights are its parameters, from one forward pass. Use inside the entered data
     flow."""
     shapes: dict[Site, tuple[int, ...]] = {}
@@ -232,7 +229,7 @@ def layers_of(flow: DataFlow, forward: Callable[[], object]) -> tuple[Layer, ...
     found = [(site, shape) for site, shape in shapes.items() if site.parameter is not None]
     following = {point.name: after.operation for point, after in zip(flow.points, flow.points[1:], strict=False)}
     return tuple(
-        Layer(
+        MethodLayer(
             site,
             parameters[str(site.parameter)],
             shape,
@@ -244,27 +241,30 @@ def layers_of(flow: DataFlow, forward: Callable[[], object]) -> tuple[Layer, ...
     )
 
 
-def error_quantizer(format: str | Format, error_format: str | Format | None) -> Clipped:
-    """The quantizer of errors: of their own format, or None for that of weights and activations."""
-    return Clipped(format if error_format is None else error_format)
+def begin(
+    method: Method, flow: DataFlow, forward: Callable[[], object], epochs: int, streams: Streams, seed: int
+) -> MethodState:
+    """A method's state at the start of a run, after the pass in which parameters that depend on activations are made.
+
+    Args:
+        method: Whose state is made.
+        flow: Of the network; entered.
+        forward: Runs the network on the first mini-batch.
+        epochs: Of the run.
+        streams: For stochastic rounding.
+        seed: Of new parameters.
+    """
+    layers = layers_of(flow, forward)
+    state = method.start(Setup(layers, epochs, streams, torch.Generator().manual_seed(seed)))
+    state.begin_epoch(1)
+    flow.site, state.training, state.calibrating = state.site, True, True
+    with torch.no_grad():
+        forward()
+    flow.site, state.training, state.calibrating = None, False, False
+    return state
 
 
-def digests(format: str | Format, error_format: str | Format | None) -> str:
-    """Of a method's formats, as one text."""
-    return "/".join(
-        dict.fromkeys(str(Clipped(each).format.digest) for each in (format, error_format) if each is not None)
-    )
-
-
-def error_rounding(method: str, given: Rounding | str) -> Rounding:
-    """Nearest or stochastic; ValueError for another."""
-    chosen = one_of(f"{method}: error_rounding", Rounding, given)
-    if chosen not in (Rounding.NEAREST, Rounding.STOCHASTIC):
-        raise not_allowed(f"{method}: error_rounding", chosen.value, ("nearest", "stochastic"))
-    return chosen
-
-
-def chosen_layers(setup: Setup, include_linear: bool, skip_first: bool, skip_last: bool) -> dict[str, Layer]:
+def chosen_layers(setup: Setup, include_linear: bool, skip_first: bool, skip_last: bool) -> dict[str, MethodLayer]:
     """Convolutions and, if asked for, linear layers, without the network's first or last."""
     return {
         layer.name: layer
@@ -275,42 +275,19 @@ def chosen_layers(setup: Setup, include_linear: bool, skip_first: bool, skip_las
     }
 
 
-def exported_absmax(
-    layers: dict[str, Layer], quantizer: Clipped, described: Callable[[str], dict[str, Any]]
-) -> list[ExportedLayer]:
-    """Layers whose weights are quantized at their largest magnitude. described: the input's quantizer at a site."""
-    found = []
-    for name, layer in layers.items():
-        codes, scale = quantizer.encode(layer.weight, absmax(layer.weight))
-        found.append(
-            ExportedLayer(layer.site.layer, layer.parameter, codes, scale, quantizer.format.name, input=described(name))
-        )
-    return found
-
-
 @contextmanager
-def quantized(model: nn.Module, run: Run) -> Iterator[nn.Module]:
-    """Inside, the network computes in evaluation mode with the method's weights and activations; use without
-    gradients."""
+def quantized(model: nn.Module, state: MethodState) -> Iterator[nn.Module]:
+    """Inside, a trained network computes with its method's weights and activations, in evaluation mode, without
+    gradients.
+
+    Args:
+        model: `Result.model`.
+        state: `Result.method_state`.
+
+    Yields:
+        The model.
+    """
     flow = DataFlow(model)
-    flow.site = run.site
+    flow.site = state.site
     with evaluation_mode(flow.model), flow, torch.no_grad():
         yield model
-
-
-@dataclass
-class Thresholds:
-    """Clipping thresholds of activations at sites: a running mean of the batches' largest magnitudes, by name of the
-    site."""
-
-    decay: float
-    values: dict[str, Tensor] = field(default_factory=dict)
-
-    def see(self, name: str, largest: Tensor, update: bool) -> Tensor:
-        """The threshold at a site after, if `update`, its newest largest magnitude was taken in."""
-        known = self.values.get(name)
-        if known is None:
-            self.values[name] = largest
-        elif update:
-            self.values[name] = self.decay * known + (1 - self.decay) * largest
-        return self.values[name]

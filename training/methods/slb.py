@@ -16,22 +16,24 @@ from torch import Tensor, nn
 
 from numeric_formats.checks import not_allowed, number, one_of
 from predictor.flow.sites import Quantizers, Site
-from training.methods.method import About, ExportedLayer, Layer, Run, Setup, Training
-from training.quantizers.clipped import asymmetric
+from training.export.layer import ExportedLayer
+from training.methods.method import About, MethodLayer, MethodState, NetworkInTraining, Setup
+from training.quantizers.description import FixedRange
+from training.quantizers.integers import asymmetric
 from training.weights import Group
 
 INITIAL_RANGE = (-6.0, 6.0)
 ACTIVATION_BITS, ACTIVATION_DECAY = 8, 0.999
 
 
-class Scale(StrEnum):
+class ValueScale(StrEnum):
     """Whether a layer's values are multiplied by a learned number, which layers without batch normalization need."""
 
     NONE = "none"
     PER_LAYER = "per-layer"
 
 
-class Init(StrEnum):
+class LogitsInit(StrEnum):
     """How the distributions begin: drawn, or around the network's own weights, divided by their largest magnitude."""
 
     RANDOM = "random"
@@ -75,23 +77,31 @@ def temperature_of(epoch: int, epochs: int, start: float, start_time: float, end
 class SLB:
     """Options of SLB.
 
-    bits: of weights, 1, 2 or 4. t_start_val, t_start_time, t_end_time, t_factor: the temperature (`temperature_of`);
-    t_factor^(epochs between) is best 1000 or more. trained_epochs: epochs that came before this run. bn_calibration:
-    after every epoch from t_start_time on, statistics of batch normalization are found anew with the likeliest weights.
-    activations: inputs and outputs of convolutions in INT8, after activation_delay steps.
-    scale: none or per-layer. init: random or weights.
+    Args:
+        bits: Of weights, 1, 2 or 4.
+        t_start_val: The temperature at the start.
+        t_start_time: Part of the epochs before it grows.
+        t_end_time: Part of the epochs at which it ends.
+        t_factor: Growth an epoch; t_factor^(epochs between) is best 1000 or more (`temperature_of`).
+        trained_epochs: Epochs that came before this run.
+        bn_calibration: After every epoch from t_start_time on, statistics of batch normalization are found anew with
+            the likeliest weights.
+        activations: Inputs and outputs of convolutions in INT8.
+        activation_delay: Steps before they are.
+        scale: `none` or `per-layer`.
+        init: `random` or `weights`.
     """
 
     about: ClassVar[About] = About(
-        "slb",
-        "1, 2 or 4 bits, searched",
-        "float32, or INT8",
-        "-",
-        "-",
-        "one list a layer",
-        "-",
-        "convolutions",
-        "NeurIPS 2020",
+        name="slb",
+        weight="1, 2 or 4 bits, searched",
+        activation="float32, or INT8",
+        error="-",
+        gradient="-",
+        granularity="one list a layer",
+        rounding="-",
+        layers="convolutions",
+        source="NeurIPS 2020",
     )
     forward: ClassVar[bool] = True
     backward: ClassVar[bool] = False
@@ -105,8 +115,8 @@ class SLB:
     bn_calibration: bool = False
     activations: bool = False
     activation_delay: int = 900
-    scale: Scale = Scale.NONE
-    init: Init = Init.RANDOM
+    scale: ValueScale = ValueScale.NONE
+    init: LogitsInit = LogitsInit.RANDOM
 
     def __post_init__(self) -> None:
         if self.bits not in (1, 2, 4) or isinstance(self.bits, bool):
@@ -119,15 +129,15 @@ class SLB:
         number("slb: t_end_time", self.t_end_time, self.t_start_time, 1)
         number("slb: activation_delay", self.activation_delay, 0, whole=True)
         number("slb: trained_epochs", self.trained_epochs, 0, whole=True)
-        object.__setattr__(self, "scale", one_of("slb: scale", Scale, self.scale))
-        object.__setattr__(self, "init", one_of("slb: init", Init, self.init))
+        object.__setattr__(self, "scale", one_of("slb: scale", ValueScale, self.scale))
+        object.__setattr__(self, "init", one_of("slb: init", LogitsInit, self.init))
 
-    def start(self, setup: Setup) -> SLBRun:
+    def start(self, setup: Setup) -> SLBState:
         """The state for one run."""
-        return SLBRun(self, setup)
+        return SLBState(self, setup)
 
 
-class SLBRun(Run):
+class SLBState(MethodState):
     """SLB's state in one run: the logits of every convolution's weights."""
 
     def __init__(self, options: SLB, setup: Setup):
@@ -144,7 +154,7 @@ class SLBRun(Run):
             if f"logits.{name}" in self.parameters:
                 continue
             weight = layer.weight.detach()
-            if options.init is Init.WEIGHTS:
+            if options.init is LogitsInit.WEIGHTS:
                 relative = weight / weight.abs().amax().clamp(min=torch.finfo(weight.dtype).tiny)
                 start = -((relative[..., None] - self.values) ** 2)
             else:
@@ -152,7 +162,7 @@ class SLBRun(Run):
                 fan = layer.weight.shape[layer.output_axis] * math.prod(weight.shape[2:]) * len(self.values)
                 start = torch.randn(*weight.shape, len(self.values), generator=setup.generator) * math.sqrt(2 / fan)
             self.parameters[f"logits.{name}"] = nn.Parameter(start)
-            if options.scale is Scale.PER_LAYER:
+            if options.scale is ValueScale.PER_LAYER:
                 self.parameters[f"scale.{name}"] = nn.Parameter(weight.abs().mean().reshape(()))
 
     def site(self, site: Site) -> Quantizers | None:
@@ -167,7 +177,7 @@ class SLBRun(Run):
             output=lambda y: self._activation(f"output.{site.name}", y),
         )
 
-    def weight(self, layer: Layer) -> Tensor:
+    def weight(self, layer: MethodLayer) -> Tensor:
         """A layer's weight: soft in training until the temperature's end, then and in evaluation the likeliest
         values."""
         logits = self.parameters[f"logits.{layer.parameter}"]
@@ -196,10 +206,10 @@ class SLBRun(Run):
         )
         self.hard = is_hard(counted, self._epochs, o.t_end_time)
 
-    def end_epoch(self, epoch: int, training: Training) -> None:
+    def end_epoch(self, epoch: int, network: NetworkInTraining) -> None:
         started = epoch + self.options.trained_epochs > int(self._epochs * self.options.t_start_time)
         if self.options.bn_calibration and started:
-            calibrate_normalization(training)
+            calibrate_normalization(network)
 
     def end_step(self) -> None:
         self._steps += 1
@@ -220,30 +230,40 @@ class SLBRun(Run):
                 self.parameters[f"logits.{layer.parameter}"],
                 self.parameters.get(f"scale.{layer.parameter}"),
             )
-            described: dict[str, Any] = {}
-            if self.options.activations and self._steps >= self.options.activation_delay:
-                for side in ("input", "output"):
-                    low, high = self.ranges[f"{side}.{name}"].tolist()
-                    described[side] = {"kind": "fixed-range", "bits": ACTIVATION_BITS, "low": low, "high": high}
             codes = _likeliest(logits).to(torch.uint8)
             one = torch.ones(()) if scale is None else scale.detach()
             found.append(
-                ExportedLayer(layer.site.layer, layer.parameter, codes, one, "table", table=self.values, **described)
+                ExportedLayer(
+                    layer.site.layer,
+                    layer.parameter,
+                    codes,
+                    one,
+                    "table",
+                    table=self.values,
+                    input=self._described(f"input.{name}"),
+                    output=self._described(f"output.{name}"),
+                )
             )
         return found
 
+    def _described(self, name: str) -> FixedRange | None:
+        """How an input or output is quantized; None while it is not."""
+        if not self.options.activations or self._steps < self.options.activation_delay:
+            return None
+        return FixedRange(ACTIVATION_BITS, *self.ranges[name].tolist())
 
-def calibrate_normalization(training: Training) -> None:
+
+def calibrate_normalization(network: NetworkInTraining) -> None:
     """Find the running statistics of batch normalization anew, as means over all training mini-batches, with the
     weights of evaluation."""
     layers = [
         module
-        for module in training.model.modules()
+        for module in network.model.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
     ]
-    before = {module: module.training for module in training.model.modules()}
+    before = {module: module.training for module in network.model.modules()}
     momenta = [module.momentum for module in layers]
-    training.model.eval()
+    network.model.eval()
     try:
         for module in layers:
             module.train()
@@ -251,7 +271,7 @@ def calibrate_normalization(training: Training) -> None:
             # A cumulative mean.
             module.momentum = None
         with torch.no_grad():
-            training.pass_over()
+            network.pass_over()
     finally:
         for module, momentum in zip(layers, momenta, strict=True):
             module.momentum = momentum

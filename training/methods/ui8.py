@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -19,10 +19,13 @@ from torch import Tensor
 from formats import Rounding
 from numeric_formats.checks import number, one_of
 from predictor.flow.sites import Quantizers, Site
+from training.export.layer import ExportedLayer
 from training.methods.direction import deviation_of
-from training.methods.errors import ErrorOptions, ErrorRun
-from training.methods.method import About, ExportedLayer, Layer, Setup, Thresholds, exported_absmax
-from training.quantizers.clipped import SMALLEST_STEP, Clipped, absmax, straight_through
+from training.methods.errors import ErrorOptions, ErrorState, exported_absmax
+from training.methods.method import About, MethodLayer, Setup
+from training.quantizers.clipped import SMALLEST_STEP, Clipped, absmax
+from training.quantizers.description import AtAbsmax, AtThreshold, Description
+from training.quantizers.estimator import straight_through
 from training.weights import Group
 
 SMALLEST_RATIO = 0.01
@@ -32,7 +35,7 @@ CANDIDATES, NARROWINGS, DESCENTS = 16, 14, 40
 ACTIVATION_DECAY = 0.9
 
 
-class Search(StrEnum):
+class ThresholdSearch(StrEnum):
     """How a threshold is found: a grid and golden section, gradient descent from the largest magnitude, or not at all:
     it is that magnitude."""
 
@@ -66,10 +69,10 @@ def deviation_slope(g: Tensor, threshold: Tensor, quantizer: Clipped) -> float:
     return (-((g * moved).sum() - along) / lengths).item()
 
 
-def best_ratio(g: Tensor, quantizer: Clipped, search: Search | str = Search.GRID) -> float:
+def best_ratio(g: Tensor, quantizer: Clipped, search: ThresholdSearch | str = ThresholdSearch.GRID) -> float:
     """The threshold, relative to max|g|, of the least deviation that the search meets (to 1e-6 of it); 1, no clipping,
     is always tried."""
-    search, largest = Search(search), absmax(g)
+    search, largest = ThresholdSearch(search), absmax(g)
     tried: dict[float, float] = {}
 
     def distance(ratio: float) -> float:
@@ -77,12 +80,12 @@ def best_ratio(g: Tensor, quantizer: Clipped, search: Search | str = Search.GRID
             tried[ratio] = deviation_of(quantizer(g, largest * ratio), g)
         return tried[ratio]
 
-    if search is Search.NONE:
+    if search is ThresholdSearch.NONE:
         return 1.0
     distance(1.0)
-    if search is Search.GRID:
+    if search is ThresholdSearch.GRID:
         _golden(distance)
-    elif search is Search.GRADIENT:
+    elif search is ThresholdSearch.GRADIENT:
         _descend(distance, lambda ratio: deviation_slope(g, largest * ratio, quantizer) * largest.item())
     # Among ratios that differ by float32's roundings alone, the one that clips least.
     bound = min(tried.values()) * (1 + 1e-6)
@@ -120,42 +123,63 @@ def _descend(distance: Callable[[float], float], slope: Callable[[float], float]
 class UnifiedInt8(ErrorOptions):
     """Options of Unified INT8 training.
 
-    search: grid, grad or none (which with alpha=0 is plain scaling by the largest magnitude); period: steps between
-    searches, in which the threshold stays the same part of the largest magnitude. activation_threshold: absmax or ema
-    (of 0.9). The others: `ErrorOptions`; d is always that of rounding to nearest.
+    Args:
+        search: `grid`, `grad` or `none`, which with alpha=0 is plain scaling by the largest magnitude.
+        period: Steps between searches, in which the threshold stays the same part of the largest magnitude.
+        activation_threshold: `absmax` or `ema` (of 0.9).
+
+    The others are those of `ErrorOptions`; d is always that of rounding to nearest.
     """
 
     about: ClassVar[About] = About(
-        "ui8",
-        "INT8",
-        "INT8",
-        "INT8, clipped to keep its direction",
-        "-, learning rate by direction",
-        "tensor",
-        "stochastic",
-        "all",
-        "CVPR 2020",
+        name="ui8",
+        weight="INT8",
+        activation="INT8",
+        error="INT8, clipped to keep its direction",
+        gradient="-, learning rate by direction",
+        granularity="tensor",
+        rounding="stochastic",
+        layers="all",
+        source="CVPR 2020",
     )
-    search: Search = Search.GRID
+    search: ThresholdSearch = ThresholdSearch.GRID
     period: int = 100
     activation_threshold: ActivationThreshold = ActivationThreshold.ABSMAX
 
     def __post_init__(self) -> None:
         super().__post_init__()
         number("ui8: period", self.period, 1, whole=True)
-        object.__setattr__(self, "search", one_of("ui8: search", Search, self.search))
+        object.__setattr__(self, "search", one_of("ui8: search", ThresholdSearch, self.search))
         object.__setattr__(
             self,
             "activation_threshold",
             one_of("ui8: activation_threshold", ActivationThreshold, self.activation_threshold),
         )
 
-    def start(self, setup: Setup) -> UnifiedInt8Run:
+    def start(self, setup: Setup) -> UnifiedInt8State:
         """The state for one run."""
-        return UnifiedInt8Run(self, setup)
+        return UnifiedInt8State(self, setup)
 
 
-class UnifiedInt8Run(ErrorRun):
+@dataclass
+class Thresholds:
+    """Clipping thresholds of activations at sites: a running mean of the batches' largest magnitudes, by name of the
+    site."""
+
+    decay: float
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+    def see(self, name: str, largest: Tensor, update: bool) -> Tensor:
+        """The threshold at a site after, if `update`, its newest largest magnitude was taken in."""
+        known = self.values.get(name)
+        if known is None:
+            self.values[name] = largest
+        elif update:
+            self.values[name] = self.decay * known + (1 - self.decay) * largest
+        return self.values[name]
+
+
+class UnifiedInt8State(ErrorState):
     """The state of Unified INT8 in one run: a ratio of threshold to largest magnitude for each site's errors, and how
     old it is."""
 
@@ -182,7 +206,7 @@ class UnifiedInt8Run(ErrorRun):
         threshold = self._thresholds.see(name, absmax(x), self.training and not self.calibrating)
         return straight_through(x, self.quantizer(x, threshold), x.detach().abs() <= threshold)
 
-    def _error(self, layer: Layer, e: Tensor) -> tuple[Tensor, Tensor]:
+    def _error(self, layer: MethodLayer, e: Tensor) -> tuple[Tensor, Tensor]:
         name = layer.name
         if name not in self.ratios or self._steps % self.options.period == 0:
             self.ratios[name] = best_ratio(e, self.error_quantizer, self.options.search)
@@ -211,13 +235,11 @@ class UnifiedInt8Run(ErrorRun):
         self.ratios, self._steps = state["ratios"], state["steps"]
 
     def exported(self) -> list[ExportedLayer]:
-        def described(name: str) -> dict[str, Any]:
+        format = self.quantizer.format.name
+
+        def described(name: str) -> Description:
             if self.options.activation_threshold is ActivationThreshold.ABSMAX:
-                return {"kind": "absmax", "format": self.quantizer.format.name}
-            return {
-                "kind": "threshold",
-                "format": self.quantizer.format.name,
-                "threshold": self._thresholds.values[name].item(),
-            }
+                return AtAbsmax(format)
+            return AtThreshold(format, self._thresholds.values[name].item())
 
         return exported_absmax(self.layers, self.quantizer, described)

@@ -1,5 +1,4 @@
-"""What methods quantize with: a format at a clipping threshold, integers with a zero point, integers with a step and an
-offset.
+"""Clipping: a format scaled so that its largest value lies at a threshold, and tensors clipped to part of their range.
 
 Source: docs/definitions/methods.md section 1. Symmetric INT8: M. Nagel et al., "A White Paper on Neural Network
 Quantization", 2021, section 2.2.
@@ -7,21 +6,18 @@ Quantization", 2021, section 2.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 import formats
 from formats import CodebookFormat, Format, ProfileFormat, Rounding, StandardFormat
 from formats.kinds.integer_real import IntegerFormat
 from formats.scale import Granularity
-from numeric_formats.checks import not_allowed
-from training.quantizers.learned import learned
+from training.quantizers.estimator import straight_through
 from training.scheme import mode_arguments
 from training.weights import Streams
 
@@ -38,39 +34,22 @@ def absmax(x: Tensor) -> Tensor:
     return torch.maximum(-x.amin(), x.amax()).float() if x.numel() else torch.zeros(())
 
 
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, quantized: Tensor, inside: Tensor | None) -> Tensor:
-        ctx.inside = inside
-        return quantized
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return gradient if ctx.inside is None else torch.where(ctx.inside, gradient, 0), None, None
-
-
-def straight_through(x: Tensor, quantized: Tensor, inside: Tensor | None = None) -> Tensor:
-    """`quantized`, with the gradient handed on to x: all of it, or that of the elements in `inside` (bool)."""
-    if torch.is_grad_enabled() and x.requires_grad:
-        result: Tensor = _StraightThrough.apply(x, quantized, inside)
-        return result
-    return quantized
-
-
 @dataclass(frozen=True)
 class Clipped:
     """A format scaled so that its largest value lies at a clipping threshold: SQ(x; c) = step * round(x / step), step =
     c / largest.
 
     For INTn this is the symmetric quantizer rn(clamp(x, -c, c) * L / c) * c / L with L = 2^(n-1) - 1. The step is
-    rounded to float32 and that is
-    the definition: an element becomes the value of the format nearest to the exact quotient (a tie as the format has
-    it), and the result is that value times the step, rounded to float32 once. Magnitudes above c become c; NaN and
-    infinities stay.
+    rounded to float32 and that is the definition: an element becomes the value of the format nearest to the exact
+    quotient (a tie as the format has it), and the result is that value times the step, rounded to float32 once.
+    Magnitudes above c become c; NaN and infinities stay.
 
-    given: the name of a format, or the format. Raises ValueError for one without a largest value to put there: formats
-    with scales for channels or blocks of their own, and a user's own objects.
+    Args:
+        given: The name of a format, or the format.
+
+    Raises:
+        ValueError: For a format without a largest value to put at the threshold: those with scales for channels or
+            blocks of their own, and a user's own objects.
     """
 
     given: str | Format
@@ -83,7 +62,8 @@ class Clipped:
         kinds = ProfileFormat | StandardFormat | CodebookFormat | IntegerFormat
         if not isinstance(format, kinds) or format.granularity is not Granularity.TENSOR:
             raise ValueError(
-                f"format {format.name} has no single scale for a clipping threshold to set; allowed are formats with one a tensor"
+                f"format {format.name} has no single scale for a clipping threshold to set; "
+                "allowed are formats with one a tensor"
             )
         top: dict[str, Any] = {}
         if isinstance(format, ProfileFormat):
@@ -119,14 +99,16 @@ class Clipped:
     def __call__(
         self, x: Tensor, threshold: Tensor, rounding: Rounding = Rounding.NEAREST, streams: Streams | None = None
     ) -> Tensor:
-        """x rounded, in its own dtype. threshold: a scalar, or of a shape that broadcasts. rounding: nearest or
-        stochastic, which takes a stream."""
+        """x rounded, in its own dtype.
+
+        Args:
+            x: Any shape, a floating-point dtype.
+            threshold: A scalar, or of a shape that broadcasts.
+            rounding: Nearest or stochastic, which takes a stream.
+            streams: Of stochastic rounding.
+        """
         step = self.step(threshold)
-        mode = (
-            {}
-            if streams is None or rounding is Rounding.NEAREST
-            else mode_arguments(rounding, streams.seed, streams.take(), None)
-        )
+        mode = {} if streams is None else streams.arguments(rounding)
         along = [d for d, size in enumerate(step.shape) if size > 1]
         simple = not along or (len(along) == 1 and step.ndim == x.ndim)
         if simple and isinstance(self.format, ProfileFormat) and x.device.type == "cpu" and step.isfinite().all():
@@ -163,87 +145,3 @@ def range_clip(x: Tensor, factor: float) -> Tensor:
     """x clipped to `clipped_range` of its own least and largest."""
     low, high = clipped_range(x.detach().amin(), x.detach().amax(), factor)
     return x.clamp(low.item(), high.item())  # with tensors as bounds it takes ten times as long
-
-
-def zero_point(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Step (float32) and whole zero point of the grid 0 .. 2^bits - 1 over a range, widened so that it holds 0, which
-    is then exact.
-
-    Source: docs/definitions/calibration.md section 2.
-    """
-    low, high = low.clamp(max=0).double(), high.clamp(min=0).double()
-    step = ((high - low) / (2**bits - 1)).float().clamp(min=SMALLEST_STEP)
-    return step, (-low / step.double()).round().clamp(0, 2**bits - 1)
-
-
-def whole_steps(x: Tensor, step: Tensor, rounding: Rounding, streams: Streams | None) -> Tensor:
-    """Whole multiples of a float32 step, of at most 15 bits: nearest, or drawn, which takes a stream. float32; NaN
-    stays."""
-    mode = (
-        {}
-        if streams is None or rounding is Rounding.NEAREST
-        else mode_arguments(rounding, streams.seed, streams.take(), None)
-    )
-    integers: Any = formats.get("INT16")
-    if not step.isfinite():
-        return torch.full_like(x, torch.nan, dtype=torch.float32)
-    return torch.from_numpy(integers.round_scaled(x.detach().float().cpu(), step.cpu(), **mode)).to(x.device)
-
-
-def asymmetric(
-    x: Tensor,
-    low: Tensor,
-    high: Tensor,
-    bits: int,
-    rounding: Rounding = Rounding.NEAREST,
-    streams: Streams | None = None,
-    within: bool = False,
-) -> Tensor:
-    """x on the grid of `zero_point`; the gradient goes through inside the range. within: low and high are x's own least
-    and largest."""
-    step, zero = zero_point(low, high, bits)
-    # Products with the step keep the order of whole numbers, so that the grid's ends can be told in them.
-    values = whole_steps(x, step, rounding, streams)
-    least, most = ((end.double() * step.double()).float().item() for end in (-zero, 2**bits - 1 - zero))
-    if within and rounding is Rounding.NEAREST:
-        # Rounding is monotone, so the ends tell whether any element lies beyond the grid.
-        reached = whole_steps(torch.stack([low, high]), step, rounding, None).tolist()
-    else:
-        reached = [values.amin().item(), values.amax().item()]
-    if least <= reached[0] and reached[1] <= most:
-        return straight_through(x, values.to(x.dtype))
-    inside = (values >= least) & (values <= most) if torch.is_grad_enabled() and x.requires_grad else None
-    return straight_through(x, values.clamp_(least, most).to(x.dtype), inside)
-
-
-def asymmetric_range(
-    x: Tensor, bits: int, rounding: Rounding = Rounding.NEAREST, streams: Streams | None = None
-) -> Tensor:
-    """The same over the tensor's own range."""
-    return asymmetric(x, x.detach().amin(), x.detach().amax(), bits, rounding, streams, within=True)
-
-
-def from_description(described: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-    """The quantizer that plain values describe, as exports hold them: kind, and what that kind needs.
-
-    absmax: format. threshold: format, threshold. range: bits. fixed-range: bits, low, high. step: step, offset, low,
-    high. clip: factor.
-    """
-    kind = described["kind"]
-    if kind == "absmax":
-        return Clipped(described["format"]).at_absmax
-    if kind == "threshold":
-        clipped, threshold = Clipped(described["format"]), torch.tensor(described["threshold"])
-        return lambda x: clipped(x, threshold)
-    if kind == "range":
-        return lambda x: asymmetric_range(x, described["bits"])
-    if kind == "fixed-range":
-        low, high = torch.tensor(described["low"]), torch.tensor(described["high"])
-        return lambda x: asymmetric(x, low, high, described["bits"])
-    if kind == "step":
-        step, offset = torch.tensor(described["step"]), described["offset"]
-        at = None if offset is None else torch.tensor(offset)
-        return lambda x: learned(x, step, described["low"], described["high"], 1.0, at)
-    if kind == "clip":
-        return lambda x: range_clip(x, described["factor"])
-    raise not_allowed("quantizer", kind, ("absmax", "threshold", "range", "fixed-range", "step", "clip"))

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from tests.training.calibration import nets
+from tests.training.calibration import networks
 from training.calibration import AdaRound, quantize
 
 OPTIONS = {
@@ -26,4 +26,4 @@ def _kill(at):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    quantize(nets.trained(8), output=sys.argv[1], progress=_kill, **OPTIONS)
+    quantize(networks.trained(8), output=sys.argv[1], progress=_kill, **OPTIONS)

@@ -8,20 +8,16 @@ import torch
 from torch import nn
 
 from tests.training import digits, small
-from tests.training.calibration import nets
+from tests.training.calibration import networks
 from training.calibration import AdaRound, Network, quantize
 from training.calibration.activations import ActivationStore, at_layer
 from training.calibration.adaround import INPUT, TARGET, first_values, layer_loss, rectified, round_layer
 from training.calibration.correction import clipped_normal_mean, correct_analytic, correct_empirical
-from training.calibration.equalize import absorb, equalize, input_ranges, output_ranges
+from training.calibration.equalization import absorb, equalize, input_ranges, output_ranges
 from training.calibration.grids import Affine, Symmetric, affine, effective_range
 from training.calibration.ranges import cross_entropy, find_range, search_range, squared_error
-from training.quantizers.clipped import Clipped, asymmetric
-
-
-@pytest.fixture(scope="module")
-def workload():
-    return nets.trained()
+from training.quantizers.clipped import Clipped
+from training.quantizers.integers import asymmetric
 
 
 def test_ptq_check_1():
@@ -112,7 +108,7 @@ def test_ptq_check_4():
 
 def test_ptq_check_5():
     """Equalization leaves the output, makes ranges equal, and INT8 with one scale a tensor then does."""
-    model, x = nets.depthwise(), torch.randn(4, 3, 8, 8)
+    model, x = networks.depthwise(), torch.randn(4, 3, 8, 8)
     network = Network(model)
     before = network.module(x).detach()
 
@@ -244,7 +240,7 @@ def test_ptq_check_8(workload, tmp_path, format, per_channel):
 
 
 @pytest.mark.parametrize("format", ["INT4", "INT3"])
-def test_ptq_check_8_on_digits(one_thread, trained, tmp_path, format):
+def test_ptq_check_8_on_digits(trained, tmp_path, format):
     """The specification's case, 512 images, 600 iterations, one scale, where held-out errors were 0.24 to 0.66 of
     nearest's; here 0.24 to 0.63."""
     workload = replace(digits.workload(), model=trained[0].model.eval())

@@ -14,20 +14,13 @@ from torch import nn
 
 import formats
 from tests.training import small
-from tests.training.calibration import killed, nets
+from tests.training.calibration import killed, networks
 from training.calibration import AdaRound, Network, quantize
-from training.calibration.equalize import absorb, chains, equalize
-from training.calibration.grids import Affine, OwnScales
-from training.calibration.ranges import find_range, normalized_range, percentile_range
+from training.calibration.grids import OwnScales
 from training.export import codes
 from workloads import Workload
 
 QUICK = {"minibatches": 3, "adaround": AdaRound(iterations=60)}
-
-
-@pytest.fixture(scope="module")
-def workload():
-    return nets.trained()
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +100,7 @@ def test_formats_with_scales_of_blocks(workload, format):
         OwnScales(made)(x, torch.zeros(()), torch.zeros(())), made.round(x) if format == "BM33" else by_channels
     )
     with pytest.raises(ValueError, match=f"{format} has scales of blocks, which exported files do not hold"):
-        result.run.exported()
+        result.codes.exported()
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
@@ -116,14 +109,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     assert done.returncode == -9, done.stderr
     kept = sorted(path.name for path in (tmp_path / "killed" / "adaround").iterdir())
     assert kept == ["0000.safetensors", "0001.unfinished.safetensors"]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        workload = nets.trained(8)
-        resumed = quantize(workload, output=tmp_path / "killed", resume=True, **killed.OPTIONS)
-        whole = quantize(workload, output=tmp_path / "whole", **killed.OPTIONS)
-    finally:
-        torch.set_num_threads(threads)
+    workload = networks.trained(8)
+    resumed = quantize(workload, output=tmp_path / "killed", resume=True, **killed.OPTIONS)
+    whole = quantize(workload, output=tmp_path / "whole", **killed.OPTIONS)
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[name], tensor)
     assert resumed.steps == whole.steps
@@ -135,10 +123,10 @@ def test_exports_compute_what_the_model_computes(workload, tmp_path):
     found = quantize(workload, "INT4", "INT8", adaround=None, per_channel=True, minibatches=2, rank_layers=False)
     x, _ = small.images(64, 7)
     expected = found.model(x).detach()
-    codes.export_to(tmp_path / "net.safetensors", workload, found.network, found.run)
+    codes.export_to(tmp_path / "net.safetensors", workload, found.network, found.codes)
     loaded = codes.load(tmp_path / "net.safetensors", found.network)
     assert torch.equal(loaded(x), expected)
-    codes.export_to(tmp_path / "net.onnx", workload, found.network, found.run)
+    codes.export_to(tmp_path / "net.onnx", workload, found.network, found.codes)
     # What the file says, operation by operation; onnxruntime's own fusions into integer products round otherwise near
     # ties.
     plainly = onnxruntime.SessionOptions()
@@ -146,118 +134,6 @@ def test_exports_compute_what_the_model_computes(workload, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", plainly, providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {"input": x.numpy()})
     assert np.linalg.norm(got - expected.numpy()) <= 1e-6 * np.linalg.norm(expected)
-
-
-class Residual(nn.Module):
-    """A block with a branch, whose first layer alone can be equalized with its second."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem, self.a, self.b = (
-            nn.Conv2d(1, 6, 3, padding=1),
-            nn.Conv2d(6, 6, 3, padding=1),
-            nn.Conv2d(6, 6, 3, padding=1),
-        )
-        self.norm, self.head = nn.BatchNorm2d(6), nn.Linear(6, 4)
-
-    def forward(self, x):
-        x = self.stem(x).relu()
-        x = (x + self.norm(self.b(self.a(x).relu()))).relu()
-        return self.head(x.mean((2, 3)))
-
-
-def test_only_what_nothing_else_reads_is_equalized():
-    torch.manual_seed(0)
-    network, x = Network(Residual().eval()), torch.randn(2, 1, 8, 8)
-    assert [chain.name for chain in chains(network)] == ["a -> b"]
-    assert network.folded == ["b"]
-    before = network.module(x)
-    equalize(network)
-    assert torch.allclose(network.module(x), before, rtol=0, atol=1e-5)
-
-
-def test_relu6_keeps_its_function_by_caps():
-    model, x = nets.depthwise(nn.ReLU6, 1), 20 * torch.randn(4, 3, 8, 8)
-    network = Network(model)
-    before = network.module(x)
-    assert (before != Network(nets.depthwise(nn.ReLU, 1)).module(x)).any()
-    equalize(network)
-    assert (network.module(x) - before).abs().max() < 1e-5 * before.abs().max()
-    assert Network(model).replace_relu6() == 2
-
-
-def test_flattened_channels_and_transposed_convolutions_are_equalized():
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        *(nn.ConvTranspose2d(2, 6, 2, bias=False), nn.BatchNorm2d(6), nn.LeakyReLU(), nn.MaxPool2d(2)),
-        *(nn.ConvTranspose2d(6, 5, 1), nn.ReLU(), nn.Flatten(), nn.Linear(20, 3)),
-    )
-    model(torch.randn(50, 2, 3, 3))
-    model.eval()
-    x = torch.randn(6, 2, 3, 3)
-    network = Network(model)
-    assert torch.allclose(network.module(x), model(x), rtol=0, atol=1e-5)
-    assert [chain.name for chain in chains(network)] == ["0 -> 4", "4 -> 7"]
-    equalize(network)
-    assert torch.allclose(network.module(x), model(x), rtol=0, atol=1e-5)
-
-
-def test_dead_channels_stay():
-    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).eval()
-    model[0].weight.data[2] = 0
-    model[2].weight.data[:, 3] = 0
-    network, x = Network(model), torch.randn(9, 4)
-    equalize(network)
-    assert torch.allclose(network.module(x), model(x), rtol=0, atol=1e-5)
-
-
-def test_absorption_without_data_takes_three_deviations():
-    model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)).eval()
-    model[1].bias.data = torch.tensor([4.0, 2.0, -1.0, 3.5, 0.0])
-    (amount,) = absorb(Network(model)).values()
-    assert amount.tolist() == [1.0, 0.0, 0.0, 0.5, 0.0]
-
-
-def test_ranges_without_data_and_of_percentiles():
-    gamma, beta = torch.tensor([0.5, -1.0]), torch.tensor([1.0, 0.5])
-    found = [normalized_range(gamma, beta, kind) for kind in ("none", "relu", "relu6")]
-    assert [(each.low.item(), each.high.item()) for each in found] == [(-5.5, 6.5), (0.0, 6.5), (0.0, 6.0)]
-    assert normalized_range(gamma, beta, per_channel=True).low.tolist() == [-2.0, -5.5]
-    x = torch.arange(10001.0)
-    one, two = percentile_range([x], 99), percentile_range([x - 5000], 99)
-    assert (one.low.item(), one.high.item()) == (0.0, 9900.0)
-    assert (two.low.item(), two.high.item()) == (-4950.0, 4950.0)
-    with pytest.raises(ValueError, match="finite numbers are needed"):
-        find_range(torch.tensor([1.0, torch.nan]), Affine(8))
-
-
-class Branching(nn.Module):
-    def forward(self, x):
-        return x if x.sum() > 0 else -x
-
-
-def test_a_network_that_cannot_be_traced_is_refused_by_the_name_of_the_module():
-    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(Branching()))
-    with pytest.raises(ValueError, match=r"^module 1\.0 \(Branching\) cannot be traced by torch\.fx: [^\n]*$"):
-        Network(model)
-    with pytest.raises(ValueError, match="no convolution or linear module"):
-        Network(nn.ReLU())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"fold": False}, "without folding there is nothing to equalize"),
-        ({"weights": "NVFP4"}, "no single scale"),
-        ({"absorb": "some"}, "absorb 'some': allowed are off, all, exact"),
-        ({"weight_range": "cross-entropy"}, "it is for logits"),
-        ({"percentile": 40}, "percentile 40"),
-        ({"minibatches": 0}, "minibatches 0"),
-    ],
-)
-def test_options_that_mean_nothing_are_refused(workload, options, message):
-    with pytest.raises(ValueError, match=message):
-        quantize(workload, **options)
 
 
 def test_layers_that_are_called_twice_are_quantized_once():

@@ -6,19 +6,15 @@ import pytest
 import torch
 
 from tests.training import small
-from tests.training.calibration import nets
+from tests.training.calibration import networks
 from training import train
 from training.calibration import AdaRound, begin_from, quantize
-from training.methods import LSQ, LSQPlus, method_from, quantized
-from training.methods.ranges import KnownRanges
+from training.methods import LSQ, LSQPlus, quantized
+from training.methods.names import method_from
+from training.quantizers.known_ranges import KnownRanges
 
 QUICK = {"minibatches": 3, "adaround": AdaRound(iterations=40), "rank_layers": False}
 SAME_GRIDS = {"weight_bits": 4, "activation_bits": 4, "edge_bits": 4}
-
-
-@pytest.fixture(scope="module")
-def workload():
-    return nets.trained()
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +41,7 @@ def test_the_first_quantized_weights_are_those_of_calibration(workload, finished
     trained = train(
         begun, method=method, epochs=1, rate=1e-30, weight_decay=0.0, start="pretrained", output=tmp_path / "run"
     )
-    run = trained.run
+    run = trained.method_state
     for layer in run.layers.values():
         own = result.network.get_submodule(layer.site.layer).weight
         torch.testing.assert_close(run.weight(layer, own).detach(), own, rtol=3e-7, atol=0)
@@ -77,7 +73,7 @@ def test_training_from_it_lowers_the_loss(workload, finished):
 def test_what_does_not_fit_is_refused(workload, finished, tmp_path):
     with pytest.raises(ValueError, match="holds no finished run of formats quantize"):
         begin_from(tmp_path, workload)
-    other = nets.trained(steps=5)
+    other = networks.trained(steps=5)
     with pytest.raises(ValueError, match="with other weights than"):
         begin_from(finished[0], other)
     ranges = begin_from(finished[0], workload)[1]

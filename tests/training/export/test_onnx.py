@@ -43,14 +43,14 @@ def test_onnxruntime_predicts_the_same(tmp_path, name):
     method, types, tolerance = EXPORTED[name]
     workload, path = small.workload(), tmp_path / "net.onnx"
     found = train(workload, method=method, epochs=2, rate=0.05)
-    export_to(path, workload, found.model, found.run)
+    export_to(path, workload, found.model, found.method_state)
     given = onnx.load(path)
     onnx.checker.check_model(given)
     run = onnxruntime_of(path)
     # Any number of examples; a method that scales by a tensor's own range sees another range then.
     for count in (1, 7, 512):
         x, _ = small.images(count, 5)
-        with quantized(found.model, found.run):
+        with quantized(found.model, found.method_state):
             expected = found.model(x).detach().numpy()
         got = run(x)
         assert np.linalg.norm(got - expected) <= tolerance * np.linalg.norm(expected)
@@ -87,7 +87,7 @@ def test_what_onnx_has_no_integers_for_is_refused(tmp_path, method, message):
     workload, path = small.workload(1), tmp_path / "net.onnx"
     found = train(workload, method=method, epochs=1)
     with pytest.raises(ValueError, match=message):
-        export_to(path, workload, found.model, found.run)
+        export_to(path, workload, found.model, found.method_state)
     assert not path.exists()
 
 
@@ -106,4 +106,4 @@ def test_inputs_that_are_no_tensor_are_refused(tmp_path):
     other = small.workload(1)
     object.__setattr__(other, "batches", [{"x": torch.zeros(1)}])
     with pytest.raises(ValueError, match="do not begin with the tensor that its network takes"):
-        export_to(tmp_path / "net.onnx", other, found.model, found.run)
+        export_to(tmp_path / "net.onnx", other, found.model, found.method_state)

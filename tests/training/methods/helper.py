@@ -3,7 +3,7 @@
 import torch
 
 from predictor.flow.dataflow import DataFlow
-from training.methods.method import Setup, layers_of
+from training.methods.method import begin
 from training.weights import Streams
 
 
@@ -11,14 +11,9 @@ def started(method, model, x, epochs=10, seed=0):
     """A method's state after its calibrating pass over x, and the data flow whose sites it quantizes."""
     flow = DataFlow(model)
     with flow:
-        layers = layers_of(flow, lambda: model(x))
-        run = method.start(Setup(layers, epochs, Streams(seed), torch.Generator().manual_seed(seed)))
-        run.begin_epoch(1)
-        flow.site, run.training, run.calibrating = run.site, True, True
-        with torch.no_grad():
-            model(x)
-        run.calibrating = False
-    return run, flow
+        state = begin(method, flow, lambda: model(x), epochs, Streams(seed), seed)
+    flow.site, state.training = state.site, True
+    return state, flow
 
 
 def distributions(count):

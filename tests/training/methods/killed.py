@@ -10,16 +10,7 @@ import torch
 
 from tests.training import small
 from training import train
-from training.methods import (
-    LSQ,
-    SLB,
-    Compensation,
-    DistributionAdaptiveInt8,
-    LSQPlus,
-    Octo,
-    UnifiedInt8,
-    combine,
-)
+from training.methods import LSQ, SLB, Compensation, DistributionAdaptiveInt8, LSQPlus, Octo, UnifiedInt8, combine
 
 ALL = {
     "octo": Octo(rounding="stochastic"),
@@ -51,7 +42,7 @@ def options_of(name):
 
 
 def _kill(at):
-    if at.step == 14:
+    if at.done == 14:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

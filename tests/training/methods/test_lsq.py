@@ -11,7 +11,8 @@ from torch import nn
 from tests.training import digits
 from tests.training.methods.helper import central_difference, started
 from training.methods import LSQ
-from training.methods.lsq import first_step, gradient_factor, signed_grid
+from training.methods.learned_steps import gradient_factor, signed_grid
+from training.methods.lsq import first_step
 from training.quantizers.learned import learned
 
 

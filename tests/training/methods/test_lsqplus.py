@@ -10,7 +10,8 @@ from torch import nn
 from tests.training import digits
 from tests.training.methods.helper import started
 from training.methods import LSQ, LSQPlus, quantized
-from training.methods.lsq import first_step, unsigned_grid
+from training.methods.learned_steps import unsigned_grid
+from training.methods.lsq import first_step
 from training.methods.lsqplus import min_max, searched, three_sigma_step
 from training.quantizers.learned import learned
 

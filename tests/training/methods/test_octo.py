@@ -9,7 +9,8 @@ from tests.training import digits
 from tests.training.methods.helper import central_difference, started
 from training.methods import Compensation, Octo, quantized
 from training.methods.octo import demo_backward
-from training.quantizers.clipped import Clipped, absmax, asymmetric_range, range_clip, zero_point
+from training.quantizers.clipped import Clipped, absmax, range_clip
+from training.quantizers.integers import asymmetric_range, zero_point
 
 
 @pytest.mark.parametrize("shape", ["chw", "sample", "channel"])

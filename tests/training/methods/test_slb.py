@@ -10,7 +10,7 @@ from tests.training import digits, small
 from tests.training.methods.helper import started
 from training import train
 from training.methods import SLB, quantized
-from training.methods.method import Training
+from training.methods.method import NetworkInTraining
 from training.methods.slb import calibrate_normalization, hard_weights, is_hard, soft_weights, temperature_of, values_of
 
 
@@ -88,8 +88,8 @@ def test_slb_check_5():
         method = SLB(t_start_time=0.0, t_end_time=0.5)
         found = train(small.workload(), method=method, **options)
         fresh, _ = started(method, small.network(), small.images(16, 1)[0], epochs=2)
-        assert found.run.hard
-        for name, logits in found.run.parameters.items():
+        assert found.method_state.hard
+        for name, logits in found.method_state.parameters.items():
             assert torch.equal(logits, fresh.parameters[name])
         assert not torch.equal(found.model[1].weight, torch.ones(8))
         assert found.steps.loss.iloc[-4:].mean() < found.steps.loss.iloc[:4].mean()
@@ -131,7 +131,7 @@ def test_slb_check_6():
     modes, momentum = [module.training for module in model], model[1].momentum
     flow.site = run.site
     with flow:
-        calibrate_normalization(Training(model, lambda: model(x)))
+        calibrate_normalization(NetworkInTraining(model, lambda: model(x)))
     assert [module.training for module in model] == modes
     assert model[1].momentum == momentum
     after = distance()
@@ -146,7 +146,7 @@ def test_calibration_comes_after_the_start_of_the_temperature():
     run, _ = started(SLB(bn_calibration=True, t_start_time=0.2), model, torch.randn(2, 1, 8, 8), epochs=10)
     passes = []
     for epoch in range(1, 11):
-        run.end_epoch(epoch, Training(model, lambda epoch=epoch: passes.append(epoch)))
+        run.end_epoch(epoch, NetworkInTraining(model, lambda epoch=epoch: passes.append(epoch)))
     assert passes == list(range(3, 11))
 
 

@@ -7,7 +7,8 @@ from predictor.flow.sites import Quantizers, compute
 from tests.training.methods.helper import started
 from training.methods import DistributionAdaptiveInt8, Octo, UnifiedInt8
 from training.methods.channels import channel_statistics
-from training.quantizers.clipped import Clipped, absmax, asymmetric_range, range_clip
+from training.quantizers.clipped import Clipped, absmax, range_clip
+from training.quantizers.integers import asymmetric_range
 from training.quantizers.learned import _Fused, _General, learned
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.calibration.network import RELU6, Capped, FoldedLayer, Link, Network
+from training.calibration.folded_layer import FoldedLayer
+from training.calibration.network import RELU6, Capped, Link, Network
 
 LEAST_SCALE, LARGEST_SCALE = 1e-4, 1e4
 """Of one step; a larger ratio is evened out over several sweeps."""
@@ -118,7 +119,14 @@ def equalize(network: Network, given: list[Chain] | None = None) -> int:
     same up to float32 rounding.
 
     Sweeps over all chains (`chains`) until none changes by more than a thousandth, at most 20 times. A ReLU6 in between
-    gets one cap a channel. Returns the number of chains. Changes the network.
+    gets one cap a channel.
+
+    Args:
+        network: It is changed.
+        given: The chains; None for all.
+
+    Returns:
+        The number of chains.
     """
     found = chains(network) if given is None else given
     for chain in found:
@@ -141,13 +149,17 @@ def absorb(
     network: Network, *, least: Mapping[str, Tensor] | None = None, exact_only: bool = False
 ) -> dict[str, Tensor]:
     """Move what a layer's channels always exceed from its bias into the next layer's: c = max(0, beta - 3 |gamma|), all
-    of beta without an activation.
+    of beta without an activation. 0.135% of a normal channel lies below c.
 
-    least: by name of a layer, the least value of each channel before the activation, from data; where it is there, c =
-    max(0, least).
-    exact_only: leave out links whose second layer, or a pooling before it, reads zeros at borders, where those zeros
-    would stand for c. Returns c by name of the first layer, for those that changed. Changes the network; 0.135% of a
-    normal channel lies below c.
+    Args:
+        network: It is changed.
+        least: By name of a layer, the least value of each channel before the activation, from data; where it is there,
+            c = max(0, least).
+        exact_only: Leave out links whose second layer, or a pooling before it, reads zeros at borders, where those
+            zeros would stand for c.
+
+    Returns:
+        c by name of the first layer, for those that changed.
     """
     absorbed = {}
     for link in network.links():

@@ -15,11 +15,14 @@ from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 
 @dataclass(frozen=True, eq=False)
 class KnownRanges:
-    """The clipping threshold of each weight, by the parameter's name, and the ends of the range of each layer's input,
-    by the layer's.
+    """Ranges of a network's weights and activations.
 
-    formats: what was calibrated, in words. name: a fingerprint, for settings. Thresholds: float32, a scalar or
-    broadcastable to the weight.
+    Attributes:
+        weights: The clipping threshold of each weight, float32, a scalar or broadcastable to it, by the parameter's
+            name.
+        inputs: The ends of the range of each layer's input, by the layer's name.
+        formats: What was calibrated, in words.
+        name: A fingerprint, for settings.
     """
 
     weights: Mapping[str, Tensor]

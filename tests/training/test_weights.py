@@ -1,5 +1,5 @@
-"""An optimizer step and the weight quantizer, against exact arithmetic (docs/definitions/training.md sections 1 and
-2)."""
+"""Masters, momentum and the weight quantizer in an optimizer step, against exact arithmetic
+(docs/definitions/training.md sections 1 and 2)."""
 
 from fractions import Fraction
 
@@ -12,9 +12,13 @@ import formats
 from formats import Rounding
 from tests.formats.philox import philox_words
 from tests.formats.reference import UNIT, Reference, to_float32
+from tests.training import small
+from training import train
+from training.loop import Outcome
 from training.optimizers import MasterSGD
 from training.scheme import Scheme
 from training.weights import Streams, weights_of
+from workloads import Workload
 
 FP169 = tuple([10] * 63 + list(range(9, 0, -1)))
 RATE, MOMENTUM, DECAY, SEED = 0.1, 0.9, 5e-4, 11
@@ -185,15 +189,17 @@ def test_normalization_and_biases_stay_float32():
     assert torch.equal(model[0].bias, moved)
 
 
-def test_formats_that_cannot_round_as_asked_are_refused():
-    for rounding in ("hysteresis", "stochastic"):
-        with pytest.raises(
-            ValueError,
-            match=f"weight format E4M3/standard cannot round by {rounding} .*only to nearest has an overflow",
-        ):
-            scheme("E4M3/standard", Rounding(rounding))
-    assert scheme("E4M3/standard", Rounding.NEAREST).weight == formats.get("E4M3/standard")
-    with pytest.raises(ValueError, match="weight rounding 'up': allowed are nearest, stochastic, hysteresis"):
-        scheme("FP134", Rounding.UP)
-    with pytest.raises(ValueError, match="master format E4M3/standard cannot round by stochastic"):
-        scheme(master="E4M3/standard")
+def test_a_start_from_scratch_needs_modules_that_can_be_reset():
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(4, 16))
+
+        def forward(self, x):
+            return x.flatten(1) @ self.w.T
+
+    data = [(torch.randn(8, 1, 4, 4), torch.randint(0, 4, (8,)))]
+    workload = Workload("bare", Bare(), data, small.loss)
+    with pytest.raises(ValueError, match=r"layer \(network\) \(Bare\) has parameters and no reset_parameters"):
+        train(workload, epochs=1)
+    assert train(workload, epochs=1, start="pretrained").outcome is Outcome.FINISHED

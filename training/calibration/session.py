@@ -1,0 +1,63 @@
+"""What the stages of one quantization share: the network at hand, the data, and what is said of how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from numeric_formats.progress import Progress, Report
+from training.calibration.network import Network
+from training.calibration.options import CalibrationOptions
+from training.calibration.result import PipelineStep
+from workloads.workload import Batch, Workload
+
+
+@dataclass(eq=False)
+class Calibrating:
+    """One quantization of a workload's network.
+
+    Attributes:
+        workload: Whose network, which stays as it is, is quantized.
+        options: How.
+        network: The copy that the stages change.
+        batches: The calibration data.
+        folder: For checkpoints; None keeps none.
+        progress: Hears of every stage.
+        steps: The network after each step so far.
+    """
+
+    workload: Workload
+    options: CalibrationOptions
+    network: Network
+    batches: Sequence[Batch]
+    folder: Path | None
+    progress: Report
+    steps: list[PipelineStep] = field(default_factory=list)
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Tell whoever listens how far a stage is."""
+        self.progress(Progress(stage, done, total))
+
+    def loss(self, model: nn.Module, batches: Sequence[Batch]) -> float:
+        """The mean over mini-batches."""
+        with torch.no_grad():
+            return float(np.mean([self.workload.loss(model, batch).item() for batch in batches]))
+
+    def metric(self, model: nn.Module) -> float | None:
+        """The mean over the workload's test mini-batches; None where it has none."""
+        workload = self.workload
+        if workload.test is None or workload.metric is None:
+            return None
+        test = replace(workload, batches=workload.test).minibatches()
+        with torch.no_grad():
+            return float(np.mean([workload.metric(model, batch) for batch in test]))
+
+    def record(self, name: str, model: nn.Module) -> None:
+        """A step is done: what the network is worth after it."""
+        self.steps.append(PipelineStep(name, self.loss(model, self.batches), self.metric(model)))
+        self.report(name, 1, 1)

@@ -1,0 +1,135 @@
+"""Weights in their format: ranges, rounding to nearest, AdaRound and bias correction."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from torch import Tensor, fx
+
+from training import checkpoint
+from training.calibration.activations import ActivationStore, at_layer
+from training.calibration.adaround import INPUT, TARGET, AdaRound, Rounded, round_layer
+from training.calibration.correction import correct_analytic, correct_empirical, input_means
+from training.calibration.folded_layer import FoldedLayer
+from training.calibration.grids import WeightGrid
+from training.calibration.options import CalibrationOptions, Correction
+from training.calibration.ranges import find_range
+from training.calibration.session import Calibrating
+
+
+@dataclass(eq=False)
+class QuantizedWeights:
+    """What became of the weights, by name of the layer.
+
+    Attributes:
+        thresholds: Of the grid, float32, broadcastable to the weight.
+        rounded: What AdaRound made of a layer, where it came to it.
+    """
+
+    thresholds: dict[str, Tensor] = field(default_factory=dict)
+    rounded: dict[str, Rounded] = field(default_factory=dict)
+
+
+def quantize_weights(calibrating: Calibrating, grid: WeightGrid, full: fx.GraphModule) -> QuantizedWeights:
+    """Round the weights of all layers of the network. full: the same network before that."""
+    options, layers, done = calibrating.options, calibrating.network.layers, QuantizedWeights()
+    before = {}
+    for k, layer in enumerate(layers):
+        done.thresholds[layer.name] = _threshold(options, layer, grid)
+        before[layer.name] = layer.weight.clone()
+        layer.module.weight.data = grid.weight(layer.weight, done.thresholds[layer.name])
+        calibrating.report("ranges of weights", k + 1, len(layers))
+    calibrating.record("weights to nearest", calibrating.network.module)
+    if options.adaround is not None:
+        _learn_rounding(calibrating, grid, options.adaround, full, before, done)
+        calibrating.record("weights by AdaRound", calibrating.network.module)
+    if options.bias_correction is not Correction.OFF:
+        _correct_biases(calibrating, full, before)
+        calibrating.record("biases corrected", calibrating.network.module)
+    return done
+
+
+def _threshold(options: CalibrationOptions, layer: FoldedLayer, grid: WeightGrid) -> Tensor:
+    axis = layer.output_axis if options.per_channel else None
+    found = find_range(layer.weight, grid, options.weight_range, axis=axis, percentile=options.percentile)
+    return layer.per_output(found.threshold) if options.per_channel else found.threshold
+
+
+def _learn_rounding(
+    calibrating: Calibrating,
+    grid: WeightGrid,
+    adaround: AdaRound,
+    full: fx.GraphModule,
+    before: dict[str, Tensor],
+    done: QuantizedWeights,
+) -> None:
+    """AdaRound, layer by layer; what a checkpoint holds is not done again. Layers that are called several times stay at
+    nearest."""
+    layers = [layer for layer in calibrating.network.layers if layer.calls == 1]
+    for k, layer in enumerate(layers):
+        path = None if calibrating.folder is None else calibrating.folder / "adaround" / f"{k:04d}.safetensors"
+        if path is not None and path.exists():
+            saved, state = checkpoint.read(path)
+            layer.module.weight.data.copy_(saved["weight"])
+            done.rounded[layer.name] = Rounded(**state)
+        else:
+            unfinished = None if path is None else path.with_suffix(".unfinished.safetensors")
+
+            def show(iteration: int, k: int = k) -> None:
+                calibrating.report("AdaRound", k * adaround.iterations + iteration, len(layers) * adaround.iterations)
+
+            with ExitStack() as stack:
+                store = ActivationStore(_scratch(calibrating, stack))
+                stack.callback(store.close)
+                activation = calibrating.network.activation_after(layer)
+                workload, batches = calibrating.workload, calibrating.batches
+                store.fill(INPUT, at_layer(workload, calibrating.network.module, layer.name, batches))
+                store.fill(TARGET, at_layer(workload, full, layer.name, batches, output=True), activation)
+                nearest = layer.module.weight.data
+                layer.module.weight.data = before[layer.name]
+                rounded, done.rounded[layer.name] = round_layer(
+                    layer,
+                    grid,
+                    done.thresholds[layer.name],
+                    store,
+                    activation,
+                    adaround,
+                    calibrating.options.seed,
+                    checkpoint=unfinished,
+                    progress=show,
+                )
+                # With the strides that the weight had.
+                layer.module.weight.data = nearest.copy_(rounded)
+            if path is not None and unfinished is not None:
+                checkpoint.write(path, {"weight": layer.weight}, asdict(done.rounded[layer.name]))
+                unfinished.unlink(missing_ok=True)
+        calibrating.report("AdaRound", (k + 1) * adaround.iterations, len(layers) * adaround.iterations)
+
+
+def _scratch(calibrating: Calibrating, stack: ExitStack) -> Path:
+    """An empty folder for activations, on the disk of the output where there is one; what an ended run left there is
+    removed."""
+    if calibrating.folder is None:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder = calibrating.folder / "activations"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _correct_biases(calibrating: Calibrating, full: fx.GraphModule, before: dict[str, Tensor]) -> None:
+    """Take what rounding added to the means of channels off the biases."""
+    network, layers = calibrating.network, calibrating.network.layers
+    means = input_means(network)
+    for k, layer in enumerate(layers):
+        if calibrating.options.bias_correction is Correction.EMPIRICAL:
+            if layer.calls == 1:
+                correct_empirical(calibrating.workload, full, network.module, layer, calibrating.batches)
+        elif layer.name in means:
+            correct_analytic(layer, before[layer.name], means[layer.name])
+        calibrating.report("bias correction", k + 1, len(layers))

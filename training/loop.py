@@ -1,0 +1,340 @@
+"""The training loop: any workload, any formats (docs/definitions/training.md sections 1 to 3)."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from formats import Format, Rounding
+from numeric_formats.checks import one_of
+from numeric_formats.files import check_same, hold, write_json
+from numeric_formats.progress import Progress, Report, quiet
+from training import checkpoint
+from training.board import Board
+from training.log import Log
+from training.methods.method import Method, MethodState, settings_of
+from training.optimizers import Optimizer, Schedule
+from training.reproducible import fingerprint, installation
+from training.scheme import FULL_PRECISION, ScaleRule, Scheme, training_format
+from training.settings import Start, TrainingSettings
+from training.trainer import Trainer
+from training.weights import start_from_scratch
+from workloads.workload import Batch, Workload
+
+SETTINGS, RESULT = "settings.json", "result.json"
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        model: The trained network in evaluation mode, its weights rounded.
+        outcome: Finished or diverged.
+        reason: Of a divergence, in words; "" where the run finished.
+        steps: A row per step (`training.log.Log`).
+        epochs: A row per epoch (`training.log.Log`).
+        metric: Mean of the workload's metric over `test` after the last epoch, None where there is none; with weights
+            and activations rounded as in training, and as the method evaluates.
+        settings: Of the run, as plain values.
+        method_state: The state of the method, None without one. `training.methods.quantized(result.model,
+            result.method_state)` computes as it evaluates, the network by itself with the float32 weights.
+    """
+
+    model: nn.Module
+    outcome: Outcome
+    reason: str
+    steps: pd.DataFrame
+    epochs: pd.DataFrame
+    metric: float | None
+    settings: dict[str, Any]
+    method_state: MethodState | None
+    _log: Log
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """A row per step and rounded tensor: step and the fields of `training.delayed.Observation`."""
+        return self._log.layer_table()
+
+
+def train(
+    workload: Workload,
+    *,
+    activation: str | Format | None = None,
+    error: str | Format | None = None,
+    weight: str | Format | None = None,
+    gradient: str | Format | None = None,
+    master: str | Format | None = None,
+    weight_rounding: Rounding | str = Rounding.HYSTERESIS,
+    master_rounding: Rounding | str = Rounding.STOCHASTIC,
+    scale: ScaleRule | str = ScaleRule.DELAYED,
+    two_terms: bool = True,
+    method: Method | None = None,
+    epochs: int,
+    batch_size: int | None = None,
+    optimizer: Optimizer | str = Optimizer.SGD,
+    rate: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    schedule: Schedule | str = Schedule.COSINE,
+    warmup: int = 0,
+    start: Start | str = Start.SCRATCH,
+    seed: int = 0,
+    loss_bound: float = 1000.0,
+    checkpoint_every: int = 0,
+    angle_every: int = 0,
+    metric_every: int = 1,
+    output: Path | str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    tensorboard: bool = False,
+    progress: Report = quiet,
+) -> Result:
+    """Train a copy of a workload's network, where it is, with everything rounded; by default the scheme of the paper.
+
+    Formats are given by name or as objects; "float32" leaves a tensor as it is. By default they are FP134, and FP169
+    for the master; with a method float32.
+
+    Mini-batches are those of `workload.train`, else `workload.batches`, in an order drawn anew for every epoch. Random
+    numbers of the workload's own code have to come from torch's generator to be the same after a resume.
+
+    Args:
+        workload: Network, loss, mini-batches, and what it is tested with.
+        activation: Format of activations.
+        error: Of errors, the gradients of activations.
+        weight: Of weights; those of convolutions get one scale an output channel, others one a tensor.
+        gradient: Of weight gradients.
+        master: Of master weights and of their momentum.
+        weight_rounding: `nearest`, `stochastic` or `hysteresis`.
+        master_rounding: `nearest` or `stochastic`.
+        scale: Of activations, errors and gradients: `delayed` or `current`.
+        two_terms: Round network inputs and last errors in two terms.
+        method: A published training method (`training.methods`), which quantizes layers in its own way, beside the
+            rounding that the formats ask for.
+        epochs: Passes over the mini-batches.
+        batch_size: None for the workload's.
+        optimizer: `sgd` or `adamw`.
+        rate: The largest learning rate.
+        momentum: Of SGD, or the first of AdamW's.
+        weight_decay: Weight decay.
+        schedule: `constant`, `cosine` or `steps` (a tenth after 1/2 and 3/4 of the run).
+        warmup: Steps in which the learning rate rises.
+        start: `scratch` for new random weights, or `pretrained` for those that the workload comes with.
+        seed: Decides new weights, the order of mini-batches, random numbers of the network and of stochastic rounding.
+        loss_bound: A loss above it ends the run as diverged.
+        checkpoint_every: Steps between checkpoints within an epoch; 0 for the ends of epochs alone.
+        angle_every: Steps between samples of the angle to the full-precision gradient; 0 for none.
+        metric_every: Epochs between metrics; the last epoch has one.
+        output: A folder for checkpoint, settings, result, steps.parquet, epochs.csv and the Parquet files of layers/.
+        resume: Go on from its checkpoint, if there is one; the result then has the same bits as that of an
+            uninterrupted run at the same number of threads.
+        force: Replace an earlier run.
+        tensorboard: Write losses, angles, flips and metrics into its folder tensorboard/ too, which needs that package.
+        progress: Called after every step.
+
+    Returns:
+        The trained network and what is known of the run.
+
+    Raises:
+        ValueError: For names and numbers that mean nothing and for a checkpoint that is damaged or of another run.
+        FileExistsError: Where the folder holds a run and neither resume nor force is given, or another process is
+            writing to it.
+        OSError: Where the folder cannot be written; the last checkpoint then stands.
+
+    Source:
+        docs/definitions/training.md, after Lee, Park, Jeon, ICLR 2022, sections 3 and 4.
+    """
+    settings = TrainingSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        rate=rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        warmup=warmup,
+        start=start,
+        seed=seed,
+        loss_bound=loss_bound,
+        checkpoint_every=checkpoint_every,
+        angle_every=angle_every,
+        metric_every=metric_every,
+    )
+    usual, usual_master = ("FP134", "FP169") if method is None else (FULL_PRECISION, FULL_PRECISION)
+    scheme = Scheme(
+        activation=training_format(usual if activation is None else activation),
+        error=training_format(usual if error is None else error),
+        weight=training_format(usual if weight is None else weight),
+        gradient=training_format(usual if gradient is None else gradient),
+        master=training_format(usual_master if master is None else master),
+        weight_rounding=one_of("weight rounding", Rounding, weight_rounding),
+        master_rounding=one_of("master rounding", Rounding, master_rounding),
+        scale=one_of("scale", ScaleRule, scale),
+        two_terms=two_terms,
+    )
+    source = workload.batches if workload.train is None else workload.train
+    batches = replace(workload, batches=source).minibatches(settings.batch_size)
+    recorded = {**asdict(settings), **scheme.settings, **settings_of(method), **fingerprint(workload, batches)}
+    folder = None if output is None else Path(output)
+    if tensorboard and folder is None:
+        raise ValueError("tensorboard needs an output, the folder to write to")
+    run = _Run(workload, batches, scheme, settings, method, recorded, folder, resume, force, tensorboard, progress)
+    with nullcontext() if folder is None else hold(folder):
+        return run.result()
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """`train` with its arguments checked, in a folder that no other process writes to.
+
+    recorded: the settings as plain values, which a checkpoint has to agree with.
+    """
+
+    workload: Workload
+    batches: Sequence[Batch]
+    scheme: Scheme
+    settings: TrainingSettings
+    method: Method | None
+    recorded: dict[str, Any]
+    folder: Path | None
+    resume: bool
+    force: bool
+    tensorboard: bool
+    progress: Report
+
+    @property
+    def path(self) -> Path | None:
+        """The checkpoint's."""
+        return None if self.folder is None else self.folder / checkpoint.NAME
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return self.settings.epochs * len(self.batches)
+
+    def result(self) -> Result:
+        """The run, from its start or its checkpoint to its end."""
+        path, folder = self.path, self.folder
+        if path is not None and path.exists() and not (self.resume or self.force):
+            raise FileExistsError(f"{path} exists; use --resume to go on from it or --force to replace it")
+        model = copy.deepcopy(self.workload.model).train()
+        settings = {**self.recorded, **installation()}
+        on_cpu = self.recorded["device"] == "cpu"
+        # The caller's random numbers are not ours to move.
+        with torch.random.fork_rng(devices=[] if on_cpu else range(torch.cuda.device_count())):
+            torch.manual_seed(self.settings.seed)
+            if self.settings.start is Start.SCRATCH:
+                start_from_scratch(model)
+            trainer = Trainer(self.workload, model, self.scheme, self.settings, self.steps, self.method, self.batches)
+            log = Log(folder)
+            first = self._restored(trainer, log)
+            if folder is not None:
+                (folder / RESULT).unlink(missing_ok=True)
+                write_json(folder / SETTINGS, settings)
+            with Board(folder, first) if self.tensorboard and folder is not None else nullcontext() as board:
+                reason = self._train(trainer, first, log, board)
+        model.eval()
+        outcome = Outcome.DIVERGED if reason else Outcome.FINISHED
+        metric = log.epochs[-1]["metric"] if log.epochs else None
+        if folder is not None:
+            content = {"outcome": outcome, "reason": reason, "steps": len(log.steps), "metric": metric}
+            write_json(folder / RESULT, content)
+        state = None if self.method is None else trainer.method
+        return Result(model, outcome, reason, log.step_table(), log.epoch_table(), metric, settings, state, log)
+
+    def _restored(self, trainer: Trainer, log: Log) -> int:
+        """Go on from the checkpoint, or remove what an earlier run left; the number of steps that are done."""
+        path = self.path
+        if path is None:
+            return 0
+        if not (self.resume and path.exists()):
+            path.unlink(missing_ok=True)
+            log.clear()
+            return 0
+        tensors, state = checkpoint.read(path)
+        # The first checkpoints did not say where; it was the CPU. How often a run is saved makes no difference to it.
+        check_same(path, {"device": "cpu", **state["settings"]}, self.recorded, leaving_out=("checkpoint_every",))
+        trainer.restore(tensors, state, path)
+        log.restore(state["step"], state["epochs"])
+        return int(state["step"])
+
+    def _train(self, trainer: Trainer, first: int, log: Log, board: Board | None) -> str:
+        """The steps from `first` on. Returns why the run diverged, "" where it did not; its last checkpoint then
+        stands."""
+        count, every = len(self.batches), self.settings.checkpoint_every
+        with trainer:
+            for step in range(first, self.steps):
+                epoch, place = divmod(step, count)
+                if place == 0 or step == first:
+                    order = np.random.default_rng((self.settings.seed, epoch)).permutation(count)
+                    trainer.begin_epoch(epoch + 1)
+                row, stopped = self._step(trainer, step, self.batches[order[place]], log)
+                if board is not None:
+                    board.step(row)
+                if stopped:
+                    # On a resume these rows are dropped: they lie beyond the checkpoint.
+                    log.save(step + 1)
+                    return f"{stopped} at step {step + 1}"
+                ends_epoch = place == count - 1
+                if ends_epoch:
+                    self._end_epoch(trainer, epoch + 1, log)
+                    if board is not None:
+                        board.epoch(log.epochs[-1], step + 1)
+                if ends_epoch or (every and (step + 1) % every == 0):
+                    log.save(step + 1)
+                    if self.path is not None:
+                        state = {"step": step + 1, "settings": self.recorded, "epochs": log.epochs, **trainer.state()}
+                        checkpoint.write(self.path, trainer.tensors(), state)
+                self.progress(Progress("step", step + 1, self.steps, self._note(epoch + 1, row["loss"], log)))
+        return ""
+
+    def _step(self, trainer: Trainer, step: int, batch: Batch, log: Log) -> tuple[dict[str, Any], str]:
+        """One step, its row in the log, and why it was not made."""
+        began = time.monotonic()
+        rate = trainer.schedule.get_last_lr()[0]
+        every = self.settings.angle_every
+        found = trainer.step(batch, bool(every) and step % every == 0)
+        row = {
+            "step": step + 1,
+            "epoch": step // len(self.batches) + 1,
+            "loss": found.loss,
+            "rate": rate,
+            "angle": None if found.angles is None else found.angles.all,
+            "layer_angle": None if found.angles is None else found.angles.mean,
+            "seconds": time.monotonic() - began,
+        }
+        log.add(row, found.seen)
+        return row, found.stopped
+
+    def _end_epoch(self, trainer: Trainer, epoch: int, log: Log) -> None:
+        """The epoch's row in the log, with a metric where one is due."""
+        trainer.end_epoch(epoch)
+        losses = [entry["loss"] for entry in log.steps[-len(self.batches) :]]
+        is_due = epoch % self.settings.metric_every == 0 or epoch == self.settings.epochs
+        log.epochs.append(
+            {"epoch": epoch, "loss": float(np.mean(losses)), "metric": trainer.metric() if is_due else None}
+        )
+
+    def _note(self, epoch: int, loss: float, log: Log) -> str:
+        """Epoch, the last loss, and the last metric where there is one, in words."""
+        metric = next((entry["metric"] for entry in reversed(log.epochs) if entry["metric"] is not None), None)
+        shown = "" if metric is None else f", metric {metric:.4f}"
+        return f"epoch {epoch}/{self.settings.epochs}, loss {loss:.4f}{shown}"

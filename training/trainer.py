@@ -1,0 +1,350 @@
+"""What happens in one training step: `Trainer.step`, from a mini-batch to moved weights and scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from predictor.angle import degrees, layer_sums
+from predictor.device import device_of
+from predictor.flow.dataflow import DataFlow
+from predictor.flow.points import Point, Quantizer
+from predictor.gradients import evaluation_mode, measured_parameters, two_terms
+from training import checkpoint
+from training.delayed import Observation, Places
+from training.methods.method import Method, MethodState, NetworkInTraining, begin
+from training.optimizers import OPTIMIZERS, schedule_of
+from training.reproducible import random_state, set_random_state, undisturbed
+from training.scheme import ERROR_HEADROOM, GRADIENT_HEADROOM, ScaleRule, Scheme
+from training.settings import TrainingSettings
+from training.weights import Streams, Weight, masters_in_place, weights_of
+from workloads.workload import Batch, Workload
+
+METHOD = "method."
+"""What the names of a method's parameters and tensors begin with."""
+
+
+class StepAngles(NamedTuple):
+    """Degrees between quantized and full-precision gradients: of all layers as one vector, and of each by the name of
+    its weight."""
+
+    all: float
+    each: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        """Of the layers' own; NaN where there is none."""
+        return float(np.mean(list(self.each.values()))) if self.each else math.nan
+
+
+class StepResult(NamedTuple):
+    """What a step gave.
+
+    Attributes:
+        loss: Before the step.
+        angles: Where they were sampled.
+        seen: What rounding did to each tensor.
+        stopped: Why the step was not made; "" where it was.
+    """
+
+    loss: float
+    angles: StepAngles | None
+    seen: list[Observation]
+    stopped: str
+
+
+class Trainer:
+    """A network in training, step by step. Use as a context manager around `step`.
+
+    Args:
+        workload: Its loss, and its test data and metric for `metric`.
+        model: The network, whose parameters hold the rounded weights between steps.
+        scheme: The format of every tensor.
+        settings: All else of the run.
+        steps: How many there will be, which the schedule of the learning rate needs.
+        method: Quantizes layers in its own way, beside the scheme.
+        batches: What the network is trained on, which a method looks at.
+
+    Raises:
+        ValueError: Where the network has nothing to train.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        model: nn.Module,
+        scheme: Scheme,
+        settings: TrainingSettings,
+        steps: int,
+        method: Method | None = None,
+        batches: Sequence[Batch] = (),
+    ):
+        self.workload, self.scheme, self.settings, self.batches = workload, scheme, settings, batches
+        self.device = device_of(workload)
+        self.streams = Streams(settings.seed)
+        self.flow = DataFlow(model)
+        self.weights = weights_of(self.flow.model, scheme, self.streams)
+        if not self.weights:
+            raise ValueError(f"workload {workload.name}: no parameter of the network requires a gradient")
+        # Without a method, a state whose hooks do nothing.
+        self.method = MethodState() if method is None else self._begin(method)
+        self._site = None if method is None else self.method.site
+        delayed = scheme.scale is ScaleRule.DELAYED
+        self.places = {
+            kind: Places(kind, format, headroom if delayed else None)
+            for kind, format, headroom in (
+                ("A", scheme.activation, ERROR_HEADROOM),
+                ("E", scheme.error, ERROR_HEADROOM),
+                ("G", scheme.gradient, GRADIENT_HEADROOM),
+            )
+            if format is not None
+        }
+        optimizer = OPTIMIZERS[settings.optimizer]
+        self.optimizer = optimizer(self.weights, settings.rate, settings.momentum, settings.weight_decay)
+        self.schedule = schedule_of(self.optimizer, settings.schedule, settings.warmup, steps)
+        self._measured = measured_parameters(self.flow.model)
+
+    def _begin(self, method: Method) -> MethodState:
+        """The method's state, with its parameters, which depend on the first mini-batch, among the weights."""
+        model, batch, settings = self.flow.model, self.batches[0], self.settings
+        with undisturbed(model, self.device), self.flow:
+            state = begin(
+                method,
+                self.flow,
+                lambda: self.workload.loss(model, batch),
+                epochs=settings.epochs,
+                streams=self.streams,
+                seed=settings.seed,
+            )
+        for name, parameter in state.trained().items():
+            self.weights.append(Weight(f"{METHOD}{name}", parameter, False, None, self.scheme, self.streams))
+        for weight in self.weights:
+            weight.group = state.group(weight.name.removeprefix(METHOD))
+        return state
+
+    def __enter__(self) -> Trainer:
+        self.flow.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.flow.__exit__(*exception)
+
+    def step(self, batch: Batch, sample_angle: bool = False) -> StepResult:
+        """One step of training.
+
+        Args:
+            batch: The mini-batch.
+            sample_angle: Whether the angles between the rounded and the full-precision gradients are found too, which
+                takes a second pass. Flips of a method's codes are looked for then.
+        """
+        # The full-precision gradient sees the same random numbers as the rounded one, and leaves no trace.
+        full = self._full_precision(batch) if sample_angle else ()
+
+        # Forward and backward pass. Activations and errors are rounded at the points of the data flow, a method
+        # quantizes at its sites, and the weights are in their format already.
+        self.method.begin_step()
+        with self._rounding():
+            loss, gradients = self._gradients(batch)
+        if stopped := self._diverged(loss, gradients):
+            return StepResult(loss, None, [], stopped)
+
+        # Gradients of weights are rounded, and become those of the masters.
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            weight.take_gradient(gradient, self.places.get("G"))
+        angles = self._angles(full) if full else None
+        codes = self._codes() if sample_angle else {}
+
+        # The optimizer moves the master weights, and rounds them and their momentum.
+        self.method.before_update({group["name"]: group for group in self.optimizer.param_groups if group["name"]})
+        self.optimizer.step()
+        self.schedule.step()
+        self.method.end_step()
+
+        # The network's weights are rounded from the masters, by hysteresis from what they were.
+        seen = [entry for weight in self.weights if (entry := weight.requantize()) is not None]
+        seen += self._flips_of(codes)
+        if angles is not None:
+            seen = self._with_angles(seen, angles)
+
+        # The scales of activations, errors and gradients follow what was seen of them.
+        for places in self.places.values():
+            seen += places.advance()
+        return StepResult(loss, angles, seen, "")
+
+    # The parts of a step, in its order.
+
+    def _full_precision(self, batch: Batch) -> Sequence[Tensor | None]:
+        """The gradients at the master weights without any rounding; the network and the random numbers are as before
+        afterwards."""
+        with undisturbed(self.flow.model, self.device), masters_in_place(self.weights):
+            return self._gradients(batch)[1]
+
+    def _gradients(self, batch: Batch) -> tuple[float, Sequence[Tensor | None]]:
+        """Loss and gradients of all weights; no gradients where the loss is not a finite number."""
+        loss = self.workload.loss(self.flow.model, batch)
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            raise ValueError(
+                f"the loss of workload {self.workload.name} is no tensor of one element that depends on the network"
+            )
+        value = loss.item()
+        penalty = self.method.penalty() if self.method.training else None
+        loss = loss if penalty is None else loss + penalty
+        found = self.flow.gradients(loss, [weight.parameter for weight in self.weights]) if math.isfinite(value) else ()
+        return value, found
+
+    @contextmanager
+    def _rounding(self, evaluation: bool = False) -> Iterator[None]:
+        """The points round and the method's sites quantize inside; for evaluation without a trace, and also where no
+        gradient is recorded."""
+        flow, method = self.flow, self.method
+        flow.activation, flow.error = self._quantizer("A", evaluation), self._quantizer("E", evaluation)
+        flow.evaluation = evaluation
+        flow.pointed = flow.activation is not None or flow.error is not None
+        flow.site, method.training = self._site, not evaluation
+        try:
+            yield
+        finally:
+            flow.activation, flow.error, flow.evaluation, flow.pointed = None, None, False, True
+            flow.site, method.training = None, False
+
+    def _quantizer(self, kind: str, evaluation: bool) -> Quantizer | None:
+        """How the points round activations (A) or errors (E)."""
+        places = self.places.get(kind)
+        if places is None:
+            return None
+        round = places.evaluate if evaluation else places.round
+
+        def quantize(x: Tensor, point: Point) -> Tensor:
+            if self.scheme.two_terms and (point.two_terms if kind == "A" else point.last):
+                return two_terms(x, lambda part, term: round(part, point.name, term))
+            return round(x, point.name)
+
+        return quantize
+
+    def _diverged(self, loss: float, gradients: Sequence[Tensor | None]) -> str:
+        """Why no step can be made; "" where it can."""
+        bound = self.settings.loss_bound
+        if math.isnan(loss):
+            return "the loss is nan"
+        if math.isinf(loss) or loss > bound:
+            return f"the loss is {loss:.6g}, above {bound:g}"
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            if gradient is not None and not gradient.isfinite().all():
+                return f"the gradient of {weight.name} is not finite"
+        return ""
+
+    def _angles(self, full: Sequence[Tensor | None]) -> StepAngles:
+        """Between the rounded gradients and the full-precision ones of the parameters that the predictor measures.
+
+        NaN where a method trains other parameters in their place.
+        """
+        both = {
+            weight.name: (weight.master.grad, g)
+            for weight, g in zip(self.weights, full, strict=True)
+            if id(weight.parameter) in self._measured and (weight.master.grad is not None or g is not None)
+        }
+        if not both or any(q is None or g is None for q, g in both.values()):
+            return StepAngles(math.nan, {})
+        sums = layer_sums(*zip(*both.values(), strict=True))
+        return StepAngles(degrees(sums.sum(0)), {name: degrees(row) for name, row in zip(both, sums, strict=True)})
+
+    def _codes(self) -> dict[str, Tensor]:
+        """The codes of the weights that the method quantizes, by parameter; none where it has no codes."""
+        try:
+            return {entry.parameter: entry.codes for entry in self.method.exported()}
+        except ValueError:  # as an export would say
+            return {}
+
+    def _flips_of(self, codes: dict[str, Tensor]) -> list[Observation]:
+        """How many of a method's codes are others by now."""
+        now = self._codes() if codes else {}
+        return [
+            Observation("W", name, 0, before.numel(), None, None, None, 0, int((now[name] != before).sum()))
+            for name, before in codes.items()
+        ]
+
+    def _with_angles(self, seen: list[Observation], angles: StepAngles) -> list[Observation]:
+        """The angle of each layer in the row of its weight, or in one of its own where the weight is not rounded."""
+        left = dict(angles.each)
+        seen = [entry._replace(angle=left.pop(entry.place, None)) for entry in seen]
+        sizes = {weight.name: weight.parameter.numel() for weight in self.weights}
+        return seen + [
+            Observation("W", name, 0, sizes[name], None, None, None, 0, None, angle) for name, angle in left.items()
+        ]
+
+    # Between steps.
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Before the first step of an epoch, counted from 1, or before the first after a resume."""
+        self.method.begin_epoch(epoch)
+
+    def end_epoch(self, epoch: int) -> None:
+        """After the last step of an epoch."""
+        self.flow.site = self._site
+        self.method.end_epoch(epoch, NetworkInTraining(self.flow.model, self._pass_over))
+        self.flow.site = None
+
+    def _pass_over(self) -> None:
+        for batch in self.batches:
+            self.workload.loss(self.flow.model, batch)
+
+    def metric(self) -> float | None:
+        """Mean metric over the workload's test mini-batches, weights and activations rounded; None where it has none.
+        Moves no scale."""
+        workload = self.workload
+        if workload.test is None or workload.metric is None:
+            return None
+        test = replace(workload, batches=workload.test).minibatches(
+            self.settings.batch_size if callable(workload.test) else None
+        )
+        with evaluation_mode(self.flow.model), self._rounding(evaluation=True):
+            return float(np.mean([workload.metric(self.flow.model, batch) for batch in test]))
+
+    # Checkpoints.
+
+    def _network(self) -> dict[str, Tensor]:
+        model = self.flow.model
+        return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+    def _masters(self) -> dict[str, Tensor]:
+        return {weight.name: weight.master for weight in self.weights}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the run's state."""
+        return {
+            **{f"network.{name}": tensor for name, tensor in self._network().items()},
+            **{f"master.{name}": tensor for name, tensor in self._masters().items()},
+            **checkpoint.optimizer_tensors(self.optimizer),
+            **{METHOD + name: tensor for name, tensor in self.method.tensors().items()},
+            **random_state(self.device),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """The rest of it, as plain values."""
+        return {
+            "groups": self.optimizer.state_dict()["param_groups"],
+            "schedule": self.schedule.state_dict(),
+            "stream": self.streams.next,
+            "tops": {kind: places.tops for kind, places in self.places.items()},
+            "method": self.method.state(),
+        }
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any], path: Path) -> None:
+        """Go on from what `tensors` and `state` gave. path: of the checkpoint, for errors."""
+        checkpoint.fill(self._network(), tensors, "network.", path)
+        checkpoint.fill(self._masters(), tensors, "master.", path)
+        checkpoint.restore_optimizer(self.optimizer, tensors, state["groups"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.streams.next = state["stream"]
+        for kind, tops in state["tops"].items():
+            self.places[kind].tops = tops
+        own = {name.removeprefix(METHOD): tensor for name, tensor in tensors.items() if name.startswith(METHOD)}
+        self.method.restore(own, state["method"])
+        set_random_state(tensors, self.device)
