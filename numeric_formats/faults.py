@@ -50,7 +50,8 @@ def told(error: BaseException) -> str | None:
 
 
 def _of_memory(error: BaseException, text: str) -> bool:
-    """Also those of torch, whose types are not to be imported for this: of a GPU by its name, of the CPU by its words."""
+    """Also those of torch, whose types are not to be imported for this: of a GPU by its name, of the CPU by its
+    words."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in text
 

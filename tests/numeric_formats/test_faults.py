@@ -21,7 +21,10 @@ def line_of(call):
 def test_what_our_code_refuses_is_the_users():
     assert line_of(lambda: get("FP999")).startswith("unknown format 'FP999'")
     assert line_of(lambda: get(3)) == "3 is neither a format's name nor an object with name, digest and round"
-    refuses = "def f():\n    try:\n        json.loads('{')\n    except ValueError as error:\n        raise ValueError('it is\\n  damaged') from error"
+    refuses = (
+        "def f():\n    try:\n        json.loads('{')\n    except ValueError as error:\n"
+        "        raise ValueError('it is\\n  damaged') from error"
+    )
     assert line_of(ours(refuses)) == "it is damaged"
     assert line_of(ours("def f(): raise ImportError('this needs plotly')")) == "this needs plotly"
 

@@ -8,7 +8,7 @@ import torch
 
 import numeric_formats
 from numeric_formats.version import NAME, VERSION, versions_of
-from tests.imports import FLOORS, HOME
+from tests.imports import HOME
 
 PYPROJECT = HOME / "pyproject.toml"
 
@@ -28,8 +28,3 @@ def test_versions_of_packages():
         NAME: VERSION,
         "no-such-distribution": "not installed",
     }
-
-
-def test_every_package_says_that_it_has_types():
-    for name in FLOORS:
-        assert (HOME / name / "py.typed").is_file() or not (HOME / name).is_dir(), name
