@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from predictor.measuring.context import HOME, batch_digest, context_of, measuring_sources
+from predictor.measuring.context import HOME, batch_digest, context_of, measuring_sources, source_digest
 from predictor.measuring.units import Subject
 from tests.imports import file_of, modules, reached
 from tests.nets import net
@@ -58,6 +58,22 @@ def test_every_module_that_takes_part_in_a_measurement_decides_its_key() -> None
 
 def test_no_module_that_takes_no_part_makes_users_measure_again() -> None:
     assert declared() - measuring() == set()
+
+
+def test_an_edit_measures_again_where_it_decides_bits_and_nowhere_else(monkeypatch):
+    """Every module as if it had one more line."""
+    read, before = Path.read_bytes, source_digest()
+
+    def edited(edit):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda path: read(path) + (b"# more" if path == HOME / edit else b""))
+            return source_digest()
+
+    deciding = {path.relative_to(HOME) for path in measuring_sources()}
+    others = set(modules()) - deciding
+    assert len({edited(path) for path in deciding} | {before}) == len(deciding) + 1
+    assert Path("predictor/measuring/store.py") in others
+    assert {edited(path) for path in others} == {before}
 
 
 def test_contexts_tell_apart_what_decides_bits():
