@@ -26,19 +26,17 @@ from torch import Tensor
 from formats.pairs import Candidate, candidate, formats_of
 from numeric_formats.progress import Report, quiet
 from predictor.angle import FAILED, degrees, layer_sums
-from predictor.columns import ALONE, KIND, LAYER, SHARE, WITHOUT, N, angle_column, high_column, low_column
+from predictor.columns import ALONE, KIND, LAYER, NETWORK, SHARE, WITHOUT, N, angle_column, high_column, low_column
 from predictor.flow.points import Point, Quantizer
 from predictor.gradients import Gradients, activation_quantizer, error_quantizer, layer_of, round_in_dtype
 from predictor.measuring.session import MEASURE, Measuring
-from predictor.measuring.units import ALL, Subject, check_minibatches
+from predictor.measuring.units import ALL, Subject, check_minibatches, used_batch_size
 from predictor.statistics import angle_interval
 from workloads.digests import digest, weights_digest
 from workloads.workload import Workload
 
 EVERYTHING = "WAEG"
 """The kind of the row that rounds all four."""
-NETWORK = "(network)"
-"""The layer of what the network does outside its modules."""
 COLUMNS = (
     KIND,
     LAYER,
@@ -91,9 +89,9 @@ class _Row:
 
 def _layers(gradients: Gradients) -> dict[TensorKind, list[str]]:
     """The layers in which each kind of tensor is rounded, in the order of the network."""
-    flow = list(dict.fromkeys(point.layer for point in gradients.flow.points if not point.exact))
+    of_points = list(dict.fromkeys(point.layer for point in gradients.flow.points if not point.exact))
     weights = list(dict.fromkeys(layer_of(name) for name in gradients.weights))
-    return {TensorKind.W: weights, TensorKind.A: flow, TensorKind.E: flow, TensorKind.G: weights}
+    return {TensorKind.W: weights, TensorKind.A: of_points, TensorKind.E: of_points, TensorKind.G: weights}
 
 
 def _gradients_a_minibatch(layers: dict[TensorKind, list[str]]) -> int:
@@ -122,41 +120,36 @@ class _Cells:
 
     def rows(self) -> Iterator[_Row]:
         """Everything, the kinds, then every layer of each kind."""
-        flow = self.gradients
-        with flow.rounded_weights(self.forward_format):
-            everything = flow.forward(self.activation)
+        gradients = self.gradients
+        with gradients.rounded_weights(self.forward_format):
+            everything = gradients.forward(self.activation)
             full_errors = self._backward(everything, self.error)
             exact_errors = self._backward(everything, None)
         before, after = self._sums(full_errors), self._sums(self._rounded(full_errors))
         yield _Row(EVERYTHING, ALL, degrees(after.sum(0)), float("nan"))
-        loss = flow.forward(self.activation)
-        activations, all_but_weights = (
-            self._angle(self._backward(loss, None)),
-            self._angle_with_g(self._backward(loss, self.error)),
-        )
-        with flow.rounded_weights(self.forward_format):
-            loss = flow.forward(None)
-            weights, all_but_activations = (
-                self._angle(self._backward(loss, None)),
-                self._angle_with_g(self._backward(loss, self.error)),
-            )
+        loss = gradients.forward(self.activation)
+        activations = self._angle(self._backward(loss, None))
+        all_but_weights = self._angle_with_g(self._backward(loss, self.error))
+        with gradients.rounded_weights(self.forward_format):
+            loss = gradients.forward(None)
+            weights = self._angle(self._backward(loss, None))
+            all_but_activations = self._angle_with_g(self._backward(loss, self.error))
         del loss
         yield _Row(TensorKind.W, ALL, weights, all_but_weights)
         yield _Row(TensorKind.A, ALL, activations, all_but_activations)
-        yield _Row(
-            TensorKind.E, ALL, self._angle(self._backward(flow.loss, self.error)), self._angle_with_g(exact_errors)
-        )
-        own, unchanged = self._sums(self._rounded(flow.full)), self._sums(flow.full)
+        errors = self._angle(self._backward(gradients.loss, self.error))
+        yield _Row(TensorKind.E, ALL, errors, self._angle_with_g(exact_errors))
+        own, unchanged = self._sums(self._rounded(gradients.full)), self._sums(gradients.full)
         yield _Row(TensorKind.G, ALL, degrees(own.sum(0)), degrees(before.sum(0)))
 
-        layers = _layers(flow)
+        layers = _layers(gradients)
         for layer in layers[TensorKind.W]:
             yield _Row(TensorKind.W, layer, self._weights_alone(layer), self._without_weights(layer))
         for layer in layers[TensorKind.A]:
             yield _Row(TensorKind.A, layer, self._activations_alone(layer), self._without_activations(layer))
         for layer in layers[TensorKind.E]:
-            alone = self._angle(self._backward(flow.loss, _in_layers(self.error, layer.__eq__)))
-            with flow.rounded_weights(self.forward_format):
+            alone = self._angle(self._backward(gradients.loss, _in_layers(self.error, layer.__eq__)))
+            with gradients.rounded_weights(self.forward_format):
                 found = self._backward(everything, _in_layers(self.error, layer.__ne__))
             yield _Row(TensorKind.E, layer, alone, self._angle_with_g(found))
         for layer in layers[TensorKind.G]:
@@ -306,7 +299,7 @@ def attribute(
         "data": digest(list(batches)),
         "formats": {chosen.name: chosen.digest},
         "minibatches": len(batches),
-        "batch_size": batch_size if batch_size is not None or not callable(workload.batches) else workload.batch_size,
+        "batch_size": used_batch_size(workload, batch_size),
         "exact": list(exact),
         "two_terms": two_terms,
         "gradients": done,

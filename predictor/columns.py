@@ -22,10 +22,13 @@ GATES, FRONT, ROLE, ELEMENTS, SCORE = "gates", "front", "role", "elements", "sco
 MEAN_RANK, WORST_ON = "mean_rank", "worst_on"
 """Of a ranking over several networks: the mean of a format's ranks, and the network with its largest angle."""
 WORST = "worst"
-"""Stands where an effect does, in the columns of that angle; and the column of the tensor that a format serves least."""
+"""Stands where an effect does, in the columns of that angle; and the column of the tensor that a format serves
+least."""
 NSR_MEAN, NSR_WORST = "nsr_mean", "nsr_worst"
 """Noise-to-signal ratios over tensors."""
 
+NETWORK = "(network)"
+"""The layer, in tables, of what a network does outside its modules."""
 ALONE, WITHOUT = "alone", "without"
 """Stand where an effect does, in the columns of an attribution."""
 

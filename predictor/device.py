@@ -34,11 +34,20 @@ def devices() -> list[str]:
 
 
 def on_device(workload: Workload, device: str) -> Workload:
-    """The workload with its network and its mini-batches on a device: "cpu" (as it is), "cuda" (the first GPU),
-    "cuda:1", ...
+    """The workload with its network and its mini-batches on a device.
 
     The network itself is moved, not a copy. Products of float32 are those of float32 (no TF32) and convolutions repeat
-    bit for bit, for all of the process. Raises ValueError for a device that torch does not have.
+    bit for bit, for all of the process.
+
+    Args:
+        workload: what is moved.
+        device: "cpu" (as it is), "cuda" (the first GPU), "cuda:1", ...
+
+    Returns:
+        The workload, whose mini-batches are moved when they are asked for.
+
+    Raises:
+        ValueError: torch does not have the device.
     """
     chosen = "cuda:0" if device == "cuda" else device
     if chosen not in devices():

@@ -2,13 +2,24 @@
 
 from collections.abc import Sequence
 
+from predictor.columns import NETWORK
 from predictor.gradients import Gradients
 from workloads.workload import Workload
 
 
 def list_points(workload: Workload, exact: Sequence[str] = ()) -> tuple[list[list[str]], list[list[str]]]:
-    """Rows of text: points (index, layer, operation, shape, remark) and operations without one (layer, operation,
-    shape, why)."""
+    """What a workload's points are, as rows of text.
+
+    Args:
+        workload: whose network and first mini-batch.
+        exact: layers kept in full precision.
+
+    Returns:
+        Points (index, layer, operation, shape, remark), and operations without one (layer, operation, shape, why).
+
+    Raises:
+        ValueError: the workload cannot be measured.
+    """
     batch = workload.minibatches()[0]
     with Gradients(workload, batch, exact=exact) as gradients:
         points, skipped = gradients.flow.points, gradients.flow.skipped
@@ -25,9 +36,8 @@ def list_points(workload: Workload, exact: Sequence[str] = ()) -> tuple[list[lis
         ]
         shape = " x ".join(map(str, point.shape))
         call = f" #{point.call}" if point.call else ""
-        listed.append([str(point.index), point.layer or "(network)", point.operation + call, shape, ", ".join(remarks)])
+        listed.append([str(point.index), point.layer or NETWORK, point.operation + call, shape, ", ".join(remarks)])
     others = [
-        [entry.layer or "(network)", entry.operation, " x ".join(map(str, entry.shape)), entry.reason]
-        for entry in skipped
+        [entry.layer or NETWORK, entry.operation, " x ".join(map(str, entry.shape)), entry.reason] for entry in skipped
     ]
     return listed, others

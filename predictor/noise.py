@@ -1,9 +1,9 @@
 """Noise tables: what any tensor-scaled profile does to the tensors of one full-precision pass
 (docs/definitions/prediction.md section 3).
 
-|Q(t) - t|^2 is a sum over binades of a number that depends only on the precision kept there, plus what saturates above and
-what is flushed below. One read of a tensor gives the table from which every profile's noise-to-signal ratio (NSR) is a
-sum.
+|Q(t) - t|^2 is a sum over binades of a number that depends only on the precision kept there, plus what saturates above
+and what is flushed below. One read of a tensor gives the table from which every profile's noise-to-signal ratio (NSR)
+is a sum.
 """
 
 from __future__ import annotations

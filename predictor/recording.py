@@ -18,12 +18,20 @@ from workloads.workload import Workload
 def record(
     workload: Workload, layers: Sequence[str] = (), batch_size: int | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """Activations and errors of the first mini-batch, float32, in the order of their points: an activation, then the
-    error that comes back to it.
+    """Activations and errors of the first mini-batch.
 
-    layers: only those of these layers and what is inside them; by default all. Named by layer, operation and kind:
-    "conv1:conv2d A". Points with no error (a loss that does not depend on them) have an activation alone. Raises
-    ValueError for a layer without a point.
+    Args:
+        workload: the network, its loss and its mini-batches.
+        layers: only those of these layers and what is inside them; by default all.
+        batch_size: examples of the mini-batch, by default the workload's.
+
+    Returns:
+        float32 arrays named by layer, operation and kind ("conv1:conv2d A"), in the order of their points: an
+        activation, then the error that comes back to it. Points with no error (a loss that does not depend on them)
+        have an activation alone.
+
+    Raises:
+        ValueError: a layer without a point.
     """
     found: dict[tuple[int, Kind], NDArray[np.float32]] = {}
     names: dict[int, str] = {}

@@ -16,7 +16,20 @@ from workloads.workload import Workload
 
 
 def time_gradient(workload: Workload, name: str, batch_size: int | None, repeats: int) -> list[list[str]]:
-    """Rows of text: what, median seconds, times full precision. The two take turns."""
+    """Time a gradient with data flow in full precision, and with both activations and errors quantized, in turns.
+
+    Args:
+        workload: whose network, loss and first mini-batch.
+        name: of the format.
+        batch_size: examples of the mini-batch, by default the workload's.
+        repeats: how many times each is timed.
+
+    Returns:
+        Rows of text: what, median seconds, times full precision.
+
+    Raises:
+        ValueError: fewer than one repeat, or a format or mini-batch that there is not.
+    """
     at_least(f"{repeats} repeats", repeats)
     format = candidate(name)
     batch = workload.minibatches(batch_size)[0]

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from predictor.device import device_of
 from predictor.effects import Effect
-from predictor.measuring.units import Subject
+from predictor.measuring.units import Subject, used_batch_size
 from search.knapsack import Constraints
 from workloads.digests import digest, weights_digest
 
@@ -51,7 +51,7 @@ def origin_of(subject: Subject, batches: Sequence[object], batch_size: int | Non
         "weights": weights_digest(workload.model),
         "device": str(device_of(workload)),
         "data": digest(list(batches)),
-        "batch_size": batch_size if batch_size is not None or not callable(workload.batches) else workload.batch_size,
+        "batch_size": used_batch_size(workload, batch_size),
         "exact": tuple(subject.exact),
         "two_terms": subject.two_terms,
     }

@@ -63,9 +63,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     assert isinstance(inner, nn.Module)
     for name, module in inner.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
-            raise ValueError(
-                f"{'module ' + name if name else 'the model'} is TorchScript, whose operations cannot be seen; use the Python module"
-            )
+            what = f"module {name}" if name else "the model"
+            raise ValueError(f"{what} is TorchScript, whose operations cannot be seen; use the Python module")
     return inner
 
 

@@ -11,9 +11,11 @@ from torch import Tensor
 
 _CHOOSES = """
 relu relu6 hardtanh clamp clip clamp_min clamp_max threshold hardshrink
-max min amax amin aminmax maximum minimum fmax fmin topk sort msort argsort kthvalue median nanmedian mode cummax cummin
+max min amax amin aminmax maximum minimum fmax fmin topk sort msort argsort kthvalue median nanmedian mode cummax
+cummin
 max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
-boolean_dispatch adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d
+boolean_dispatch adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d
+fractional_max_pool3d
 max_unpool1d max_unpool2d max_unpool3d
 where masked_fill masked_select masked_scatter index_select gather take take_along_dim getitem select slice_scatter
 select_scatter diagonal_scatter abs absolute neg negative positive nan_to_num sign sgn
@@ -22,31 +24,41 @@ tril triu
 """
 
 _MOVES = """
-reshape reshape_as view view_as flatten unflatten ravel squeeze unsqueeze permute transpose swapaxes swapdims t T mT H mH adjoint
+reshape reshape_as view view_as flatten unflatten ravel squeeze unsqueeze permute transpose swapaxes swapdims t T mT H
+mH adjoint
 movedim moveaxis expand expand_as broadcast_to broadcast_tensors repeat tile repeat_interleave
-cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag meshgrid atleast_1d atleast_2d atleast_3d
-split split_with_sizes chunk tensor_split hsplit vsplit dsplit unbind unfold unfold_copy narrow diagonal diag diag_embed
+cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag meshgrid atleast_1d atleast_2d
+atleast_3d
+split split_with_sizes chunk tensor_split hsplit vsplit dsplit unbind unfold unfold_copy narrow diagonal diag
+diag_embed
 flip fliplr flipud roll rot90 pad constant_pad_nd pixel_shuffle pixel_unshuffle channel_shuffle as_strided
 contiguous clone detach copy setitem index_put index_copy index_fill scatter fill zero
 to type type_as float double half bfloat16 cpu cuda requires_grad retain_grad register_hook set data get_item get
 real imag view_as_real view_as_complex alias lift_fresh refine_names rename pin_memory resolve_conj resolve_neg
 pack_padded_sequence pad_packed_sequence _pack_padded_sequence _pad_packed_sequence pad_sequence
-zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty new_full new_tensor
+zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty new_full
+new_tensor
 """
 
 _COMPUTES = """
 conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc convolution linear bilinear
-matmul mm bmm mv dot inner outer ger vdot addmm addbmm baddbmm addmv addr einsum tensordot chain_matmul multi_dot kron cdist
+matmul mm bmm mv dot inner outer ger vdot addmm addbmm baddbmm addmv addr einsum tensordot chain_matmul multi_dot kron
+cdist
 batch_norm layer_norm group_norm instance_norm local_response_norm rms_norm normalize renorm
 add sub subtract rsub mul multiply div divide true_divide addcmul addcdiv lerp
-sum nansum mean nanmean var std var_mean std_mean prod cumsum cumprod logsumexp logcumsumexp logaddexp logaddexp2 trace
+sum nansum mean nanmean var std var_mean std_mean prod cumsum cumprod logsumexp logcumsumexp logaddexp logaddexp2
+trace
 norm vector_norm matrix_norm dist
-avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d lp_pool1d lp_pool2d lp_pool3d
-interpolate upsample upsample_nearest upsample_bilinear grid_sample affine_grid fold scatter_add index_add scatter_reduce index_reduce
+avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d lp_pool1d lp_pool2d
+lp_pool3d
+interpolate upsample upsample_nearest upsample_bilinear grid_sample affine_grid fold scatter_add index_add
+scatter_reduce index_reduce
 embedding embedding_bag
-softmax log_softmax softmin gumbel_softmax gelu silu mish sigmoid logsigmoid hardsigmoid hardswish tanh tanhshrink softplus
+softmax log_softmax softmin gumbel_softmax gelu silu mish sigmoid logsigmoid hardsigmoid hardswish tanh tanhshrink
+softplus
 softsign softshrink elu selu celu leaky_relu rrelu prelu glu
-exp expm1 exp2 log log2 log10 log1p sqrt rsqrt square pow float_power reciprocal sin cos tan asin acos atan atan2 sinh cosh
+exp expm1 exp2 log log2 log10 log1p sqrt rsqrt square pow float_power reciprocal sin cos tan asin acos atan atan2 sinh
+cosh
 sinc erf erfc erfinv hypot xlogy sigmoid_focal_loss cosine_similarity pairwise_distance
 scaled_dot_product_attention multi_head_attention_forward
 lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell

@@ -84,12 +84,13 @@ def context_of(subject: Subject, threads: int | None = None) -> Context:
         if device.type == "cpu"
         else torch.cuda.get_device_name(device)
     )
+    products = torch.get_float32_matmul_precision()
     return Context(
         weights=weights_digest(model),
         network=code_digest(model, [*model.parameters(), *model.state_dict(keep_vars=True).values()]),
         loss=code_digest(workload.loss),
         points=json.dumps([sorted(subject.exact), subject.two_terms, source_digest()]),
-        torch=f"{torch.__version__}, numba {numba.__version__}, float32 products {torch.get_float32_matmul_precision()}",
+        torch=f"{torch.__version__}, numba {numba.__version__}, float32 products {products}",
         device=f"{device.type} {kind}",
         memory_format=_memory_format(model),
         threads=torch.get_num_threads() if threads is None else threads,

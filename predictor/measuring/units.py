@@ -97,6 +97,12 @@ def check_minibatches(
     return batches[: default if minibatches is None else minibatches]
 
 
+def used_batch_size(workload: Workload, batch_size: int | None) -> int | None:
+    """The examples of a mini-batch where `batch_size` was asked for; None where the workload has mini-batches of its
+    own."""
+    return workload.batch_size if batch_size is None and callable(workload.batches) else batch_size
+
+
 def measure_unit(gradients: Gradients, unit: Unit, format: Candidate) -> list[Measurement]:
     """The measurements of one unit, one an effect, on the open gradients of its mini-batch; `format` is its
     candidate."""

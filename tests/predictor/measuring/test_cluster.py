@@ -19,25 +19,25 @@ from predictor.effects import Effect
 from formats.pairs import candidate
 from predictor.measuring.cluster import Cluster
 from tests.nets import Refusing, net, slow_loss
-from tests.predictor.measuring.bits import measured
+from tests.predictor.measuring.bits import bits, measured
 
 torch.set_num_threads(1)
 candidates = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3")]
 workload = net(batches=12)
-here = {(m.minibatch, m.format, m.effect): m.sums.tobytes() for m in measured(workload, candidates, workload.batches, DEFAULT_EFFECTS)}
+here = bits(measured(workload, candidates, workload.batches, DEFAULT_EFFECTS))
 nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
 first, second = nodes.add_node(num_cpus=1), nodes.add_node(num_cpus=1)
 nodes.wait_for_nodes()
 scaled = net(batches=12, loss=lambda model, batch: slow_loss(model, batch))
 with Cluster(nodes.address) as cluster:
     said = {"processes": cluster.count}
-    found, killed = {}, False
+    found, killed = [], False
     for m in measured(scaled, candidates, workload.batches, DEFAULT_EFFECTS, executor=cluster):
-        found[m.minibatch, m.format, m.effect] = m.sums.tobytes()
+        found.append(m)
         if not killed and sum(member.handle.began for member in cluster._members) == 2:
             nodes.remove_node(second, allow_graceful=False)
             killed, said["killed after"], both = True, len(found), list(cluster._members)
-    said["equal"], said["of"] = found == here, len(here)
+    said["equal"], said["of"] = bits(found) == here, len(here)
     said["lost"] = sum(member not in cluster._members for member in both)
     try:
         list(measured(workload, [Refusing()], workload.batches, [Effect.E], executor=cluster))

@@ -1,5 +1,5 @@
-"""What decides the bits of a kept measurement: contexts tell it apart, and the declared source agrees with what measuring
-imports."""
+"""What decides the bits of a kept measurement: contexts tell it apart, and the declared source agrees with what
+measuring imports."""
 
 import ast
 from pathlib import Path

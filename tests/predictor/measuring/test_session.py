@@ -139,7 +139,7 @@ import formats
 from predictor.effects import DEFAULT_EFFECTS
 from predictor.measuring.store import Store
 from tests.nets import net, slow_loss
-from tests.predictor.measuring.bits import measured
+from tests.predictor.measuring.bits import bits, measured
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -155,7 +155,7 @@ def measure():
             log.writelines(f"{batch} {format} {effect}\\n" for format, effect, _ in entries)
     Store.put = logged
     with Store.open(folder / "measurements.sqlite") as store:
-        return {(m.minibatch, m.format, m.effect): m.sums.tobytes() for m in measured(workload, candidates, workload.batches, DEFAULT_EFFECTS, store=store)}
+        return bits(measured(workload, candidates, workload.batches, DEFAULT_EFFECTS, store=store))
 
 (folder / "log").touch()
 random.seed(0)
@@ -173,7 +173,7 @@ for _ in range(4):
     print((folder / "log").read_text().count("\\n"))
 resumed = measure()
 whole = net(loss=slow_loss)
-fresh = {(m.minibatch, m.format, m.effect): m.sums.tobytes() for m in measured(whole, candidates, whole.batches, DEFAULT_EFFECTS)}
+fresh = bits(measured(whole, candidates, whole.batches, DEFAULT_EFFECTS))
 assert resumed == fresh
 print(len(fresh))
 """

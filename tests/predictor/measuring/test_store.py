@@ -61,7 +61,8 @@ context = Context("w", "n", "l", "p", "t", "d", "m", 1)
 sys.stdin.readline()  # both begin together
 with Store.open(Path(sys.argv[1])) as store:
     for number in range(int(sys.argv[2]), int(sys.argv[3])):
-        store.put(context, f"batch{number % 5}", [(f"format{number}", e, Stored(("a",), np.full((1, 3), number), 1.0)) for e in list(Effect)[:3]])
+        stored = Stored(("a",), np.full((1, 3), number), 1.0)
+        store.put(context, f"batch{number % 5}", [(f"format{number}", e, stored) for e in list(Effect)[:3]])
 """
 
 
