@@ -1,5 +1,7 @@
-"""Custom formats, five ways. Rank them with `formats rank --model resnet18 --formats
-examples/custom_formats.py,FP134`."""
+"""Custom formats, five ways.
+
+formats rank --model resnet18 --formats examples/custom_formats.py,FP134
+"""
 
 import formats
 
