@@ -99,12 +99,25 @@ def test_sections_that_the_code_names_exist():
 
 def test_what_pages_name_in_the_repository_exists():
     """The map, and the scripts and raw output that results rest on."""
-    for page in PAGES:
+    own = {entry.name for entry in ROOT.iterdir()}
+    for page in ["contributing.md", *(page for page in PAGES if page.startswith("results/"))]:
         text = (DOCS / page).read_text()
-        if page == "contributing.md" or page.startswith("results/"):
-            for path in re.findall(r"\b(?:[a-z_]+/)+(?:[\w.]+\.(?:py|txt|csv|parquet|md))?", text):
-                if path.split("/")[0] in {entry.name for entry in ROOT.iterdir()} and "NAME" not in path:
-                    assert (ROOT / path).exists(), f"{page}: {path}"
-        if page.startswith("results/") and page != "results/index.md":
-            made = text.partition("## Made by\n")[2]
-            assert len(re.findall(r"benchmarks/\w+\.(?:txt|csv)", made)) > 1, page
+        for path in re.findall(r"(?:[a-z_]+/)+(?:[\w.]+\.(?:py|txt|csv|parquet|md))?", text):
+            if path.split("/")[0] in own and "NAME" not in path:
+                assert (ROOT / path).exists(), f"{page}: {path}"
+        for names, path in re.findall(r"`([\w.]+)` (?:in|of) `([\w/]+\.py)`", text):
+            for name in names.split("."):
+                assert re.search(rf"^ *(?:class |def |){name}\b", (ROOT / path).read_text(), re.M), f"{path}: {names}"
+    results = [page for page in PAGES if page.startswith("results/") and page != "results/index.md"]
+    assert len(results) == 10
+    for page in results:
+        made = (DOCS / page).read_text().partition("## Made by\n")[2]
+        assert len(re.findall(r"benchmarks/\w+\.(?:txt|csv)", made)) > 1, page
+
+
+def test_places_that_the_changelog_names_exist():
+    moved = re.findall(r"^\| `[\w.]+`(?:, in part)? \| (.*) \|$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert len(moved) > 60
+    for module in {module for now in moved for module in re.findall(r"(?:^|; )`([\w.]+)`", now)}:
+        place = ROOT.joinpath(*module.split("."))
+        assert place.is_dir() or place.with_suffix(".py").is_file(), module
