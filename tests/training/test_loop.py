@@ -1,4 +1,4 @@
-"""Whole runs: learning, diverging, what is logged and told."""
+"""Whole runs: learning, diverging, what is told."""
 
 import json
 from dataclasses import replace
@@ -39,25 +39,6 @@ def test_hysteresis_flips_less(weight):
     assert late["hysteresis"] < late["nearest"] < late["stochastic"]
 
 
-def test_what_is_logged():
-    found = train(small.workload(), epochs=1)
-    layers = found.layers
-    first = layers[layers.step == 1]
-    assert first.groupby("kind", observed=True).size().to_dict() == {"A": 7, "E": 6, "G": 3, "W": 3}
-    assert set(first[first.kind == "W"].place) == {"0.weight", "3.weight", "8.weight"}
-    # Two terms at the input (A) and at the last linear layer (E).
-    assert first[first.term == 1][["kind", "place"]].to_numpy().tolist() == [["A", ":input"], ["E", "8:linear"]]
-    weights = layers[layers.kind == "W"]
-    assert (weights.groupby("step").flips.sum().to_numpy() == found.steps.flips.to_numpy()).all()
-    assert (found.steps.flip_rate == found.steps.flips / (72 + 576 + 288)).all()
-    # A delayed scale moves by at most one a step.
-    tops = layers[layers.kind == "E"].pivot_table(
-        index="step", columns=["place", "term"], values="top_low", observed=True
-    )
-    assert tops.diff().abs().max().max() <= 1
-    assert found.epochs.metric.iloc[-1] == found.metric
-
-
 def test_divergence_ends_the_run_and_keeps_its_checkpoint(tmp_path):
     workload = small.workload()
     broken = [*workload.batches[:7], (workload.batches[7][0] * float("nan"), workload.batches[7][1])]
@@ -85,3 +66,13 @@ def test_one_run_at_a_time_in_a_folder(tmp_path):
 
     assert train(small.workload(), **options, progress=start_another).outcome is Outcome.FINISHED
     assert train(small.workload(), **options, resume=True).outcome is Outcome.FINISHED
+
+
+def test_every_step_is_told():
+    told = []
+    found = train(small.workload(), epochs=2, metric_every=2, progress=told.append)
+    assert [(at.stage, at.done, at.total) for at in told] == [("step", step, 16) for step in range(1, 17)]
+    losses = [f"{loss:.4f}" for loss in found.steps.loss]
+    # The metric is told from the epoch on that has one.
+    notes = [f"epoch {1 + step // 8}/2, loss {losses[step]}" for step in range(16)]
+    assert [at.note for at in told] == [*notes[:-1], f"{notes[-1]}, metric {found.metric:.4f}"]

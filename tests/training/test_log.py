@@ -1,0 +1,23 @@
+"""What a run writes down."""
+
+from tests.training import small
+from training import train
+
+
+def test_what_is_logged():
+    found = train(small.workload(), epochs=1)
+    layers = found.layers
+    first = layers[layers.step == 1]
+    assert first.groupby("kind", observed=True).size().to_dict() == {"A": 7, "E": 6, "G": 3, "W": 3}
+    assert set(first[first.kind == "W"].place) == {"0.weight", "3.weight", "8.weight"}
+    # Two terms at the input (A) and at the last linear layer (E).
+    assert first[first.term == 1][["kind", "place"]].to_numpy().tolist() == [["A", ":input"], ["E", "8:linear"]]
+    weights = layers[layers.kind == "W"]
+    assert (weights.groupby("step").flips.sum().to_numpy() == found.steps.flips.to_numpy()).all()
+    assert (found.steps.flip_rate == found.steps.flips / (72 + 576 + 288)).all()
+    # A delayed scale moves by at most one a step.
+    tops = layers[layers.kind == "E"].pivot_table(
+        index="step", columns=["place", "term"], values="top_low", observed=True
+    )
+    assert tops.diff().abs().max().max() <= 1
+    assert found.epochs.metric.iloc[-1] == found.metric
