@@ -11,51 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import carray, njit  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 from torch import Tensor
 
-from formats.kernel import threads
-from formats.kernel.memory import address_of, pointer_double, pointer_float
-from formats.kernel.task import ANY, COLUMNS, FLAT_TILE, TILES, Task, flat, share
+from formats.kernel import sums_of_difference
 
 FAILED = 90.0
 """Degrees that stand for a zero or non-finite gradient."""
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _sums(quantized, full):  # type: ignore[no-untyped-def]
-    product, difference, square = 0.0, 0.0, 0.0
-    for i in range(full.size):
-        g = np.float64(full[i])
-        d = np.float64(quantized[i]) - g
-        product += d * g
-        difference += d * d
-        square += g * g
-    return product, difference, square
-
-
-@Task
-def _sums_of_tiles(pointer):  # type: ignore[no-untyped-def]
-    w = carray(pointer, (32,))
-    full, quantized = carray(pointer_float(w[7]), (ANY,)), carray(pointer_float(w[10]), (ANY,))
-    found = carray(pointer_double(w[11]), (ANY,))
-    begin, end = share(w)
-    for tile in range(begin, end):
-        first = tile * FLAT_TILE
-        last = min(first + FLAT_TILE, w[COLUMNS])
-        found[3 * tile], found[3 * tile + 1], found[3 * tile + 2] = _sums(quantized[first:last], full[first:last])
-
-
-def _sums_in_threads(quantized: NDArray[Any], full: NDArray[Any]) -> NDArray[np.float64]:
-    """<d,g>, |d|^2 and |g|^2 of two arrays of one dimension; the same bits for any number of threads."""
-    if full.size <= FLAT_TILE or not quantized.dtype == full.dtype == np.float32:
-        return np.array(_sums(quantized, full))
-    words = flat(full)
-    found = np.empty((words[TILES], 3))
-    threads.run(_sums_of_tiles, [*words, address_of(quantized), address_of(found)], full.size)
-    total: NDArray[np.float64] = found.sum(0)
-    return total
 
 
 def memory_order(x: Tensor) -> list[int]:
@@ -75,7 +37,7 @@ def layer_sums(quantized: Sequence[Tensor], full: Sequence[Tensor]) -> NDArray[n
         return _sums_elsewhere(quantized, full)
     rows = []
     for q, g in zip(quantized, full, strict=True):
-        rows.append(_sums_in_threads(in_order(q, g), in_order(g, g)))
+        rows.append(sums_of_difference(in_order(q, g), in_order(g, g)))
     return np.array(rows, np.float64).reshape(-1, 3)
 
 

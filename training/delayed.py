@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from formats import Format, ProfileFormat, Scale
-from formats.kernel import Survey, survey
+from formats.kernel import Survey, survey_rounded
 from formats.tensors import find_top
 from predictor.angle import in_order, memory_order
 from predictor.gradients import round_in_dtype
@@ -18,10 +18,10 @@ from training.scheme import is_delayable
 
 
 def survey_of(x: Tensor, q: Tensor, limit: float) -> Survey:
-    """`formats.kernel.survey` of tensors of one shape in any memory order, on any device."""
+    """`formats.kernel.survey_rounded` of tensors of one shape in any memory order, on any device."""
     if x.device.type != "cpu":
         return _survey_elsewhere(x, q, limit)
-    return survey(in_order(x, x), in_order(q, x), limit)
+    return survey_rounded(in_order(x, x), in_order(q, x), limit)
 
 
 def _survey_elsewhere(x: Tensor, q: Tensor, limit: float) -> Survey:

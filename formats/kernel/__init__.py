@@ -14,9 +14,10 @@ from formats.kernel.largest import largest_flat, largest_of_tiles
 from formats.kernel.modes import Mode, round_flat_in_mode, round_tiles_in_mode
 from formats.kernel.neighbours import round_between
 from formats.kernel.scaled import round_scaled
-from formats.kernel.survey import Survey, round_and_survey, survey
-from formats.kernel.task import FLAT_TILE
+from formats.kernel.sums import sums_of_difference
+from formats.kernel.survey import Survey, round_and_survey, survey_rounded
 from formats.kernel.tiles import round_tiles
+from formats.kernel.tiling import FLAT_TILE
 
 __all__ = [
     "FLAT_TILE",
@@ -39,5 +40,6 @@ __all__ = [
     "round_scaled",
     "round_tiles",
     "round_tiles_in_mode",
-    "survey",
+    "sums_of_difference",
+    "survey_rounded",
 ]

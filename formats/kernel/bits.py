@@ -4,13 +4,32 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 i4 = np.int32
 i8 = np.int64
 SIGN4, MAGNITUDE4, INFINITY4 = -(1 << 31), (1 << 31) - 1, 0x7F800000
 SIGN8, MAGNITUDE8, INFINITY8 = -(1 << 63), (1 << 63) - 1, 0x7FF0000000000000
+FRACTION4, BIAS4 = 23, 127
+FRACTION8, BIAS8 = 52, 1023
+
+
+@njit(nogil=True, inline="always")
+def exponent_layout(x):
+    """Fraction bits and exponent bias of the floating-point numbers whose bits the array x holds."""
+    return (FRACTION4, BIAS4) if x.itemsize == 4 else (FRACTION8, BIAS8)
+
+
+def as_numbers(bits: NDArray[np.int64], like: NDArray[Any]) -> NDArray[Any]:
+    """Magnitudes with these bits, in the type of `like`."""
+    return bits.view(np.float64) if like.itemsize == 8 else bits.astype(np.int32).view(np.float32)
+
+
+def largest_rounded(x: NDArray[Any], keep_infinities: bool) -> int:
+    """The largest magnitude's bits that are rounded, for an array of x's type; those above pass as they are."""
+    return (INFINITY8 if x.itemsize == 8 else INFINITY4) - int(keep_infinities)
 
 
 @intrinsic

@@ -3,18 +3,18 @@
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import int64, njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, largest_of_32
+from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, largest_of_32, largest_rounded
 from formats.kernel.grid import CHANGES_LOOP, DELTA1, DELTA2, LOOP, TAIL_SHIFT, change_bits, highest_bits, is_fast
-from formats.kernel.largest import top_of
-from formats.kernel.memory import address_of, pointer4, pointer8
+from formats.kernel.largest import RULE, top_of
 from formats.kernel.nearest import finish, round4, round8
-from formats.kernel.task import ACROSS, ANY, COLUMNS, DOWN, ROWS, TILE_COLUMNS, TILE_ROWS, TILES, Task, layout, strides
-from formats.kernel.threads import thread_count, thread_number
+from formats.kernel.threads import share, task_for_each_size
+from formats.kernel.tiling import TILING, cut, strides
+from formats.kernel.words import BITS, NUMBER, Words
 
 BLOCK = 32
 """The usual length of a block; loops of a length known when compiled have no ends to treat on their own."""
@@ -53,7 +53,7 @@ def _largest_of_line4(x, largest, width):
 
 
 @njit(nogil=True, inline="always")
-def _round_blocks4(x, out, tops, count, width, grid, passing):
+def _round_whole_blocks4(x, out, tops, count, width, grid, passing):
     """Round `count` whole blocks of `width` neighbours."""
     shift, delta1, delta2 = i4(grid[TAIL_SHIFT] << 23), i4(grid[DELTA1] << 23), i4(grid[DELTA2] << 23)
     for k in range(count):
@@ -80,9 +80,9 @@ def _round_line4(x, out, tops, width, grid, passing):
     passing = i4(passing)
     count = x.size // width
     if width == BLOCK:
-        _round_blocks4(x, out, tops, count, BLOCK, grid, passing)
+        _round_whole_blocks4(x, out, tops, count, BLOCK, grid, passing)
     else:
-        _round_blocks4(x, out, tops, count, width, grid, passing)
+        _round_whole_blocks4(x, out, tops, count, width, grid, passing)
     if count * width < x.size:
         round4(x[count * width :], out[count * width :], tops[count], grid, passing)
 
@@ -120,45 +120,43 @@ def _choose_line(x, out, tops, width, grid, passing):
     return lambda x, out, tops, width, grid, passing: _round_line8(x, out, tops, width, grid, passing)
 
 
-@njit(nogil=True)
-def _block_tiles(w, x, out, grid):
+WORDS = Words(
+    tiling=TILING,
+    x=BITS,
+    x_strides="x_batch x_row",
+    out=BITS,
+    out_strides="out_batch out_row",
+    stretch=NUMBER,
+    stretches=NUMBER,
+    rule=RULE,
+    grid=int64[::1],
+    passing=NUMBER,
+)
+
+
+@task_for_each_size(WORDS)
+def _round_blocks(w):
     """Find the scale of each tile and round it while it is in the cache. The unit of work is a stretch of neighbouring
-    tiles, so that memory is read in order.
-
-    Arguments: x and its strides, out and its strides, tiles in a stretch, stretches, fraction bits, bias, above,
-    headroom, lowest and highest top, grid, passing.
-    """
-    number, count = i8(thread_number()), i8(thread_count())
-    units = w[14] * (w[TILES] // w[ACROSS])
-    largest = np.empty(w[13], np.int64)
-    for unit in range(units * number // count, units * (number + 1) // count):
-        line, begin = unit // w[14], unit % w[14] * w[13]
-        batch, down = line // w[DOWN], line % w[DOWN]
-        tiles = min(w[13], w[ACROSS] - begin)
-        row, end = down * w[TILE_ROWS], min((down + 1) * w[TILE_ROWS], w[ROWS])
+    tiles, so that memory is read in order; `stretches` of so many tiles are a row of tiles."""
+    x, out, grid = w.x, w.out, w.grid
+    largest = np.empty(w.stretch, np.int64)
+    first, last = share(w.stretches * (w.tiles // w.across))
+    for unit in range(first, last):
+        line, begin = unit // w.stretches, unit % w.stretches * w.stretch
+        batch, down = line // w.down, line % w.down
+        tiles = min(w.stretch, w.across - begin)
+        row, end = down * w.tile_rows, min((down + 1) * w.tile_rows, w.rows)
         largest[:tiles] = 0
-        column = begin * w[TILE_COLUMNS]
-        width = min(tiles * w[TILE_COLUMNS], w[COLUMNS] - column)
+        column = begin * w.tile_columns
+        width = min(tiles * w.tile_columns, w.columns - column)
         for r in range(row, end):
-            at = batch * w[8] + r * w[9] + column
-            _find_line(x[at : at + width], largest, w[TILE_COLUMNS])
+            at = batch * w.x_batch + r * w.x_row + column
+            _find_line(x[at : at + width], largest, w.tile_columns)
         for k in range(tiles):
-            largest[k] = top_of(largest[k], w[15], w[16], w[17], w[18], w[19], w[20])
+            largest[k] = top_of(largest[k], x, w)
         for r in range(row, end):
-            at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
-            _round_line(x[at : at + width], out[to : to + width], largest, w[TILE_COLUMNS], grid, w[22])
-
-
-@Task
-def _block_tiles4(pointer):
-    w = carray(pointer, (32,))
-    _block_tiles(w, carray(pointer4(w[7]), (ANY,)), carray(pointer4(w[10]), (ANY,)), carray(pointer8(w[21]), (ANY,)))
-
-
-@Task
-def _block_tiles8(pointer):
-    w = carray(pointer, (32,))
-    _block_tiles(w, carray(pointer8(w[7]), (ANY,)), carray(pointer8(w[10]), (ANY,)), carray(pointer8(w[21]), (ANY,)))
+            at, to = batch * w.x_batch + r * w.x_row + column, batch * w.out_batch + r * w.out_row + column
+            _round_line(x[at : at + width], out[to : to + width], largest, w.tile_columns, grid, w.passing)
 
 
 STRETCH = 1 << 15
@@ -174,25 +172,21 @@ def round_blocks(
     keep_infinities: bool,
     rule: tuple[int, int, int, int],
 ) -> None:
-    """Round x into out as `round_tiles` does, with the scale of each tile found on the way.
-
-    rule: how many 2^-52 above a power of two a tile's largest magnitude may be before T is one more, headroom, lowest
-    and highest T.
-    """
+    """Round x into out as `round_tiles` does, with the scale of each tile found on the way. rule: the words of
+    `RULE`."""
     if not x.size:
         return
-    wide = x.dtype == np.float64
-    passing = (INFINITY8 if wide else INFINITY4) - int(keep_infinities)
     stretch = min(max(1, STRETCH // (tile[0] * tile[1])), tiles[2])
-    threads.run(
-        _block_tiles8 if wide else _block_tiles4,
-        [
-            *layout(x, tile, tiles),
-            *(address_of(x), *strides(x)[:2]),
-            *(address_of(out), *strides(out)[:2]),
-            *(stretch, -(-tiles[2] // stretch)),
-            *((52, 1023) if wide else (23, 127)),
-            *(*rule, address_of(grid), passing),
-        ],
-        x.size,
+    words = WORDS.pack(
+        tiling=cut(x, tile, tiles),
+        x=x,
+        x_strides=strides(x)[:2],
+        out=out,
+        out_strides=strides(out)[:2],
+        stretch=stretch,
+        stretches=-(-tiles[2] // stretch),
+        rule=rule,
+        grid=grid,
+        passing=largest_rounded(x, keep_infinities),
     )
+    threads.run(_round_blocks[x.itemsize], words, x.size)

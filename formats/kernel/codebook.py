@@ -5,17 +5,17 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import float32, float64, int32, int64, njit, uint16
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, MAGNITUDE4, SIGN4, as_bits, as_double, as_float, i4, i8
+from formats.kernel.bits import MAGNITUDE4, SIGN4, as_bits, as_double, as_float, i4, i8, largest_rounded
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, STOCHASTIC, TOWARD_ZERO, UP
-from formats.kernel.memory import address_of, pointer4, pointer8, pointer_double, pointer_float, pointer_short
 from formats.kernel.neighbours import goes_up
 from formats.kernel.philox import fill
-from formats.kernel.task import ANY, CHUNK, COLUMNS, ROWS, Task, layout, place, share, signed_word, strides
-from formats.kernel.threads import thread_count, thread_number
+from formats.kernel.threads import share, task, task_for_each_size
+from formats.kernel.tiling import CHUNK, TILING, cut, place, strides, tiles_of_thread
+from formats.kernel.words import FLOATS, NUMBER, UNSIGNED, Words
 from formats.rounding import ModeChoice
 
 FEW_STEPS = 32
@@ -54,15 +54,24 @@ def _look_up(x, out, steps, starts, values, copy_sign, passing):
             to[i] = u if a > passing else y
 
 
-@Task
-def _look_up_task(pointer):
-    w = carray(pointer, (32,))
-    number, count = i8(thread_number()), i8(thread_count())
-    first, last = w[0] * number // count, w[0] * (number + 1) // count
-    x, out = carray(pointer4(w[1]), (ANY,)), carray(pointer4(w[2]), (ANY,))
-    steps, values = carray(pointer_float(w[3]), (ANY,))[: w[4]], carray(pointer_float(w[5]), (ANY,))
-    starts = carray(pointer_short(w[8]), (ANY,))
-    _look_up(x[first:last], out[first:last], steps, starts, values, w[6] != 0, i4(w[7]))
+WORDS = Words(
+    elements=NUMBER,
+    x=int32[::1],
+    out=int32[::1],
+    steps=float32[::1],
+    step_count=NUMBER,
+    starts=uint16[::1],
+    values=float32[::1],
+    copy_sign=NUMBER,
+    passing=NUMBER,
+)
+
+
+@task(WORDS)
+def _look_up_share(w):
+    first, last = share(w.elements)
+    steps = w.steps[: w.step_count]
+    _look_up(w.x[first:last], w.out[first:last], steps, w.starts, w.values, w.copy_sign != 0, i4(w.passing))
 
 
 @lru_cache(maxsize=64)
@@ -94,18 +103,18 @@ def look_up(
     if not x.size:
         return
     starts = _starts_where_many(steps)
-    passing = INFINITY4 - int(keep_infinities)
-    words = [
-        x.size,
-        address_of(x),
-        address_of(out),
-        address_of(steps),
-        len(steps),
-        address_of(values),
-        int(copy_sign),
-        passing,
-    ]
-    threads.run(_look_up_task, [*words, address_of(starts)], x.size)
+    words = WORDS.pack(
+        elements=x.size,
+        x=x,
+        out=out,
+        steps=steps,
+        step_count=len(steps),
+        starts=starts,
+        values=values,
+        copy_sign=copy_sign,
+        passing=largest_rounded(x, keep_infinities),
+    )
+    threads.run(_look_up_share, words, x.size)
 
 
 # The modes other than to nearest.
@@ -182,22 +191,45 @@ def _in_mode(x, out, previous, top, values, starts, lows, highs, copy_sign, apar
         out[i] = x[i] if np.isnan(x[i]) or (keep and np.isinf(x[i])) else y
 
 
-@njit(nogil=True)
-def _in_mode_tiles(w, x, out, previous, tops, values, starts, lows, highs):
-    """x, out and previous: all in row-major order, without gaps."""
-    first, last = share(w)
+WORDS_IN_MODE = Words(
+    tiling=TILING,
+    x=FLOATS,
+    out=FLOATS,
+    previous=FLOATS,
+    tops=int64[::1],
+    tops_strides="tops_batch tops_down tops_across",
+    values=float64[::1],
+    value_count=NUMBER,
+    starts=uint16[::1],
+    lows=float64[::1],
+    highs=float64[::1],
+    copy_sign=NUMBER,
+    apart=NUMBER,
+    keep_infinities=NUMBER,
+    mode=NUMBER,
+    seed=UNSIGNED,
+    stream=UNSIGNED,
+)
+"""x, out and previous lie in row-major order, without gaps."""
+
+
+@task_for_each_size(WORDS_IN_MODE)
+def _look_up_tiles_in_mode(w):
+    x, out, previous, tops = w.x, w.out, w.previous, w.tops
+    values, starts, lows, highs = w.values[: w.value_count], w.starts, w.lows, w.highs
+    copy_sign, apart, keep, mode = w.copy_sign != 0, w.apart != 0, w.keep_infinities != 0, w.mode
+    first, last = tiles_of_thread(w)
     random, relative, index = np.zeros(CHUNK + 4, np.uint32), np.empty(CHUNK), np.empty(CHUNK, np.int64)
-    copy_sign, apart, keep, mode, seed, stream = w[18] != 0, w[19] != 0, w[20] != 0, w[21], w[22], w[23]
     for tile in range(first, last):
         batch, down, across, row, end, left, width = place(w, tile)
-        top = tops[batch * w[11] + down * w[12] + across * w[13]]
+        top = tops[batch * w.tops_batch + down * w.tops_down + across * w.tops_across]
         for r in range(row, end):
             for column in range(left, left + width, CHUNK):
                 count = min(CHUNK, left + width - column)
-                start = (batch * w[ROWS] + r) * w[COLUMNS] + column
+                start = (batch * w.rows + r) * w.columns + column
                 skip = start % 4
                 if mode == STOCHASTIC:
-                    fill(random[: (count + skip + 3) // 4 * 4], start // 4, seed, stream)
+                    fill(random[: (count + skip + 3) // 4 * 4], start // 4, w.seed, w.stream)
                 _in_mode(
                     x[start : start + count],
                     out[start : start + count],
@@ -215,40 +247,6 @@ def _in_mode_tiles(w, x, out, previous, tops, values, starts, lows, highs):
                     relative,
                     index,
                 )
-
-
-@Task
-def _in_mode_tiles4(pointer):
-    w = carray(pointer, (32,))
-    x, out, previous = (
-        carray(pointer_float(w[7]), (ANY,)),
-        carray(pointer_float(w[8]), (ANY,)),
-        carray(pointer_float(w[9]), (ANY,)),
-    )
-    tops, values = carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[14]), (ANY,))[: w[15]]
-    starts, lows, highs = (
-        carray(pointer_short(w[24]), (ANY,)),
-        carray(pointer_double(w[16]), (ANY,)),
-        carray(pointer_double(w[17]), (ANY,)),
-    )
-    _in_mode_tiles(w, x, out, previous, tops, values, starts, lows, highs)
-
-
-@Task
-def _in_mode_tiles8(pointer):
-    w = carray(pointer, (32,))
-    x, out, previous = (
-        carray(pointer_double(w[7]), (ANY,)),
-        carray(pointer_double(w[8]), (ANY,)),
-        carray(pointer_double(w[9]), (ANY,)),
-    )
-    tops, values = carray(pointer8(w[10]), (ANY,)), carray(pointer_double(w[14]), (ANY,))[: w[15]]
-    starts, lows, highs = (
-        carray(pointer_short(w[24]), (ANY,)),
-        carray(pointer_double(w[16]), (ANY,)),
-        carray(pointer_double(w[17]), (ANY,)),
-    )
-    _in_mode_tiles(w, x, out, previous, tops, values, starts, lows, highs)
 
 
 @lru_cache(maxsize=64)
@@ -285,12 +283,23 @@ def look_up_in_mode(
         return
     lows, highs = _neighbours(values.tobytes(), apart)
     starts = _starts_where_many(values.astype(np.float32))
-    words = [
-        *layout(x, tile, tops.shape),
-        *(address_of(x), address_of(out), address_of(x if previous is None else previous)),
-        *(address_of(tops), *strides(tops)),
-        *(address_of(values), len(values), address_of(lows), address_of(highs)),
-        *(int(copy_sign), int(apart), int(keep_infinities)),
-        *(MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream), address_of(starts)),
-    ]
-    threads.run(_in_mode_tiles8 if x.dtype == np.float64 else _in_mode_tiles4, words, x.size)
+    words = WORDS_IN_MODE.pack(
+        tiling=cut(x, tile, tops.shape),
+        x=x,
+        out=out,
+        previous=x if previous is None else previous,
+        tops=tops,
+        tops_strides=strides(tops),
+        values=values,
+        value_count=len(values),
+        starts=starts,
+        lows=lows,
+        highs=highs,
+        copy_sign=copy_sign,
+        apart=apart,
+        keep_infinities=keep_infinities,
+        mode=MODES[mode.rounding],
+        seed=mode.seed,
+        stream=mode.stream,
+    )
+    threads.run(_look_up_tiles_in_mode[x.itemsize], words, x.size)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import float32, float64, int32, int64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
@@ -21,18 +21,11 @@ from formats.kernel.grid import (
     highest_bits,
     is_fast,
 )
-from formats.kernel.largest import largest_of_run, top_of
-from formats.kernel.memory import (
-    address_of,
-    pointer4,
-    pointer8,
-    pointer_byte,
-    pointer_double,
-    pointer_float,
-    pointer_short,
-)
+from formats.kernel.largest import NO_RULE, RULE, largest_of_run, top_of
 from formats.kernel.nearest import round4
-from formats.kernel.task import ANY, CHUNK, COLUMNS, Task, flat, layout, place, share, strides
+from formats.kernel.threads import task_for_each_size
+from formats.kernel.tiling import CHUNK, TILING, cut, cut_flat, place, strides, tiles_of_thread
+from formats.kernel.words import CODES, NUMBER, Words
 
 
 @njit(nogil=True, inline="always")
@@ -146,39 +139,69 @@ def _index_slowly(y, codes, top, grid, half, wrap):
         codes[i] = _signed(i4(index), y[i], i4(half), i4(wrap))
 
 
-@njit(nogil=True)
-def _encode_tiles(w, x, codes, tops, grid, nan):
-    """Arguments: x and its strides, codes and their strides, tops and their strides, grid, half, wrap, where to note a
-    NaN, and whether T of a flat
-    array is to be found and put into tops; then above, headroom, lowest and highest T."""
-    first, last = share(w)
-    if w[21]:
-        tops[0] = top_of(i8(largest_of_run(x[: w[COLUMNS]])), 23, 127, w[22], w[23], w[24], w[25])
+ENCODING = Words(
+    tiling=TILING,
+    x=int32[::1],
+    x_strides="x_batch x_row",
+    codes=CODES,
+    codes_strides="codes_batch codes_row",
+    tops=int64[::1],
+    tops_strides="tops_batch tops_down tops_across",
+    grid=int64[::1],
+    half=NUMBER,
+    wrap=NUMBER,
+    nan=int64[::1],
+    finds=NUMBER,
+    rule=RULE,
+)
+"""nan: where to note one. finds: whether T of a flat array is to be found, by the rule, and put into tops."""
+
+
+@task_for_each_size(ENCODING)
+def _encode_tiles(w):
+    x, codes, tops, grid = w.x, w.codes, w.tops, w.grid
+    first, last = tiles_of_thread(w)
+    if w.finds:
+        tops[0] = top_of(i8(largest_of_run(x[: w.columns])), x, w)
     y = np.empty(CHUNK, np.int32)
     for tile in range(first, last):
         batch, down, across, row, end, left, width = place(w, tile)
-        top = tops[batch * w[14] + down * w[15] + across * w[16]]
+        top = tops[batch * w.tops_batch + down * w.tops_down + across * w.tops_across]
         for r in range(row, end):
-            at, to = batch * w[8] + r * w[9] + left, batch * w[11] + r * w[12] + left
-            if not _encode4(x[at : at + width], codes[to : to + width], top, grid, w[18], w[19], y):
-                nan[0] = 1
+            at, to = batch * w.x_batch + r * w.x_row + left, batch * w.codes_batch + r * w.codes_row + left
+            if not _encode4(x[at : at + width], codes[to : to + width], top, grid, w.half, w.wrap, y):
+                w.nan[0] = 1
                 return
 
 
-@njit(nogil=True)
-def _decode_tiles(w, codes, out, tops, table, nan):
-    """Arguments: codes and their strides, out and its strides, tops and their strides, table, where to note a code of
-    no value."""
-    first, last = share(w)
+DECODING = Words(
+    tiling=TILING,
+    codes=CODES,
+    codes_strides="codes_batch codes_row",
+    out=float32[::1],
+    out_strides="out_batch out_row",
+    tops=int64[::1],
+    tops_strides="tops_batch tops_down tops_across",
+    table=float64[::1],
+    nan=int64[::1],
+)
+"""nan: where to note a code of no value."""
+
+
+@task_for_each_size(DECODING)
+def _decode_tiles(w):
+    codes, out, tops, nan = w.codes, w.out, w.tops, w.nan
+    table = w.table[: 1 << 8 * codes.itemsize]
+    first, last = tiles_of_thread(w)
     values, known = np.empty(table.size, np.float32), i8(1 << 62)
     for tile in range(first, last):
         batch, down, across, row, end, left, width = place(w, tile)
-        top = tops[batch * w[14] + down * w[15] + across * w[16]]
+        top = tops[batch * w.tops_batch + down * w.tops_down + across * w.tops_across]
         factor = 2.0 ** float(top)
         if top != known and width * (end - row) < values.size:
             # Too small a tile for a table of its own.
             for r in range(row, end):
-                at, to = batch * w[8] + r * w[9] + left, batch * w[11] + r * w[12] + left
+                at, to = batch * w.codes_batch + r * w.codes_row + left, batch * w.out_batch + r * w.out_row + left
                 for i in range(width):
                     out[to + i] = np.float32(table[codes[at + i]] * factor)
                     if np.isnan(out[to + i]):
@@ -189,7 +212,7 @@ def _decode_tiles(w, codes, out, tops, table, nan):
             for i in range(values.size):
                 values[i] = np.float32(table[i] * factor)
         for r in range(row, end):
-            at, to = batch * w[8] + r * w[9] + left, batch * w[11] + r * w[12] + left
+            at, to = batch * w.codes_batch + r * w.codes_row + left, batch * w.out_batch + r * w.out_row + left
             from_codes, to_values = codes[at : at + width], out[to : to + width]
             lost = False
             for i in range(width):
@@ -198,60 +221,6 @@ def _decode_tiles(w, codes, out, tops, table, nan):
                 to_values[i] = value
             if lost:
                 nan[0] = 1
-
-
-@Task
-def _encode_bytes(pointer):
-    w = carray(pointer, (32,))
-    tops, grid, nan = carray(pointer8(w[13]), (ANY,)), carray(pointer8(w[17]), (ANY,)), carray(pointer8(w[20]), (1,))
-    _encode_tiles(w, carray(pointer4(w[7]), (ANY,)), carray(pointer_byte(w[10]), (ANY,)), tops, grid, nan)
-
-
-@Task
-def _encode_shorts(pointer):
-    w = carray(pointer, (32,))
-    tops, grid, nan = carray(pointer8(w[13]), (ANY,)), carray(pointer8(w[17]), (ANY,)), carray(pointer8(w[20]), (1,))
-    _encode_tiles(w, carray(pointer4(w[7]), (ANY,)), carray(pointer_short(w[10]), (ANY,)), tops, grid, nan)
-
-
-@Task
-def _decode_bytes(pointer):
-    w = carray(pointer, (32,))
-    tops, table, nan = (
-        carray(pointer8(w[13]), (ANY,)),
-        carray(pointer_double(w[17]), (1 << 8,)),
-        carray(pointer8(w[18]), (1,)),
-    )
-    _decode_tiles(w, carray(pointer_byte(w[7]), (ANY,)), carray(pointer_float(w[10]), (ANY,)), tops, table, nan)
-
-
-@Task
-def _decode_shorts(pointer):
-    w = carray(pointer, (32,))
-    tops, table, nan = (
-        carray(pointer8(w[13]), (ANY,)),
-        carray(pointer_double(w[17]), (1 << 16,)),
-        carray(pointer8(w[18]), (1,)),
-    )
-    _decode_tiles(w, carray(pointer_short(w[7]), (ANY,)), carray(pointer_float(w[10]), (ANY,)), tops, table, nan)
-
-
-def _encode(
-    codes: NDArray[Any],
-    place: list[int],
-    grid: NDArray[np.int64],
-    wrap: int,
-    half: int,
-    rule: tuple[int, int, int, int] | None = None,
-) -> bool:
-    nan = np.zeros(1, np.int64)
-    if codes.size:
-        task = _encode_bytes if codes.itemsize == 1 else _encode_shorts
-        finding = (0, 0, 0, 0, 0) if rule is None else (1, *rule)
-        threads.run(
-            task, [*place, address_of(grid), half, wrap, address_of(nan), *finding], codes.size if rule is None else 1
-        )
-    return not nan[0]
 
 
 def encode_tiles(
@@ -268,8 +237,26 @@ def encode_tiles(
 
     A negative value has code index + half, or wrap - index where wrap is not 0.
     """
-    place = [address_of(x), *strides(x)[:2], address_of(codes), *strides(codes)[:2], address_of(tops), *strides(tops)]
-    return _encode(codes, [*layout(x, tile, tops.shape), *place], grid, wrap, half)
+    if not codes.size:
+        return True
+    nan = np.zeros(1, np.int64)
+    words = ENCODING.pack(
+        tiling=cut(x, tile, tops.shape),
+        x=x,
+        x_strides=strides(x)[:2],
+        codes=codes,
+        codes_strides=strides(codes)[:2],
+        tops=tops,
+        tops_strides=strides(tops),
+        grid=grid,
+        half=half,
+        wrap=wrap,
+        nan=nan,
+        finds=False,
+        rule=NO_RULE,
+    )
+    threads.run(_encode_tiles[codes.itemsize], words, codes.size)
+    return not nan[0]
 
 
 def encode_flat(
@@ -285,7 +272,26 @@ def encode_flat(
 
     rule: how T is found, as `round_flat` takes it; it is put into `top`. One thread then does it all.
     """
-    return _encode(codes, [*flat(x), address_of(codes), 0, 0, address_of(top), 0, 0, 0], grid, wrap, half, rule)
+    if not codes.size:
+        return True
+    nan = np.zeros(1, np.int64)
+    words = ENCODING.pack(
+        tiling=cut_flat(x.size),
+        x=x,
+        x_strides=(0, 0),
+        codes=codes,
+        codes_strides=(0, 0),
+        tops=top,
+        tops_strides=(0, 0, 0),
+        grid=grid,
+        half=half,
+        wrap=wrap,
+        nan=nan,
+        finds=rule is not None,
+        rule=rule or NO_RULE,
+    )
+    threads.run(_encode_tiles[codes.itemsize], words, codes.size if rule is None else 1)
+    return not nan[0]
 
 
 def decode_tiles(
@@ -297,17 +303,19 @@ def decode_tiles(
 ) -> bool:
     """Values of codes below the table's length into `out`, laid out as for `round_tiles`; False where one is NaN in the
     table."""
+    if not codes.size:
+        return True
     nan = np.zeros(1, np.int64)
-    if codes.size:
-        threads.run(
-            _decode_bytes if codes.itemsize == 1 else _decode_shorts,
-            [
-                *layout(codes, tile, tops.shape),
-                *(address_of(codes), *strides(codes)[:2]),
-                *(address_of(out), *strides(out)[:2]),
-                *(address_of(tops), *strides(tops)),
-                *(address_of(table), address_of(nan)),
-            ],
-            codes.size,
-        )
+    words = DECODING.pack(
+        tiling=cut(codes, tile, tops.shape),
+        codes=codes,
+        codes_strides=strides(codes)[:2],
+        out=out,
+        out_strides=strides(out)[:2],
+        tops=tops,
+        tops_strides=strides(tops),
+        table=table,
+        nan=nan,
+    )
+    threads.run(_decode_tiles[codes.itemsize], words, codes.size)
     return not nan[0]

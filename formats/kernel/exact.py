@@ -50,7 +50,7 @@ def _compose(multiple, exponent, fraction_bits, bias):
 
 
 @njit(nogil=True)
-def exact(a, top, grid, fraction_bits, bias, mode, negative, random, above):
+def round_magnitude(a, top, grid, fraction_bits, bias, mode, negative, random, above):
     """Magnitude bits of what the finite or infinite magnitude with bits a becomes, in 64-bit integers."""
     field = a >> fraction_bits
     significand = a & ((i8(1) << fraction_bits) - 1)

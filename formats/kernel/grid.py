@@ -11,23 +11,21 @@ from formats.profile import Profile
 
 # The row: binades, largest magnitude as a multiple of the top step, which loop, the exponent bias of the
 # largest power of two to add, where the tail begins and 24 less its precision, where precision changes and by how much,
-# twice, the exponent bias of the smallest power to add, four words of precisions, the profile, and for each of its
-# binades the magnitude index of the first value.
-BINADES, LARGEST, LOOP, BIGGEST, TAIL, TAIL_SHIFT, CHANGE1, DELTA1, CHANGE2, DELTA2, SMALLEST, WORDS, PROFILE = (
-    *range(12),
-    15,
-)
-EXACT_LOOP, CHANGES_LOOP, WORDS_LOOP = 0, 1, 2
-WORDS_BINADES, WORDS_PRECISION = 32, 15
+# twice, the exponent bias of the smallest power to add, four packed words of precisions, the profile, and for each of
+# its binades the magnitude index of the first value.
+BINADES, LARGEST, LOOP, BIGGEST, TAIL, TAIL_SHIFT, CHANGE1, DELTA1, CHANGE2, DELTA2, SMALLEST, PACKED = range(12)
+PACKED_BINADES, PACKED_PRECISION, PACKED_WORDS = 32, 15, 4
+PROFILE = PACKED + PACKED_WORDS
+EXACT_LOOP, CHANGES_LOOP, PACKED_LOOP = 0, 1, 2
 NEVER = -1000
 """A binade so far up that no float32 lies in it."""
 
 
-def _words(extended: Profile) -> list[int]:
+def _packed(extended: Profile) -> list[int]:
     """Precisions, four bits a binade, counted from the binade below the bottom one (which keeps 0)."""
     upward = extended[::-1]
-    words = [0, 0, 0, 0]
-    for j in range(WORDS_BINADES):
+    words = [0] * PACKED_WORDS
+    for j in range(PACKED_BINADES):
         words[j // 8] |= upward[min(j, len(upward) - 1)] << (4 * (j % 8))
     return [word - (1 << 32) if word >> 31 else word for word in words]
 
@@ -39,29 +37,20 @@ def describe(profile: Profile, largest: int) -> NDArray[np.int64]:
     tail = len(profile)
     while tail and extended[tail - 1] == len(profile) - tail + 1:
         tail -= 1
-    changes = [(d, extended[d + 1] - extended[d]) for d in range(tail) if extended[d] != extended[d + 1]]
-    loop, words = EXACT_LOOP, [0] * 4
-    if len(changes) <= 2:
-        loop = CHANGES_LOOP
-    elif max(profile) <= WORDS_PRECISION and len(set(extended[::-1][WORDS_BINADES - 1 :])) <= 1:
-        loop, words = WORDS_LOOP, _words(extended)
     biases = [24 - p - d for d, p in enumerate(extended)]
-    (change1, delta1), (change2, delta2) = (changes + [(NEVER, 0)] * 2)[:2]
-    head = [
-        len(profile),
-        largest,
-        loop,
-        max(biases),
-        tail,
-        24 - extended[tail],
-        change1,
-        delta1,
-        change2,
-        delta2,
-        min(biases),
-    ]
-    below = [1 + sum(1 << (p - 1) for p in profile[d + 1 :]) for d in range(len(profile))]
-    return np.array([*head, *words, *profile, *below], np.int64)
+    changes = [(d, extended[d + 1] - extended[d]) for d in range(tail) if extended[d] != extended[d + 1]]
+    row = np.zeros(PROFILE + 2 * len(profile), np.int64)
+    row[BINADES], row[LARGEST], row[LOOP] = len(profile), largest, EXACT_LOOP
+    row[BIGGEST], row[SMALLEST] = max(biases), min(biases)
+    row[TAIL], row[TAIL_SHIFT] = tail, 24 - extended[tail]
+    (row[CHANGE1], row[DELTA1]), (row[CHANGE2], row[DELTA2]) = (changes + [(NEVER, 0)] * 2)[:2]
+    if len(changes) <= 2:
+        row[LOOP] = CHANGES_LOOP
+    elif max(profile) <= PACKED_PRECISION and len(set(extended[::-1][PACKED_BINADES - 1 :])) <= 1:
+        row[LOOP], row[PACKED:PROFILE] = PACKED_LOOP, _packed(extended)
+    row[PROFILE : PROFILE + len(profile)] = profile
+    row[PROFILE + len(profile) :] = [1 + sum(1 << (p - 1) for p in profile[d + 1 :]) for d in range(len(profile))]
+    return row
 
 
 @njit(nogil=True, inline="always")

@@ -3,14 +3,15 @@
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import int64, njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8
-from formats.kernel.memory import address_of, pointer4, pointer8
-from formats.kernel.task import ANY, TILES, Task, flat, layout, place, share, strides
+from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, as_numbers, exponent_layout, i4, i8
+from formats.kernel.threads import task_for_each_size
+from formats.kernel.tiling import TILING, cut, cut_flat, place, strides, tiles_of_thread
+from formats.kernel.words import BITS, Words
 
 
 @njit(nogil=True)
@@ -49,12 +50,19 @@ def _choose_largest(x):
     return lambda x: _largest8(x)
 
 
+RULE = "above headroom lowest_top highest_top"
+"""Words that say how T follows from the largest magnitude: how many steps of 2^-52 above a power of two that may be
+before T is one more, headroom, the lowest and the highest T."""
+NO_RULE = (0, 0, 0, 0)
+"""What is packed for them where T is given."""
+
+
 @njit(nogil=True, inline="always")
-def top_of(largest, fraction_bits, bias, above, headroom, low, high):
-    """The top exponent for a largest magnitude with these bits; one more where its fraction is more than `above` steps
-    of 2^-52."""
+def top_of(largest, x, w):
+    """The top exponent for a largest magnitude with these bits among x, by the rule in words w."""
+    fraction_bits, bias = exponent_layout(x)
     if largest == 0:
-        return min(max(i8(0), low), high)
+        return min(max(i8(0), w.lowest_top), w.highest_top)
     field, fraction = largest >> fraction_bits, largest & ((i8(1) << fraction_bits) - 1)
     if field == 0:
         field = i8(1)
@@ -62,55 +70,42 @@ def top_of(largest, fraction_bits, bias, above, headroom, low, high):
             fraction <<= 1
             field -= 1
         fraction -= i8(1) << fraction_bits
-    more = fraction << (52 - fraction_bits) > above
-    return min(max(field - bias + i8(more) + headroom, low), high)
+    more = fraction << (52 - fraction_bits) > w.above
+    return min(max(field - bias + i8(more) + w.headroom, w.lowest_top), w.highest_top)
 
 
-@njit(nogil=True)
-def _largest_of_tiles(w, x, out):
-    """Arguments: x and its batch and row stride, out (one number per tile, in order)."""
-    first, last = share(w)
+WORDS = Words(tiling=TILING, x=BITS, x_strides="x_batch x_row", found=int64[::1])
+
+
+@task_for_each_size(WORDS)
+def _largest_of_tiles(w):
+    """The largest of each tile, in their order, into `found`."""
+    x, found = w.x, w.found
+    first, last = tiles_of_thread(w)
     for tile in range(first, last):
         batch, _, _, row, end, column, width = place(w, tile)
         largest = i8(0)
         for r in range(row, end):
-            at = batch * w[8] + r * w[9] + column
+            at = batch * w.x_batch + r * w.x_row + column
             largest = max(largest, i8(largest_of_run(x[at : at + width])))
-        out[tile] = largest
-
-
-@Task
-def _largest_tiles4(pointer):
-    w = carray(pointer, (32,))
-    _largest_of_tiles(w, carray(pointer4(w[7]), (ANY,)), carray(pointer8(w[10]), (ANY,)))
-
-
-@Task
-def _largest_tiles8(pointer):
-    w = carray(pointer, (32,))
-    _largest_of_tiles(w, carray(pointer8(w[7]), (ANY,)), carray(pointer8(w[10]), (ANY,)))
+        found[tile] = largest
 
 
 def largest_flat(x: NDArray[Any]) -> float:
     """The largest finite magnitude of a C-contiguous array, 0 where there is none."""
     if not x.size:
         return 0.0
-    wide = x.itemsize == 8
-    words = flat(x)
-    bits = np.zeros(words[TILES], np.int64)
-    threads.run(_largest_tiles8 if wide else _largest_tiles4, [*words, address_of(bits)], x.size)
-    largest = bits.max()
-    return float(largest.view(np.float64) if wide else largest.astype(np.int32).view(np.float32))
+    tiling = cut_flat(x.size)
+    bits = np.zeros(tiling[-1], np.int64)
+    words = WORDS.pack(tiling=tiling, x=x, x_strides=(0, 0), found=bits)
+    threads.run(_largest_of_tiles[x.itemsize], words, x.size)
+    return float(as_numbers(bits.max(), x))
 
 
 def largest_of_tiles(x: NDArray[Any], tile: tuple[int, int], tiles: tuple[int, int, int]) -> NDArray[Any]:
     """The largest finite magnitude of each tile, shape `tiles`, in x's dtype; 0 where there is none."""
     bits = np.zeros(tiles, np.int64)
     if x.size:
-        wide = x.dtype == np.float64
-        threads.run(
-            _largest_tiles8 if wide else _largest_tiles4,
-            [*layout(x, tile, tiles), address_of(x), *strides(x)[:2], address_of(bits)],
-            x.size,
-        )
-    return bits.view(np.float64) if x.dtype == np.float64 else bits.astype(np.int32).view(np.float32)
+        words = WORDS.pack(tiling=cut(x, tile, tiles), x=x, x_strides=strides(x)[:2], found=bits)
+        threads.run(_largest_of_tiles[x.itemsize], words, x.size)
+    return as_numbers(bits, x)

@@ -1,12 +1,14 @@
-"""Where arrays lie in memory: addresses as callers find them, and pointers as compiled code makes them."""
+"""Where arrays lie in memory: addresses as callers find them, and arrays as compiled code makes them of addresses."""
 
 import ctypes
 from typing import Any
 
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 from numpy.typing import NDArray
+
+ANY = 1 << 62
+"""The length given to arrays made from a bare address."""
 
 
 def address_of(array: NDArray[Any]) -> int:
@@ -18,22 +20,11 @@ def address_of(array: NDArray[Any]) -> int:
         return int(array.__array_interface__["data"][0])
 
 
-def _pointer_maker(item: Any, kind: Any) -> Any:
-    """A function for compiled code that takes an address as a pointer to `item`."""
-
-    @intrinsic
-    def pointer(typing_context: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], kind.as_pointer())
-
-        return types.CPointer(item)(types.int64), generate
-
-    return pointer
-
-
-pointer4 = _pointer_maker(types.int32, ir.IntType(32))
-pointer8 = _pointer_maker(types.int64, ir.IntType(64))
-pointer_byte = _pointer_maker(types.uint8, ir.IntType(8))
-pointer_short = _pointer_maker(types.uint16, ir.IntType(16))
-pointer_float = _pointer_maker(types.float32, ir.FloatType())
-pointer_double = _pointer_maker(types.float64, ir.DoubleType())
+def array_at(context: Any, builder: Any, kind: types.Array, address: Any) -> Any:
+    """Code for a one-dimensional array of this type, without an end, at an address."""
+    item = context.get_data_type(kind.dtype)
+    size = context.get_constant(types.intp, context.get_abi_sizeof(item))
+    made = context.make_array(kind)(context, builder)
+    data = builder.inttoptr(address, item.as_pointer())
+    populate_array(made, data, [context.get_constant(types.intp, ANY)], [size], size, meminfo=None)
+    return made._getvalue()

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import int64, njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
 from formats.kernel import threads
 from formats.kernel.bits import (
     INFINITY4,
-    INFINITY8,
     MAGNITUDE4,
     MAGNITUDE8,
     SIGN4,
@@ -21,22 +20,24 @@ from formats.kernel.bits import (
     as_float,
     i4,
     i8,
+    largest_rounded,
 )
-from formats.kernel.exact import DOWN, HYSTERESIS, MODES, NEAREST_AWAY, STOCHASTIC, UP, exact
+from formats.kernel.exact import DOWN, HYSTERESIS, MODES, NEAREST_AWAY, STOCHASTIC, UP, round_magnitude
 from formats.kernel.grid import (
     BINADES,
     CHANGES_LOOP,
     LOOP,
+    PACKED,
+    PACKED_BINADES,
     SMALLEST,
-    WORDS,
-    WORDS_BINADES,
     change_bits,
     highest_bits,
     is_fast,
 )
-from formats.kernel.memory import address_of, pointer4, pointer8, pointer_double, pointer_float
 from formats.kernel.philox import fill, one
-from formats.kernel.task import ANY, CHUNK, Task, flat, layout, place, share, signed_word, strides
+from formats.kernel.threads import task_for_each_size
+from formats.kernel.tiling import CHUNK, TILING, cut, cut_flat, place, strides, tiles_of_thread
+from formats.kernel.words import BITS, FLOATS, NUMBER, UNSIGNED, Words
 from formats.rounding import Rounding
 
 
@@ -55,8 +56,8 @@ def _powers(x, power, highest, grid, first):
     for i in range(x.size):
         c = min(i4(x[i] & i4(MAGNITUDE4)), highest)
         field = max(i8(c >> i4(23)), bottom)
-        j = min(field - bottom, WORDS_BINADES - 1)
-        power[i] = i4((field + 24 - (grid[WORDS + j // 8] >> (4 * (j % 8)) & 15)) << 23)
+        j = min(field - bottom, PACKED_BINADES - 1)
+        power[i] = i4((field + 24 - (grid[PACKED + j // 8] >> (4 * (j % 8)) & 15)) << 23)
 
 
 @njit(nogil=True, inline="always")
@@ -94,7 +95,7 @@ def _directed4(u, highest, power, passing, mode, random, above):
 
 
 @njit(nogil=True)
-def _mode4(x, out, previous, top, grid, passing, mode, random, power):
+def mode4(x, out, previous, top, grid, passing, mode, random, power):
     """Round at most CHUNK float32 bits; random: a number for each; previous: float32, read by hysteresis alone."""
     first = top + 127
     if is_fast(grid, first) and first + grid[SMALLEST] >= 24:  # the steps themselves are normal numbers as well
@@ -114,17 +115,17 @@ def _mode4(x, out, previous, top, grid, passing, mode, random, power):
     for i in range(x.size):
         a = i8(x[i] & i4(MAGNITUDE4))
         above = mode == HYSTERESIS and previous[i] > as_float(x[i])
-        y = a if a > passing else exact(a, top, grid, 23, 127, mode, x[i] < 0, i8(random[i]), above)
+        y = a if a > passing else round_magnitude(a, top, grid, 23, 127, mode, x[i] < 0, i8(random[i]), above)
         out[i] = i4(y) | (x[i] & i4(SIGN4))
 
 
 @njit(nogil=True)
-def _mode8(x, out, previous, top, grid, passing, mode, random, power):
+def mode8(x, out, previous, top, grid, passing, mode, random, power):
     """The same for float64 bits."""
     for i in range(x.size):
         a = x[i] & i8(MAGNITUDE8)
         above = mode == HYSTERESIS and previous[i] > as_double(x[i])
-        y = a if a > passing else exact(a, top, grid, 52, 1023, mode, x[i] < 0, i8(random[i]), above)
+        y = a if a > passing else round_magnitude(a, top, grid, 52, 1023, mode, x[i] < 0, i8(random[i]), above)
         out[i] = y | (x[i] & i8(SIGN8))
 
 
@@ -138,74 +139,67 @@ def _mode_run(x, out, previous, top, grid, passing, mode, random, power):
 @overload(_mode_run)
 def _choose_mode(x, out, previous, top, grid, passing, mode, random, power):
     if x.dtype == types.int32:
-        return lambda x, out, previous, top, grid, passing, mode, random, power: _mode4(
+        return lambda x, out, previous, top, grid, passing, mode, random, power: mode4(
             x, out, previous, top, grid, passing, mode, random, power
         )
-    return lambda x, out, previous, top, grid, passing, mode, random, power: _mode8(
+    return lambda x, out, previous, top, grid, passing, mode, random, power: mode8(
         x, out, previous, top, grid, passing, mode, random, power
     )
 
 
-@njit(nogil=True)
-def _mode_tiles(w, x, out, previous, tops, grid):
-    """Arguments: as for _round_tiles, then mode, previous and its strides, seed, stream, and by how much an element's
-    place in the logical
-    order grows with batch, row and column."""
-    first, last = share(w)
+WORDS = Words(
+    tiling=TILING,
+    x=BITS,
+    x_strides="x_batch x_row",
+    out=BITS,
+    out_strides="out_batch out_row",
+    previous=FLOATS,
+    previous_strides="previous_batch previous_row",
+    tops=int64[::1],
+    tops_strides="tops_batch tops_down tops_across",
+    grid=int64[::1],
+    passing=NUMBER,
+    mode=NUMBER,
+    seed=UNSIGNED,
+    stream=UNSIGNED,
+    logical="logical_batch logical_row logical_column",
+)
+
+
+@task_for_each_size(WORDS)
+def _round_tiles_in_mode(w):
+    x, out, previous, tops, grid = w.x, w.out, w.previous, w.tops, w.grid
+    first, last = tiles_of_thread(w)
     power, random = np.empty(CHUNK, np.int32), np.zeros(CHUNK + 4, np.uint32)
-    mode, seed, stream = w[19], w[23], w[24]
+    mode, seed, stream = w.mode, w.seed, w.stream
     for tile in range(first, last):
         batch, down, across, row, end, left, width = place(w, tile)
-        top = tops[batch * w[14] + down * w[15] + across * w[16]]
+        top = tops[batch * w.tops_batch + down * w.tops_down + across * w.tops_across]
         for r in range(row, end):
             for column in range(left, left + width, CHUNK):
                 count = min(CHUNK, left + width - column)
                 skip = 0
                 if mode == STOCHASTIC:
-                    element = batch * w[25] + r * w[26] + column * w[27]
-                    if w[27] == 1:
+                    element = batch * w.logical_batch + r * w.logical_row + column * w.logical_column
+                    if w.logical_column == 1:
                         skip = element % 4
                         fill(random[: (count + skip + 3) // 4 * 4], element // 4, seed, stream)
                     else:
                         for i in range(count):
-                            random[i] = one(element + i * w[27], seed, stream)
-                at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
-                before = batch * w[21] + r * w[22] + column
+                            random[i] = one(element + i * w.logical_column, seed, stream)
+                at, to = batch * w.x_batch + r * w.x_row + column, batch * w.out_batch + r * w.out_row + column
+                before = batch * w.previous_batch + r * w.previous_row + column
                 _mode_run(
                     x[at : at + count],
                     out[to : to + count],
                     previous[before : before + count],
                     top,
                     grid,
-                    w[18],
+                    w.passing,
                     mode,
                     random[skip : skip + count],
                     power,
                 )
-
-
-@Task
-def _mode_tiles4(pointer):
-    w = carray(pointer, (32,))
-    tops, grid = carray(pointer8(w[13]), (ANY,)), carray(pointer8(w[17]), (ANY,))
-    x, out, previous = (
-        carray(pointer4(w[7]), (ANY,)),
-        carray(pointer4(w[10]), (ANY,)),
-        carray(pointer_float(w[20]), (ANY,)),
-    )
-    _mode_tiles(w, x, out, previous, tops, grid)
-
-
-@Task
-def _mode_tiles8(pointer):
-    w = carray(pointer, (32,))
-    tops, grid = carray(pointer8(w[13]), (ANY,)), carray(pointer8(w[17]), (ANY,))
-    x, out, previous = (
-        carray(pointer8(w[7]), (ANY,)),
-        carray(pointer8(w[10]), (ANY,)),
-        carray(pointer_double(w[20]), (ANY,)),
-    )
-    _mode_tiles(w, x, out, previous, tops, grid)
 
 
 @dataclass(frozen=True)
@@ -236,23 +230,25 @@ def round_tiles_in_mode(
     """`round_tiles` in any mode."""
     if not x.size:
         return
-    wide = x.dtype == np.float64
-    passing = (INFINITY8 if wide else INFINITY4) - int(keep_infinities)
-    at, to = (address_of(x), *strides(x)[:2]), (address_of(out), *strides(out)[:2])
-    before = at if mode.previous is None else (address_of(mode.previous), *strides(mode.previous)[:2])
-    threads.run(
-        _mode_tiles8 if wide else _mode_tiles4,
-        [
-            *layout(x, tile, tops.shape),
-            *at,
-            *to,
-            *(address_of(tops), *strides(tops)),
-            *(address_of(grid), passing),
-            *(MODES[mode.rounding], *before),
-            *(signed_word(mode.seed), signed_word(mode.stream), *mode.logical),
-        ],
-        x.size,
+    previous = x if mode.previous is None else mode.previous
+    words = WORDS.pack(
+        tiling=cut(x, tile, tops.shape),
+        x=x,
+        x_strides=strides(x)[:2],
+        out=out,
+        out_strides=strides(out)[:2],
+        previous=previous,
+        previous_strides=strides(previous)[:2],
+        tops=tops,
+        tops_strides=strides(tops),
+        grid=grid,
+        passing=largest_rounded(x, keep_infinities),
+        mode=MODES[mode.rounding],
+        seed=mode.seed,
+        stream=mode.stream,
+        logical=mode.logical,
     )
+    threads.run(_round_tiles_in_mode[x.itemsize], words, x.size)
 
 
 def round_flat_in_mode(
@@ -262,10 +258,22 @@ def round_flat_in_mode(
     is that of such arrays."""
     if not x.size:
         return
-    wide = x.itemsize == 8
-    passing = (INFINITY8 if wide else INFINITY4) - int(keep_infinities)
-    one = np.array(top, np.int64)
-    before = x if mode.previous is None else mode.previous
-    words = [*flat(x), address_of(out), 0, 0, address_of(one), 0, 0, 0, address_of(grid), passing]
-    words += [MODES[mode.rounding], address_of(before), 0, 0, signed_word(mode.seed), signed_word(mode.stream), 0, 0, 1]
-    threads.run(_mode_tiles8 if wide else _mode_tiles4, words, x.size)
+    tops = np.array(top, np.int64)
+    words = WORDS.pack(
+        tiling=cut_flat(x.size),
+        x=x,
+        x_strides=(0, 0),
+        out=out,
+        out_strides=(0, 0),
+        previous=x if mode.previous is None else mode.previous,
+        previous_strides=(0, 0),
+        tops=tops,
+        tops_strides=(0, 0, 0),
+        grid=grid,
+        passing=largest_rounded(x, keep_infinities),
+        mode=MODES[mode.rounding],
+        seed=mode.seed,
+        stream=mode.stream,
+        logical=(0, 0, 1),
+    )
+    threads.run(_round_tiles_in_mode[x.itemsize], words, x.size)

@@ -17,8 +17,8 @@ from numba import njit, types
 from numba.extending import overload
 
 from formats.kernel.bits import INFINITY4, MAGNITUDE4, MAGNITUDE8, SIGN4, SIGN8, as_bits, as_float, i4, i8
-from formats.kernel.exact import NEAREST, exact
-from formats.kernel.grid import BINADES, CHANGES_LOOP, LOOP, WORDS, change_bits, highest_bits, is_fast
+from formats.kernel.exact import NEAREST, round_magnitude
+from formats.kernel.grid import BINADES, CHANGES_LOOP, LOOP, PACKED, change_bits, highest_bits, is_fast
 
 
 @njit(nogil=True, inline="always")
@@ -43,7 +43,7 @@ def _run_changes(x, out, highest, passing, tail, shift, change1, delta1, change2
 
 
 @njit(nogil=True)
-def _run_words(x, out, highest, passing, bottom, w0, w1, w2, w3):
+def _run_packed(x, out, highest, passing, bottom, w0, w1, w2, w3):
     for i in range(x.size):
         u = x[i]
         a = i4(u & i4(MAGNITUDE4))
@@ -68,12 +68,12 @@ def round4(x, out, top, grid, passing):
             tail, shift, change1, delta1, change2, delta2 = change_bits(grid, first)
             _run_changes(x, out, highest, i4(passing), tail, shift, change1, delta1, change2, delta2)
         else:
-            w0, w1, w2, w3 = i4(grid[WORDS]), i4(grid[WORDS + 1]), i4(grid[WORDS + 2]), i4(grid[WORDS + 3])
-            _run_words(x, out, highest, i4(passing), i4(first - grid[BINADES]), w0, w1, w2, w3)
+            w0, w1, w2, w3 = i4(grid[PACKED]), i4(grid[PACKED + 1]), i4(grid[PACKED + 2]), i4(grid[PACKED + 3])
+            _run_packed(x, out, highest, i4(passing), i4(first - grid[BINADES]), w0, w1, w2, w3)
         return
     for i in range(x.size):
         a = i8(x[i] & i4(MAGNITUDE4))
-        y = a if a > passing else exact(a, top, grid, 23, 127, NEAREST, False, i8(0), False)
+        y = a if a > passing else round_magnitude(a, top, grid, 23, 127, NEAREST, False, i8(0), False)
         out[i] = i4(y) | (x[i] & i4(SIGN4))
 
 
@@ -82,7 +82,7 @@ def round8(x, out, top, grid, passing):
     """Round a run of float64 bits whose scale is `top` to nearest."""
     for i in range(x.size):
         a = x[i] & i8(MAGNITUDE8)
-        y = a if a > passing else exact(a, top, grid, 52, 1023, NEAREST, False, i8(0), False)
+        y = a if a > passing else round_magnitude(a, top, grid, 52, 1023, NEAREST, False, i8(0), False)
         out[i] = y | (x[i] & i8(SIGN8))
 
 

@@ -10,16 +10,16 @@ Predicates", 1997, section 2.4).
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import float64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
 from formats.kernel.bits import i8
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, STOCHASTIC, UP
-from formats.kernel.memory import address_of, pointer_double
 from formats.kernel.philox import fill
-from formats.kernel.task import ANY, CHUNK, Task, signed_word
-from formats.kernel.threads import thread_count, thread_number
+from formats.kernel.threads import share, task
+from formats.kernel.tiling import CHUNK
+from formats.kernel.words import NUMBER, UNSIGNED, Words
 from formats.rounding import ModeChoice
 
 DOUBT = 2.0**-50
@@ -75,23 +75,28 @@ def goes_up(a, low, high, mode, negative, random, above):
     return low < 0 and high <= -low  # toward zero: the smaller in magnitude, which is high where zero is no value
 
 
-@Task
-def _between_task(pointer):
-    w = carray(pointer, (32,))
-    number, count = i8(thread_number()), i8(thread_count())
-    first, last = w[0] * number // count, w[0] * (number + 1) // count
-    x, low, high = (
-        carray(pointer_double(w[1]), (ANY,)),
-        carray(pointer_double(w[2]), (ANY,)),
-        carray(pointer_double(w[3]), (ANY,)),
-    )
-    previous, out = carray(pointer_double(w[4]), (ANY,)), carray(pointer_double(w[5]), (ANY,))
-    mode, seed, stream = w[6], w[7], w[8]
+WORDS = Words(
+    elements=NUMBER,
+    x=float64[::1],
+    low=float64[::1],
+    high=float64[::1],
+    previous=float64[::1],
+    out=float64[::1],
+    mode=NUMBER,
+    seed=UNSIGNED,
+    stream=UNSIGNED,
+)
+
+
+@task(WORDS)
+def _round_between(w):
+    x, low, high, previous, out, mode = w.x, w.low, w.high, w.previous, w.out, w.mode
+    first, last = share(w.elements)
     random = np.zeros(CHUNK + 4, np.uint32)
     for start in range(first, last, CHUNK):
         width, skip = min(CHUNK, last - start), start % 4
         if mode == STOCHASTIC:
-            fill(random[: (width + skip + 3) // 4 * 4], start // 4, seed, stream)
+            fill(random[: (width + skip + 3) // 4 * 4], start // 4, w.seed, w.stream)
         for i in range(start, start + width):
             a, y = abs(x[i]), low[i]
             if y < a and y < high[i]:
@@ -114,7 +119,16 @@ def round_between(
             np.ascontiguousarray(each, np.float64) for each in (x, x if mode.previous is None else mode.previous)
         )
     lower, upper, out = np.ascontiguousarray(low), np.ascontiguousarray(high), np.empty(x.shape)
-    arrays = [address_of(each) for each in (wide, lower, upper, before, out)]
-    words = [x.size, *arrays, MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream)]
-    threads.run(_between_task, words, x.size)
+    words = WORDS.pack(
+        elements=x.size,
+        x=wide,
+        low=lower,
+        high=upper,
+        previous=before,
+        out=out,
+        mode=MODES[mode.rounding],
+        seed=mode.seed,
+        stream=mode.stream,
+    )
+    threads.run(_round_between, words, x.size)
     return out

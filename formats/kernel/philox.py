@@ -18,7 +18,7 @@ _LOW = 0xFFFFFFFF
 
 
 @njit(nogil=True, inline="always")
-def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+def random_words(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     """Four 32-bit words (each in 64 bits) from a counter and a key of such words."""
     for _ in range(ROUNDS):
         p0 = _u8(MULTIPLIER0) * (c0 & _u8(_LOW))
@@ -36,7 +36,7 @@ def fill(words: Any, first: Any, seed: Any, stream: Any) -> None:
     c2, c3 = _u8(stream) & _u8(_LOW), _u8(stream) >> _u8(32)
     for j in range(words.size // 4):
         counter = _u8(first) + _u8(j)
-        w0, w1, w2, w3 = philox(counter & _u8(_LOW), counter >> _u8(32), c2, c3, k0, k1)
+        w0, w1, w2, w3 = random_words(counter & _u8(_LOW), counter >> _u8(32), c2, c3, k0, k1)
         words[4 * j] = w0
         words[4 * j + 1] = w1
         words[4 * j + 2] = w2

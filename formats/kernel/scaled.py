@@ -7,18 +7,18 @@ G. Melquiond, "Emulation of a FMA and Correctly Rounded Sums", 2008), so the fas
 """
 
 import numpy as np
-from numba import carray, njit
+from numba import float32, float64, int64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8
+from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8, largest_rounded
 from formats.kernel.exact import MODES, NEAREST, STOCHASTIC
-from formats.kernel.memory import address_of, pointer8, pointer_double, pointer_float
-from formats.kernel.modes import Mode, _mode4
+from formats.kernel.modes import Mode, mode4
 from formats.kernel.nearest import round4
 from formats.kernel.philox import fill
-from formats.kernel.task import ANY, CHUNK, Task, signed_word
-from formats.kernel.threads import thread_count, thread_number
+from formats.kernel.threads import share_of_multiples, task
+from formats.kernel.tiling import CHUNK
+from formats.kernel.words import NUMBER, UNSIGNED, Words
 
 KEEPS_SIGN = 2.0**200
 """What makes a float32 number other than zero of every remainder, infinities included."""
@@ -63,31 +63,41 @@ def _spread(steps, run, first, each):
         k = i8(0) if k == steps.size else k
 
 
-@Task
-def _scaled_task(pointer):
-    w = carray(pointer, (32,))
-    x, out = carray(pointer_float(w[1]), (ANY,)), carray(pointer_float(w[2]), (ANY,))
-    steps, run, grid = carray(pointer_double(w[3]), (ANY,))[: w[4]], w[5], carray(pointer8(w[6]), (ANY,))
-    top, mode, seed, stream, passing = w[7], w[8], w[9], w[10], w[11]
-    number, threads_used = i8(thread_number()), i8(thread_count())
-    first, end = w[0] * number // threads_used // CHUNK * CHUNK, w[0] * (number + 1) // threads_used // CHUNK * CHUNK
-    if number + 1 == threads_used:
-        end = w[0]
+WORDS = Words(
+    elements=NUMBER,
+    x=float32[::1],
+    out=float32[::1],
+    steps=float64[::1],
+    step_count=NUMBER,
+    run=NUMBER,
+    top=NUMBER,
+    grid=int64[::1],
+    passing=NUMBER,
+    mode=NUMBER,
+    seed=UNSIGNED,
+    stream=UNSIGNED,
+)
+
+
+@task(WORDS)
+def _round_scaled(w):
+    x, out, steps, grid, mode = w.x, w.out, w.steps[: w.step_count], w.grid, w.mode
+    first, last = share_of_multiples(w.elements, CHUNK)
     power, random, each = np.empty(CHUNK, np.int32), np.zeros(CHUNK, np.uint32), np.empty(CHUNK)
     quotients, values = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32)
     if steps.size == 1:
         each[:] = steps[0]
-    for at in range(first, end, CHUNK):
-        count = min(CHUNK, end - at)
+    for at in range(first, last, CHUNK):
+        count = min(CHUNK, last - at)
         if steps.size > 1:
-            _spread(steps, run, at, each[:count])
+            _spread(steps, w.run, at, each[:count])
         _to_odd(x[at : at + count], each, quotients)
         if mode == NEAREST:
-            round4(quotients[:count], values, top, grid, passing)
+            round4(quotients[:count], values, w.top, grid, w.passing)
         else:
             if mode == STOCHASTIC:
-                fill(random[: (count + 3) // 4 * 4], at // 4, seed, stream)
-            _mode4(quotients[:count], values, x[at : at + count], top, grid, passing, mode, random, power)
+                fill(random[: (count + 3) // 4 * 4], at // 4, w.seed, w.stream)
+            mode4(quotients[:count], values, x[at : at + count], w.top, grid, w.passing, mode, random, power)
         _times(values[:count], each, out[at : at + count])
 
 
@@ -108,6 +118,18 @@ def round_scaled(
     """
     if not x.size:
         return
-    words = [x.size, address_of(x), address_of(out), address_of(steps), steps.size, run, address_of(grid), top]
-    words += [MODES[mode.rounding], signed_word(mode.seed), signed_word(mode.stream), INFINITY4 - int(keep_infinities)]
-    threads.run(_scaled_task, words, x.size)
+    words = WORDS.pack(
+        elements=x.size,
+        x=x,
+        out=out,
+        steps=steps,
+        step_count=steps.size,
+        run=run,
+        top=top,
+        grid=grid,
+        passing=largest_rounded(x, keep_infinities),
+        mode=MODES[mode.rounding],
+        seed=mode.seed,
+        stream=mode.stream,
+    )
+    threads.run(_round_scaled, words, x.size)

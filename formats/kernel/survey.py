@@ -3,15 +3,16 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, njit, types
+from numba import int64, njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8
-from formats.kernel.memory import address_of, pointer4, pointer8
+from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, as_numbers, i4, i8, largest_rounded
 from formats.kernel.nearest import round_run
-from formats.kernel.task import ANY, COLUMNS, TILE_COLUMNS, TILES, Task, flat, share
+from formats.kernel.threads import task_for_each_size
+from formats.kernel.tiling import TILING, cut_flat, tiles_of_thread
+from formats.kernel.words import BITS, NUMBER, Words
 
 COUNTS = 4
 """Numbers that a tile gives: the largest finite rounded magnitude's bits, whether there is a NaN, overflows,
@@ -58,33 +59,32 @@ def _choose(x, q, limit):
     return lambda x, q, limit: _survey8(x, q, limit)
 
 
-@njit(nogil=True)
-def _survey_of_tiles(w, x, q, out, grid):
-    """Words after those of `flat`: q, the limit's bits, out (COUNTS numbers a tile), whether q is still to be rounded;
-    grid, passing, T."""
-    first, last = share(w)
+WORDS = Words(
+    tiling=TILING,
+    x=BITS,
+    q=BITS,
+    limit=NUMBER,
+    counts=int64[::1],
+    rounds=NUMBER,
+    grid=int64[::1],
+    passing=NUMBER,
+    top=NUMBER,
+)
+
+
+@task_for_each_size(WORDS)
+def _survey_tiles(w):
+    """Put COUNTS numbers a tile into `counts`; limit: its bits; rounds: whether q is still to be rounded."""
+    x, q, counts = w.x, w.q, w.counts
+    first, last = tiles_of_thread(w)
     for tile in range(first, last):
-        begin = tile * w[TILE_COLUMNS]
-        end = min(begin + w[TILE_COLUMNS], w[COLUMNS])
-        if w[13]:
-            round_run(x[begin:end], q[begin:end], w[16], grid, w[15])
-        largest, broken, overflows, underflows = survey_of_run(x[begin:end], q[begin:end], w[11])
+        begin = tile * w.tile_columns
+        end = min(begin + w.tile_columns, w.columns)
+        if w.rounds:
+            round_run(x[begin:end], q[begin:end], w.top, w.grid, w.passing)
+        largest, broken, overflows, underflows = survey_of_run(x[begin:end], q[begin:end], w.limit)
         at = tile * COUNTS
-        out[at], out[at + 1], out[at + 2], out[at + 3] = largest, broken, overflows, underflows
-
-
-@Task
-def _survey_tiles4(pointer):
-    w = carray(pointer, (32,))
-    x, q = carray(pointer4(w[7]), (ANY,)), carray(pointer4(w[10]), (ANY,))
-    _survey_of_tiles(w, x, q, carray(pointer8(w[12]), (ANY,)), carray(pointer8(w[14]), (ANY,)))
-
-
-@Task
-def _survey_tiles8(pointer):
-    w = carray(pointer, (32,))
-    x, q = carray(pointer8(w[7]), (ANY,)), carray(pointer8(w[10]), (ANY,))
-    _survey_of_tiles(w, x, q, carray(pointer8(w[12]), (ANY,)), carray(pointer8(w[14]), (ANY,)))
+        counts[at], counts[at + 1], counts[at + 2], counts[at + 3] = largest, broken, overflows, underflows
 
 
 class Survey(NamedTuple):
@@ -100,29 +100,39 @@ class Survey(NamedTuple):
     underflows: int
 
 
-def survey(x: NDArray[Any], q: NDArray[Any], limit: float) -> Survey:
+def survey_rounded(x: NDArray[Any], q: NDArray[Any], limit: float) -> Survey:
     """Compare an array with its rounded values. Both C-contiguous, of one shape and dtype, float32 or float64."""
-    return _survey(x, q, limit, [0, 0, 0, 0])
+    return _survey(x, q, limit)
 
 
 def round_and_survey(
     x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, limit: float
 ) -> Survey:
     """`round_flat` and the survey of what it did, while each tile is in the cache."""
-    passing = (INFINITY8 if x.itemsize == 8 else INFINITY4) - int(keep_infinities)
-    return _survey(x, out, limit, [1, address_of(grid), passing, top])
+    return _survey(x, out, limit, (grid, largest_rounded(x, keep_infinities), top))
 
 
-def _survey(x: NDArray[Any], q: NDArray[Any], limit: float, rounding: list[int]) -> Survey:
+def _survey(
+    x: NDArray[Any], q: NDArray[Any], limit: float, rounding: tuple[NDArray[np.int64], int, int] | None = None
+) -> Survey:
+    """The survey of q, which is made first where a grid, the largest magnitude's bits to round, and T are given."""
     if not x.size:
         return Survey(0.0, 0, 0)
-    wide = x.itemsize == 8
-    words = flat(x)
-    counts = np.zeros((words[TILES], COUNTS), np.int64)
-    bound = int(np.array(limit, x.dtype).view(np.int64 if wide else np.int32))
-    words += [address_of(q), bound, address_of(counts), *rounding]
-    threads.run(_survey_tiles8 if wide else _survey_tiles4, words, x.size)
-    largest = counts[:, 0].max()
-    value = float(largest.view(np.float64) if wide else largest.astype(np.int32).view(np.float32))
+    tiling = cut_flat(x.size)
+    counts = np.zeros((tiling[-1], COUNTS), np.int64)
+    grid, passing, top = rounding or (counts, 0, 0)
+    words = WORDS.pack(
+        tiling=tiling,
+        x=x,
+        q=q,
+        limit=int(np.array(limit, x.dtype).view(np.int64 if x.itemsize == 8 else np.int32)),
+        counts=counts,
+        rounds=rounding is not None,
+        grid=grid,
+        passing=passing,
+        top=top,
+    )
+    threads.run(_survey_tiles[x.itemsize], words, x.size)
+    value = float(as_numbers(counts[:, 0].max(), x))
     _, broken, overflows, underflows = (int(count) for count in counts.sum(0))
     return Survey(np.nan if broken else value, overflows, underflows)

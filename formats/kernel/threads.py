@@ -1,4 +1,4 @@
-"""Running a compiled task on several cores.
+"""Compiled tasks, and running one on several cores.
 
 numba's own threading layers either die when two threads enter them at once (and autograd's backward runs in threads of
 its own) or bring a second pool of threads beside torch's, whose waiting threads then hold the cores. So a task runs in
@@ -9,14 +9,19 @@ pointer. Where there is no libgomp, a task runs in one thread.
 import ctypes
 import importlib.util
 import os
-import struct
 import sys
+import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import CellType, FunctionType
 from typing import Any
 
 import llvmlite.binding
-from numba import cfunc, types
+import numpy as np
+from numba import cfunc, njit, types
+
+from formats.kernel.words import Words, WordsType
 
 MIN_ELEMENTS_PER_THREAD = 1 << 15
 
@@ -92,20 +97,88 @@ def available() -> int:
     return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
 
 
-def run(task: Any, words: list[int], elements: int) -> None:
-    """Run `task` (a compiled function of a pointer to 64-bit words) on as many threads as `elements` are worth."""
-    arguments = struct.pack(f"{len(words)}q", *words)
-    start = _runtime()
-    threads = elements // MIN_ELEMENTS_PER_THREAD
-    if threads > 1:
-        threads = min(threads, available())
-    if start is None or threads <= 1 or _alone:
+@njit(nogil=True, inline="always")
+def share(count):
+    """The first and the last, exclusive, of `count` things that are this thread's to do."""
+    number, threads = np.int64(thread_number()), np.int64(thread_count())
+    return count * number // threads, count * (number + 1) // threads
+
+
+@njit(nogil=True, inline="always")
+def share_of_multiples(count, multiple):
+    """The same, where no share but the last ends within a multiple of so many things."""
+    number, threads = np.int64(thread_number()), np.int64(thread_count())
+    first, last = share(count)
+    return first // multiple * multiple, count if number + 1 == threads else last // multiple * multiple
+
+
+_compiling = threading.Lock()
+
+
+def _sources() -> str:
+    """A stamp of the files that the tasks are compiled from."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return repr([(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files])
+
+
+_SOURCES = _sources()
+
+
+class Task:
+    """A function of words; compiled, or read from numba's cache, when its address is first asked for."""
+
+    def __init__(self, function: Callable[[Any], None], words: WordsType, name: str) -> None:
+        # numba's cache notices a change of the file that a function stands in, and not of those that it calls into.
+        # What a function closes over is part of its key there: so it is made to close over a stamp of all of them. Its
+        # name is that of the files in the cache, of which each task has its own.
+        code = function.__code__.replace(co_freevars=("sources",), co_name=name, co_qualname=name)
+        self._function = FunctionType(code, function.__globals__, name, None, (CellType(_SOURCES),))
+        self._words, self._compiled = words, None
+
+    @property
+    def address(self) -> int:
+        """Where the compiled function begins."""
+        if self._compiled is None:
+            with _compiling:
+                if self._compiled is None:
+                    self._compiled = cfunc(types.void(self._words), cache=True)(self._function)
+        return int(self._compiled.address)
+
+
+def task(words: Words) -> Callable[[Callable[[Any], None]], Task]:
+    """Make a task of a function of these words."""
+    return lambda function: Task(function, words.type_for(), function.__name__)
+
+
+def task_for_each_size(words: Words) -> Callable[[Callable[[Any], None]], dict[int, Task]]:
+    """Make a task of a function of these words for each size of number, by its bytes."""
+    return lambda function: {
+        size: Task(function, words.type_for(size), f"{function.__name__}{size}") for size in words.sizes
+    }
+
+
+def threads_for(elements: int) -> int:
+    """How many threads so many elements are worth, of those that there are."""
+    count = elements // MIN_ELEMENTS_PER_THREAD
+    if count > 1:
+        count = min(count, available())
+    return 1 if count <= 1 or _alone or _runtime() is None else count
+
+
+def run(task: Task, words: bytes, elements: int) -> None:
+    """Run a task on as many threads as `elements` are worth."""
+    run_on(task, words, threads_for(elements))
+
+
+def run_on(task: Task, words: bytes, count: int) -> None:
+    """Run a task on at most so many threads, a number that `threads_for` gave."""
+    if count == 1:
         # One thread outside any OpenMP region: number 0 of 1.
-        _callable(task)(arguments)
+        _callable(task)(words)
     else:
-        start(task.address, arguments, threads, 0)
+        _runtime()(task.address, words, count, 0)
 
 
 @cache
-def _callable(task: Any) -> Any:
+def _callable(task: Task) -> Any:
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(task.address)

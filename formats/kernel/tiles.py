@@ -3,40 +3,39 @@
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import int64
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8
-from formats.kernel.memory import address_of, pointer4, pointer8
+from formats.kernel.bits import largest_rounded
 from formats.kernel.nearest import round_run
-from formats.kernel.task import ANY, Task, layout, place, share, strides
+from formats.kernel.threads import task_for_each_size
+from formats.kernel.tiling import TILING, cut, place, strides, tiles_of_thread
+from formats.kernel.words import BITS, NUMBER, Words
+
+WORDS = Words(
+    tiling=TILING,
+    x=BITS,
+    x_strides="x_batch x_row",
+    out=BITS,
+    out_strides="out_batch out_row",
+    tops=int64[::1],
+    tops_strides="tops_batch tops_down tops_across",
+    grid=int64[::1],
+    passing=NUMBER,
+)
 
 
-@njit(nogil=True)
-def _round_tiles(w, x, out, tops, grid):
-    """Arguments: x and its batch and row stride, out and its strides, tops and their three strides, grid, passing."""
-    first, last = share(w)
+@task_for_each_size(WORDS)
+def _round_tiles(w):
+    x, out, tops, grid = w.x, w.out, w.tops, w.grid
+    first, last = tiles_of_thread(w)
     for tile in range(first, last):
         batch, down, across, row, end, column, width = place(w, tile)
-        top = tops[batch * w[14] + down * w[15] + across * w[16]]
+        top = tops[batch * w.tops_batch + down * w.tops_down + across * w.tops_across]
         for r in range(row, end):
-            at, to = batch * w[8] + r * w[9] + column, batch * w[11] + r * w[12] + column
-            round_run(x[at : at + width], out[to : to + width], top, grid, w[18])
-
-
-@Task
-def _round_tiles4(pointer):
-    w = carray(pointer, (32,))
-    tops, grid = carray(pointer8(w[13]), (ANY,)), carray(pointer8(w[17]), (ANY,))
-    _round_tiles(w, carray(pointer4(w[7]), (ANY,)), carray(pointer4(w[10]), (ANY,)), tops, grid)
-
-
-@Task
-def _round_tiles8(pointer):
-    w = carray(pointer, (32,))
-    tops, grid = carray(pointer8(w[13]), (ANY,)), carray(pointer8(w[17]), (ANY,))
-    _round_tiles(w, carray(pointer8(w[7]), (ANY,)), carray(pointer8(w[10]), (ANY,)), tops, grid)
+            at, to = batch * w.x_batch + r * w.x_row + column, batch * w.out_batch + r * w.out_row + column
+            round_run(x[at : at + width], out[to : to + width], top, grid, w.passing)
 
 
 def round_tiles(
@@ -53,16 +52,15 @@ def round_tiles(
     """
     if not x.size:
         return
-    wide = x.dtype == np.float64
-    passing = (INFINITY8 if wide else INFINITY4) - int(keep_infinities)
-    threads.run(
-        _round_tiles8 if wide else _round_tiles4,
-        [
-            *layout(x, tile, tops.shape),  # type: ignore[arg-type]
-            *(address_of(x), *strides(x)[:2]),
-            *(address_of(out), *strides(out)[:2]),
-            *(address_of(tops), *strides(tops)),
-            *(address_of(grid), passing),
-        ],
-        x.size,
+    words = WORDS.pack(
+        tiling=cut(x, tile, tops.shape),
+        x=x,
+        x_strides=strides(x)[:2],
+        out=out,
+        out_strides=strides(out)[:2],
+        tops=tops,
+        tops_strides=strides(tops),
+        grid=grid,
+        passing=largest_rounded(x, keep_infinities),
     )
+    threads.run(_round_tiles[x.itemsize], words, x.size)

@@ -14,13 +14,13 @@ import sys
 import time
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import int64, njit
 
 import formats
 from formats.kernel import threads
-from formats.kernel.memory import pointer8
 from formats.kernel.nearest import round4
-from formats.kernel.threads import thread_count, thread_number
+from formats.kernel.threads import share_of_multiples, task, thread_number
+from formats.kernel.words import NUMBER, Words
 from tests.formats.reference import UNIT, Reference
 
 CHUNK = 1 << 14
@@ -56,22 +56,23 @@ def _scan(first, last, top, grid):
     return falls, unlike, lost
 
 
-@cfunc(types.void(types.CPointer(types.int64)))
-def _scan_task(pointer):
-    w = carray(pointer, (8,))
-    number, count = np.int64(thread_number()), np.int64(thread_count())
-    results, grid = carray(pointer8(w[3]), (1 << 20,)), carray(pointer8(w[2]), (1 << 20,))
-    whole = w[0] // CHUNK
-    first, last = whole * number // count * CHUNK, whole * (number + 1) // count * CHUNK
-    falls, unlike, lost = _scan(first, last if number + 1 < count else w[0], w[1], grid)
-    results[3 * number], results[3 * number + 1], results[3 * number + 2] = falls, unlike, lost
+WORDS = Words(patterns=NUMBER, top=NUMBER, grid=int64[::1], found=int64[::1])
+
+
+@task(WORDS)
+def _scan_share(w):
+    number, found = thread_number(), w.found
+    first, last = share_of_multiples(w.patterns, CHUNK)
+    falls, unlike, lost = _scan(first, last, w.top, w.grid)
+    found[3 * number], found[3 * number + 1], found[3 * number + 2] = falls, unlike, lost
 
 
 def scan(grid, top, patterns=1 << 31):
     """Falls, unlike halves and lost NaNs over the first `patterns` magnitudes."""
-    results = np.zeros((256, 3), np.int64)
-    threads.run(_scan_task, [patterns, top, grid.ctypes.data, results.ctypes.data], patterns)
-    return results.sum(0).tolist()
+    count = threads.threads_for(patterns)
+    found = np.zeros((count, 3), np.int64)
+    threads.run_on(_scan_share, WORDS.pack(patterns=patterns, top=top, grid=grid, found=found), count)
+    return found.sum(0).tolist()
 
 
 def judge(rounding, profile, top, largest=None):

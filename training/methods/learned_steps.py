@@ -20,7 +20,7 @@ from training.methods.method import About, MethodLayer, MethodState, Setup
 from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 from training.quantizers.description import FixedStep
 from training.quantizers.known_ranges import KnownRanges
-from training.quantizers.learned import learned
+from training.quantizers.learned import quantize_by_step
 from training.weights import Group
 
 DECAY_OF_BITS = {3: 0.5, 2: 0.25}
@@ -143,7 +143,7 @@ class LearnedState(MethodState):
         low, high = signed_grid(self._weight_bits[layer.parameter])
         step = self.parameters[f"step.{layer.parameter}"]
         factor = gradient_factor(w.numel() // step.numel(), high) if self._shared.scaled_gradient else 1.0
-        return learned(w, step, low, high, factor)
+        return quantize_by_step(w, step, low, high, factor)
 
     def activation(self, layer: MethodLayer, x: Tensor) -> Tensor:
         """The quantized input."""
@@ -153,7 +153,7 @@ class LearnedState(MethodState):
         count = x.numel() if self._shared.count_batch else x[0].numel()
         # A grid without positive integers has its magnitudes below zero.
         factor = gradient_factor(count, high) if self._shared.scaled_gradient else 1.0
-        return learned(
+        return quantize_by_step(
             x, self.parameters[f"step.{layer.name}"], low, high, factor, self.parameters.get(f"offset.{layer.name}")
         )
 

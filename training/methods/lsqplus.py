@@ -18,7 +18,7 @@ from numeric_formats.checks import number, one_of
 from training.methods.learned_steps import LearnedState, LearnedSteps, signed_grid, unsigned_grid
 from training.methods.method import About, MethodLayer, Setup
 from training.quantizers.clipped import SMALLEST_LEARNED_STEP
-from training.quantizers.learned import learned
+from training.quantizers.learned import quantize_by_step
 
 LOW_ENDS, HIGH_ENDS = 8, 15
 """How many ends of the range the search tries, from the whole range inwards."""
@@ -71,7 +71,7 @@ def searched(x: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
             low_end = least + (middle - least) * (i / LOW_ENDS)
             high_end = largest + (middle - largest) * (j / HIGH_ENDS)
             step, offset = min_max(low_end, high_end, low, high)
-            error = (learned(flat, step, low, high, 1.0, offset) - flat).square().mean().item()
+            error = (quantize_by_step(flat, step, low, high, 1.0, offset) - flat).square().mean().item()
             if error < best:
                 best, found = error, (step, offset)
     return found

@@ -11,7 +11,7 @@ from numeric_formats.checks import not_allowed
 from predictor.flow.sites import OneToOne
 from training.quantizers.clipped import Clipped, range_clip
 from training.quantizers.integers import asymmetric, asymmetric_range
-from training.quantizers.learned import learned
+from training.quantizers.learned import quantize_by_step
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class FixedStep:
     def quantizer(self) -> OneToOne:
         """What quantizes so."""
         step, offset = torch.tensor(self.step), None if self.offset is None else torch.tensor(self.offset)
-        return lambda x: learned(x, step, self.low, self.high, 1.0, offset)
+        return lambda x: quantize_by_step(x, step, self.low, self.high, 1.0, offset)
 
 
 @dataclass(frozen=True)

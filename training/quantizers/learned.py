@@ -14,11 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from formats.kernel import threads
-from formats.kernel.memory import address_of
 from formats.layout import dense_order
-from training.quantizers.learned_kernel import backward_task, forward_task
-
-MOST_THREADS = 256
+from training.quantizers.learned_kernel import BACKWARD, FORWARD, backward_task, forward_task
 
 
 def _flat(x: Tensor, order: list[int]) -> NDArray[Any]:
@@ -40,24 +37,20 @@ class _Fused(torch.autograd.Function):
         out = torch.empty_like(x)
         flat = _flat(x, ctx.order)
         made = out.permute(ctx.order).reshape(-1).numpy()
-        threads.run(forward_task, [flat.size, address_of(flat), address_of(made), address_of(ctx.numbers)], flat.size)
+        words = FORWARD.pack(elements=flat.size, x=flat, out=made, numbers=ctx.numbers)
+        threads.run(forward_task, words, flat.size)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         (x,) = ctx.saved_tensors
-        out, sums = torch.empty_like(x), np.zeros((MOST_THREADS, 2))
+        out = torch.empty_like(x)
         flat, given, made = _flat(x, ctx.order), _flat(gradient, ctx.order), out.permute(ctx.order).reshape(-1).numpy()
-        words = [
-            flat.size,
-            address_of(flat),
-            address_of(made),
-            address_of(ctx.numbers),
-            address_of(given),
-            address_of(sums),
-        ]
-        threads.run(backward_task, words, flat.size)
+        count = threads.threads_for(flat.size)
+        sums = np.zeros((count, 2))
+        words = BACKWARD.pack(elements=flat.size, x=flat, out=made, numbers=ctx.numbers, gradient=given, sums=sums)
+        threads.run_on(backward_task, words, count)
         for_step, for_offset = torch.from_numpy((ctx.factor * sums.sum(0)).astype(np.float32))
         return out, for_step.reshape(ctx.step_shape), for_offset if ctx.needs_input_grad[2] else None, None, None, None
 
@@ -86,7 +79,9 @@ class _General(torch.autograd.Function):
         return torch.where(inside, gradient, 0), for_step, for_offset, None, None, None
 
 
-def learned(x: Tensor, step: Tensor, low: int, high: int, factor: float, offset: Tensor | None = None) -> Tensor:
+def quantize_by_step(
+    x: Tensor, step: Tensor, low: int, high: int, factor: float, offset: Tensor | None = None
+) -> Tensor:
     """step * clamp(round((x - offset) / step), low, high) + offset, with gradients for x, step and offset.
 
     step: a positive scalar, or of a shape that broadcasts. Inside the grid the gradient of x is 1 and that of the step

@@ -1,12 +1,10 @@
 """The loops of quantization with a learned step and offset (`training.quantizers.learned`)."""
 
 import numpy as np
-from numba import carray, njit
+from numba import float32, float64, njit
 
-from formats.kernel.bits import i8
-from formats.kernel.memory import pointer_double, pointer_float
-from formats.kernel.task import ANY, Task
-from formats.kernel.threads import thread_count, thread_number
+from formats.kernel.threads import share, task, thread_number
+from formats.kernel.words import NUMBER, Words
 
 
 @njit(nogil=True, error_model="numpy")
@@ -35,36 +33,27 @@ def _backward(x, gradient, out, step, offset, low, high):
     return for_step, for_offset
 
 
-@njit(nogil=True, inline="always")
-def _share(size):
-    number, count = i8(thread_number()), i8(thread_count())
-    return size * number // count, size * (number + 1) // count
+FORWARD = Words(elements=NUMBER, x=float32[::1], out=float32[::1], numbers=float32[::1])
+"""numbers: step, offset, the grid's low and high end."""
+BACKWARD = Words(
+    elements=NUMBER, x=float32[::1], out=float32[::1], numbers=float32[::1], gradient=float32[::1], sums=float64[::1]
+)
+"""sums: those for step and offset, of each thread."""
 
 
-@Task
-def forward_task(pointer):
-    w = carray(pointer, (32,))
-    x, out, numbers = (
-        carray(pointer_float(w[1]), (ANY,)),
-        carray(pointer_float(w[2]), (ANY,)),
-        carray(pointer_float(w[3]), (4,)),
-    )
-    first, last = _share(w[0])
+@task(FORWARD)
+def forward_task(w):
+    x, out, numbers = w.x, w.out, w.numbers
+    first, last = share(w.elements)
     _forward(x[first:last], out[first:last], numbers[0], numbers[1], numbers[2], numbers[3])
 
 
-@Task
-def backward_task(pointer):
-    w = carray(pointer, (32,))
-    x, out, numbers = (
-        carray(pointer_float(w[1]), (ANY,)),
-        carray(pointer_float(w[2]), (ANY,)),
-        carray(pointer_float(w[3]), (4,)),
-    )
-    gradient, sums = carray(pointer_float(w[4]), (ANY,)), carray(pointer_double(w[5]), (ANY,))
-    first, last = _share(w[0])
-    found = _backward(
+@task(BACKWARD)
+def backward_task(w):
+    x, gradient, out, numbers = w.x, w.gradient, w.out, w.numbers
+    first, last = share(w.elements)
+    for_step, for_offset = _backward(
         x[first:last], gradient[first:last], out[first:last], numbers[0], numbers[1], numbers[2], numbers[3]
     )
-    number = i8(thread_number())
-    sums[2 * number], sums[2 * number + 1] = found[0], found[1]
+    number = thread_number()
+    w.sums[2 * number], w.sums[2 * number + 1] = for_step, for_offset

@@ -9,7 +9,8 @@ import pytest
 
 import formats
 from formats import Scale, kernel
-from formats.kernel.task import Task
+from formats.kernel.threads import Task
+from formats.kernel.words import NUMBER, Words
 
 RNG = np.random.default_rng(11)
 
@@ -25,7 +26,7 @@ def same(a, b):
 
 def test_nothing_is_compiled_before_it_is_called():
     script = (
-        "import gc, formats, numpy as np; from formats import kernel; from formats.kernel.task import Task;"
+        "import gc, formats, numpy as np; from formats import kernel; from formats.kernel.threads import Task;"
         "compiled = lambda: sum(task._compiled is not None for task in gc.get_objects() if isinstance(task, Task));"
         "before = compiled(); formats.get('FP134').round(np.ones(5, np.float32), top=0); print(before, compiled())"
     )
@@ -34,10 +35,11 @@ def test_nothing_is_compiled_before_it_is_called():
 
 
 def test_what_is_compiled_is_known_by_all_the_files_that_it_is_made_of():
-    def function(pointer):
+    def function(w):
         pass
 
-    (stamp,) = (cell.cell_contents for cell in Task(function)._function.__closure__)
+    task = Task(function, Words(elements=NUMBER).type_for(), "function")
+    (stamp,) = (cell.cell_contents for cell in task._function.__closure__)
     folder = Path(kernel.__file__).parent
     for file in folder.glob("*.py"):
         assert repr((file.name, file.stat().st_mtime_ns, file.stat().st_size)) in stamp

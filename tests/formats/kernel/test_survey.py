@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import formats
-from formats.kernel import survey
+from formats.kernel import survey_rounded
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(np.float32, np.uint32), (np.float64, np.uint64)])
@@ -25,12 +25,12 @@ def test_survey_of_random_patterns(dtype, bits, size):
     broken = bool(np.isnan(q).any())
     finite = np.abs(q[np.isfinite(q)])
     largest = float(finite.max()) if finite.size else 0.0
-    got = survey(x, q, limit)
+    got = survey_rounded(x, q, limit)
     assert got[1:] == (overflows, underflows)
     assert np.isnan(got[0]) if broken else got[0] == largest
     q[np.isnan(q)] = -0.0
     with np.errstate(invalid="ignore"):
-        assert survey(x, q, np.inf) == (largest, 0, int(((q == 0) & (np.abs(x) > 0)).sum()))
+        assert survey_rounded(x, q, np.inf) == (largest, 0, int(((q == 0) & (np.abs(x) > 0)).sum()))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -41,8 +41,8 @@ def test_rounding_and_survey_in_one_pass(dtype):
     rounded, seen = format.round_surveyed(x, 1, keep_infinities=True)
     alone = format.round(x, top=1, keep_infinities=True)
     np.testing.assert_array_equal(rounded.view(np.uint8), alone.view(np.uint8))
-    assert seen[1:] == survey(x, alone, format.max(1))[1:]
+    assert seen[1:] == survey_rounded(x, alone, format.max(1))[1:]
     assert np.isnan(seen.largest)
-    assert format.round_surveyed(x[1:], 1)[1] == survey(x[1:], format.round(x[1:], top=1), format.max(1))
+    assert format.round_surveyed(x[1:], 1)[1] == survey_rounded(x[1:], format.round(x[1:], top=1), format.max(1))
     with pytest.raises(ValueError, match="top"):
         format.round_surveyed(x, 10_000)

@@ -13,7 +13,7 @@ from tests.training.methods.helper import central_difference, started
 from training.methods import LSQ
 from training.methods.learned_steps import gradient_factor, signed_grid
 from training.methods.lsq import first_step
-from training.quantizers.learned import learned
+from training.quantizers.learned import quantize_by_step
 
 
 def case(bits=3, count=400):
@@ -28,7 +28,7 @@ def test_lsq_check_1():
     v, step, low, high, weight = case()
     factor = gradient_factor(v.numel(), high)
     given = step.clone().requires_grad_()
-    (found,) = torch.autograd.grad((learned(v, given, low, high, factor) * weight).sum(), given)
+    (found,) = torch.autograd.grad((quantize_by_step(v, given, low, high, factor) * weight).sum(), given)
 
     scaled = v / step
     residual, inside = scaled.round() - scaled, (scaled > low) & (scaled < high)
@@ -58,7 +58,7 @@ def test_lsq_check_1():
 def test_lsq_check_2():
     v, step, low, high, weight = case()
     given = v.clone().requires_grad_()
-    (found,) = torch.autograd.grad((learned(given, step, low, high, 1.0) * weight).sum(), given)
+    (found,) = torch.autograd.grad((quantize_by_step(given, step, low, high, 1.0) * weight).sum(), given)
     clipped = (v / step < low) | (v / step > high)
     assert 0 < clipped.sum() < len(v)
     assert torch.equal(found, torch.where(clipped, 0, weight))
@@ -69,7 +69,7 @@ def test_lsq_check_3(bits):
     low, high = signed_grid(bits)
     v = torch.randn(5000)
     step = first_step(v, high)
-    values = learned(v, step, low, high, 1.0)
+    values = quantize_by_step(v, step, low, high, 1.0)
     codes = (values / step).round()
     assert torch.equal(codes * step, values)
     assert low <= codes.min()
@@ -129,7 +129,7 @@ def test_lsq_check_6(bits, within):
     low, high = signed_grid(bits)
 
     def error(step):
-        return (learned(v, step, low, high, 1.0) - v).square().mean()
+        return (quantize_by_step(v, step, low, high, 1.0) - v).square().mean()
 
     step = first_step(v, high).double().requires_grad_()
     for _ in range(200):

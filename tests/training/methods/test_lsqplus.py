@@ -13,7 +13,7 @@ from training.methods import LSQ, LSQPlus, quantized
 from training.methods.learned_steps import unsigned_grid
 from training.methods.lsq import first_step
 from training.methods.lsqplus import min_max, searched, three_sigma_step
-from training.quantizers.learned import learned
+from training.quantizers.learned import quantize_by_step
 
 
 def test_lsqplus_check_1():
@@ -22,7 +22,7 @@ def test_lsqplus_check_1():
     step, offset = torch.tensor(0.3, dtype=torch.float64), torch.tensor(-0.7, dtype=torch.float64)
     low, high, weight = 0, 15, torch.randn(500, dtype=torch.float64)
     given = [t.clone().requires_grad_() for t in (x, step, offset)]
-    found = torch.autograd.grad((learned(given[0], given[1], low, high, 1.0, given[2]) * weight).sum(), given)
+    found = torch.autograd.grad((quantize_by_step(given[0], given[1], low, high, 1.0, given[2]) * weight).sum(), given)
 
     own = [t.clone().requires_grad_() for t in (x, step, offset)]
     u = torch.clamp((own[0] - own[2]) / own[1], low, high)
@@ -42,7 +42,7 @@ def test_lsqplus_check_1():
 
     # Offset 0 and an unsigned grid: LSQ, bit for bit.
     x32 = x.float().requires_grad_()
-    plain, with_offset = (learned(x32, torch.tensor(0.3), 0, 15, 0.5, at) for at in (None, torch.tensor(0.0)))
+    plain, with_offset = (quantize_by_step(x32, torch.tensor(0.3), 0, 15, 0.5, at) for at in (None, torch.tensor(0.0)))
     assert torch.equal(plain, with_offset)
     assert torch.equal(*(torch.autograd.grad(y.sum(), x32)[0] for y in (plain, with_offset)))
 
@@ -50,9 +50,9 @@ def test_lsqplus_check_1():
 def test_lsqplus_check_2():
     torch.manual_seed(0)
     x, step, offset = torch.randn(1000), torch.tensor(0.25), torch.tensor(-0.5)
-    moved = learned(x + 2.0, step, 0, 7, 1.0, offset + 2.0)
+    moved = quantize_by_step(x + 2.0, step, 0, 7, 1.0, offset + 2.0)
     # Elements that the shift's own rounding carries over a tie would move by a step; here none lies so close to one.
-    assert torch.allclose(moved, learned(x, step, 0, 7, 1.0, offset) + 2.0, atol=1e-6)
+    assert torch.allclose(moved, quantize_by_step(x, step, 0, 7, 1.0, offset) + 2.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("bits", [2, 4])
@@ -62,7 +62,7 @@ def test_lsqplus_check_3(bits):
     low, high = unsigned_grid(bits)
 
     def error(step, offset):
-        return (learned(x, step, low, high, 1.0, offset) - x).square().mean().item()
+        return (quantize_by_step(x, step, low, high, 1.0, offset) - x).square().mean().item()
 
     best = error(*searched(x, low, high))
     assert best < error(*min_max(x.amin(), x.amax(), low, high))
@@ -76,7 +76,8 @@ def test_the_search_never_does_worse_than_the_whole_range():
         step, offset = searched(x, 0, 3)
         whole = min_max(x.amin(), x.amax(), 0, 3)
         errors = [
-            (learned(x, *pair[:1], 0, 3, 1.0, pair[1]) - x).square().mean().item() for pair in ((step, offset), whole)
+            (quantize_by_step(x, *pair[:1], 0, 3, 1.0, pair[1]) - x).square().mean().item()
+            for pair in ((step, offset), whole)
         ]
         assert errors[0] <= errors[1]
 

@@ -18,7 +18,7 @@ from training.quantizers.description import (
     to_plain,
 )
 from training.quantizers.integers import asymmetric, asymmetric_range
-from training.quantizers.learned import learned
+from training.quantizers.learned import quantize_by_step
 
 X = torch.linspace(-2, 3, 101)
 DESCRIPTIONS = {
@@ -26,8 +26,8 @@ DESCRIPTIONS = {
     AtThreshold("INT4", 1.5): Clipped("INT4")(X, torch.tensor(1.5)),
     OwnRange(4): asymmetric_range(X, 4),
     FixedRange(3, -1.0, 2.0): asymmetric(X, torch.tensor(-1.0), torch.tensor(2.0), 3),
-    FixedStep(0.25, 0.1, -4, 3): learned(X, torch.tensor(0.25), -4, 3, 1.0, torch.tensor(0.1)),
-    FixedStep(0.25, None, 0, 7): learned(X, torch.tensor(0.25), 0, 7, 1.0),
+    FixedStep(0.25, 0.1, -4, 3): quantize_by_step(X, torch.tensor(0.25), -4, 3, 1.0, torch.tensor(0.1)),
+    FixedStep(0.25, None, 0, 7): quantize_by_step(X, torch.tensor(0.25), 0, 7, 1.0),
     PartOfRange(0.5): range_clip(X, 0.5),
 }
 

@@ -1,5 +1,8 @@
 """The one-pass loops of methods against what they stand for, written out in torch."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -9,7 +12,7 @@ from training.methods import DistributionAdaptiveInt8, Octo, UnifiedInt8
 from training.methods.channels import channel_statistics
 from training.quantizers.clipped import Clipped, absmax, range_clip
 from training.quantizers.integers import asymmetric_range
-from training.quantizers.learned import _Fused, _General, learned
+from training.quantizers.learned import _Fused, _General, quantize_by_step
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -50,12 +53,31 @@ def test_learned_steps(layout, with_offset, threads):
 def test_learned_steps_on_the_ends_of_the_grid():
     x = torch.tensor([-4.0, -2.0, -1.75, 0.5, 1.5, 1.75, 3.0], requires_grad=True)
     step = torch.tensor(0.5, requires_grad=True)
-    y = learned(x, step, -4, 3, 1.0)
+    y = quantize_by_step(x, step, -4, 3, 1.0)
     assert y.tolist() == [-2, -2, -2, 0.5, 1.5, 1.5, 1.5]
     y.sum().backward()
     assert x.grad.tolist() == [0, 1, 1, 1, 1, 0, 0]
     # -4 at and beyond the low end, the rounding residual (-4 - -3.5) inside, 3 at and beyond the high end.
     assert step.grad.item() == -4 - 4 - 0.5 + 0 + 3 + 3 + 3
+
+
+MANY_THREADS = """
+import torch
+from formats.kernel import threads
+from training.quantizers.learned import quantize_by_step
+threads.MIN_ELEMENTS_PER_THREAD = 64
+threads.available = lambda: 600
+x = torch.full((600 * 64,), 3.0, requires_grad=True)
+step = torch.tensor(0.5, requires_grad=True)
+quantize_by_step(x, step, -4, 3, 1.0).sum().backward()
+print(step.grad.item())
+"""
+
+
+def test_more_threads_than_any_machine_has():
+    """In a process of its own, since the threads stay."""
+    done = subprocess.run([sys.executable, "-c", MANY_THREADS], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == 3 * 600 * 64
 
 
 @pytest.mark.parametrize("axis", [0, 1, 3])
