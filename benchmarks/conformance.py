@@ -15,7 +15,7 @@ from rich.console import Console
 
 from formats.conformance.compare import Check, verify
 from formats.conformance.libraries import LIBRARIES
-from reports import tables
+from reports.tables import layout
 
 WIDTH = 190
 
@@ -60,7 +60,7 @@ def main(
             continue
         title = f"{library} {importlib.metadata.version(library)}"
         with console.capture() as table:
-            console.print(tables.plain(title, [*headers, ("first counterexample", "left")], rows(checks)))
+            console.print(layout.plain(title, [*headers, ("first counterexample", "left")], rows(checks)))
         # Lines of a table are filled up with spaces, which a file is better without.
         print("\n" + "\n".join(line.rstrip() for line in table.get().splitlines()).rstrip())
     for problem in unusable:

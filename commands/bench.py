@@ -22,21 +22,11 @@ def emulator(
 
     Examples: formats bench emulator · formats bench emulator --elements 1024 --repeats 1001
     """
-    from formats.conformance.speed import run as run_bench
-    from reports.tables import plain
+    from formats.conformance.speed import run as time_emulator
+    from reports.tables.machine import times
 
-    headers = [
-        ("what", "left"),
-        ("threads", "right"),
-        ("ns an element", "right"),
-        ("x copy", "right"),
-        ("GB/s", "right"),
-    ]
-    say(
-        plain(
-            f"rounding {elements} float32 to 8 bits, median of {repeats}", headers, run_bench(elements, repeats, format)
-        )
-    )
+    title = f"rounding {elements} float32 to 8 bits, median of {repeats}"
+    say(times(title, ("threads", "ns an element", "x copy", "GB/s"), time_emulator(elements, repeats, format)))
 
 
 @app.command()
@@ -54,13 +44,8 @@ def gradient(
     --batch-size 16
     """
     from predictor.speed import time_gradient
-    from reports.tables import plain
+    from reports.tables.machine import times
     from workloads import load
 
-    say(
-        plain(
-            f"{model}, batch {batch_size}, median of {repeats}",
-            [("what", "left"), ("seconds", "right"), ("x full precision", "right")],
-            time_gradient(load(model, data, weights), format, batch_size, repeats),
-        )
-    )
+    rows = time_gradient(load(model, data, weights), format, batch_size, repeats)
+    say(times(f"{model}, batch {batch_size}, median of {repeats}", ("seconds", "x full precision"), rows))

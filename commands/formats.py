@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
-from commands.options import BitsOption, FamilyOption, MaxBinadesOption
-from commands.printing import say
+from commands.options import BitsOption, FamilyOption, JsonOption, MaxBinadesOption
+from commands.printing import say, say_json
+
+INEXACT = 1
+"""The exit code of verify where a rounding is wrong."""
 
 
 def list_formats(
@@ -16,44 +19,22 @@ def list_formats(
     family: FamilyOption = None,
     max_binades: MaxBinadesOption = None,
     standards: Annotated[bool, typer.Option("--standards", help="the standards outside the 498 instead")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the 498 formats of the catalogue, or the standards outside it.
 
     Examples: formats list --bits 8 --family FP · formats list --json · formats list --standards
     """
-    import json
-
-    import formats
-    from formats.profile import written
+    from formats.description import listed, listed_standards
+    from reports.tables import formats as tables
 
     if standards and (bits, family, max_binades) != (None, None, None):
         raise ValueError("--standards lists all standards; --bits, --family and --max-binades choose among the 498")
-    if standards:
-        from formats.description import standards as described
-
-        keys = ["name", "bits", "scale", "profile", "largest", "smallest_positive", "special_values", "also"]
-        rows = [
-            {key: row[key] for key in keys} | {"special_values": ", ".join(row["special_values"])}
-            for row in described()
-        ]
-    else:
-        keys = ["name", "bits", "family", "granularity", "binades", "profile"]
-        chosen = [f for f in formats.catalogue(bits, family) if max_binades is None or f.binades <= max_binades]
-        rows = [{key: getattr(f, key) for key in keys} for f in chosen]
+    rows = listed_standards() if standards else listed(bits, family, max_binades)
     if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    from reports.tables import fact, plain
-
-    headers = [
-        ("format", "left"),
-        *((key.replace("_", " "), "right" if key in ("bits", "binades") else "left") for key in keys[1:]),
-    ]
-    say(plain(None, headers, [[written(v) if isinstance(v, tuple) else fact(v) for v in row.values()] for row in rows]))
-    if standards:
-        say("and posit<n,es>, minifloat(x,y,bias=b), P3109:k.p.{signed,unsigned}.{finite,extended}, INTn/real, LOG4")
-    say(f"{len(rows)} {'standards' if standards else 'formats'}")
+        say_json(rows)
+    else:
+        say(*(tables.standards(rows) if standards else tables.catalogue(rows)))
 
 
 def show(
@@ -64,37 +45,22 @@ def show(
     top: Annotated[
         int | None, typer.Option(help="top exponent T at which values are shown; default: the standard's, else 0")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a format: profile, range, special values, and the values with their codes.
 
     Examples: formats show FP134 · formats show T8.5x3@2 --top 3 --json · formats show MXFP4
     """
-    import json
-
-    import formats
     from formats.description import describe
+    from formats.lookup import get
+    from reports.tables import formats as tables
 
-    facts = describe(formats.get(name), top)
-    values = facts.pop("values")
+    facts = describe(get(name), top)
     if as_json:
-        listed = values and [{"code": code, "value": value} for code, value in values]
-        typer.echo(json.dumps(facts | {"values": listed}))
-        return
-    from reports.tables import fact, plain
-
-    say(
-        plain(
-            facts["name"],
-            [("", "left"), ("", "left")],
-            [[key.replace("_", " "), fact(value)] for key, value in facts.items()],
-        )
-    )
-    if values is None:
-        say(f"{facts['number_of_values']} values, too many to list")
-        return
-    rows = [[f"0x{code:02X}", f"{code:0{facts['bits']}b}", f"{value:.9g}"] for code, value in values]
-    say(plain("values", [("code", "left"), ("bits", "left"), ("value", "right")], rows))
+        values = facts["values"] and [{"code": code, "value": value} for code, value in facts["values"]]
+        say_json(facts | {"values": values})
+    else:
+        say(*tables.facts(facts))
 
 
 def vectors(
@@ -111,13 +77,10 @@ def vectors(
 
     Examples: formats vectors FP134 · formats vectors T8.5x3@2 --top 4 --output rtl/
     """
-    import formats
     from formats.hardware.vectors import write_vectors
+    from formats.lookup import get
 
-    format = formats.get(name)
-    if not isinstance(format, formats.ProfileFormat):
-        raise ValueError(f"{name} has no precision profile, of which vectors are made")
-    for path in write_vectors(format, output, top, force=force):
+    for path in write_vectors(get(name), output, top, force=force):
         say(f"wrote {path}")
 
 
@@ -133,39 +96,25 @@ def verify(
     ] = None,
     inputs: Annotated[int, typer.Option(help="most inputs in a category")] = 200_000,
     seed: Annotated[int, typer.Option(help="decides the random inputs")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say which of another library's roundings are exact, and where the others go wrong. Exit code 1 if one is wrong.
 
     Examples: formats verify ml_dtypes · formats verify mypackage.casts:to_fp8 --as E4M3 · formats verify
     mypackage.mx:quantize --as MXFP4
     """
-    import json
     from dataclasses import asdict
 
     from formats.conformance.compare import verify as check
+    from reports.tables import formats as tables
 
     checks = check(library, as_format, inputs, seed)
     if as_json:
-        typer.echo(json.dumps([asdict(entry) for entry in checks]))
+        say_json([asdict(entry) for entry in checks])
     else:
-        from reports.tables import plain
-
-        headers = [
-            ("subject", "left"),
-            ("format", "left"),
-            ("category", "left"),
-            ("inputs", "right"),
-            ("wrong", "right"),
-            ("first", "left"),
-        ]
-        rows = [[c.subject, c.format, c.category, str(c.inputs), str(c.mismatches), c.example] for c in checks]
-        say(plain(library, headers, rows))
-        wrong = sorted({c.subject for c in checks if c.mismatches})
-        exact = len({c.subject for c in checks}) - len(wrong)
-        say(f"{exact} roundings exact, {len(wrong)} not" + (f": {', '.join(wrong)}" if wrong else ""))
-    if any(c.mismatches for c in checks):
-        raise typer.Exit(1)
+        say(*tables.checks(library, checks))
+    if any(entry.mismatches for entry in checks):
+        raise typer.Exit(INEXACT)
 
 
 def cost(
@@ -176,39 +125,24 @@ def cost(
         str, typer.Option(help="exact (fixed point, nothing is rounded) or float (10 significant bits, as FP169)")
     ] = "exact",
     verilog: Annotated[Path | None, typer.Option(help="folder for the Verilog of each lane")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what formats cost in hardware: gates of one multiply-accumulate lane, in NAND2 equivalents.
 
     Examples: formats cost INT8 FP134 FP143+FP152 · formats cost T8.5x3@2 --verilog rtl/ --json
     """
-    import json
     from dataclasses import asdict
 
     from formats.hardware.cost import lane_cost
     from formats.hardware.lane import Accumulator
     from formats.hardware.verilog import write_lane
+    from reports.tables import formats as tables
 
-    costs = [lane_cost(name, accumulator) for name in names]
+    costs = [(name, lane_cost(name, accumulator)) for name in names]
     if as_json:
-        typer.echo(
-            json.dumps([{"name": name} | asdict(c) | {"total": c.total} for name, c in zip(names, costs, strict=True)])
-        )
+        say_json([{"name": name} | asdict(of) | {"total": of.total} for name, of in costs])
     else:
-        from reports.tables import plain
-
-        columns = ("multiplier", "aligner", "accumulator", "decoder", "total")
-        rows = [
-            [name, *(f"{getattr(c, column):.0f}" for column in columns)] for name, c in zip(names, costs, strict=True)
-        ]
-        say(
-            plain(
-                f"NAND2 equivalents, {accumulator} accumulator",
-                [("format", "left"), *((column, "right") for column in columns)],
-                rows,
-            )
-        )
+        say(tables.costs(costs, accumulator))
     if verilog is not None:
         for name in names:
-            path = write_lane(name, verilog, Accumulator(accumulator))
-            typer.echo(f"wrote {path}", err=as_json)
+            typer.echo(f"wrote {write_lane(name, verilog, Accumulator(accumulator))}", err=as_json)

@@ -12,6 +12,7 @@ from commands.options import (
     BatchSizeOption,
     DataOption,
     DeviceOption,
+    DryRunOption,
     EffectsOption,
     ExactOption,
     ForceOption,
@@ -25,7 +26,7 @@ from commands.options import (
 )
 from commands.printing import say
 from commands.progress import progress_shown
-from commands.session import session
+from commands.session import measuring_session
 
 
 def points(
@@ -52,8 +53,9 @@ def points(
     · formats points -m hf:gpt2 --data text:book.txt
     """
     from predictor.listing import list_points
+    from predictor.recording import record, write
     from reports import results
-    from reports.tables import plain
+    from reports.tables import angles as tables
     from workloads import load
 
     if layer and tensors is None:
@@ -62,17 +64,11 @@ def points(
         results.check_output(tensors, (".npz",), force)
     workload = load(model, data, weights)
     if tensors is not None:
-        from predictor.recording import record, write
-
         found = record(workload, layer or (), batch_size)
         write(found, tensors)
         say(f"wrote {len(found)} tensors to {tensors}")
         return
-    listed, skipped = list_points(workload, exact or ())
-    headers = [("point", "right"), ("layer", "left"), ("operation", "left"), ("shape", "left"), ("", "left")]
-    say(plain(f"{model}: points", headers, listed))
-    say(plain("no point", [("layer", "left"), ("operation", "left"), ("shape", "left"), ("why", "left")], skipped))
-    say(f"{len(listed)} points")
+    say(*tables.points(model, *list_points(workload, exact or ())))
 
 
 def measure(
@@ -97,14 +93,15 @@ def measure(
     """
     from predictor import measure as measure_angles
     from predictor.device import on_device
-    from reports import results, tables
+    from reports import results
+    from reports.tables import angles as tables
     from workloads import load
 
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
     names = split(formats)
     workload = on_device(load(model, data, weights), device)
-    with session(None, None, store, device) as measuring:
+    with measuring_session(None, None, store, device) as measuring:
         found = measure_angles(
             workload,
             names,
@@ -118,9 +115,8 @@ def measure(
         )
     say(tables.measurement(found))
     if output is not None:
-        results.write(
-            found, output, {"workload": model, "formats": names, "minibatches": minibatches, "batch_size": batch_size}
-        )
+        settings = {"workload": model, "formats": names, "minibatches": minibatches, "batch_size": batch_size}
+        results.write(found, output, settings)
         say(f"wrote {output}")
 
 
@@ -138,9 +134,7 @@ def attribute(
         int | None, typer.Option(help="mini-batches; default: 4, or all where there are fewer")
     ] = None,
     batch_size: BatchSizeOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")
-    ] = False,
+    dry_run: DryRunOption = False,
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
     top: Annotated[int, typer.Option(min=1, help="layers to print")] = 20,
@@ -159,7 +153,8 @@ def attribute(
     """
     from predictor.attribution import attribute as attribute_angle
     from predictor.attribution import estimate
-    from reports import plots, results, tables
+    from reports import plots, results
+    from reports.tables import angles as tables
     from workloads import load
 
     if output is not None:
@@ -169,10 +164,7 @@ def attribute(
     workload, kept = load(model, data, weights), exact or ()
     if dry_run:
         work = estimate(workload, format, minibatches, batch_size=batch_size, exact=kept, two_terms=two_terms)
-        say(
-            f"{model}: {work.points} points; {work.rows} rows, {work.gradients} quantized gradients on {work.minibatches} mini-batches; "
-            f"about {work.seconds / 60:.1f} minutes"
-        )
+        say(tables.attribution_estimate(model, work))
         return
     with progress_shown() as show:
         found = attribute_angle(
@@ -186,13 +178,7 @@ def attribute(
         )
     settings: dict[Any, Any] = found.attrs
     title = f"{model}: what causes the angle of {', '.join(settings['formats'])}"
-    for part in tables.attribution(found, top, title):
-        say(part)
-    say("mean ± 95% half-width over mini-batches; share: tan² of the angle alone, over all kinds or all layers")
-    if not settings["complete"]:
-        say(
-            f"ended early by an interrupt: {settings['gradients']} quantized gradients were computed; finished rows are kept"
-        )
+    say(*tables.attribution(found, top, title))
     if output is not None:
         results.write(found, output, settings)
         say(f"wrote {output} and {results.sidecar_of(output)}")

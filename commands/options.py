@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-MODEL_HELP = "resnet18, resnet20, mobilenetv2, lstm, transformer, detector, torchvision:NAME, timm:NAME, hf:NAME, package.module:function or file.py:function"
+MODEL_HELP = (
+    "resnet18, resnet20, mobilenetv2, lstm, transformer, detector, torchvision:NAME, timm:NAME, hf:NAME, "
+    "package.module:function or file.py:function"
+)
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 DataOption = Annotated[
     str | None,
@@ -24,6 +27,11 @@ OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace an existing output")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")
+]
+TopOption = Annotated[int, typer.Option(min=1, help="rows of the table to print")]
 MinibatchesOption = Annotated[
     int | None, typer.Option(help="mini-batches that all formats share; default: 8, or all where there are fewer")
 ]
@@ -63,6 +71,12 @@ HeadroomOption = Annotated[
     str, typer.Option(help="comma-separated: binades that may be left free above the largest magnitude")
 ]
 PassesOption = Annotated[int, typer.Option("--noise-passes", help="mini-batches whose tensors the synthesis sees")]
+ComparedOption = Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")]
+RankingArgument = Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")]
+EpochsOption = Annotated[int, typer.Option(help="passes over the training mini-batches")]
+RateOption = Annotated[float, typer.Option(help="the largest learning rate")]
+WeightRoundingOption = Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")]
+ForceRunOption = Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")]
 MaxBinadesOption = Annotated[int | None, typer.Option(help="only formats of at most this many binades")]
 
 

@@ -1,23 +1,37 @@
-"""What commands print: text as it is, and tables."""
+"""What commands print: text as it is, tables, and JSON."""
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from reports.tables.layout import Part
 
 WIDTH = 200
 """Of a table in a file or a pipe, in characters."""
 
 
-def say(value: object) -> None:
+def say(*parts: Part) -> None:
     """To standard output: a line as it is, whatever stands in it; a table as wide as the terminal, or as `WIDTH`."""
-    if not isinstance(value, str):
-        from rich.console import Console
+    for part in parts:
+        typer.echo(part if isinstance(part, str) else _drawn(part))
 
-        # Without markup and emoji, which names such as hf:llama:7b and [0] would be taken for.
-        console = Console(markup=False, emoji=False, highlight=False)
-        if not console.is_terminal:
-            console.width = WIDTH
-        with console.capture() as drawn:
-            console.print(value)
-        value = drawn.get().removesuffix("\n")
-    typer.echo(value)
+
+def say_json(value: Any, indent: int | None = None) -> None:
+    """To standard output, as JSON."""
+    typer.echo(json.dumps(value, indent=indent))
+
+
+def _drawn(part: Part) -> str:
+    from rich.console import Console
+
+    # Without markup and emoji, which names such as hf:llama:7b and [0] would be taken for.
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    with console.capture() as drawn:
+        console.print(part)
+    return drawn.get().removesuffix("\n")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from commands.options import WEIGHTS_HELP, BatchSizeOption, DataOption, ModelOption
-from commands.printing import say
+from commands.printing import say, say_json
 from commands.progress import interruptible, progress_shown, resuming
 
 
@@ -71,9 +71,7 @@ def quantize(
     --bias-correction analytic · formats quantize -m mine.py:net --per-channel --export net.onnx · formats quantize -m
     resnet20 -o runs/w4a8 --resume
     """
-    import json
-
-    from reports import tables
+    from reports.tables import training as tables
     from training.calibration import AdaRound
     from training.calibration import quantize as quantize_network
     from training.export.codes import check_export, export_to
@@ -111,12 +109,9 @@ def quantize(
             progress=show,
         )
     if as_json:
-        typer.echo(json.dumps(result.plain(), indent=1))
+        say_json(result.plain(), indent=1)
     else:
-        for part in tables.quantization(result, f"{model}: {weights} weights, {activations} activations"):
-            say(part)
-        if result.kept:
-            say(f"left in float32, since only convolution and linear modules are quantized: {', '.join(result.kept)}")
+        say(*tables.quantization(result, f"{model}: {weights} weights, {activations} activations"))
     if export is not None:
         export_to(export, workload, result.network, result.codes)
     if not as_json:

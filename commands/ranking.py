@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -13,14 +14,17 @@ from commands.options import (
     BatchSizeOption,
     BitsOption,
     ClusterOption,
+    ComparedOption,
     DataOption,
     DeviceOption,
+    DryRunOption,
     EffectsOption,
     ExactOption,
     FamilyOption,
     FittedOption,
     ForceOption,
     HeadroomOption,
+    JsonOption,
     MaxBinadesOption,
     MaxPrecisionsOption,
     MaxRunsOption,
@@ -28,8 +32,10 @@ from commands.options import (
     ModelOption,
     OutputOption,
     PassesOption,
+    RankingArgument,
     ShapeOption,
     StoreOption,
+    TopOption,
     TwoTermsOption,
     WeightsOption,
     WidthOption,
@@ -38,8 +44,24 @@ from commands.options import (
     numbers,
     split,
 )
-from commands.printing import say
-from commands.session import session
+from commands.printing import say, say_json
+from commands.session import measuring_session
+
+if TYPE_CHECKING:
+    from search.across import Across
+    from search.settings import RankingSettings
+    from search.table import Ranking
+
+
+class Planned(TypedDict):
+    """Arguments of a ranking, which its plan has too."""
+
+    effects: list[str]
+    minibatches: int | None
+    batch_size: int | None
+    exhaustive: bool
+    exact: Sequence[str]
+    two_terms: bool
 
 
 def rank(
@@ -64,7 +86,8 @@ def rank(
         list[str] | None,
         typer.Option(
             "--sweep",
-            help="rank every format with each of these: headroom=0,1,2, scale=floor,rceil or block=16,32 (may be repeated)",
+            help="rank every format with each of these: "
+            "headroom=0,1,2, scale=floor,rceil or block=16,32 (may be repeated)",
         ),
     ] = None,
     effects: EffectsOption = "E,A,AE",
@@ -72,7 +95,8 @@ def rank(
     minibatches: Annotated[
         int | None,
         typer.Option(
-            help="mini-batches that angles are averaged over; default: 16, 4 for at most 24 formats, with --exhaustive all"
+            help="mini-batches that angles are averaged over; "
+            "default: 16, 4 for at most 24 formats, with --exhaustive all"
         ),
     ] = None,
     batch_size: BatchSizeOption = None,
@@ -89,12 +113,10 @@ def rank(
     cluster: ClusterOption = None,
     device: DeviceOption = "cpu",
     store: StoreOption = True,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")
-    ] = False,
+    dry_run: DryRunOption = False,
     exact: ExactOption = None,
     two_terms: TwoTermsOption = True,
-    top: Annotated[int, typer.Option(min=1, help="rows of the table to print")] = 20,
+    top: TopOption = 20,
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -113,7 +135,8 @@ def rank(
     FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
     """
     from predictor.device import on_device
-    from reports import results, tables
+    from reports import results
+    from reports.tables import rankings as tables
     from search.across import rank_across
     from search.candidates import choose
     from search.planning import plan
@@ -127,78 +150,38 @@ def rank(
     chosen = choose(None if formats is None else split(formats), bits, family, max_binades)
     if sweep:
         chosen = sweep_scales(chosen, parse_axes(sweep))
-    wanted = split(effects)
     workloads = {name: on_device(load(name, data, weights), device) for name in model}
-    if dry_run:
-        for name, workload in workloads.items():
-            planned = plan(
-                workload,
-                chosen,
-                effects=wanted,
-                minibatches=minibatches,
-                batch_size=batch_size,
-                exhaustive=exhaustive,
-                exact=exact or (),
-                two_terms=two_terms,
-            )
-            say(
-                f"{name}: {planned.points} points; {planned.candidates} formats, at most {planned.measured} measured on at most {planned.minibatches} mini-batches: "
-                f"{planned.gradients} quantized gradients (exhaustive: {planned.exhaustive}), about {planned.seconds / 60:.1f} minutes"
-            )
-        return
-    options: dict[str, Any] = {
-        "effects": wanted,
-        "by": by,
+    planned: Planned = {
+        "effects": split(effects),
         "minibatches": minibatches,
         "batch_size": batch_size,
         "exhaustive": exhaustive,
-        "time_budget": time_budget,
         "exact": exact or (),
         "two_terms": two_terms,
-        "with_cost": cost,
     }
-    forced = " with --force" if output is not None and not force else ""
-    if len(workloads) > 1:
-        with session(workers, cluster, store, device) as measuring:
-            across = rank_across(workloads, chosen, **options, **measuring)
-        say(
-            tables.across(
-                across.table,
-                top,
-                f"{', '.join(across.rankings)}: {len(across.table)} formats by mean rank, angles of {across.settings.effect}",
-            )
-        )
-        say("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
-        if not across.complete:
-            say(
-                f"ended early, with {len(across.rankings)} of {len(workloads)} models"
-                + (f"; the same command{forced} goes on from there" if store else "")
-            )
-        if output is not None:
-            results.write(across.table, output, across.settings.as_dict() | {"command": command_line()})
-            say(f"wrote {output} and {results.sidecar_of(output)}")
-        if not across.complete and time_budget is None:
-            raise typer.Exit(INTERRUPTED)
+    if dry_run:
+        say(*(tables.plan(name, plan(workload, chosen, **planned)) for name, workload in workloads.items()))
         return
-    [(name, workload)] = workloads.items()
-    with session(workers, cluster, store, device) as measuring:
-        found = rank_formats(workload, chosen, **options, **measuring)
-    s = found.settings
-    title = f"{name}: {s.candidates} formats by the angle of {found.by} over {s.minibatches} mini-batches; {s.measured} measured"
-    say(tables.ranking(found.table, top, title))
-    say("angles: mean and 95% half-width; ~ predicted; equal ranks are ties")
-    winner = found.table["name"].iloc[0]
-    if s.regret_at_most == s.regret_at_most:  # not a number where there was one mini-batch
-        say(f"no other is better than {winner} by more than {s.regret_at_most:.2g} degrees (97.5% confidence for each)")
-    say(f"{s.gradients} gradients were needed, {s.exhaustive_gradients} would measure all; {s.seconds:.0f} s")
-    if not found.complete:
-        reason = "the time budget" if time_budget is not None and s.seconds >= time_budget else "an interrupt"
-        again = f"; the same command{forced} goes on from there" if store else ""
-        say(f"ended early by {reason}: {s.gradients} measurements were made and are kept{again}")
+    forced = " with --force" if output is not None and not force else ""
+    again = f"; the same command{forced} goes on from there" if store else ""
+    found: Ranking[RankingSettings] | Across
+    with measuring_session(workers, cluster, store, device) as measuring:
+        if len(workloads) > 1:
+            found = across = rank_across(
+                workloads, chosen, **planned, by=by, time_budget=time_budget, with_cost=cost, **measuring
+            )
+            parts, interrupted = tables.across(across, top, len(workloads), again), time_budget is None
+        else:
+            [(name, workload)] = workloads.items()
+            found = ranking = rank_formats(
+                workload, chosen, **planned, by=by, time_budget=time_budget, with_cost=cost, **measuring
+            )
+            parts, interrupted = tables.ranking(name, ranking, top, again), not ranking.settings.budget_spent
+    say(*parts)
     if output is not None:
         results.write(found.table, output, found.settings.as_dict() | {"command": command_line()})
         say(f"wrote {output} and {results.sidecar_of(output)}")
-    if not found.complete and (time_budget is None or s.seconds < time_budget):
+    if interrupted and not found.complete:
         raise typer.Exit(INTERRUPTED)
 
 
@@ -249,7 +232,8 @@ def search(
     --weights mine.pth · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
     """
     from predictor.device import on_device
-    from reports import results, tables
+    from reports import results
+    from reports.tables import searches as tables
     from search.knapsack import Constraints
     from search.layers import search_layers
     from search.tailored import search as search_formats
@@ -259,9 +243,9 @@ def search(
         results.check_output(output, results.ENDINGS, force)
     wanted = split(effects)
     constraints = Constraints(max_binades, shape, max_precisions, max_runs, numbers("--headroom", headroom))
-    workload = on_device(load(model, data, weights), device)
-    if average_bits is not None:
-        with session(workers, cluster, store, device) as measuring:
+    workload, complete = on_device(load(model, data, weights), device), True
+    with measuring_session(workers, cluster, store, device) as measuring:
+        if average_bits is not None:
             table, layers = search_layers(
                 workload,
                 average_bits,
@@ -274,16 +258,8 @@ def search(
                 two_terms=two_terms,
                 **measuring,
             )
-        average = (table["bits"] * table["elements"]).sum() / table["elements"].sum()
-        say(
-            tables.layers(
-                table,
-                f"{model}: a format for each layer by {layers.effect}, {average:.3f} bits on average; predicted, not measured",
-            )
-        )
-        settings = layers.as_dict()
-    else:
-        with session(workers, cluster, store, device) as measuring:
+            parts, settings = [tables.layers(model, table, layers)], layers.as_dict()
+        else:
             found = search_formats(
                 workload,
                 bits,
@@ -298,21 +274,13 @@ def search(
                 with_cost=pareto,
                 **measuring,
             )
-        table, s = found.table, found.settings
-        title = f"{model}: {bits}-bit formats by the angle of {found.by} in degrees, on {s.minibatches} mini-batches"
-        say(tables.search(table, s.reference, title))
-        say(
-            "less: the paired difference over mini-batches, mean ± 95% half-width; equal ranks are ties; headroom, scores and intervals: --output"
-        )
-        if not s.held_out:
-            say("there were too few mini-batches: the formats were made for some of those that they are measured on")
-        if not found.complete:
-            say(f"ended early by an interrupt: {s.gradients} measurements were made and are kept")
-        settings = s.as_dict()
+            parts, settings = tables.search(model, found), found.settings.as_dict()
+            table, complete = found.table, found.complete
+    say(*parts)
     if output is not None:
         results.write(table, output, settings)
         say(f"wrote {output} and {results.sidecar_of(output)}")
-    if average_bits is None and not found.complete:
+    if not complete:
         raise typer.Exit(INTERRUPTED)
 
 
@@ -332,7 +300,7 @@ def fit(
     max_precisions: MaxPrecisionsOption = None,
     max_runs: MaxRunsOption = None,
     headroom: HeadroomOption = "0,1",
-    top: Annotated[int, typer.Option(min=1, help="rows of the table to print")] = 20,
+    top: TopOption = 20,
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -343,7 +311,8 @@ def fit(
 
     Examples: formats fit tensors.npz · formats fit gradients.safetensors --bits 6 --top 5
     """
-    from reports import results, tables
+    from reports import results
+    from reports.tables import searches as tables
     from search.fitting import fit as fit_formats
     from search.fitting import read_tensors
     from search.knapsack import Constraints
@@ -353,15 +322,7 @@ def fit(
     constraints = Constraints(max_binades, shape, max_precisions, max_runs, numbers("--headroom", headroom))
     names = None if formats is None else split(formats)
     found = fit_formats(read_tensors(file), names, bits, constraints)
-    best = found.table[found.table["role"] == "synthesized"].iloc[0]
-    say(tables.fit(found.table.head(top), f"{file}: {len(found.table)} formats on {found.tensors} tensors"))
-    say(
-        f"the best {bits}-bit profile for these tensors: {best['name']} (mean NSR {best['nsr_mean']:.4g}, rank {best['rank']})"
-    )
-    if found.zero:
-        say(f"left out, nothing but zeros: {', '.join(found.zero)}")
-    if found.ignored:
-        say(f"NaN and infinite elements, read as zero: {found.ignored}")
+    say(*tables.fit(str(file), found, bits, top))
     if output is not None:
         settings = {
             "file": str(file),
@@ -376,31 +337,24 @@ def fit(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
+    first: RankingArgument,
     second: Annotated[
         Path, typer.Argument(help="another one, such as of a later checkpoint, another seed or other data")
     ],
-    effect: Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")] = "AE",
+    effect: ComparedOption = "AE",
     top: Annotated[int, typer.Option(min=1, help="rows of each table to print")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say how stable a ranking is: rank correlations of two, with 95% bootstrap intervals, changed places, and what the
     first few have in common.
 
     Examples: formats compare epoch10.csv epoch100.csv · formats compare seed0.csv seed1.csv --effect E --json
     """
-    import json
+    from reports import comparison
+    from reports.tables import rankings as tables
 
-    from reports import compare as comparing
-    from reports.validation import correlations
-
-    found = comparing.compare(first, second, effect)
+    found = comparison.compare(first, second, effect)
     if as_json:
-        typer.echo(json.dumps(comparing.facts(found)))
-        return
-    for part in comparing.tables(found, top, f"{first}, then {second}: angle of {effect}"):
-        say(part)
-    say(f"{found.agreement.formats} formats: {correlations(found.agreement)}")
-    say("in both, of the first k: " + ", ".join(f"{count} of {k}" for k, count in found.overlap.items()))
-    if found.left_out:
-        say(f"left out, not the same format in both or without an angle: {', '.join(found.left_out)}")
+        say_json(comparison.facts(found))
+    else:
+        say(*tables.comparison(found, top, f"{first}, then {second}: angle of {effect}"))

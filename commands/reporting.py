@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.options import ForceOption, split
+from commands.options import ForceOption, RankingArgument, split
 from commands.printing import say
 
 
@@ -15,21 +15,24 @@ def plot(
     given: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="a file that `formats rank`, search, attribute or measure wrote, dumped tensors (.npz, .npy, .safetensors), or folders of `formats train`",
+            help="a file that `formats rank`, search, attribute or measure wrote, "
+            "dumped tensors (.npz, .npy, .safetensors), or folders of `formats train`",
             metavar="[RESULT]...",
         ),
     ] = None,
     kind: Annotated[
         str | None,
         typer.Option(
-            help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), pareto (with gates); of angles by layer: layers; "
-            "of a search: synthesized; of a validation's runs.csv: validation; of folders: flips; of tensors: histograms; of formats alone: profiles"
+            help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), pareto (with gates); "
+            "of angles by layer: layers; of a search: synthesized; of a validation's runs.csv: validation; "
+            "of folders: flips; of tensors: histograms; of formats alone: profiles"
         ),
     ] = None,
     profiles: Annotated[
         str | None,
         typer.Option(
-            help="comma-separated formats: significant bits by binade, over the histograms of RESULT where that is tensors"
+            help="comma-separated formats: significant bits by binade, "
+            "over the histograms of RESULT where that is tensors"
         ),
     ] = None,
     by: Annotated[str, typer.Option(help="the effect of top, pareto and synthesized")] = "AE",
@@ -64,7 +67,7 @@ def plot(
 
 
 def report(
-    ranking: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
+    ranking: RankingArgument,
     html: Annotated[
         Path | None, typer.Option("--html", help="where the page goes; default: beside the ranking")
     ] = None,

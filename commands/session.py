@@ -1,17 +1,30 @@
-"""What measures, where measurements are kept, and the progress bar."""
+"""What ranking, searching and measuring share: what measures, where measurements are kept, and who hears of progress."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from commands.progress import progress_shown
 
+if TYPE_CHECKING:
+    from numeric_formats.progress import Report
+    from predictor.measuring.executors import Executor
+    from predictor.measuring.store import Store
+
+
+class Session(TypedDict):
+    """Arguments of the functions that measure."""
+
+    executor: Executor
+    store: Store | None
+    progress: Report
+
 
 @contextmanager
-def session(workers: int | None, cluster: str | None, store: bool, device: str) -> Iterator[dict[str, Any]]:
-    """What measures, where measurements are kept, and the progress bar: arguments that ranking and searching share."""
+def measuring_session(workers: int | None, cluster: str | None, store: bool, device: str) -> Iterator[Session]:
+    """From the options --workers, --cluster, --store and --device, of which two may not go together."""
     from predictor.measuring.session import executor_of
     from predictor.measuring.store import Store
 

@@ -16,7 +16,7 @@ from commands.options import (
     WeightsOption,
     split,
 )
-from commands.printing import say
+from commands.printing import say, say_json
 from commands.progress import interruptible, progress_shown, resuming
 
 
@@ -103,7 +103,7 @@ def train(
     --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01
     """
     from predictor.device import on_device
-    from reports.tables import plain
+    from reports.tables import training as tables
     from training import train as train_network
     from training.checkpoint import NAME
     from training.export.codes import check_export, export_to
@@ -164,11 +164,7 @@ def train(
             angle_every=angle_every,
             checkpoint_every=checkpoint_every,
         )
-    rows = [
-        [str(row.epoch), f"{row.loss:.4f}", f"{row.metric:.4f}".replace("nan", "-")]
-        for row in result.epochs.itertuples()
-    ]
-    say(plain(f"{model}: {result.outcome}", [("epoch", "right"), ("loss", "right"), ("metric", "right")], rows))
+    say(tables.epochs(model, result))
     if output is not None:
         say(f"wrote {output}")
     if result.reason:
@@ -218,7 +214,8 @@ def validate(
     """
     from dataclasses import asdict
 
-    from reports import plots, results, validation
+    from reports import plots, results
+    from reports.tables import training as tables
     from training.validation import validate as validate_ranking
     from workloads import load
 
@@ -243,10 +240,8 @@ def validate(
             weight_rounding=weight_rounding,
         )
     agreement = found.agreement
-    say(
-        validation.table(found.runs, f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each")
-    )
-    say(validation.sentence(agreement, effect))
+    title = f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each"
+    say(*tables.validation(found, effect, title))
     results.write(found.runs, output / "runs.csv", found.settings | {"agreement": asdict(agreement)})
     plots.save(
         plots.loss_against_angle(found.runs, f"{model}: does the angle ({effect}) predict training?"),
@@ -260,21 +255,12 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="print JSON, wi
 
     Example: formats methods --json
     """
-    import json
-
     from training.methods import described
 
     rows = described()
     if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    from reports.tables import plain
+        say_json(rows)
+    else:
+        from reports.tables import training as tables
 
-    # Two tables, since one would be wider than a page.
-    for keys in (
-        ("name", "weight", "activation", "error", "source"),
-        ("name", "gradient", "granularity", "rounding", "layers"),
-    ):
-        say(plain(None, [(key, "left") for key in keys], [[row[key] for key in keys] for row in rows]))
-    for row in rows:
-        say(f"{row['name']}: " + ", ".join(f"{key}={value}" for key, value in row["options"].items()))
+        say(*tables.methods(rows))

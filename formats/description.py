@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from formats.families import catalogue
 from formats.kinds.codebook_format import CodebookFormat
 from formats.kinds.integer_real import IntegerFormat
 from formats.kinds.microscaling import MicroscalingFormat, microscaling_formats
@@ -22,6 +23,10 @@ from formats.tables.standards import ROWS
 
 MOST_VALUES = 256
 """How many values are listed at the most."""
+LISTED = ("name", "bits", "family", "granularity", "binades", "profile")
+"""What a list says of a format of the catalogue."""
+LISTED_STANDARDS = (*("name", "bits", "scale", "profile", "largest", "smallest_positive", "special_values", "also"),)
+"""What a list says of a standard."""
 
 
 def _body(profile: Profile) -> int:
@@ -164,3 +169,21 @@ def standards() -> list[dict[str, Any]]:
     names = [*STANDARDS, *(entry.name for entry in microscaling_formats()), NVFP4.name]
     also = {row.name: row.also for row in ROWS}
     return [{**describe(get(name)), "values": None, "also": also.get(name, "")} for name in names]
+
+
+def listed(bits: int | None = None, family: str | None = None, max_binades: int | None = None) -> list[dict[str, Any]]:
+    """The catalogue's formats of a width and a family, with at most so many binades: `LISTED` of each.
+
+    Raises:
+        ValueError: The catalogue has no such width or family.
+    """
+    chosen = [entry for entry in catalogue(bits, family) if max_binades is None or entry.binades <= max_binades]
+    return [{key: getattr(entry, key) for key in LISTED} for entry in chosen]
+
+
+def listed_standards() -> list[dict[str, Any]]:
+    """`LISTED_STANDARDS` of each of the standards outside the 498; special values without their codes."""
+    return [
+        {key: row[key] for key in LISTED_STANDARDS} | {"special_values": ", ".join(row["special_values"])}
+        for row in standards()
+    ]

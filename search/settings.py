@@ -100,6 +100,11 @@ class RankingSettings(ResultSettings):
     seconds: float
     formats: Mapping[str, str]
 
+    @property
+    def budget_spent(self) -> bool:
+        """Whether it took all the time that it was given."""
+        return self.time_budget is not None and self.seconds >= self.time_budget
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(ResultSettings):

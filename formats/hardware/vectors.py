@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from formats.hardware.header import UNUSED, described, header_text
 from formats.kinds.profile_format import ProfileFormat
+from formats.number_format import Format
 from formats.scale import Scale, check_top
 from formats.spelling import name_and_family
 from numeric_formats.files import write_atomically
@@ -55,7 +56,7 @@ def hard_inputs(format: ProfileFormat, top: int) -> NDArray[np.float32]:
         Of one dimension, in the order of the patterns: +0 to +infinity, then -0 to -infinity.
 
     Raises:
-        ValueError: for a `top` outside `format.top_range`.
+        ValueError: for a format without a profile, and a `top` outside `format.top_range`.
         TypeError: for a `top` that is no whole number.
     """
     _, top = _fixed_scale(format, top)
@@ -71,7 +72,7 @@ def hard_inputs(format: ProfileFormat, top: int) -> NDArray[np.float32]:
     return np.concatenate([positive, positive | SIGN]).astype(np.uint32).view(np.float32)
 
 
-def write_vectors(format: ProfileFormat, folder: Path, top: int | None = None, *, force: bool = True) -> list[Path]:
+def write_vectors(format: Format, folder: Path, top: int | None = None, *, force: bool = True) -> list[Path]:
     """Write NAME_vectors.csv, NAME_decode.hex and NAME.h for a format at one top exponent.
 
     NAME is the format's name with `_` for what no C identifier holds: T8_5x3_2.
@@ -98,6 +99,8 @@ def write_vectors(format: ProfileFormat, folder: Path, top: int | None = None, *
         FileExistsError: with force=False, before anything is written.
         OSError: where the folder cannot be written.
     """
+    if not isinstance(format, ProfileFormat):
+        raise ValueError(f"{format.name} has no precision profile, of which vectors are made")
     if top is None:
         low, high = format.top_range
         top = min(max(0, low), high)

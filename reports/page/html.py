@@ -17,7 +17,8 @@ from formats.description import describe
 from formats.number_format import NumberFormat
 from formats.pairs import Pair, candidate
 from numeric_formats.files import write_atomically
-from reports import results, tables
+from reports import results
+from reports.tables import cells
 
 ENDINGS = (".html",)
 COLUMNS = ("rank", "name", "bits", "family", "profile")
@@ -134,7 +135,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
 
     def cell(row: pd.Series[Any], key: str) -> str:
         if key.startswith("angle."):
-            return tables.angle(row, key.removeprefix("angle."))
+            return cells.angle(row, key.removeprefix("angle."))
         value = _plain(row[key])
         return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
 

@@ -2,12 +2,11 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 
 from commands.errors import BAD_INPUT, BROKEN_PIPE, INTERNAL, INTERRUPTED, ended
-from tests.command import FORMATS
+from tests.command import FORMATS, run
 from tests.sources import code, ours
 
 
@@ -104,13 +103,8 @@ def test_a_reader_that_left_is_not_complained_about(arguments, tmp_path):
     assert (done.returncode, done.stderr) == (BROKEN_PIPE, "")
 
 
-def test_a_fault_in_the_middle_of_a_command(tmp_path, monkeypatch, capsys):
-    import cli
-    import formats
-
-    monkeypatch.setattr(formats, "catalogue", ours("def f(*given): return None + 1"))
-    monkeypatch.setattr(sys, "argv", ["formats", "list"])
-    with pytest.raises(SystemExit) as raised:
-        cli.run()
-    assert raised.value.code == INTERNAL
-    assert capsys.readouterr().err.startswith("internal error: TypeError: ")
+def test_a_fault_in_the_middle_of_a_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("formats.description.catalogue", ours("def f(*given): return None + 1"))
+    done = run("list", cwd=tmp_path, check=False)
+    assert done.returncode == INTERNAL
+    assert done.stderr.startswith("internal error: TypeError: ")

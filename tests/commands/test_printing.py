@@ -1,7 +1,7 @@
 """What commands print."""
 
 from commands.printing import say
-from reports.tables import plain
+from reports.tables.layout import plain
 
 
 def test_names_are_printed_as_they_are(capsys):

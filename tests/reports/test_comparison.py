@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from reports import results
-from reports.compare import compare, facts, tables
+from reports.comparison import compare, facts
+from reports.tables.rankings import comparison
 
 
 def write(folder, name, angles, digests=None):
@@ -32,7 +33,7 @@ def test_places_overlap_and_correlations(tmp_path):
     assert found.agreement.spearman == pytest.approx(1 - 12 / 210)
     assert found.agreement.kendall == pytest.approx(1 - 4 / 30)
     assert found.agreement.kendall_low < found.agreement.kendall <= found.agreement.kendall_high <= 1
-    best, moved = tables(found, 3)
+    best, moved, *_ = comparison(found, 3, "")
     assert (best.row_count, moved.row_count) == (3, 2)
     assert json.loads(json.dumps(facts(found), allow_nan=False))["table"][1]["angle_b"] == 10
 

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
 
 from predictor.statistics import Agreement, agreement_of_pairs
 from reports import results
-from reports.tables import plain
 
 TOPS = (1, 5, 10, 20, 50)
 
@@ -69,30 +67,6 @@ def compare(first: Path, second: Path, effect: str = "AE", seed: int = 0) -> Com
     overlap = {k: int(((table["place_a"] <= k) & (table["place_b"] <= k)).sum()) for k in TOPS if k <= len(common)}
     return Comparison(
         effect, table, found, overlap, sorted(set(a.index).symmetric_difference(b.index) | (set(a.index) - set(common)))
-    )
-
-
-def tables(found: Comparison, top: int, title: str | None = None) -> tuple[Table, Table]:
-    """Two tables: the first `top` formats of the first ranking, and as many whose places changed most."""
-    headers = [("format", "left"), *((text, "right") for text in ("place", "then", "change", "angle (deg)", "then"))]
-
-    def rows(part: pd.DataFrame) -> list[list[str]]:
-        return [
-            [
-                str(row.name),
-                str(row.place_a),
-                str(row.place_b),
-                f"{row.change:+d}",
-                f"{row.angle_a:.3f}",
-                f"{row.angle_b:.3f}",
-            ]
-            for row in part.itertuples(index=False)
-        ]
-
-    moved = found.table[found.table["change"] != 0]
-    moved = moved.loc[moved["change"].abs().sort_values(ascending=False, kind="stable").index]
-    return plain(title, headers, rows(found.table.head(top))), plain(
-        "places that changed most", headers, rows(moved.head(top))
     )
 
 

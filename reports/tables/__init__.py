@@ -1,0 +1,1 @@
+"""What results look like on a terminal: tables, and the lines that stand under them."""

@@ -1,0 +1,79 @@
+"""What was measured on a network: its points, exact angles, and what causes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from predictor.columns import ALONE, ANGLE, EFFECT, FAILURES, FORMAT, HIGH, KIND, LAYER, LOW, SCOPE, SHARE, WITHOUT, N
+from predictor.measuring.units import ALL
+from reports.tables.cells import with_half_width
+from reports.tables.layout import Part, plain
+
+if TYPE_CHECKING:
+    from predictor.attribution import Estimate
+
+
+def points(model: str, listed: Sequence[Sequence[str]], skipped: Sequence[Sequence[str]]) -> list[Part]:
+    """What `predictor.listing.list_points` gave: points, and operations without one."""
+    headers = [("layer", "left"), ("operation", "left"), ("shape", "left")]
+    return [
+        plain(f"{model}: points", [("point", "right"), *headers, ("", "left")], listed),
+        plain("no point", [*headers, ("why", "left")], skipped),
+        f"{len(listed)} points",
+    ]
+
+
+def measurement(table: pd.DataFrame) -> Part:
+    """Rows of `predictor.measure`: format, effect, scope, angle with its 95% half-width, mini-batches, failures."""
+    rows = []
+    for _, row in table.iterrows():
+        half = "" if pd.isna(row[LOW]) else f" ± {(row[HIGH] - row[LOW]) / 2:.4f}"
+        failures = str(row[FAILURES]) if row[FAILURES] else ""
+        rows.append([row[FORMAT], row[EFFECT], row[SCOPE], f"{row[ANGLE]:.4f}{half}", str(row[N]), failures])
+    headers = [
+        *((name, "left") for name in ("format", "effect", "scope")),
+        *((name, "right") for name in ("angle (deg)", "mini-batches", "failed")),
+    ]
+    return plain(None, headers, rows)
+
+
+def attribution_estimate(model: str, of: Estimate) -> str:
+    """What an attribution would take."""
+    return (
+        f"{model}: {of.points} points; {of.rows} rows, {of.gradients} quantized gradients on {of.minibatches} "
+        f"mini-batches; about {of.seconds / 60:.1f} minutes"
+    )
+
+
+def attribution(table: pd.DataFrame, top: int, title: str) -> list[Part]:
+    """What `predictor.attribution.attribute` gave: everything and the kinds; the `top` layers with the largest shares."""
+
+    def rows(part: pd.DataFrame) -> list[list[str]]:
+        return [
+            [
+                row[KIND],
+                row[LAYER],
+                *(with_half_width(row, column) for column in (ALONE, WITHOUT)),
+                "-" if pd.isna(row[SHARE]) else f"{100 * row[SHARE]:.1f}%",
+                str(row[N]),
+            ]
+            for _, row in part.iterrows()
+        ]
+
+    headers = [
+        *((name, "left") for name in ("kind", "layer")),
+        *((name, "right") for name in ("alone (deg)", "without (deg)", "share", "mini-batches")),
+    ]
+    layers = table[table[LAYER] != ALL].sort_values(SHARE, ascending=False, kind="stable").head(top)
+    parts: list[Part] = [
+        plain(title, headers, rows(table[table[LAYER] == ALL])),
+        plain("layers with the largest shares", headers, rows(layers)),
+        "mean ± 95% half-width over mini-batches; share: tan² of the angle alone, over all kinds or all layers",
+    ]
+    if not table.attrs["complete"]:
+        done = f"{table.attrs['gradients']} quantized gradients were computed"
+        parts.append(f"ended early by an interrupt: {done}; finished rows are kept")
+    return parts

@@ -1,0 +1,40 @@
+"""What several tables have: angles with their intervals, numbers that may be missing, rank correlations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from predictor.columns import PREDICTED, angle_column, high_column, low_column, source_column
+from predictor.statistics import Agreement
+
+
+def or_dash(value: Any, form: str = "") -> str:
+    """A value; - where there is none."""
+    return "-" if pd.isna(value) else format(value, form)
+
+
+def with_half_width(row: Any, effect: str) -> str:
+    """The angle of an effect with the half-width of its 95% interval."""
+    angle, low, high = row[angle_column(effect)], row[low_column(effect)], row[high_column(effect)]
+    if pd.isna(angle):
+        return "-"
+    return f"{angle:.3f}" if pd.isna(low) else f"{angle:.3f} ± {(high - low) / 2:.3f}"
+
+
+def angle(row: Any, effect: str) -> str:
+    """The angle of an effect in a ranking's row, with its 95% half-width; ~ is predicted."""
+    found = row[angle_column(effect)]
+    if not pd.isna(found) and row[source_column(effect)] == PREDICTED:
+        return f"~{found:.3g}"
+    return with_half_width(row, effect)
+
+
+def correlations(of: Agreement) -> str:
+    """The numbers of an agreement of two rankings."""
+    return (
+        f"Spearman {of.spearman:.3f} "
+        f"({of.spearman_low:.3f} to {of.spearman_high:.3f}), Kendall {of.kendall:.3f} "
+        f"({of.kendall_low:.3f} to {of.kendall_high:.3f}); 95% bootstrap intervals"
+    )

@@ -1,0 +1,80 @@
+"""Formats: lists of them, what one has to say, what they cost, and how others' roundings compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from formats.description import LISTED, LISTED_STANDARDS
+from formats.profile import written
+from reports.tables.layout import Part, plain
+
+if TYPE_CHECKING:
+    from formats.conformance.compare import Check
+    from formats.hardware.cost import Cost
+
+UNLISTED = "posit<n,es>, minifloat(x,y,bias=b), P3109:k.p.{signed,unsigned}.{finite,extended}, INTn/real, LOG4"
+"""The standards that have no list, since there are numbers in their names."""
+COSTS = ("multiplier", "aligner", "accumulator", "decoder", "total")
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {entry}" for key, entry in value.items()) or "none"
+    return "-" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _listed(keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> Part:
+    headers = [
+        ("format" if key == "name" else key.replace("_", " "), "right" if key in ("bits", "binades") else "left")
+        for key in keys
+    ]
+    return plain(
+        None,
+        headers,
+        [[written(value) if isinstance(value, tuple) else _fact(value) for value in row.values()] for row in rows],
+    )
+
+
+def catalogue(rows: Sequence[dict[str, Any]]) -> list[Part]:
+    """What `formats.description.listed` gave."""
+    return [_listed(LISTED, rows), f"{len(rows)} formats"]
+
+
+def standards(rows: Sequence[dict[str, Any]]) -> list[Part]:
+    """What `formats.description.listed_standards` gave."""
+    return [_listed(LISTED_STANDARDS, rows), f"and {UNLISTED}", f"{len(rows)} standards"]
+
+
+def facts(found: dict[str, Any]) -> list[Part]:
+    """What `formats.description.describe` gave: facts, then values with their codes."""
+    rows = [[key.replace("_", " "), _fact(value)] for key, value in found.items() if key != "values"]
+    parts: list[Part] = [plain(found["name"], [("", "left"), ("", "left")], rows)]
+    if found["values"] is None:
+        return [*parts, f"{found['number_of_values']} values, too many to list"]
+    values = [[f"0x{code:02X}", f"{code:0{found['bits']}b}", f"{value:.9g}"] for code, value in found["values"]]
+    return [*parts, plain("values", [("code", "left"), ("bits", "left"), ("value", "right")], values)]
+
+
+def checks(library: str, found: Sequence[Check]) -> list[Part]:
+    """What `formats.conformance.compare.verify` gave: a row a rounding and category of inputs, and how many are exact."""
+    headers = [
+        *((name, "left") for name in ("subject", "format", "category")),
+        *((name, "right") for name in ("inputs", "wrong")),
+        ("first", "left"),
+    ]
+    rows = [
+        [check.subject, check.format, check.category, str(check.inputs), str(check.mismatches), check.example]
+        for check in found
+    ]
+    wrong = sorted({check.subject for check in found if check.mismatches})
+    exact = len({check.subject for check in found}) - len(wrong)
+    line = f"{exact} roundings exact, {len(wrong)} not" + (f": {', '.join(wrong)}" if wrong else "")
+    return [plain(library, headers, rows), line]
+
+
+def costs(found: Sequence[tuple[str, Cost]], accumulator: str) -> Part:
+    """The gates of each format's lane."""
+    rows = [[name, *(f"{getattr(cost, part):.0f}" for part in COSTS)] for name, cost in found]
+    headers = [("format", "left"), *((part, "right") for part in COSTS)]
+    return plain(f"NAND2 equivalents, {accumulator} accumulator", headers, rows)

@@ -1,0 +1,22 @@
+"""A table of text, as all of ours are drawn. Without pandas, which takes longer to load than short commands run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from rich import box
+from rich.table import Table
+
+Part: TypeAlias = Table | str
+"""Of what is printed: a table, or a line."""
+
+
+def plain(title: str | None, headers: Iterable[tuple[str, str]], rows: Iterable[Iterable[str]]) -> Table:
+    """A table of text; headers are (name, "left" or "right")."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for name, side in headers:
+        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,132 @@
+"""Rankings: of one network, over several, and two side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from predictor.columns import (
+    BITS,
+    GATES,
+    MEAN_RANK,
+    NAME,
+    PROFILE,
+    RANK,
+    WORST,
+    WORST_ON,
+    effects_in,
+    networks_in,
+    on_network,
+)
+from reports.tables.cells import angle, correlations, or_dash
+from reports.tables.layout import Part, plain
+
+if TYPE_CHECKING:
+    from reports.comparison import Comparison
+    from search.across import Across
+    from search.planning import Plan
+    from search.settings import RankingSettings
+    from search.table import Ranking
+
+READING = "angles: mean and 95% half-width; ~ predicted; equal ranks are ties"
+
+
+def plan(model: str, of: Plan) -> str:
+    """What a ranking would take."""
+    return (
+        f"{model}: {of.points} points; {of.candidates} formats, at most {of.measured} measured on at most "
+        f"{of.minibatches} mini-batches: {of.gradients} quantized gradients (exhaustive: {of.exhaustive}), "
+        f"about {of.seconds / 60:.1f} minutes"
+    )
+
+
+def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str) -> list[Part]:
+    """The first `top` formats of a ranking, and what it took. again: how it goes on where it ended early."""
+    of = found.settings
+    title = f"{model}: {of.candidates} formats by the angle of {found.by} over {of.minibatches} mini-batches"
+    parts: list[Part] = [_ranking(found.table, top, f"{title}; {of.measured} measured"), READING]
+    if not pd.isna(of.regret_at_most):  # as it is where there was one mini-batch
+        limit = f"more than {of.regret_at_most:.2g} degrees (97.5% confidence for each)"
+        parts.append(f"no other is better than {found.table[NAME].iloc[0]} by {limit}")
+    needed = f"{of.gradients} gradients were needed, {of.exhaustive_gradients} would measure all"
+    parts.append(f"{needed}; {of.seconds:.0f} s")
+    if not found.complete:
+        why = "the time budget" if of.budget_spent else "an interrupt"
+        parts.append(f"ended early by {why}: {of.gradients} measurements were made and are kept{again}")
+    return parts
+
+
+def _ranking(table: pd.DataFrame, top: int, title: str) -> Part:
+    effects = effects_in(table.columns)
+    gates = [GATES] if GATES in table.columns else []
+    headers = [
+        *((RANK, "right"), ("format", "left"), (BITS, "right")),
+        *((f"angle {effect} (deg)", "right") for effect in effects),
+        *((column, "right") for column in gates),
+        (PROFILE, "left"),
+    ]
+    rows = [
+        [
+            *(str(row[RANK]), str(row[NAME]), or_dash(row[BITS])),
+            *(angle(row, effect) for effect in effects),
+            *(or_dash(row[column], ".0f") for column in gates),
+            str(row[PROFILE]),
+        ]
+        for _, row in table.head(top).iterrows()
+    ]
+    return plain(title, headers, rows)
+
+
+def across(found: Across, top: int, networks: int, again: str) -> list[Part]:
+    """The first `top` formats of a ranking over several networks. networks: how many were to be ranked on; again: how
+    it goes on where it ended early."""
+    title = f"{', '.join(found.rankings)}: {len(found.table)} formats by mean rank, angles of {found.settings.effect}"
+    parts: list[Part] = [_across(found.table, top, title), READING]
+    if not found.complete:
+        parts.append(f"ended early, with {len(found.rankings)} of {networks} models{again}")
+    return parts
+
+
+def _across(table: pd.DataFrame, top: int, title: str) -> Part:
+    models = networks_in(table.columns)
+    headers = [
+        *((RANK, "right"), ("format", "left"), (BITS, "right")),
+        *(("mean rank", "right"), ("worst angle (deg)", "right"), ("on", "left")),
+        *((f"rank, {model}", "right") for model in models),
+    ]
+    rows = [
+        [
+            *(str(row[RANK]), str(row[NAME]), or_dash(row[BITS])),
+            *(f"{row[MEAN_RANK]:.4g}", angle(row, WORST), str(row[WORST_ON])),
+            *(str(row[on_network(RANK, model)]) for model in models),
+        ]
+        for _, row in table.head(top).iterrows()
+    ]
+    return plain(title, headers, rows)
+
+
+def comparison(found: Comparison, top: int, title: str) -> list[Part]:
+    """The first `top` formats of the first ranking, as many whose places changed most, and how much the two agree."""
+    headers = [("format", "left"), *((text, "right") for text in ("place", "then", "change", "angle (deg)", "then"))]
+
+    def rows(part: pd.DataFrame) -> list[list[str]]:
+        return [
+            [
+                *(str(row.name), str(row.place_a), str(row.place_b), f"{row.change:+d}"),
+                *(f"{row.angle_a:.3f}", f"{row.angle_b:.3f}"),
+            ]
+            for row in part.itertuples(index=False)
+        ]
+
+    moved = found.table[found.table["change"] != 0]
+    moved = moved.loc[moved["change"].abs().sort_values(ascending=False, kind="stable").index]
+    parts: list[Part] = [
+        plain(title, headers, rows(found.table.head(top))),
+        plain("places that changed most", headers, rows(moved.head(top))),
+        f"{found.agreement.formats} formats: {correlations(found.agreement)}",
+        "in both, of the first k: " + ", ".join(f"{count} of {k}" for k, count in found.overlap.items()),
+    ]
+    if found.left_out:
+        parts.append(f"left out, not the same format in both or without an angle: {', '.join(found.left_out)}")
+    return parts

@@ -1,0 +1,85 @@
+"""Trainings, validations, training methods, and quantization after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from reports.tables.cells import correlations, or_dash
+from reports.tables.layout import Part, plain
+from reports.validation import by_format
+
+if TYPE_CHECKING:
+    from training.calibration import Quantized
+    from training.loop import Result
+    from training.validation import Validation
+
+
+def epochs(model: str, result: Result) -> Part:
+    """Loss and metric after each epoch."""
+    rows = [[str(row.epoch), f"{row.loss:.4f}", or_dash(row.metric, ".4f")] for row in result.epochs.itertuples()]
+    return plain(f"{model}: {result.outcome}", [(name, "right") for name in ("epoch", "loss", "metric")], rows)
+
+
+def validation(found: Validation, effect: str, title: str) -> list[Part]:
+    """A row per format, the smallest angle first, and how well the angle has predicted the loss."""
+    of = found.agreement
+    return [
+        _runs(found.runs, title),
+        f"angle ({effect}) against final loss over {of.formats} formats: {correlations(of)}",
+    ]
+
+
+def _runs(runs: pd.DataFrame, title: str) -> Part:
+    headers = [
+        ("format", "left"),
+        *((name, "right") for name in ("bits", "angle", "final loss", "seeds' range", "metric")),
+    ]
+
+    def cells(row: Any) -> list[str]:
+        described = [row.name, str(row.bits), f"{row.angle:.2f}"]
+        if row.diverged:
+            return [*described, f"{row.diverged} diverged", "", ""]
+        seeds = f"{row.loss_low:.4f} to {row.loss_high:.4f}"
+        return [*described, f"{row.loss:.4f}", seeds, or_dash(row.metric, ".4f")]
+
+    return plain(title, headers, [cells(row) for row in by_format(runs).itertuples(index=False)])
+
+
+def methods(rows: Sequence[dict[str, Any]]) -> list[Part]:
+    """What `training.methods.described` gave; two tables, since one would be wider than a page."""
+    parts: list[Part] = [
+        plain(None, [(key, "left") for key in keys], [[row[key] for key in keys] for row in rows])
+        for keys in (
+            ("name", "weight", "activation", "error", "source"),
+            ("name", "gradient", "granularity", "rounding", "layers"),
+        )
+    ]
+    options = {row["name"]: ", ".join(f"{key}={value}" for key, value in row["options"].items()) for row in rows}
+    return [*parts, *(f"{name}: {values}" for name, values in options.items())]
+
+
+def quantization(result: Quantized, title: str) -> list[Part]:
+    """What each step of a quantization has left of loss and metric; where layers were measured, what each costs, the
+    costliest first."""
+    steps = [[step.name, f"{step.loss:.4f}", or_dash(step.metric, ".4f")] for step in result.steps]
+    parts: list[Part] = [plain(title, [("step", "left"), ("loss", "right"), ("metric", "right")], steps)]
+    if result.layers:
+        headers = [
+            ("layer", "left"),
+            *((name, "right") for name in ("loss by weight", "by input", "output error", "to nearest")),
+        ]
+        layers = [
+            [
+                *(layer.layer, f"{layer.weight:+.5f}", f"{layer.activation:+.5f}"),
+                *(or_dash(value, ".4g") for value in (layer.rounded, layer.nearest)),
+            ]
+            for layer in result.layers
+        ]
+        parts.append(plain("layers, each quantized alone, the costliest first", headers, layers))
+    if result.kept:
+        names = ", ".join(result.kept)
+        parts.append(f"left in float32, since only convolution and linear modules are quantized: {names}")
+    return parts
