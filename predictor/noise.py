@@ -71,12 +71,12 @@ def _fill(bits, top, noise, saturated, energy):  # type: ignore[no-untyped-def]
         row = noise[binade]
         # The distance to the nearest multiple of 2^(24-p); which one a tie takes does not matter for it. At precision 0
         # that is the value one binade up or zero. A constant length lets the compiler do it in vectors.
-        for p in range(12):
+        for p in range(PRECISIONS):
             half = np.int32(1 << (23 - p))
             error = np.float64(np.int32(((significand + half) & (2 * half - 1)) - half))
             row[p] += error * error
         if binade == 0:
-            for p in range(1, 12):
+            for p in range(1, PRECISIONS):
                 half = np.int32(1 << (23 - p))
                 rest = significand & (2 * half - 1)
                 if significand + half < 0x1000000:
@@ -88,9 +88,11 @@ def _fill(bits, top, noise, saturated, energy):  # type: ignore[no-untyped-def]
 class NoiseTable:
     """One tensor's energy by binade below its top, relative to 2^(2 top).
 
-    top: floor(log2) of the largest magnitude. noise: (binades, precisions), squared rounding error of the elements of a
-    binade at each precision. saturated: (precisions,), the same for the top binade where what would round up to the
-    next saturates instead. energy: (binades + 1,), squared magnitudes; the last for all binades below.
+    Attributes:
+        top: floor(log2) of the largest magnitude.
+        noise: (binades, precisions), squared rounding error of the elements of a binade at each precision.
+        saturated: (precisions,), the same for the top binade where what would round up to the next saturates instead.
+        energy: (binades + 1,), squared magnitudes; the last for all binades below.
     """
 
     top: int
@@ -130,10 +132,14 @@ def noise_table(x: Tensor | NDArray[Any]) -> NoiseTable:
 
 @dataclass(frozen=True)
 class NoiseTables:
-    """The tables of several tensors: top (n,), noise (n, binades, precisions), saturated (n, precisions), energy (n,
-    binades + 1).
+    """The tables of several tensors, as in `NoiseTable`, but relative to each tensor's energy; all zero for a zero
+    tensor.
 
-    As in `NoiseTable`, but relative to each tensor's energy; all zero for a zero tensor.
+    Attributes:
+        top: (n,).
+        noise: (n, binades, precisions).
+        saturated: (n, precisions).
+        energy: (n, binades + 1).
     """
 
     top: NDArray[np.int64]
@@ -200,9 +206,14 @@ class Noise:
     """What a full-precision pass says about formats: tables of every tensor, and the NSR of those formats that have no
     tables.
 
-    points, kinds: which tensor a row belongs to, in the order in which they were seen; tensors rounded in two terms
-    (their noise is the square of a small number) and points that are kept exact are left out. direct: by digest,
-    (rows,).
+    Rows are tensors in the order in which they were seen; those rounded in two terms (their noise is the square of a
+    small number) and those at points that are kept exact are left out.
+
+    Attributes:
+        points: where the tensor of each row is.
+        kinds: whether it is an activation or an error.
+        tables: of all rows.
+        direct: the NSR of formats without tables, by digest, (rows,).
     """
 
     points: tuple[Point, ...]
