@@ -214,12 +214,13 @@ def validate(
     """
     from dataclasses import asdict
 
+    from predictor.columns import BITS, NAME, angle_column
     from reports import plots, results
     from reports.tables import training as tables
     from training.validation import validate as validate_ranking
     from workloads import load
 
-    table = results.read(ranking, ("name", "bits", f"angle_{effect}"))
+    table = results.read(ranking, (NAME, BITS, angle_column(effect)))
     with interruptible("the same command goes on"), progress_shown() as show:
         found = validate_ranking(
             load(model, data, weights),

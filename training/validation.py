@@ -14,6 +14,7 @@ import pandas as pd
 
 from numeric_formats.files import Held, check_same, read_json, write_json
 from numeric_formats.progress import Progress, Report, quiet
+from predictor.columns import BITS, NAME, angle_column, effects_in
 from predictor.statistics import Agreement, agreement
 from training.loop import Outcome, Result, train
 from training.scheme import FULL_PRECISION
@@ -38,21 +39,21 @@ def spread(ranking: pd.DataFrame, count: int, effect: str = "AE") -> list[str]:
     Raises:
         ValueError: Where the ranking has too few, or no such angle.
     """
-    column = f"angle_{effect}"
+    column = angle_column(effect)
     if column not in ranking:
-        known = ", ".join(str(name).removeprefix("angle_") for name in ranking if str(name).startswith("angle_"))
-        raise ValueError(f"the ranking has no angle of effect {effect!r}; it has {known or 'none'}")
+        known = ", ".join(effects_in(ranking)) or "none"
+        raise ValueError(f"the ranking has no angle of effect {effect!r}; it has {known}")
     if not 3 <= count <= len(ranking):
         raise ValueError(f"{count} formats were asked for; a ranking of {len(ranking)} allows 3 to {len(ranking)}")
     names: list[str] = []
-    widths = sorted(ranking["bits"].unique())
+    widths = sorted(ranking[BITS].unique())
     for number, bits in enumerate(widths):
         share = (count - len(names)) // (len(widths) - number)
-        of_width = ranking[ranking["bits"] == bits].sort_values([column, "name"])
+        of_width = ranking[ranking[BITS] == bits].sort_values([column, NAME])
         share, left = min(share, len(of_width)), np.log(np.maximum(of_width[column].to_numpy(np.float64), 1e-9))
         for target in np.linspace(left[0], left[-1], share):
             place = int(np.abs(left - target).argmin())
-            names.append(str(of_width["name"].iloc[place]))
+            names.append(str(of_width[NAME].iloc[place]))
             left[place] = np.inf  # taken
     if len(names) < count:
         raise ValueError(
@@ -135,8 +136,8 @@ def validate(
     """
     output = Path(output)
     chosen = spread(ranking, count, effect)
-    angles = dict(zip(ranking["name"], ranking[f"angle_{effect}"], strict=True))
-    widths = dict(zip(ranking["name"], ranking["bits"], strict=True))
+    angles = dict(zip(ranking[NAME], ranking[angle_column(effect)], strict=True))
+    widths = dict(zip(ranking["name"], ranking[BITS], strict=True))
     for name in formats:
         if name not in angles:
             raise ValueError(f"format {name!r} is not in the ranking")
