@@ -18,7 +18,7 @@ import formats
 from predictor.effects import DEFAULT_EFFECTS
 from predictor.gradients import Gradients
 from predictor.noise import has_table, observe
-from search.knapsack import Constraints, ScoreTable, Shape, synthesize
+from search.knapsack import Constraints, ProfileShape, ScoreTable, synthesize
 from search.tailored import Means, row_weights
 from workloads import load
 
@@ -26,14 +26,14 @@ CONSTRAINTS = {
     "none": Constraints(),
     "headroom 0": Constraints(headrooms=(0,)),
     "10 binades": Constraints(binades=10),
-    "unimodal": Constraints(shape=Shape.UNIMODAL),
-    "non-increasing": Constraints(shape=Shape.NON_INCREASING),
+    "unimodal": Constraints(shape=ProfileShape.UNIMODAL),
+    "non-increasing": Constraints(shape=ProfileShape.NON_INCREASING),
     "2 precisions": Constraints(precisions=2),
     "3 precisions": Constraints(precisions=3),
     "2 runs": Constraints(runs=2),
     "3 runs": Constraints(runs=3),
     "4 runs": Constraints(runs=4),
-    "12 binades, unimodal, 3 precisions, 4 runs": Constraints(12, Shape.UNIMODAL, 3, 4),
+    "12 binades, unimodal, 3 precisions, 4 runs": Constraints(12, ProfileShape.UNIMODAL, 3, 4),
 }
 
 

@@ -18,8 +18,15 @@ def choose(
 ) -> list[Candidate]:
     """Candidates by name, or those of the catalogue that a filter leaves; each once, by content.
 
-    Raises ValueError where none is left, for a filter of names, and for different formats of one name, which no table
-    could tell apart.
+    Args:
+        names: Formats, pairs, names, and files (.py, .toml) that define formats; by default the catalogue.
+        bits: Only formats of this width.
+        family: Only this family.
+        max_binades: Only formats of at most this many binades, and those without a profile.
+
+    Raises:
+        ValueError: None is left, names were filtered, or different formats have one name, so that no table could tell
+            them apart.
     """
     if names is None:
         chosen: list[Candidate] = list(formats.catalogue(bits, family))

@@ -31,10 +31,12 @@ ENDINGS = (".npz", ".npy", ".safetensors")
 class Fit:
     """Formats ranked on tensors.
 
-    table: one row a format, best first: rank, what describes it, role ("synthesized", or "given"), nsr_mean and
-    nsr_worst (|Q(t) - t|^2 / |t|^2, the mean and the largest over tensors), worst (the tensor of the largest). tensors:
-    how many were used. zero: the names of those that were left out since they hold nothing but zeros. ignored: NaN and
-    infinite elements, read as zero.
+    Attributes:
+        table: One row a format, best first: rank, what describes it, role ("synthesized", or "given"), nsr_mean and
+            nsr_worst (|Q(t) - t|^2 / |t|^2, the mean and the largest over tensors), worst (the tensor of the largest).
+        tensors: How many were used.
+        zero: The names of those that were left out since they hold nothing but zeros.
+        ignored: NaN and infinite elements, read as zero.
     """
 
     table: pd.DataFrame
@@ -47,8 +49,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The arrays of an .npz, .npy or .safetensors file as float32 tensors by name; the array of an .npy file has the
     file's name.
 
-    Raises FileNotFoundError, and ValueError for another ending, a file that cannot be read as what its ending says or
-    holds no array, and an array that is not of floating-point numbers.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Another ending, a file that cannot be read as what its ending says or holds no array, or an array
+            that is not of floating-point numbers.
     """
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"{path}: tensors are read from {', '.join(ENDINGS)}")
@@ -87,11 +91,15 @@ def fit(
 ) -> Fit:
     """Rank formats by the mean of their noise-to-signal ratios over tensors, which count alike whatever their size.
 
-    tensors: float32, of any shape, by name. candidates: formats or names; by default the catalogue's of `bits` bits.
-    bits, constraints: of the `best` profiles that are synthesized for these tensors and join the table.
+    Args:
+        tensors: float32, of any shape, by name.
+        candidates: Formats or names; by default the catalogue's of `bits` bits.
+        bits: The width of the profiles that are synthesized for these tensors and join the table.
+        constraints: What they must keep to.
+        best: How many they are.
 
-    Raises ValueError where no tensor is given, one holds no finite number, or all hold nothing but zeros; and for
-    pairs.
+    Raises:
+        ValueError: No tensor is given, one holds no finite number, or all hold nothing but zeros; pairs.
     """
     if not tensors:
         raise ValueError("no tensor was given")

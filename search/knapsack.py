@@ -42,13 +42,15 @@ class ScoreTable:
     """What each choice of a tensor-scaled profile adds to its score, the weighted sum of noise-to-signal ratios over
     tensors.
 
-    kept: (binades, precisions), for the elements of a binade below a tensor's top at each precision. saturated:
-    (precisions,), instead of the first row where no binade is left free above the top. ended: (binades + 2,), for all
-    elements below a profile that ends i - 1 binades below the top, entry 0 where it ends above it.
-
     Every tensor's scale is taken to be the one that its largest magnitude asks for. A tensor that is so small or so
     large that the scale is clamped to the range of float32 is scored as if it were not; `NoiseTables.nsr` has what such
     a tensor really loses.
+
+    Attributes:
+        kept: (binades, precisions), for the elements of a binade below a tensor's top at each precision.
+        saturated: (precisions,), instead of the first row where no binade is left free above the top.
+        ended: (binades + 2,), for all elements below a profile that ends i - 1 binades below the top, entry 0 where it
+            ends above it.
     """
 
     kept: NDArray[np.float64]
@@ -60,7 +62,8 @@ class ScoreTable:
         """The mean over passes of one table each, with the weights, (n,) and >= 0, of its tensors."""
         if not tables or len(tables) != len(weights):
             raise ValueError(
-                f"{len(tables)} passes and {len(weights)} sets of weights: one set for each of at least one pass is needed"
+                f"{len(tables)} passes and {len(weights)} sets of weights: one set for each of at least one pass is "
+                "needed"
             )
         kept, saturated, energy = np.zeros((BINADES, PRECISIONS)), np.zeros(PRECISIONS), np.zeros(BINADES + 1)
         for each, given in zip(tables, weights, strict=True):
@@ -109,7 +112,7 @@ class ScoreTable:
         return total
 
 
-class Shape(StrEnum):
+class ProfileShape(StrEnum):
     """How precision may go from the top binade down."""
 
     ANY = "any"
@@ -121,14 +124,17 @@ class Shape(StrEnum):
 class Constraints:
     """What a synthesized profile must keep to, for the sake of the hardware that decodes it.
 
-    binades: at most this many. shape: any, unimodal (rises, then falls; either may be missing) or non-increasing.
-    precisions: at most this many different ones. runs: at most this many runs of equal precision. headrooms: the
-    numbers of binades that may be left free above the largest magnitude; more than one never lessens noise, since with
-    one nothing saturates.
+    Attributes:
+        binades: At most this many.
+        shape: any, unimodal (rises, then falls; either may be missing) or non-increasing.
+        precisions: At most this many different ones.
+        runs: At most this many runs of equal precision.
+        headrooms: The numbers of binades that may be left free above the largest magnitude; more than one never
+            lessens noise, since with one nothing saturates.
     """
 
     binades: int | None = None
-    shape: str = Shape.ANY
+    shape: str = ProfileShape.ANY
     precisions: int | None = None
     runs: int | None = None
     headrooms: tuple[int, ...] = (0, 1)
@@ -138,7 +144,7 @@ class Constraints:
             limit = getattr(self, name)
             if limit is not None and (not isinstance(limit, int) or limit < 1):
                 raise ValueError(f"at most {limit!r} {name}: a whole number from 1 is needed")
-        object.__setattr__(self, "shape", one_of("shape", Shape, self.shape))
+        object.__setattr__(self, "shape", one_of("shape", ProfileShape, self.shape))
         if not self.headrooms:
             raise ValueError("no headroom was given; 0 leaves no binade free")
         for headroom in self.headrooms:
@@ -170,14 +176,16 @@ class _State:
 def _after(state: _State, p: int, constraints: Constraints) -> _State | None:
     """The state after one more binade, which keeps p bits; None where a constraint forbids it."""
     shape, first = constraints.shape, not state.last
-    falling = shape is Shape.NON_INCREASING or (shape is Shape.UNIMODAL and (state.falling or p < state.last))
+    falling = shape is ProfileShape.NON_INCREASING or (
+        shape is ProfileShape.UNIMODAL and (state.falling or p < state.last)
+    )
     if falling and p > state.last and not first:
         return None
     runs = state.runs + (constraints.runs is not None and p != state.last)
     used = state.used if constraints.precisions is None else state.used | {p}
     if runs > (constraints.runs or 0) or len(used) > (constraints.precisions or 0):
         return None
-    return _State(p if shape is not Shape.ANY or constraints.runs is not None else 0, falling, runs, used)
+    return _State(p if shape is not ProfileShape.ANY or constraints.runs is not None else 0, falling, runs, used)
 
 
 def _automaton(precisions: int, constraints: Constraints) -> NDArray[np.int64]:
@@ -241,8 +249,16 @@ def synthesize(
 ) -> list[Synthesized]:
     """The `count` best tensor-scaled profiles of a width, the best first; all there are, where there are fewer.
 
-    The minimum is over all profiles that fulfil the constraints, also those that leave codes unused. ValueError for
-    other than 2 to 8 bits.
+    The minimum is over all profiles that fulfil the constraints, also those that leave codes unused.
+
+    Args:
+        scores: What each choice adds.
+        bits: The width, 2 to 8.
+        constraints: What a profile must keep to.
+        count: How many are wanted.
+
+    Raises:
+        ValueError: Another width, or fewer than one wanted.
     """
     check_bits(bits)
     at_least(f"the best {count} formats", count)

@@ -41,8 +41,8 @@ class RankingOptions:
         return self.exhaustive or candidates <= FEW
 
     def checked_effects(self, candidates: int) -> tuple[tuple[Effect, ...], Effect]:
-        """The effects of a ranking of so many candidates, and the one that orders it; ValueError where they, or the time
-        budget, cannot be."""
+        """The effects of a ranking of so many candidates, and the one that orders it; ValueError where they, or the
+        time budget, cannot be."""
         wanted = check_effects(self.effects)
         usual = Effect.AE if Effect.AE in wanted else wanted[-1]
         order = check_effects([self.by])[0] if self.by is not None else usual
@@ -69,10 +69,14 @@ class RankingOptions:
 class Plan:
     """What a ranking is going to do, for `--dry-run`.
 
-    points: on the network where data flow is rounded. candidates: how many, of which `measured` at most get an exact
-    angle. minibatches: the most that a format is measured on. gradients: quantized gradients to compute at most;
-    exhaustive: how many a measurement of every candidate takes. seconds: estimate, from one format measured on the first
-    mini-batch.
+    Attributes:
+        points: Where data flow is rounded.
+        candidates: How many there are.
+        measured: How many of them get an exact angle at most.
+        minibatches: The most that a format is measured on.
+        gradients: Quantized gradients to compute at most.
+        exhaustive: How many a measurement of every candidate takes.
+        seconds: An estimate, from one format measured on the first mini-batch.
     """
 
     points: int
@@ -95,7 +99,11 @@ def plan(
     exact: Sequence[str] = (),
     two_terms: bool = True,
 ) -> Plan:
-    """What `rank` with these arguments would do, and about how long it would take."""
+    """What `rank` with these arguments would do, and about how long it would take.
+
+    Raises:
+        ValueError: What `rank` refuses of them.
+    """
     chosen, wanted = choose(candidates), check_effects(effects)
     options = RankingOptions(wanted, None, minibatches, batch_size, exhaustive)
     batches = options.batches(workload, len(chosen))

@@ -56,11 +56,13 @@ def most_units(rungs: Sequence[Rung]) -> int:
 
 @dataclass(frozen=True)
 class Standing:
-    """Who is left after a rung. order: contenders, best first. left: those that are significantly behind, in that
-    order.
+    """Who is left after a rung.
 
-    p_values: of being no worse than the last leading place, for every contender in `order` (1 for the leaders),
-    uncorrected.
+    Attributes:
+        order: Contenders, best first.
+        left: Those that are significantly behind, in that order.
+        p_values: Of being no worse than the last leading place, for every contender in `order` (1 for the leaders),
+            uncorrected.
     """
 
     order: tuple[int, ...]

@@ -60,12 +60,17 @@ def _value(axis: Axis, value: str, text: str) -> int | ScalePolicy:
 def sweep(candidates: Sequence[Candidate], axes: Axes) -> list[Candidate]:
     """Every candidate with every combination of the axes' values in its scale; each once, by content.
 
-    A headroom or policy replaces the candidate's own; a block size puts runs of so many elements along the last axis in
-    the place of its tensor, channel or block scale. Both formats of a pair get the same. Order: candidate by candidate,
-    the last axis fastest.
+    Args:
+        candidates: Formats and pairs; both formats of a pair get the same scale.
+        axes: Values by axis. A headroom or policy replaces the candidate's own; a block size puts runs of so many
+            elements along the last axis in the place of its tensor, channel or block scale.
 
-    Raises ValueError for formats whose scale is not found from data by a policy (standards at their fixed bias,
-    codebooks, a user's own objects), and for values that a scale refuses.
+    Returns:
+        Candidate by candidate, the last axis fastest.
+
+    Raises:
+        ValueError: Formats whose scale is not found from data by a policy (standards at their fixed bias, codebooks, a
+            user's own objects), and values that a scale refuses.
     """
     combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     made = [_with(entry, values) for entry in candidates for values in combinations]
@@ -83,7 +88,8 @@ def _format_with(format: Format, values: Mapping[Axis, Any]) -> Format:
         return format
     if not isinstance(format, ProfileFormat):
         raise ValueError(
-            f"{format.name} cannot be swept: only formats with a precision profile find their scale from data by a policy"
+            f"{format.name} cannot be swept: only formats with a precision profile find their scale from data by a "
+            "policy"
         )
     scale = format.scale
     if Axis.BLOCK in values:

@@ -17,8 +17,11 @@ from workloads.digests import digest, weights_digest
 class ResultSettings:
     """What every result of one network says.
 
-    workload: its name. weights: SHA-256 of parameters and buffers. device: where the network ran. data: SHA-256 of the
-    mini-batches.
+    Attributes:
+        workload: Its name.
+        weights: SHA-256 of parameters and buffers.
+        device: Where the network ran.
+        data: SHA-256 of the mini-batches.
     """
 
     workload: str
@@ -61,7 +64,9 @@ def origin_of(subject: Subject, batches: Sequence[object], batch_size: int | Non
 class SurrogateCheck:
     """How well a surrogate foretells formats that were held out of it.
 
-    held_out: share of them within its intervals. widened: by what factor the intervals had to be.
+    Attributes:
+        held_out: Share of them within its intervals.
+        widened: By what factor the intervals had to be.
     """
 
     held_out: float
@@ -72,12 +77,23 @@ class SurrogateCheck:
 class RankingSettings(ResultSettings):
     """All that reproduces a ranking by `rank`, and what it took.
 
-    effects, by: what was measured, and what orders the table. minibatches: over how many angles are averaged.
-    batch_size: examples in one; None where the workload has mini-batches of its own. exhaustive, time_budget (seconds),
-    exact, two_terms: as they were given. candidates: formats in the table. measured: those with an exact angle of `by`.
-    gradients: quantized ones that were measured; exhaustive_gradients: those that would measure all. regret_at_most:
-    `search.table.regret`, in degrees. left_the_race: by name, after how many mini-batches a format left. failures: zero
-    or non-finite gradients. complete: whether nothing ended it early. seconds: what it took. formats: digests by name.
+    Attributes:
+        effects: What was measured.
+        by: The effect that orders the table.
+        minibatches: Over how many angles are averaged.
+        batch_size: Examples in one; None where the workload has mini-batches of its own.
+        exhaustive: As it was given, like time_budget (seconds), exact and two_terms.
+        candidates: How many formats are in the table.
+        measured: How many of them have an exact angle of `by`.
+        gradients: How many quantized ones were measured.
+        exhaustive_gradients: How many would measure all.
+        regret_at_most: By how many degrees at most another format is better than the first (search.table.regret).
+        left_the_race: By name, after how many mini-batches a format left.
+        surrogate: By effect; empty where all was measured.
+        failures: How many gradients were zero or not finite.
+        complete: Whether nothing ended it early.
+        seconds: What it took.
+        formats: Digests by name.
     """
 
     effects: tuple[Effect, ...]
@@ -110,9 +126,11 @@ class RankingSettings(ResultSettings):
 class SearchSettings(ResultSettings):
     """All that reproduces a ranking by `search`, and what it took.
 
-    bits, effects, constraints, best, passes: as they were given. by: the effect that orders the table. held_out:
-    whether formats were made for other mini-batches than those that they were measured on. reference: the name of what
-    differences are from. Others as in `RankingSettings`.
+    Attributes:
+        bits: As it was given, like constraints, best and passes.
+        held_out: Whether formats were made for other mini-batches than those that they were measured on.
+        reference: The name of the format that differences are from.
+        effects: As in `RankingSettings`, like all others.
     """
 
     bits: int
@@ -153,8 +171,12 @@ class LayersSettings(ResultSettings):
 class AcrossSettings:
     """All that reproduces one ranking over several networks.
 
-    by: what orders equal mean ranks. effect: whose angles they are. models: the settings of each network's ranking.
-    formats: digests by name.
+    Attributes:
+        by: What orders equal mean ranks.
+        effect: Whose angles they are.
+        complete: Whether nothing ended it early.
+        formats: Digests by name.
+        models: The settings of each network's ranking.
     """
 
     by: str

@@ -38,8 +38,8 @@ NAMED = (Family.INT, Family.FP)
 
 
 class Stage(StrEnum):
-    """What a ranking is doing. Units of progress: mini-batches screened, or formats times mini-batches measured; a race's
-    total is the most that it can take."""
+    """What a ranking is doing. Units of progress: mini-batches screened, or formats times mini-batches measured; a
+    race's total is the most that it can take."""
 
     SCREEN = "screen"
     ANCHORS = "anchors"
@@ -192,8 +192,8 @@ def _check_predictable(workload: Workload, noise: Noise, effects: Sequence[Effec
     for effect in effects:
         if not set(KINDS[effect]) & set(noise.kinds):
             raise ValueError(
-                f"effect {effect}: workload {workload.name} rounds no tensor for it in one term, from which it could be predicted: rank "
-                f"exhaustively, or at most {FEW} formats"
+                f"effect {effect}: workload {workload.name} rounds no tensor for it in one term, from which it could be "
+                f"predicted: rank exhaustively, or at most {FEW} formats"
             )
 
 

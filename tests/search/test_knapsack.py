@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import formats
 from formats import Scale
 from predictor.noise import BINADES, PRECISIONS, NoiseTables, has_table, noise_table
-from search.knapsack import Constraints, ScoreTable, Shape, synthesize, synthesize_pairs
+from search.knapsack import Constraints, ProfileShape, ScoreTable, synthesize, synthesize_pairs
 
 CONSTRAINTS = [
     Constraints(),
@@ -19,15 +19,15 @@ CONSTRAINTS = [
     Constraints(headrooms=(2, 0)),
     Constraints(binades=3),
     Constraints(binades=1),
-    Constraints(shape=Shape.NON_INCREASING),
-    Constraints(shape=Shape.UNIMODAL),
+    Constraints(shape=ProfileShape.NON_INCREASING),
+    Constraints(shape=ProfileShape.UNIMODAL),
     Constraints(precisions=1),
     Constraints(precisions=2),
     Constraints(runs=1),
     Constraints(runs=3),
     Constraints(precisions=2, runs=4),
-    Constraints(binades=6, shape=Shape.UNIMODAL, precisions=2, runs=3, headrooms=(1,)),
-    Constraints(shape=Shape.NON_INCREASING, precisions=3),
+    Constraints(binades=6, shape=ProfileShape.UNIMODAL, precisions=2, runs=3, headrooms=(1,)),
+    Constraints(shape=ProfileShape.NON_INCREASING, precisions=3),
 ]
 
 
@@ -48,8 +48,8 @@ def fulfils(profile, constraints):
         (constraints.binades is None or len(profile) <= constraints.binades)
         and (constraints.precisions is None or len(set(profile)) <= constraints.precisions)
         and (constraints.runs is None or len(list(itertools.groupby(profile))) <= constraints.runs)
-        and (constraints.shape != Shape.NON_INCREASING or not any(rises))
-        and (constraints.shape != Shape.UNIMODAL or True not in falls or True not in rises[falls.index(True) :])
+        and (constraints.shape != ProfileShape.NON_INCREASING or not any(rises))
+        and (constraints.shape != ProfileShape.UNIMODAL or True not in falls or True not in rises[falls.index(True) :])
     )
 
 
