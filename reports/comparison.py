@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from predictor.columns import NAME, angle_column
 from predictor.statistics import Agreement, agreement_of_pairs
 from reports import results
 
@@ -41,8 +42,8 @@ def compare(first: Path, second: Path, effect: str = "AE", seed: int = 0) -> Com
 
     Raises ValueError where one has no such angle, or fewer than 3 formats are common to both.
     """
-    column = f"angle_{effect}"
-    a, b = (results.read(path, ("name", column)).set_index("name")[column].dropna() for path in (first, second))
+    column = angle_column(effect)
+    a, b = (results.read(path, (NAME, column)).set_index(NAME)[column].dropna() for path in (first, second))
     for path, angles in ((first, a), (second, b)):
         if not angles.index.is_unique:
             raise ValueError(f"{path} holds {angles.index[angles.index.duplicated()][0]} twice")

@@ -23,7 +23,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     for name in (SETTINGS, STEPS):
         if not (folder / name).is_file():
             raise ValueError(
-                f"{folder} holds no {name}; a folder is needed that `formats train --output` has written, with a checkpoint"
+                f"{folder} holds no {name}; a folder is needed that `formats train --output` has written, with a "
+                "checkpoint"
             )
     try:
         settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())

@@ -31,7 +31,7 @@ FEWEST_BITS, MOST_BITS = 2, 8
 matters."""
 
 
-def check_bits(bits: int) -> None:
+def check_width(bits: int) -> None:
     """ValueError for a width that is not searched."""
     if not FEWEST_BITS <= bits <= MOST_BITS:
         raise ValueError(f"{bits} bits: formats of {FEWEST_BITS} to {MOST_BITS} are searched")
@@ -260,7 +260,7 @@ def synthesize(
     Raises:
         ValueError: Another width, or fewer than one wanted.
     """
-    check_bits(bits)
+    check_width(bits)
     at_least(f"the best {count} formats", count)
     found = chain.from_iterable(
         ((score, profile, headroom) for score, profile in islice(_profiles(scores, bits, constraints, headroom), count))

@@ -17,7 +17,7 @@ from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.noise import Noise
-from search.knapsack import Constraints, ScoreTable, check_bits, synthesize
+from search.knapsack import Constraints, ScoreTable, check_width, synthesize
 from search.sensitivity import check_fitted, check_passes, check_rows, known_formats, observed_noise, row_weights
 from search.settings import LayersSettings, origin_of
 from workloads.workload import Workload
@@ -32,7 +32,7 @@ def check_widths(average_bits: float, widths: Iterable[int]) -> list[int]:
     if not allowed:
         raise ValueError("no width was given")
     for bits in allowed:
-        check_bits(bits)
+        check_width(bits)
     if not average_bits >= allowed[0]:
         raise ValueError(f"an average of {average_bits} bits: the narrowest allowed format has {allowed[0]}")
     return allowed

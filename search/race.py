@@ -70,7 +70,7 @@ class Standing:
     p_values: tuple[float, ...]
 
 
-def compare(
+def order_contenders(
     contenders: Sequence[int],
     angles: MeasuredAngles,
     by: Effect,
@@ -114,5 +114,5 @@ def settled(
     """Whether the leading places have their members, and the first place one winner."""
     if len(standing.order) - len(standing.left) > PLACES or len(minibatches) < 2:
         return False
-    first = compare(standing.order, angles, by, minibatches, comparisons, places=1)
+    first = order_contenders(standing.order, angles, by, minibatches, comparisons, places=1)
     return len(first.left) == len(standing.order) - 1

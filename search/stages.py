@@ -28,7 +28,7 @@ from predictor.noise import Noise, needs_rounding, observe
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
 from search.candidates import choose
 from search.planning import ANCHOR_MINIBATCHES, ANCHORS, FEW, RankingOptions
-from search.race import compare, most_units, rungs_until, settled
+from search.race import most_units, order_contenders, rungs_until, settled
 from search.settings import RankingSettings, SurrogateCheck, origin_of
 from search.table import MeasuredAngles, Ranking, regret, tabulate, with_gates
 from workloads.digests import digest
@@ -153,7 +153,7 @@ class _Stages:
             done += len(contenders) * len(new)
             before = rung.minibatches
             comparisons = len(rungs) * rungs[0].contenders
-            standing = compare(contenders, self.angles, self.by, range(before), comparisons)
+            standing = order_contenders(contenders, self.angles, self.by, range(before), comparisons)
             self.left |= dict.fromkeys(standing.left, before)
             contenders = tuple(index for index in standing.order if index not in self.left)
             if settled(standing, self.angles, self.by, range(before), comparisons):
@@ -192,8 +192,8 @@ def _check_predictable(workload: Workload, noise: Noise, effects: Sequence[Effec
     for effect in effects:
         if not set(KINDS[effect]) & set(noise.kinds):
             raise ValueError(
-                f"effect {effect}: workload {workload.name} rounds no tensor for it in one term, from which it could be "
-                f"predicted: rank exhaustively, or at most {FEW} formats"
+                f"effect {effect}: workload {workload.name} rounds no tensor for it in one term, from which it could "
+                f"be predicted: rank exhaustively, or at most {FEW} formats"
             )
 
 

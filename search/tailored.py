@@ -25,7 +25,7 @@ from predictor.measuring.store import Store
 from predictor.measuring.units import DEFAULT_MINIBATCHES, check_minibatches
 from predictor.noise import Kind, Noise
 from predictor.statistics import paired_interval, pareto
-from search.knapsack import Constraints, ScoreTable, check_bits, synthesize, synthesize_pairs
+from search.knapsack import Constraints, ScoreTable, check_width, synthesize, synthesize_pairs
 from search.sensitivity import (
     check_fitted,
     check_passes,
@@ -148,7 +148,7 @@ def search(
     Raises:
         ValueError: Arguments out of range.
     """
-    check_bits(bits)
+    check_width(bits)
     at_least(f"the best {best} formats", best)
     wanted = check_fitted(effects)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)

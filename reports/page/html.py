@@ -17,12 +17,27 @@ from formats.description import describe
 from formats.number_format import NumberFormat
 from formats.pairs import Pair, candidate
 from numeric_formats.files import write_atomically
+from predictor.columns import (
+    ANGLE,
+    BINADES,
+    BITS,
+    FAMILY,
+    GATES,
+    GRANULARITY,
+    HIGH,
+    LOW,
+    NAME,
+    PROFILE,
+    RANK,
+    SOURCE,
+    effects_in,
+)
 from reports import results
 from reports.tables import cells
 
 ENDINGS = (".html",)
-COLUMNS = ("rank", "name", "bits", "family", "profile")
-WIDE = ("granularity", "binades", "gates", "profile")
+COLUMNS = (RANK, NAME, BITS, FAMILY, PROFILE)
+WIDE = (GRANULARITY, BINADES, GATES, PROFILE)
 """Columns that a narrow screen leaves out."""
 LONG = 8
 """So many entries of a setting are shown; `formats` alone has its own table."""
@@ -49,7 +64,7 @@ def command(settings: dict[str, Any], columns: list[str], output: str) -> str:
     words += ["--exhaustive"] * settings["exhaustive"]
     for layer in settings["exact"]:
         words += ["--exact", layer]
-    words += ["--one-term"] * (not settings["two_terms"]) + ["--cost"] * ("gates" in columns)
+    words += ["--one-term"] * (not settings["two_terms"]) + ["--cost"] * (GATES in columns)
     return shlex.join([*words, "--device", settings["device"], "--output", output])
 
 
@@ -86,10 +101,10 @@ def _plain(value: Any) -> Any:
 
 
 def _row(row: pd.Series[Any], effects: list[str], digest: str | None) -> dict[str, Any]:
-    named = {key: _plain(row.get(key)) for key in (*COLUMNS, "granularity", "binades", "gates")}
-    kinds = ("angle", "low", "high", "source")
+    named = {key: _plain(row.get(key)) for key in (*COLUMNS, GRANULARITY, BINADES, GATES)}
+    kinds = (ANGLE, LOW, HIGH, SOURCE)
     angles = {kind: {effect: _plain(row.get(f"{kind}_{effect}")) for effect in effects} for kind in kinds}
-    return named | {"profile": named["profile"] or ""} | angles | {"parts": _parts(str(row["name"]), digest)}
+    return named | {PROFILE: named[PROFILE] or ""} | angles | {"parts": _parts(str(row[NAME]), digest)}
 
 
 def _pairs(entries: dict[str, Any]) -> str:
@@ -119,15 +134,15 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
             "a report needs plotly, which is not installed: pip install 'numeric-formats[report]'"
         ) from error
 
-    effects = [column.removeprefix("angle_") for column in table.columns if column.startswith("angle_")]
+    effects = effects_in(table.columns)
     settings = dict(sidecar.get("settings", {}))
     digests: dict[str, str] = settings.get("formats", {})
     by = settings.get("by") or ("AE" if "AE" in effects else effects[-1])
     # What decides comes first, where a narrow screen shows it.
     angles = {f"angle.{effect}": f"angle {effect}" for effect in sorted(effects, key=lambda effect: effect != by)}
-    rest = {key: key for key in ("bits", "family", "binades", "gates", "profile") if key in table.columns}
-    columns = {"rank": "rank", "name": "format", **angles, **rest}
-    numeric = {key for key in columns if key not in ("name", "family", "profile")}
+    rest = {key: key for key in (BITS, FAMILY, BINADES, GATES, PROFILE) if key in table.columns}
+    columns = {RANK: "rank", NAME: "format", **angles, **rest}
+    numeric = {key for key in columns if key not in (NAME, FAMILY, PROFILE)}
 
     def classes(key: str) -> str:
         names = ["number"] * (key in numeric) + ["wide"] * (key in WIDE)
@@ -139,8 +154,9 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
         value = _plain(row[key])
         return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
 
+    sorted_by = ' aria-sort="ascending"'
     headers = "".join(
-        f'<th scope="col" data-column="{key}"{classes(key)}{" aria-sort=" + chr(34) + "ascending" + chr(34) if key == "rank" else ""}>'
+        f'<th scope="col" data-column="{key}"{classes(key)}{sorted_by if key == RANK else ""}>'
         f'<button type="button">{escape(text)}</button></th>'
         for key, text in columns.items()
     )
@@ -150,7 +166,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
         + "</tr>"
         for number, (_, row) in enumerate(table.iterrows())
     )
-    data = {"by": by, "rows": [_row(row, effects, digests.get(str(row["name"]))) for _, row in table.iterrows()]}
+    data = {"by": by, "rows": [_row(row, effects, digests.get(str(row[NAME]))) for _, row in table.iterrows()]}
     workload = settings.get("workload", file)
     of = (
         f" over {settings['minibatches']} mini-batches, {settings['measured']} measured"
@@ -188,7 +204,7 @@ def write(ranking: Path, output: Path) -> None:
     """Make the page of a ranking that results.write wrote. Raises ValueError where the file is damaged or no
     ranking."""
     table = results.read(ranking, COLUMNS)
-    if not any(column.startswith("angle_") for column in table.columns) or not len(table):
+    if not effects_in(table.columns) or not len(table):
         raise ValueError(f"{ranking} has no angles; a ranking that `formats rank --output` wrote is needed")
     text = page(table, results.sidecar(ranking), ranking.name, output.name)
     write_atomically(output, text)

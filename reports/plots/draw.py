@@ -9,6 +9,19 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from numeric_formats.checks import at_least, one_of
+from predictor.columns import (
+    BITS,
+    FAMILY,
+    GATES,
+    NAME,
+    RANK,
+    ROLE,
+    angle_column,
+    difference_columns,
+    high_column,
+    low_column,
+    source_column,
+)
 from reports import results, runs
 from reports.plots import layers, profiles, rankings, training
 from search.fitting import ENDINGS as TENSORS
@@ -58,9 +71,8 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
             f"{len(given)} results, of which {given[0]} is no folder: one result is drawn, or folders of training runs"
         )
     if needs.get(meant) != needs.get(usual):
-        raise ValueError(
-            f"{meant} are drawn of {needs.get(meant, 'one result file')}; given: {', '.join(map(str, given)) or 'formats alone'}"
-        )
+        what = ", ".join(map(str, given)) or "formats alone"
+        raise ValueError(f"{meant} are drawn of {needs.get(meant, 'one result file')}; given: {what}")
     if bool(names) != (meant in (Kind.PROFILES, Kind.HISTOGRAMS)):
         raise ValueError("--profiles are drawn alone, or over tensors from " + ", ".join(TENSORS) + ", which need them")
     return meant
@@ -78,12 +90,13 @@ def default_target(given: Sequence[Path], kind: Kind) -> Path:
 
 def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
     """What a table must hold to be drawn so."""
-    angle = tuple(f"{column}_{by}" for column in ("angle", "low", "high"))
+    angle = (angle_column(by), low_column(by), high_column(by))
+    both = (angle_column("E"), angle_column("A"), source_column("E"), source_column("A"))
     return {
-        Kind.ANGLES: ("name", "bits", "family", "angle_E", "angle_A", "source_E", "source_A"),
-        Kind.TOP: ("rank", "name", "bits", *angle, f"source_{by}"),
-        Kind.PARETO: ("name", "bits", "gates", f"angle_{by}"),
-        Kind.SYNTHESIZED: ("name", "role", *(f"difference{end}_{by}" for end in ("", "_low", "_high"))),
+        Kind.ANGLES: (NAME, BITS, FAMILY, *both),
+        Kind.TOP: (RANK, NAME, BITS, *angle, source_column(by)),
+        Kind.PARETO: (NAME, BITS, GATES, angle_column(by)),
+        Kind.SYNTHESIZED: (NAME, ROLE, *difference_columns(by)),
         Kind.VALIDATION: ("name", "bits", "angle", "outcome", "loss", "metric"),
     }.get(kind, ())
 

@@ -9,6 +9,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from predictor.columns import (
+    ALONE,
+    ANGLE,
+    EFFECT,
+    FORMAT,
+    KIND,
+    LAYER,
+    SCOPE,
+    WITHOUT,
+    angle_column,
+    high_column,
+    low_column,
+)
 from reports.plots.style import OTHER
 
 KINDS = {
@@ -23,10 +36,10 @@ LAYERS_SHOWN = 24
 def _bars(axes: Any, rows: pd.DataFrame, names: list[str]) -> None:
     """One bar a row, the first on top: the angle alone with its interval, which ends at the axis."""
     places = range(len(rows))
-    angles = rows["angle_alone"]
-    below = (angles - rows["low_alone"]).clip(upper=angles)
-    half = [below.fillna(0), (rows["high_alone"] - angles).fillna(0)]
-    colours = [KINDS.get(kind, OTHER)[0] for kind in rows["kind"]]
+    angles = rows[angle_column(ALONE)]
+    below = (angles - rows[low_column(ALONE)]).clip(upper=angles)
+    half = [below.fillna(0), (rows[high_column(ALONE)] - angles).fillna(0)]
+    colours = [KINDS.get(kind, OTHER)[0] for kind in rows[KIND]]
     axes.barh(
         places,
         angles,
@@ -50,18 +63,18 @@ def attribution(table: pd.DataFrame, title: str) -> Figure:
     Above, everything and the four kinds, with a mark at the angle that is left without each; below, the layers. `table`
     has the columns of predictor.attribution.
     """
-    kinds = table[table["layer"] == "all"]
+    kinds = table[table[LAYER] == "all"]
     layers = (
-        table[table["layer"] != "all"].sort_values("angle_alone", ascending=False, kind="stable").head(LAYERS_SHOWN)
+        table[table[LAYER] != "all"].sort_values(angle_column(ALONE), ascending=False, kind="stable").head(LAYERS_SHOWN)
     )
     height = 1.2 + 0.24 * (len(kinds) + max(len(layers), 1))
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(8, 1.2 + height), height_ratios=(len(kinds) + 1, max(len(layers), 1) + 1), layout="constrained"
     )
-    _bars(above, kinds, [KINDS[kind][1] if kind in KINDS else "everything" for kind in kinds["kind"]])
+    _bars(above, kinds, [KINDS[kind][1] if kind in KINDS else "everything" for kind in kinds[KIND]])
     # Nothing is left without everything: that row has no such angle.
     above.plot(
-        kinds["angle_without"],
+        kinds[angle_column(WITHOUT)],
         range(len(kinds)),
         linestyle="none",
         marker="D",
@@ -71,7 +84,7 @@ def attribution(table: pd.DataFrame, title: str) -> Figure:
     )
     above.legend(fontsize=8, frameon=False, loc="lower right")
     above.set_title(title)
-    _bars(below, layers, [f"{layer}   {kind}" for kind, layer in zip(layers["kind"], layers["layer"], strict=True)])
+    _bars(below, layers, [f"{layer}   {kind}" for kind, layer in zip(layers[KIND], layers[LAYER], strict=True)])
     figure.supxlabel("angle, only this quantized (degrees, with 95% interval)", fontsize=10)
     return figure
 
@@ -82,15 +95,15 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
     table: of predictor.attribution (its kinds across, by the angle alone), or of predictor.angles with the scope layers
     (formats and effects across). Raises ValueError where it holds no layers.
     """
-    if {"kind", "layer", "angle_alone"} <= set(table.columns):
-        rows = table[table["layer"] != "all"]
-        grid = rows.pivot(index="layer", columns="kind", values="angle_alone").loc[rows["layer"].unique()]
+    if {KIND, LAYER, angle_column(ALONE)} <= set(table.columns):
+        rows = table[table[LAYER] != "all"]
+        grid = rows.pivot(index=LAYER, columns=KIND, values=angle_column(ALONE)).loc[rows[LAYER].unique()]
         grid = grid[[kind for kind in KINDS if kind in grid.columns]]
-    elif {"format", "effect", "scope", "angle"} <= set(table.columns):
-        rows = table[~table["scope"].isin(("all", "first"))]
-        rows = rows.assign(column=rows["format"] + (", " + rows["effect"] if rows["effect"].nunique() > 1 else ""))
-        grid = rows.pivot(index="scope", columns="column", values="angle")
-        grid = grid.loc[rows["scope"].unique(), rows["column"].unique()]
+    elif {FORMAT, EFFECT, SCOPE, ANGLE} <= set(table.columns):
+        rows = table[~table[SCOPE].isin(("all", "first"))]
+        rows = rows.assign(column=rows[FORMAT] + (", " + rows[EFFECT] if rows[EFFECT].nunique() > 1 else ""))
+        grid = rows.pivot(index=SCOPE, columns="column", values=ANGLE)
+        grid = grid.loc[rows[SCOPE].unique(), rows["column"].unique()]
     else:
         raise ValueError(
             "angles by layer are drawn of what `formats attribute` or `formats measure --scope layers` wrote"

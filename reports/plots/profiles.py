@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 import formats
+from predictor.columns import NAME, ROLE, difference_columns
 from reports.plots.style import COLOURS
 
 BINADES_SHOWN = 20
@@ -135,11 +136,12 @@ def synthesized(table: pd.DataFrame, by: str, title: str) -> Figure:
     told from what was known by colour and mark. Differences are paired, with their 95% intervals. table: the columns of
     a search. Raises ValueError where nothing is left.
     """
-    single = table[~table["name"].str.contains("+", regex=False) & table[f"difference_{by}"].notna()]
-    rows = single.sort_values(f"difference_{by}", kind="stable").head(FORMATS_SHOWN)
+    less, _, _ = difference_columns(by)
+    single = table[~table[NAME].str.contains("+", regex=False) & table[less].notna()]
+    rows = single.sort_values(less, kind="stable").head(FORMATS_SHOWN)
     if rows.empty:
         raise ValueError("the search holds no format with one profile and an angle")
-    kept = [profile for _, profile in profiles_of(rows["name"])]
+    kept = [profile for _, profile in profiles_of(rows[NAME])]
     grid = np.full((len(rows), max(map(len, kept))), np.nan)
     for line, profile in zip(grid, kept, strict=True):
         line[: len(profile)] = profile
@@ -158,10 +160,10 @@ def synthesized(table: pd.DataFrame, by: str, title: str) -> Figure:
         range(0, grid.shape[1], 2), [f"−{binade}" if binade else "0" for binade in range(0, grid.shape[1], 2)]
     )
     cells.set_xlabel("significant bits in each binade, from the top exponent T down")
-    made = rows["role"].str.contains("synthesized").to_numpy()
+    made = rows[ROLE].str.contains("synthesized").to_numpy()
     cells.set_yticks(
         range(len(rows)),
-        [_short(name, role) for name, role in zip(rows["name"], rows["role"], strict=True)],
+        [_short(name, role) for name, role in zip(rows[NAME], rows[ROLE], strict=True)],
         fontsize=8,
     )
     for label, new in zip(cells.get_yticklabels(), made, strict=True):
@@ -174,12 +176,12 @@ def synthesized(table: pd.DataFrame, by: str, title: str) -> Figure:
         (False, KNOWN, "o", "known before"),
     ):
         part, places = rows[made == own], np.flatnonzero(made == own)
-        middle, low, high = (part[f"{column}_{by}"] for column in ("difference", "difference_low", "difference_high"))
+        middle, low, high = (part[column] for column in difference_columns(by))
         spread = [(middle - low).fillna(0), (high - middle).fillna(0)]
         differences.errorbar(
             middle, places, xerr=spread, fmt=marker, color=colour, markersize=5, linewidth=1, capsize=2, label=label
         )
-    reference = rows.loc[rows["role"].str.contains("reference"), "name"].tolist()
+    reference = rows.loc[rows[ROLE].str.contains("reference"), NAME].tolist()
     differences.set_xlabel(
         f"angle of {by} less that of {reference[0] if reference else 'the reference'} (degrees)", fontsize=9
     )

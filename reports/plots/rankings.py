@@ -6,6 +6,19 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from predictor.columns import (
+    BITS,
+    FAMILY,
+    GATES,
+    MEASURED,
+    NAME,
+    RANK,
+    ROLE,
+    angle_column,
+    high_column,
+    low_column,
+    source_column,
+)
 from predictor.statistics import pareto
 from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis
 
@@ -19,14 +32,15 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     Filled marks are measured, hollow ones predicted. `table` has the columns of a ranking.
     """
     figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
-    shown = table[(table["angle_E"] > 0) & (table["angle_A"] > 0)]
-    for bits in sorted(shown["bits"].dropna().unique(), reverse=True):
+    across, up = angle_column("A"), angle_column("E")
+    shown = table[(table[up] > 0) & (table[across] > 0)]
+    for bits in sorted(shown[BITS].dropna().unique(), reverse=True):
         colour, marker = STYLE.get(int(bits), OTHER)
-        rows = shown[shown["bits"] == bits]
-        measured = (rows["source_E"] == "measured") & (rows["source_A"] == "measured")
+        rows = shown[shown[BITS] == bits]
+        measured = (rows[source_column("E")] == MEASURED) & (rows[source_column("A")] == MEASURED)
         axes.scatter(
-            rows[~measured]["angle_A"],
-            rows[~measured]["angle_E"],
+            rows[~measured][across],
+            rows[~measured][up],
             s=16,
             marker=marker,
             facecolors="none",
@@ -35,8 +49,8 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
             label=f"{int(bits)} bits, predicted" if (~measured).any() else None,
         )
         axes.scatter(
-            rows[measured]["angle_A"],
-            rows[measured]["angle_E"],
+            rows[measured][across],
+            rows[measured][up],
             s=26,
             marker=marker,
             color=colour,
@@ -44,9 +58,9 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
             zorder=3,
             label=f"{int(bits)} bits, measured" if measured.any() else None,
         )
-    unknown = shown[shown["bits"].isna()]
+    unknown = shown[shown[BITS].isna()]
     if len(unknown):
-        axes.scatter(unknown["angle_A"], unknown["angle_E"], s=26, color=OTHER[0], marker=OTHER[1], label="custom")
+        axes.scatter(unknown[across], unknown[up], s=26, color=OTHER[0], marker=OTHER[1], label="custom")
     axes.set(
         xscale="log",
         yscale="log",
@@ -58,8 +72,8 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=8, frameon=False)
-    labelled = shown[shown["family"].isin(LABELLED) | (shown.index == shown.index.min())]
-    label_points(axes, labelled[["name", "angle_A", "angle_E"]].itertuples(index=False), shown[["angle_A", "angle_E"]])
+    labelled = shown[shown[FAMILY].isin(LABELLED) | (shown.index == shown.index.min())]
+    label_points(axes, labelled[[NAME, across, up]].itertuples(index=False), shown[[across, up]])
     return figure
 
 
@@ -72,10 +86,10 @@ def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
     """
     rows = table.head(count)
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.26 * len(rows)), layout="constrained")
-    searched = "role" in rows.columns
+    searched = ROLE in rows.columns
     groups = [
         str(role).split()[0].rstrip(",") if searched else bits
-        for role, bits in zip(rows.get("role", rows["bits"]), rows["bits"], strict=True)
+        for role, bits in zip(rows.get(ROLE, rows[BITS]), rows[BITS], strict=True)
     ]
     names = list(dict.fromkeys(groups))
     labelled = set()
@@ -85,23 +99,28 @@ def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
             if searched
             else STYLE.get(-1 if pd.isna(group) else int(group), OTHER)
         )
-        angle, low, high = (float(row[f"{column}_{by}"]) for column in ("angle", "low", "high"))
+        angle, low, high = (float(row[column]) for column in (angle_column(by), low_column(by), high_column(by)))
         label = str(group) if searched else "custom" if pd.isna(group) else f"{int(group)} bits"
-        measured = row[f"source_{by}"] == "measured"
+        measured = row[source_column(by)] == MEASURED
         if low == low:
             axes.plot([low, high], [place, place], color=colour, linewidth=1.2, alpha=0.8)
         axes.plot(
-            angle, place, marker=marker, color=colour, markerfacecolor=colour if measured else "white", linestyle="none",
+            angle,
+            place,
+            marker=marker,
+            color=colour,
+            markerfacecolor=colour if measured else "white",
+            linestyle="none",
             label=None if label in labelled else label,
-        )  # fmt: skip
+        )
         labelled.add(label)
-    ranks = rows["rank"].tolist()
+    ranks = rows[RANK].tolist()
     for rank in dict.fromkeys(ranks):
         if ranks.count(rank) > 1:
             first = ranks.index(rank)
             axes.axhspan(first - 0.45, first + ranks.count(rank) - 0.55, color="#888888", alpha=0.15, linewidth=0)
     axes.set_yticks(
-        range(len(rows)), [f"{name}   {rank}" for name, rank in zip(rows["name"], ranks, strict=True)], fontsize=8
+        range(len(rows)), [f"{name}   {rank}" for name, rank in zip(rows[NAME], ranks, strict=True)], fontsize=8
     )
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set(xlabel=f"angle of {by} (degrees, with 95% interval); grey: ties; hollow: predicted", title=title)
@@ -117,14 +136,14 @@ def pareto_front(table: pd.DataFrame, by: str, title: str) -> Figure:
 
     table: of a ranking with the column `gates`; rows without angle or gates are left out.
     """
-    rows = table[table["gates"].notna() & table[f"angle_{by}"].notna()].reset_index(drop=True)
+    rows = table[table[GATES].notna() & table[angle_column(by)].notna()].reset_index(drop=True)
     figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
-    for bits in sorted(rows["bits"].unique(), reverse=True):
+    for bits in sorted(rows[BITS].unique(), reverse=True):
         colour, marker = STYLE.get(int(bits), OTHER)
-        part = rows[rows["bits"] == bits]
+        part = rows[rows[BITS] == bits]
         axes.scatter(
-            part["gates"],
-            part[f"angle_{by}"],
+            part[GATES],
+            part[angle_column(by)],
             s=18,
             marker=marker,
             color=colour,
@@ -132,10 +151,10 @@ def pareto_front(table: pd.DataFrame, by: str, title: str) -> Figure:
             linewidths=0,
             label=f"{int(bits)} bits",
         )
-    front = rows.loc[pareto(zip(rows[f"angle_{by}"], rows["gates"], strict=True))].sort_values("gates")
+    front = rows.loc[pareto(zip(rows[angle_column(by)], rows[GATES], strict=True))].sort_values(GATES)
     axes.step(
-        front["gates"],
-        front[f"angle_{by}"],
+        front[GATES],
+        front[angle_column(by)],
         where="post",
         color="black",
         linewidth=1,
@@ -150,5 +169,5 @@ def pareto_front(table: pd.DataFrame, by: str, title: str) -> Figure:
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=8, frameon=False, loc="upper right")
-    label_points(axes, front[["name", "gates", f"angle_{by}"]].itertuples(index=False), rows[["gates", f"angle_{by}"]])
+    label_points(axes, front[[NAME, GATES, angle_column(by)]].itertuples(index=False), rows[[GATES, angle_column(by)]])
     return figure

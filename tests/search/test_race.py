@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from predictor.effects import Effect
-from search.race import PLACES, RUNGS, Rung, compare, most_units, rungs_until, settled
+from search.race import PLACES, RUNGS, Rung, most_units, order_contenders, rungs_until, settled
 from search.table import MeasuredAngles
 
 
@@ -24,7 +24,7 @@ def field(minibatches, level, spread=0.02, seed=0):
 
 def test_who_is_far_behind_leaves_and_who_is_near_stays():
     levels = [10.0] * PLACES + [10.1, 10.2, 20.0, 40.0]
-    found = compare(range(14), angles_of(field(4, levels)), Effect.AE, range(4), 5 * 14)
+    found = order_contenders(range(14), angles_of(field(4, levels)), Effect.AE, range(4), 5 * 14)
     assert set(found.left) == {12, 13}
     assert found.order[-2:] == (12, 13)
     assert set(found.order[:PLACES]) <= set(range(12))
@@ -33,8 +33,8 @@ def test_who_is_far_behind_leaves_and_who_is_near_stays():
 
 
 def test_one_minibatch_and_few_contenders_let_no_one_go():
-    assert compare(range(12), angles_of(field(1, [1.0] * 11 + [50.0])), Effect.AE, range(1), 60).left == ()
-    assert compare(range(PLACES), angles_of(field(4, [1.0] * 9 + [50.0])), Effect.AE, range(4), 60).left == ()
+    assert order_contenders(range(12), angles_of(field(1, [1.0] * 11 + [50.0])), Effect.AE, range(1), 60).left == ()
+    assert order_contenders(range(PLACES), angles_of(field(4, [1.0] * 9 + [50.0])), Effect.AE, range(4), 60).left == ()
 
 
 def test_the_best_seldom_leave_by_chance():
@@ -42,23 +42,23 @@ def test_the_best_seldom_leave_by_chance():
     lost = 0
     for seed in range(200):
         angles = angles_of(field(8, [10.0] * 14, 0.1, seed))
-        lost += any(compare(range(14), angles, Effect.AE, range(n), 3 * 14).left for n in (2, 4, 8))
+        lost += any(order_contenders(range(14), angles, Effect.AE, range(n), 3 * 14).left for n in (2, 4, 8))
     assert lost <= 16  # 5% of 200 and two standard deviations
 
 
 def test_equal_angles_are_no_difference():
     rows = np.tile(field(4, [10.0]), (12, 1))
-    assert compare(range(12), angles_of(rows), Effect.AE, range(4), 60).left == ()
+    assert order_contenders(range(12), angles_of(rows), Effect.AE, range(4), 60).left == ()
 
 
 def test_a_race_is_settled_by_one_clear_winner():
     clear = angles_of(field(8, [5.0] + [10.0] * 9))
-    standing = compare(range(10), clear, Effect.AE, range(8), 10)
+    standing = order_contenders(range(10), clear, Effect.AE, range(8), 10)
     assert settled(standing, clear, Effect.AE, range(8), 10)
     tie = angles_of(field(8, [10.0] * 10))
-    assert not settled(compare(range(10), tie, Effect.AE, range(8), 10), tie, Effect.AE, range(8), 10)
+    assert not settled(order_contenders(range(10), tie, Effect.AE, range(8), 10), tie, Effect.AE, range(8), 10)
     crowd = angles_of(field(8, [5.0] + [10.0] * 11))
-    assert not settled(compare(range(12), crowd, Effect.AE, range(8), 10), crowd, Effect.AE, range(8), 10)
+    assert not settled(order_contenders(range(12), crowd, Effect.AE, range(8), 10), crowd, Effect.AE, range(8), 10)
 
 
 @pytest.mark.parametrize(
