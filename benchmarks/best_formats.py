@@ -86,7 +86,7 @@ def main(
                 for effect in EFFECTS:
                     if ranking(output, name, effect) is None:
                         found = rank(workload, effects=[effect], by=effect, store=store)
-                        results.write(found.table, output / f"{name}-{effect}.csv", found.settings)
+                        results.write(found.table, output / f"{name}-{effect}.csv", found.settings.as_dict())
                         print(f"{name}, {effect}: {found.table.name[0]}", flush=True)
     for effect in EFFECTS:
         if rankings := {name: table for name in networks if (table := ranking(output, name, effect)) is not None}:

@@ -12,6 +12,7 @@ mean loss (of the last epoch; of all but the first ten steps) and flips in a ste
 from dataclasses import replace
 
 import torch
+import typer
 
 from training import train
 from workloads import load
@@ -46,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

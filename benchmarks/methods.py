@@ -9,10 +9,10 @@ nothing is expected, and a thousandfold. Convolutions are quantized, the linear 
 bits.
 """
 
-import sys
 from dataclasses import replace
 
 import torch
+import typer
 
 from tests.training import digits
 from training import train
@@ -21,7 +21,7 @@ from training.methods import LSQ, SLB, DistributionAdaptiveInt8, LSQPlus, Octo, 
 SEEDS = 0, 1
 
 
-def main() -> int:
+def main() -> None:
     """Run everything and print the table."""
     torch.set_num_threads(1)
     low = 0
@@ -67,8 +67,8 @@ def main() -> int:
                 method = SLB(bits=bits, bn_calibration=True, t_factor=growth ** (1 / 20))
                 found = train(digits.workload(False, seed), method=method, **options, seed=seed)
                 show(f"SLB W{bits}, {growth:.0f}-fold", seed, found.metric, 98.0 if growth == 1000 else None)
-    return int(low > 0)
+    raise typer.Exit(low > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -36,13 +36,13 @@ def main(
     workload = chosen_workload(model, minibatches, weights, images)
     found = rank(workload, minibatches=minibatches, batch_size=BATCH if callable(workload.batches) else None)
     table, settings = found.table, found.settings
-    print(f"{model}: {len(table)} formats, {minibatches} mini-batches of {BATCH}; {settings['seconds']:.0f} s")
+    print(f"{model}: {len(table)} formats, {minibatches} mini-batches of {BATCH}; {settings.seconds:.0f} s")
     print(
-        f"gradients: {settings['gradients']}, exhaustive {settings['exhaustive_gradients']}; measured by "
-        f"{found.by}: {settings['measured']} formats"
+        f"gradients: {settings.gradients}, exhaustive {settings.exhaustive_gradients}; measured by "
+        f"{found.by}: {settings.measured} formats"
     )
     passed = True
-    for effect in settings["effects"]:
+    for effect in settings.effects:
         angles = (
             exact[exact.effect == effect].pivot(index="format", columns="minibatch", values="angle").loc[table.name]
         )
@@ -66,7 +66,7 @@ def main(
         regret, low, high = interval((angles.iloc[0] - best).to_numpy())
         print(
             f"   winner {table.name[0]}, true winner {best.name}: regret {regret:.3f} degrees [{low:.3f}, "
-            f"{high:.3f}]; said at most {settings['regret_at_most']:.3f}"
+            f"{high:.3f}]; said at most {settings.regret_at_most:.3f}"
         )
         tied = [
             name
@@ -80,7 +80,7 @@ def main(
             f"   of the first {PLACES}, {strictly} are in the true first {PLACES}, {hits} counting the "
             f"{len(tied)} that tie with its last: {', '.join(first)}"
         )
-        passed &= regret <= settings["regret_at_most"] and hits >= 8
+        passed &= regret <= settings.regret_at_most and hits >= 8
     print("all as promised" if passed else "SOMETHING FALLS SHORT")
     raise typer.Exit(not passed)
 

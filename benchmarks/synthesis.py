@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 import formats
 from predictor.effects import DEFAULT_EFFECTS
-from predictor.gradients import Gradients
+from predictor.measuring.session import Measuring
 from predictor.noise import has_table, observe
 from search.knapsack import Constraints, ProfileShape, ScoreTable, synthesize
-from search.tailored import Means, row_weights
+from search.sensitivity import row_weights
 from workloads import load
 
 CONSTRAINTS = {
@@ -68,9 +68,10 @@ def main(
     workload = load(model)
     batch = workload.minibatches()[0]
     known = list(formats.catalogue(8))
-    with Gradients(workload, batch) as gradients:
+    measuring = Measuring(workload)
+    with measuring.gradients(batch) as gradients:
         noise = observe(gradients, known)
-    fitted = row_weights(Means(workload), [noise], [batch], known, DEFAULT_EFFECTS)
+    fitted = row_weights(measuring, [noise], [batch], known, DEFAULT_EFFECTS)
     million = random_profiles(1_000_000, 8, np.random.default_rng(seed))
     fixed = [f for f in formats.catalogue(8) if has_table(f)]
     optimal = True
