@@ -8,6 +8,7 @@ Scores are relative to FP134's.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -76,12 +77,12 @@ def main(
     fixed = [f for f in formats.catalogue(8) if has_table(f)]
     optimal = True
     for effect, weights in fitted.items():
-        seconds, table = timed(lambda weights=weights: ScoreTable.of([noise.tables], [weights]))  # type: ignore[misc]
+        seconds, table = timed(partial(ScoreTable.of, [noise.tables], [weights]))
         reference = float(noise.tables.nsr(formats.get("FP134")) @ weights)  # type: ignore[arg-type]
         print(
             f"{model}, effect {effect}: {int((weights > 0).sum())} tensors, one table of them in {seconds * 1e3:.2f} ms"
         )
-        seconds, scores = timed(lambda table=table: table.score(million), 3)  # type: ignore[misc]
+        seconds, scores = timed(partial(table.score, million), 3)
         best = synthesize(table)[0]
         catalogue = {f.name: float(noise.tables.nsr(f) @ weights) / reference for f in fixed}
         name = min(catalogue, key=catalogue.__getitem__)
@@ -89,7 +90,7 @@ def main(
         print(f"  the best of the catalogue's {len(fixed)} tensor-scaled 8-bit profiles: {catalogue[name]:.4f} {name}")
         optimal &= bool(best.score <= scores.min() and best.score / reference <= catalogue[name] * (1 + 1e-12))
         for what, constraints in CONSTRAINTS.items():
-            seconds, found = timed(lambda table=table, constraints=constraints: synthesize(table, 8, constraints))  # type: ignore[misc]
+            seconds, found = timed(partial(synthesize, table, 8, constraints))
             print(f"  {what:43} {found[0].score / reference:.4f} {found[0].format.name}  ({seconds * 1e3:.0f} ms)")
     print("nothing beats the optimum" if optimal else "SOMETHING BEATS THE OPTIMUM")
     raise typer.Exit(not optimal)
