@@ -195,6 +195,8 @@ class NumberFormat(ABC):
         """
         given = self._check_codes(codes)
         scale = self._check_top(self._plain_top if top is None else top, given.shape)
+        if out is None:
+            return self._decode(given, scale, None)
         check_out(out, given.shape, np.float32)
         return _put(self._decode(given, scale, None if clash(given, out) else out), out)
 
@@ -225,8 +227,7 @@ class NumberFormat(ABC):
         if mode.rounding is not Rounding.NEAREST or self._encodes_values_only(x):
             # Values of a format are float32 numbers, which encode to nearest as themselves.
             top = self._found_or_given(x, top)
-            with np.errstate(invalid="ignore"):  # signalling NaN
-                x = self.round_array(x, top=top, mode=mode).astype(np.float32, copy=False)
+            x = _as_float32(self._round(x, top, mode, None, False))
         codes, scale = self._encode(x, top, target)
         return Codes(_put(codes, out), scale, self)
 
@@ -294,6 +295,13 @@ class NumberFormat(ABC):
 def fingerprint(content: Any) -> str:
     """A digest of numbers, strings, lists and dictionaries, the same wherever they are."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _as_float32(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype == np.float32:
+        return values
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        return values.astype(np.float32)
 
 
 def _put(result: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,6 +162,7 @@ def _axis(axis: int, rank: int) -> int:
     return axis % rank
 
 
+@lru_cache(maxsize=1024)
 def group(scale: Scale, shape: tuple[int, ...]) -> Grouping:
     """How an array of this shape is cut by this scale; ValueError where it has no such axis."""
     size = math.prod(shape)

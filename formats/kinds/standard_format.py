@@ -200,7 +200,7 @@ class StandardFormat(NumberFormat):
         return np.array(self.top, np.int64)
 
     def _check_top(self, top: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        if top is not None:
+        if top is not None and not (type(top) is int and top == self.top):
             given = np.asarray(top)
             if given.dtype.kind not in "iu":
                 raise TypeError(f"top is {top!r}; a whole number or None is needed")
