@@ -46,7 +46,8 @@ def _profile_format(format: Format) -> ProfileFormat:
     ordinary = {"signed": True, "zero": True, "even_code_ties": False, "overflow": "saturate"}
     if not hasattr(given, "profile") or any(getattr(given, name, value) != value for name, value in ordinary.items()):
         raise TypeError(
-            f"an accumulator in {format.name} was asked for; a signed, saturating format with a precision profile is needed"
+            f"an accumulator in {format.name} was asked for; a signed, saturating format with a precision profile is "
+            "needed"
         )
     return ProfileFormat(given.profile, given.bits, name=format.name, largest=getattr(given, "largest", None))
 
@@ -56,10 +57,16 @@ class Float32Accumulator:
     """Sums in float32: every addition rounds the exact sum once, to nearest even; beyond the largest float32 it is
     infinite and stays so.
 
-    chunk: this many products, taken along k, are summed exactly and then added with one rounding; 1 rounds after every
-    product.
+    Args:
+        chunk: this many products, taken along k, are summed exactly and then added with one rounding; 1 rounds after
+            every product.
 
-    Raises TypeError or ValueError for a chunk that is not a whole number of at least 1. Source: IEEE 754-2019 addition.
+    Raises:
+        TypeError: for a chunk that is not a whole number.
+        ValueError: for one below 1.
+
+    Source:
+        IEEE 754-2019 addition.
 
     >>> import formats, numpy as np
     >>> a = formats.get("float16").encode(np.float32([[4096, 1 / 4096, -4096]]))
@@ -81,14 +88,19 @@ class FormatAccumulator:
     Every addition rounds the exact sum once, to nearest as `Format.round` does (docs/definitions/formats.md section 3),
     and saturates at the largest value.
 
-    format: the format or its name, kept as a ProfileFormat; its own rule for the scale, or constant exponent, is not
-    used.
-    top: the top exponent, in `format.top_range`.
-    chunk: this many products, taken along k, are summed exactly and then added with one rounding; 1 rounds after every
-    product.
+    Args:
+        format: the format or its name, kept as a ProfileFormat; its own rule for the scale, or constant exponent, is
+            not used.
+        top: the top exponent, in `format.top_range`.
+        chunk: this many products, taken along k, are summed exactly and then added with one rounding; 1 rounds after
+            every product.
 
-    Raises TypeError and ValueError for formats, exponents and chunks that cannot be used.
-    Source: FP169, the 16-bit sums of S. Lee, J. Park, D. Jeon, ICLR 2022.
+    Raises:
+        TypeError: for formats that are not signed, saturating and given by a profile, and for what is no whole number.
+        ValueError: for formats, exponents and chunks that cannot be used.
+
+    Source:
+        FP169, the 16-bit sums of S. Lee, J. Park, D. Jeon, ICLR 2022.
 
     >>> import formats, numpy as np
     >>> row = formats.get("bfloat16").encode(np.ones((1, 2000), np.float32))
@@ -105,7 +117,8 @@ class FormatAccumulator:
         format = _profile_format(get(self.format))
         if format.granularity in (Granularity.CHANNEL, Granularity.BLOCK):
             raise ValueError(
-                f"{format.name} has a scale per {format.granularity}; an accumulator's format has one fixed top exponent"
+                f"{format.name} has a scale per {format.granularity}; an accumulator's format has one fixed top "
+                "exponent"
             )
         object.__setattr__(self, "format", format)
         if not _is_whole(self.top):
@@ -122,9 +135,15 @@ class FormatAccumulator:
 class ExactAccumulator:
     """Sums exactly, in fixed point as wide as it takes (Kulisch), and rounds once at the end, to nearest even.
 
-    result: "float32" (infinite beyond the largest) or "float64", which is the exact sum wherever a float64 can hold it.
+    Args:
+        result: "float32" (infinite beyond the largest) or "float64", which is the exact sum wherever a float64 can hold
+            it.
 
-    Raises ValueError for another result. Source: U. Kulisch's long accumulator.
+    Raises:
+        ValueError: for another result.
+
+    Source:
+        U. Kulisch's long accumulator.
 
     >>> import formats, numpy as np
     >>> a = formats.get("bfloat16").encode(np.float32([[1e30, 1, -1e30]]))
@@ -148,18 +167,23 @@ def matmul(
 ) -> NDArray[np.float32] | NDArray[np.float64]:
     """The product of two encoded matrices, with the rounding of the given accumulator and no other.
 
-    qa: codes of shape (m, k); one top exponent, or one per row. qb: codes of shape (k, n); one top exponent, or one per
-    column. Any two formats whose values are float32 numbers.
-    accumulator: a Float32Accumulator, FormatAccumulator or ExactAccumulator. Products are exact and are added in the
-    order of k; sums start at 0.
+    Args:
+        qa: codes of shape (m, k), with one scale, or one for each row; of any format whose values are float32 numbers.
+        qb: codes of shape (k, n), with one scale, or one for each column.
+        accumulator: a Float32Accumulator, FormatAccumulator or ExactAccumulator. Products are exact and are added in
+            the order of k; sums start at 0.
 
-    Returns a new (m, n) array: float32, or float64 for ExactAccumulator("float64"). A zero is +0. The result does not
-    depend on the number of threads, which is `formats.kernel.threads.available()` at most.
+    Returns:
+        a new (m, n) array: float32, or float64 for ExactAccumulator("float64"). A zero is +0. The result does not
+        depend on the number of threads, which is `formats.kernel.threads.available()` at most.
 
-    Raises TypeError for anything but Codes and an accumulator; ValueError for shapes that do not fit, a scale that may
-    vary along k, a code that stands for no finite float32, or more than 2^30 products a sum.
+    Raises:
+        TypeError: for anything but Codes and an accumulator.
+        ValueError: for shapes that do not fit, a scale that may vary along k, a code that stands for no finite float32,
+            or more than 2^30 products a sum.
 
-    Source: docs/definitions/formats.md section 3 for the values; each accumulator's docstring for its rounding.
+    Source:
+        docs/definitions/formats.md section 3 for the values; each accumulator's docstring for its rounding.
 
     >>> import formats, numpy as np
     >>> a, b = (formats.get("INT8").encode(np.float32(x)) for x in ([[1, 0.5]], [[0.25], [-1]]))
@@ -195,7 +219,8 @@ def _check_operands(qa: Codes, qb: Codes) -> None:
         if q.format.granularity is not Granularity.TENSOR and not _per_line(q, axis):
             kept = "rows (channel@0)" if axis == 0 else "columns (channel@1)"
             raise ValueError(
-                f"{name} is encoded in {q.format.name}, whose scale may vary along k; allowed are one scale, or one for each of the {kept}"
+                f"{name} is encoded in {q.format.name}, whose scale may vary along k; allowed are one scale, or one "
+                f"for each of the {kept}"
             )
     if qa.codes.shape[1] != qb.codes.shape[0]:
         raise ValueError(f"qa has shape {qa.codes.shape} and qb {qb.codes.shape}; (m, k) and (k, n) are needed")

@@ -108,9 +108,9 @@ def describe(format: Any, top: int | None = None) -> dict[str, Any]:
 
     Returns:
         among others `epsilon`, the smallest distance from a power of two to the next value, relative to it;
-        `dynamic_range_...`, largest over smallest positive magnitude; `special_values`, what is no ordinary number, with
-        its codes as text; `values`, pairs of code and value in the order of the codes, None where there are more than
-        `MOST_VALUES`.
+        `dynamic_range_...`, largest over smallest positive magnitude; `special_values`, what is no ordinary number,
+        with its codes as text; `values`, pairs of code and value in the order of the codes, None where there are more
+        than `MOST_VALUES`.
 
     Raises:
         ValueError: for a `top` that the format cannot have.

@@ -97,7 +97,8 @@ class StandardFormat(NumberFormat):
         lead = 1 << (self.profile[0] - 1)
         if not lead <= self.largest < 2 * lead:
             raise ValueError(
-                f"largest {self.largest}: a top binade of {self.profile[0]} significant bits has {lead} to {2 * lead - 1}"
+                f"largest {self.largest}: a top binade of {self.profile[0]} significant bits has {lead} to "
+                f"{2 * lead - 1}"
             )
         if self.negative_zero and (not self.signed or not self.zero or self.nan is NanCodes.MINUS_ZERO):
             raise ValueError("minus zero needs a sign, a zero, and its code not to be NaN")

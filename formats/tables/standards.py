@@ -1,8 +1,8 @@
 """The standard formats outside the 498, as their standards give them: one row each.
 
 With exponent field E and fraction F a value is 2^(E - bias) * 1.F, and 2^(1 - bias) * 0.F where E is 0. All codes that
-`nan` and `infinities` do not take are finite values. What lies beyond the largest of them saturates, or becomes infinity
-or else NaN where a caller asks for it ("E4M3/standard"; formats/specials.py).
+`nan` and `infinities` do not take are finite values. What lies beyond the largest of them saturates, or becomes
+infinity or else NaN where a caller asks for it ("E4M3/standard"; formats/specials.py).
 
 Where peers differ, and what is done here:
 

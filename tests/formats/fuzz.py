@@ -771,7 +771,8 @@ def fuzz(calls, seed, seconds=None, first=0, report=print, keep_going=False):
         except Exception as error:
             failures += 1
             report(
-                f"FAILED: repeat with `python -m tests.formats.fuzz --seed {seed} --only {number}`: {type(error).__name__}: {error}"
+                f"FAILED: repeat with `python -m tests.formats.fuzz --seed {seed} --only {number}`: "
+                f"{type(error).__name__}: {error}"
             )
             if not isinstance(error, Wrong):
                 report(traceback.format_exc())
