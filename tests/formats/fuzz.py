@@ -24,7 +24,7 @@ from formats.names import STANDARDS, standard
 from formats.rounding import rounded
 from formats.specials import NanCodes, Overflow
 from formats.tensors import round_anywhere
-from tests.formats import test_accumulate
+from tests.formats import products
 from tests.formats.reference import E2M1, E4M3, to_float32
 
 WITHOUT: set[str] = set()
@@ -561,16 +561,16 @@ def left_out(form, x):
 
 
 def one_product(rng):
-    """A product of random codes, with the reference of the tests of matmul."""
+    """A product of random codes, with the reference of matmul."""
     m, n, k = (int(size) for size in rng.integers(1, (5, 5, 30)))
-    names = [str(rng.choice(test_accumulate.NAMES)) for _ in range(2)]
+    names = [str(rng.choice(products.NAMES)) for _ in range(2)]
     suffixes = ["/channel" if rng.random() < 0.3 else "", "/channel@1" if rng.random() < 0.3 else ""]
     qa, qb = (
-        test_accumulate.random_codes(name + suffix, shape, rng)
+        products.random_codes(name + suffix, shape, rng)
         for name, suffix, shape in zip(names, suffixes, ((m, k), (k, n)), strict=True)
     )
-    accumulator = test_accumulate.ACCUMULATORS[rng.integers(len(test_accumulate.ACCUMULATORS))]
-    test_accumulate.check(qa, qb, accumulator)
+    accumulator = products.ACCUMULATORS[rng.integers(len(products.ACCUMULATORS))]
+    products.check(qa, qb, accumulator)
     return f"matmul {names} {m} {k} {n} {accumulator}"
 
 

@@ -1,11 +1,14 @@
 """OCP MX formats: the NaN scale, -0, and the codes of scales."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 import formats
 from formats import ProfileFormat, Scale
 from formats.kinds.microscaling import MicroscalingFormat, microscaling_formats
+from formats.tables.microscaling import ELEMENTS
 
 ALL = [entry.name for entry in microscaling_formats()]
 
@@ -89,3 +92,31 @@ def test_other_policies_and_scales():
     x[1, 1] = np.nan
     assert np.isnan(format.encode(x, rounding="stochastic", seed=3).decode()[1, :32]).all()
     assert np.isnan(format.encode(x.astype(np.float64)).decode()[1, :32]).all()
+
+
+def test_microscaling_formats():
+    """OCP MX v1.0: blocks of 32, X = floor(log2 max) - emax clamped to -127 .. 127, elements rounded to nearest even
+    and saturated."""
+    rng = np.random.default_rng(0)
+    emax = {"MXFP8-E4M3": 8, "MXFP8-E5M2": 15, "MXFP6-E3M2": 4, "MXFP6-E2M3": 2, "MXFP4": 2}
+    x = np.ldexp(rng.standard_normal((5, 70)), rng.integers(-150, 120, (5, 70))).astype(np.float32)
+    x[0, :32] = 0
+    for entry in microscaling_formats():
+        assert formats.get(entry.name.lower()) == entry
+        assert formats.get(entry.name).name == entry.name
+        assert formats.get(f"{entry.name}/rceil").name == f"{entry.name}/rceil"
+        if entry.name == "MXINT8":
+            continue
+        element = formats.get(ELEMENTS[entry.name])
+        expected = np.empty_like(x)
+        for row, start in product(range(5), (0, 32, 64)):
+            block = x[row, start : start + 32].astype(np.float64)
+            largest = np.abs(block).max()
+            scale = 2.0 ** np.clip((np.frexp(largest)[1] - 1 if largest else 0) - emax[entry.name], -127, 127)
+            expected[row, start : start + 32] = element.round(block / scale) * scale
+        rounded = entry.round(x)
+        representable = np.abs(expected) >= 2.0**-126
+        assert (rounded[representable] == expected[representable]).all(), entry.name
+    assert formats.get("MXFP8-E4M3").max(8) == 448
+    with pytest.raises(ValueError, match="blocks of its own"):
+        formats.get("MXFP8-E4M3/channel")
