@@ -70,6 +70,8 @@ def check_same(
     saved: as the file holds them; settings that it alone has make no difference. leaving_out: names of settings that
     make none either.
     """
+    if not isinstance(saved, Mapping):  # a file of something else
+        raise ValueError(f"{path} holds no settings; {remedy}")
     for key, value in json.loads(json.dumps(ours)).items():
         if saved.get(key) != value and key not in leaving_out:
             raise ValueError(f"{path} was made with {key} {saved.get(key)!r}, not {value!r}; {remedy}")

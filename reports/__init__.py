@@ -2,4 +2,4 @@
 
 import numeric_formats
 
-numeric_formats.require("formats", "workloads", "predictor", "search")
+numeric_formats.require("formats", "workloads", "predictor", "search", "training")

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import cli
 
 FORMATS = Path(sys.executable).with_name("formats")
 """The command as a user starts it, in a process of its own."""
+HUNG = 600
+"""Seconds that only a process that hangs takes."""
 
 
 def run(*arguments, cwd, check=True):
@@ -30,3 +33,34 @@ def run(*arguments, cwd, check=True):
     if check:
         assert code == 0, err.getvalue()
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def process(*arguments, cwd, check=True):
+    """The command in a process of its own."""
+    done = subprocess.run(
+        [FORMATS, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=HUNG, check=False
+    )
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def interrupted(*arguments, cwd, after):
+    """The command in a process of its own that gets Ctrl-C once it has said something: exit code, output, errors
+    after that."""
+    process = subprocess.Popen(
+        [FORMATS, *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TERM": "dumb"},
+    )
+    seen = ""
+    while after not in seen:
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=HUNG)
+    return process.returncode, out, err

@@ -12,6 +12,7 @@ import torch
 
 from formats.kinds.profile_format import ProfileFormat
 from formats.lookup import get
+from formats.scale import Granularity
 
 
 def median_seconds(run: Callable[[], object], repeats: int) -> float:
@@ -95,8 +96,8 @@ def run(elements: int, repeats: int, name: str) -> list[list[str]]:
     if elements < 1 or repeats < 1:
         raise ValueError(f"{elements} elements and {repeats} repeats: at least 1 of each is needed")
     format = get(name)
-    if not isinstance(format, ProfileFormat):
-        raise ValueError(f"{name} is not a format of this project")
+    if not isinstance(format, ProfileFormat) or format.granularity is not Granularity.TENSOR:
+        raise ValueError(f"format {format.name}: one with a profile and a scale for a whole tensor is timed")
     x = torch.from_numpy(np.random.default_rng(0).standard_normal(elements, dtype=np.float32))
     out = torch.empty_like(x)
     before, rows = torch.get_num_threads(), []

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from commands.errors import BAD_INPUT, BROKEN_PIPE, INTERNAL, INTERRUPTED, ended
-from tests.command import FORMATS, run
+from tests.command import FORMATS, HUNG, run
 from tests.sources import code, ours
 
 
@@ -98,7 +98,7 @@ def test_an_interrupt_and_a_success(capsys):
 def test_a_reader_that_left_is_not_complained_about(arguments, tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([FORMATS, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120)
+    done = subprocess.run([FORMATS, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=HUNG)
     os.close(writing)
     assert (done.returncode, done.stderr) == (BROKEN_PIPE, "")
 

@@ -89,6 +89,8 @@ def test_what_goes_on_must_have_the_same_settings(tmp_path):
     with pytest.raises(ValueError, match=r"was made with new None, not 'x'; begin anew$"):
         check_same(path, saved, {"new": "x"}, "begin anew")
     check_same(path, saved, {"seed": 1}, leaving_out=("seed",))
+    with pytest.raises(ValueError, match=r"/run holds no settings; begin anew$"):
+        check_same(path, ["seed"], {"seed": 0}, "begin anew")
 
 
 def test_one_process_holds_a_folder_until_it_is_killed(tmp_path):

@@ -1,0 +1,35 @@
+"""cache info and cache clear."""
+
+import json
+import re
+
+import numpy as np
+
+from predictor.effects import Effect
+from predictor.measuring.context import Context
+from predictor.measuring.store import Store, Stored
+from tests.command import run
+
+
+def test_cache(folder, monkeypatch):
+    monkeypatch.setenv("FORMATS_CACHE", str(folder / "cache"))
+    path = folder / "cache" / "measurements.sqlite"
+    context = Context("w" * 64, "n", "l", "p", "torch 2", "cpu", "contiguous", 3)
+    with Store.open() as store:
+        store.put(context, "batch", [(name, Effect.E, Stored(("a",), np.ones((1, 3)), 1.0)) for name in ("f", "g")])
+    info = json.loads(run("cache", "info", "--json", cwd=folder).stdout)
+    assert (info["path"], info["measurements"], info["formats"], info["minibatches"]) == (str(path), 2, 2, 1)
+    assert (info["contexts"][0]["threads"], info["contexts"][0]["measurements"]) == (3, 2)
+    text = run("cache", "info", cwd=folder).stdout
+    assert "2 measurements of 2 formats on 1 mini-batches" in text
+    assert re.search(r"w{12} +torch 2 +cpu +3 +2", text)
+    refused = run("cache", "clear", cwd=folder, check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "say --yes" in refused.stderr
+    assert "forgot 2 measurements" in run("cache", "clear", "--yes", cwd=folder).stdout
+    assert json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"] == 0
+    path.write_text("damaged" * 1000)
+    done = run("cache", "info", cwd=folder)
+    assert "0 measurements" in done.stdout
+    assert "1 older or damaged files set aside" in done.stdout
+    assert done.stderr.startswith("warning: the store ")

@@ -1,0 +1,115 @@
+"""points, measure and attribute."""
+
+import json
+import re
+
+import pandas as pd
+from matplotlib import image
+
+from tests.command import interrupted, run
+
+
+def test_points(folder):
+    out = run("points", "--model", "mine.py:net", "--exact", "3", cwd=folder).stdout
+    assert re.search(r"0 +\(network\) +input +8 x 1 x 4 x 4 +two terms \(A\)", out)
+    assert re.search(r"2 +3 +linear +8 x 4 +exact, two terms \(E\)", out)
+    assert re.search(r"2 +relu +8 x 12 +chooses", out)
+    assert "3 points" in out
+
+
+def test_tensors_of_points_are_written_fitted_and_drawn(folder, inside):
+    assert inside("points", "-m", "mine.py:net", "--tensors", "t.npz", "--layer", "1") == (
+        0,
+        "wrote 2 tensors to t.npz\n",
+        [],
+    )
+    assert inside("fit", "t.npz", "--formats", "FP134,INT8")[0] == 0
+    assert inside("plot", "t.npz", "--kind", "histograms", "--profiles", "FP134,INT8") == (0, "wrote t.png\n", [])
+    for arguments, message in (
+        (("--layer", "1"), "--layer chooses what --tensors writes"),
+        (("--tensors", "t.npz"), "output t.npz exists; use --force"),
+        (("--tensors", "t.npz", "--force", "--layer", "fc"), "layer 'fc' has no point"),
+        (("--tensors", "t.txt"), "must end in .npz"),
+    ):
+        code, _, errors = inside("points", "-m", "mine.py:net", *arguments)
+        assert (code, len(errors)) == (2, 1), (arguments, errors)
+        assert message in errors[0]
+
+
+def test_measure_and_its_file(folder):
+    out = run(
+        "measure",
+        "-m",
+        "mine:net",
+        "-f",
+        "FP134,BM<4,3>,profile:8:5x7,4,3,2,1,FP143+FP152",
+        "--minibatches",
+        "2",
+        "-o",
+        "m.json",
+        cwd=folder,
+    ).stdout
+    assert "FP143+FP152" in out
+    assert "BM43" in out
+    table = pd.read_json(folder / "m.json")
+    assert len(table) == 12
+    assert set(table.n) == {2}
+
+
+def test_what_measure_measured_a_ranking_finds(folder, monkeypatch):
+    monkeypatch.setenv("FORMATS_CACHE", str(folder / "cache"))
+
+    def kept():
+        return json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"]
+
+    arguments = ("-m", "mine.py:net", "-f", "FP134,INT8", "--minibatches", "2")
+    without = run("measure", *arguments, "--no-store", cwd=folder).stdout
+    assert kept() == 0
+    assert run("measure", *arguments, cwd=folder).stdout == without
+    run("rank", *arguments, cwd=folder)
+    assert run("measure", *arguments, cwd=folder).stdout == without
+    assert kept() == 2 * 2 * 3
+
+
+def test_attribute_writes_and_draws(folder):
+    arguments = (
+        "attribute",
+        "-m",
+        "mine.py:net",
+        "-f",
+        "E4M3+E5M2",
+        "--minibatches",
+        "2",
+        "-o",
+        "why.csv",
+        "--plot",
+        "why.png",
+    )
+    out = run(*arguments, "--dry-run", cwd=folder).stdout
+    assert re.search(
+        r"mine.py:net: 3 points; 15 rows, 46 quantized gradients on 2 mini-batches; about 0\.\d minutes", out
+    )
+    assert not (folder / "why.csv").exists()
+    out = run(*arguments, "--top", "2", cwd=folder).stdout
+    assert "what causes the angle of E4M3+E5M2" in out
+    assert re.search(r"WAEG +all +\d+\.\d{3} ± \d+\.\d{3} +- +- +2", out)
+    assert len(re.findall(r"%", out)) == 4 + 2 + 1
+    table = pd.read_csv(folder / "why.csv")
+    assert len(table) == 15
+    assert json.loads((folder / "why.csv.meta.json").read_text())["settings"]["formats"].keys() == {"E4M3+E5M2"}
+    assert image.imread(folder / "why.png").shape[1] == 1200
+
+
+def test_ctrl_c_keeps_the_rows_that_were_attributed(folder):
+    # By then the first mini-batch has been attributed.
+    code, out, err = interrupted(
+        *("attribute", "-m", "mine.py:slow", "-f", "FP134", "--minibatches", "10", "-o", "why.csv"),
+        cwd=folder,
+        after="measure 46/230",
+    )
+    assert code == 130, err
+    assert "ended early by an interrupt" in out
+    table = pd.read_csv(folder / "why.csv")
+    assert len(table) == 15
+    assert table.n.max() < 10
+    assert not json.loads((folder / "why.csv.meta.json").read_text())["settings"]["complete"]

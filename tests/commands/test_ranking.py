@@ -1,0 +1,221 @@
+"""rank, search, fit and compare."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import image
+
+from tests.command import interrupted, run
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_rank_writes_and_plot_draws(folder, ending):
+    result = folder / f"r.{ending}"
+    done = run("rank", "--model", "mine.py:net", "--minibatches", "2", "--output", result, cwd=folder)
+    assert re.search(r"rank +format +bits +angle E \(deg\) +angle A \(deg\) +angle AE \(deg\)", done.stdout)
+    assert "498 formats by the angle of AE" in done.stdout
+    sidecar = json.loads((folder / f"r.{ending}.meta.json").read_text())
+    assert sidecar["rows"] == 498
+    assert sidecar["settings"]["minibatches"] == 2
+    assert sidecar["versions"]["torch"].startswith("2.")
+    assert "formats" in sidecar["settings"]
+    run("plot", result, "-o", "p.png", cwd=folder)
+    assert image.imread(folder / "p.png").shape[:2] == (900, 1200)
+    if ending == "csv":
+        run("plot", result, "-o", "p.svg", cwd=folder)
+        drawn = (folder / "p.svg").read_text()
+        assert drawn.rstrip().endswith("</svg>")
+        # Marks: one a format, and one a legend entry.
+        assert drawn.count("<use ") >= 498
+
+
+def test_dry_run_measures_nothing(folder):
+    out = run("rank", "--model", "mine.py:net", "--dry-run", "--minibatches", "3", "-o", "never.csv", cwd=folder).stdout
+    expected = r"3 points; 498 formats, at most 48 measured on at most 3 mini-batches: 186 quantized gradients \(exhaustive: 4482\), about"
+    assert re.search(expected, out)
+    assert not (folder / "never.csv").exists()
+    arguments = ("-f", "FP134", "--minibatches", "1", "--exact", "1", "--one-term")
+    out = run("rank", "--model", "mine.py:net", "--dry-run", *arguments, cwd=folder).stdout
+    assert re.search(r"2 points; 1 formats, at most 1 measured on at most 1 mini-batches: 3 quantized", out)
+
+
+def test_a_second_ranking_measures_nothing(folder):
+    arguments = ("rank", "-m", "mine.py:net", "--minibatches", "2", "--cost")
+    first = run(*arguments, "-o", "first.csv", cwd=folder).stdout
+    assert re.search(r"BM25|FP134|T8", first)
+    assert "degrees (97.5% confidence for each)" in first
+    before = json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"]
+    run(*arguments, "-o", "second.csv", cwd=folder)
+    assert json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"] == before > 150
+    assert (folder / "first.csv").read_text() == (folder / "second.csv").read_text()
+    assert pd.read_csv(folder / "first.csv").gates.between(100, 10_000).all()
+
+
+def test_rank_with_workers_is_the_table_of_one_process(folder, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    tables = []
+    for name, rest in (("one.json", ()), ("two.json", ("--workers", "2"))):
+        run(
+            "rank",
+            "-m",
+            "mine.py:net",
+            "--bits",
+            "6",
+            "--minibatches",
+            "3",
+            "--no-store",
+            "-o",
+            name,
+            *rest,
+            cwd=folder,
+        )
+        columns = json.loads((folder / name).read_text())
+        tables.append([{key: value for key, value in row.items() if key != "seconds"} for row in columns])
+    assert len(tables[0]) > 24  # raced, and most of them predicted
+    assert tables[0] == tables[1]
+
+
+def test_rank_on_a_cluster_without_ray(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = run("rank", "-m", "mine.py:net", "--cluster", "auto", cwd=folder, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: a cluster needs Ray, which is not installed: pip install 'numeric-formats[cluster]'\n"
+
+
+def test_a_swept_ranking(folder):
+    arguments = (
+        "rank",
+        "-m",
+        "mine.py:net",
+        "-f",
+        "FP134,BM43",
+        "--minibatches",
+        "1",
+        "--effects",
+        "AE,WAE",
+        "-o",
+        "r.csv",
+    )
+    run(*arguments, "--sweep", "headroom=0,1", "--sweep", "scale=floor,rceil", cwd=folder)
+    suffixes = ("", "/rceil", "/headroom1", "/rceil/headroom1")
+    table = pd.read_csv(folder / "r.csv")
+    assert set(table.name) == {name + suffix for name in ("FP134", "BM43") for suffix in suffixes}
+    assert {"angle_AE", "angle_WAE"} <= set(table.columns)
+    assert table.angle_AE.is_monotonic_increasing
+
+
+def test_several_networks_and_what_is_made_of_their_ranking(folder, inside):
+    code, out, _ = inside(
+        *(
+            "rank",
+            "-m",
+            "mine.py:net",
+            "-m",
+            "mine.py:other",
+            "-f",
+            "FP134,INT8,FP152,BM43",
+            "--minibatches",
+            "2",
+            "--cost",
+            "-o",
+            "both.csv",
+        )
+    )
+    assert code == 0
+    assert "4 formats by mean rank, angles of AE" in out
+    table = pd.read_csv(folder / "both.csv")
+    assert {"mean_rank", "angle_worst", "rank@mine.py:net", "angle_E@mine.py:other", "gates"} <= set(table.columns)
+    command = json.loads((folder / "both.csv.meta.json").read_text())["settings"]["command"]
+    assert command.startswith("formats rank -m mine.py:net -m mine.py:other -f FP134,INT8,FP152,BM43")
+    assert inside("plot", "both.csv", "--kind", "top", "--by", "worst", "-o", "top.svg") == (0, "wrote top.svg\n", [])
+    assert inside("plot", "both.csv", "--kind", "pareto", "--by", "worst", "-o", "front.pdf") == (
+        0,
+        "wrote front.pdf\n",
+        [],
+    )
+    assert inside("report", "both.csv") == (0, "wrote both.html\n", [])
+    page = (folder / "both.html").read_text()
+    assert command in page
+    assert page.count("<tr data-row=") == 4
+    code, out, _ = inside("compare", "both.csv", "both.csv", "--effect", "worst", "--json")
+    assert (code, json.loads(out)["overlap"]) == (0, {"1": 1})
+    assert [row["change"] for row in json.loads(out)["table"]] == [0] * 4
+
+
+def test_search_measures_what_it_finds(folder):
+    out = run(
+        "search", "-m", "mine.py:net", "--minibatches", "2", "--effects", "A", "--best", "1", "-o", "s.csv", cwd=folder
+    ).stdout
+    assert re.search(r"rank +format +A +less FP134 +role", out)
+    assert re.search(r"FP134 +\d+\.\d{3} +reference", out)
+    table = pd.read_csv(folder / "s.csv")
+    found = table[table.role.str.contains("synthesized A")].iloc[0]
+    assert found.n_A == 2
+    assert f" {found['name']} " in out
+    facts = json.loads(run("show", found["name"], "--json", cwd=folder).stdout)
+    assert facts["name"] == found["name"]
+    settings = json.loads((folder / "s.csv.meta.json").read_text())["settings"]
+    assert (settings["reference"], settings["held_out"], settings["constraints"]["headrooms"]) == (
+        "FP134",
+        True,
+        [0, 1],
+    )
+
+
+def test_search_for_layers(folder):
+    out = run(
+        "search",
+        "-m",
+        "mine.py:net",
+        "--effects",
+        "A",
+        "--average-bits",
+        "6",
+        "--widths",
+        "5,7",
+        "-o",
+        "l.json",
+        cwd=folder,
+    ).stdout
+    assert "bits on average; predicted, not measured" in " ".join(out.split())
+    table = pd.read_json(folder / "l.json")
+    assert set(table.bits) <= {5, 7}
+    assert (table.bits * table.elements).sum() <= 6 * table.elements.sum()
+
+
+def test_fit(folder):
+    rng = np.random.default_rng(0)
+    np.savez(
+        folder / "t.npz", a=rng.normal(size=(50, 40)).astype(np.float32), b=rng.normal(size=3000) ** 3, z=np.zeros(3)
+    )
+    out = run("fit", "t.npz", "--top", "3", "--max-runs", "2", "-o", "f.csv", cwd=folder).stdout
+    assert re.search(r"rank +format +bits +mean NSR +worst NSR +worst", out)
+    table = pd.read_csv(folder / "f.csv")
+    best = table[table.role == "synthesized"].iloc[0]
+    assert (
+        f"the best 8-bit profile for these tensors: {best['name']} (mean NSR {best.nsr_mean:.4g}, rank {best['rank']})"
+        in out
+    )
+    assert "left out, nothing but zeros: z" in out
+    assert len(table) >= len(re.findall(r"^ +\d+ ", out, re.M)) == 3
+    out = run("fit", "t.npz", "-f", "FP134,profile:8:5x7,4,3,2,1,INT8", cwd=folder).stdout
+    assert "3 formats on 2 tensors" in out  # FP134 is that profile
+
+
+def test_ctrl_c_keeps_what_was_measured(folder):
+    # The first tenth has been measured once a line says so.
+    code, out, err = interrupted(
+        *("rank", "-m", "mine.py:slow", "-f", "FP134,FP143,INT8,BM43", "--minibatches", "40", "-o", "r.csv"),
+        cwd=folder,
+        after="measure 16/160",
+    )
+    assert code == 130, err
+    assert "ended early by an interrupt" in out
+    table = pd.read_csv(folder / "r.csv")
+    assert len(table) == 4
+    assert 0 < table.n_AE.sum() < 160
+    assert not json.loads((folder / "r.csv.meta.json").read_text())["settings"]["complete"]

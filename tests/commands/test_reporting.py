@@ -1,0 +1,48 @@
+"""plot and report."""
+
+import numpy as np
+from matplotlib import image
+
+from tests.command import run
+
+
+def test_plot_of_training_runs(folder, inside):
+    for seed in ("0", "1"):
+        assert inside("train", "-m", "mine.py:net", "--epochs", "2", "--seed", seed, "-o", f"run{seed}")[0] == 0
+    assert inside("plot", "run0") == (0, "wrote run0/flips.png\n", [])
+    assert image.imread(folder / "run0" / "flips.png").shape[:2] == (750, 1200)
+    assert inside("plot", "run0", "run1") == (2, "", ["error: 2 runs: say with --output where their plot goes"])
+    assert inside("plot", "run0", "run1", "-o", "flips.svg")[0] == 0
+    assert "mine: flips of quantized weights" in (folder / "flips.svg").read_text()
+
+
+def test_plot_of_profiles_and_tensors(folder, inside):
+    assert inside("plot", "--profiles", "FP134,profile:8:4x2,5") == (0, "wrote profiles.png\n", [])
+    np.savez(folder / "dump.npz", w=np.linspace(-1, 1, 99, dtype=np.float32))
+    assert inside("plot", "dump.npz", "--profiles", "FP134,INT8") == (0, "wrote dump.png\n", [])
+    assert image.imread(folder / "dump.png").shape[1] == 1200
+    (folder / "r.csv").write_text("name\n")
+    for arguments, message in (
+        (("plot",), "nothing to draw was given"),
+        (("plot", "r.csv", "--profiles", "FP134"), "--profiles are drawn alone, or over tensors from .npz"),
+        (("plot", "r.csv", "--kind", "pie"), "kind 'pie': allowed are angles, top, pareto, layers"),
+        (("report", "r.csv"), "has no column 'rank'"),
+        (("report", "r.csv", "--html", "r.txt"), "must end in .html"),
+    ):
+        code, _, errors = inside(*arguments)
+        assert (code, len(errors)) == (2, 1), (arguments, errors)
+        assert message in errors[0]
+
+
+def test_a_result_cut_short_is_refused(folder):
+    for ending in ("csv", "json", "parquet"):
+        result = folder / f"r.{ending}"
+        run("rank", "-m", "mine.py:net", "-f", "FP134,FP143,INT8", "--minibatches", "1", "-o", result, cwd=folder)
+        content = result.read_bytes()
+        result.write_bytes(content[: len(content) * 2 // 3])
+        assert "cut short or was changed" in run("plot", result, cwd=folder, check=False).stderr
+        (folder / f"r.{ending}.meta.json").unlink()
+        done = run("plot", result, cwd=folder, check=False)
+        assert done.returncode == 2
+        assert "cut short" in done.stderr
+        assert done.stderr.count("\n") == 1

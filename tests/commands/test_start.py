@@ -1,0 +1,62 @@
+"""How the command line starts, and what it says of itself."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.main import get_command
+
+import cli
+from numeric_formats import __version__
+from tests.command import HUNG, process, run
+
+COMMANDS = get_command(cli.app).commands
+SINGLE = [name for name, command in COMMANDS.items() if not hasattr(command, "commands")]
+GROUPS = [name for name in COMMANDS if name not in SINGLE]
+
+
+def test_every_command_has_help_with_examples(tmp_path):
+    assert GROUPS == ["bench", "cache"]
+    calls = [[name] for name in SINGLE] + [[group, name] for group in GROUPS for name in COMMANDS[group].commands]
+    assert len(calls) == 22
+    for call in calls:
+        out = run(*call, "--help", cwd=tmp_path).stdout
+        assert "Example" in out
+        assert "--help" in out
+
+
+def test_help_lists_commands_in_a_sentence_each(tmp_path):
+    out = " ".join(run("--help", cwd=tmp_path).stdout.replace("│", " ").split())
+    assert "vectors Write what a hardware engineer needs: test vectors (CSV), a decode table ($readmemh) and a C" in out
+    assert run(cwd=tmp_path, check=False).stdout.split() == run("--help", cwd=tmp_path).stdout.split()
+
+
+def test_version(tmp_path):
+    assert run("--version", cwd=tmp_path).stdout == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("list",), ("show", "FP134")])
+def test_what_takes_long_to_load_is_not_loaded_for_little(arguments, tmp_path):
+    code = (
+        f"import sys; sys.argv = ['formats', *{arguments}]\nimport cli\ntry: cli.run()\nexcept SystemExit: pass\n"
+        "print([name for name in ('torch', 'pandas', 'matplotlib', 'numba', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=HUNG)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_folders_of_the_same_names_in_the_way(folder):
+    for name in ("formats", "search"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("")
+    assert "498 formats" in process("list", cwd=folder).stdout
+    assert "FP134" in process("rank", "-m", "mine.py:net", "-f", "FP134", "--minibatches", "1", cwd=folder).stdout
+    done = subprocess.run(
+        [sys.executable, "-c", "from predictor import measure"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=HUNG,
+        check=False,
+    )
+    assert f"needs its own package 'formats', but {folder}/formats is found first: rename that folder" in done.stderr

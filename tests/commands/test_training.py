@@ -1,0 +1,111 @@
+"""train and methods."""
+
+import json
+import re
+
+import pandas as pd
+from safetensors.torch import load_file
+
+from numeric_formats.files import hold
+from tests.command import interrupted, run
+
+
+def test_methods_and_training_with_one(folder):
+    rows = json.loads(run("methods", "--json", cwd=folder).stdout)
+    assert [row["name"] for row in rows] == ["octo", "lac", "dai8", "ui8", "lsq", "lsqplus", "slb"]
+    table = run("methods", cwd=folder).stdout
+    assert all(row["source"] in table for row in rows)
+    options = ("train", "-m", "mine.py:net", "--epochs", "1", "--method", "lsq", "--method", "ui8", "-o", "run")
+    run(*options, "--option", "weight_bits=3", "--option", "format=FP134", cwd=folder)
+    [lsq, ui8] = json.loads((folder / "run/settings.json").read_text())["method"]
+    assert (lsq["name"], lsq["weight_bits"], ui8["name"], ui8["format"]) == ("lsq", 3, "ui8", "FP134")
+    for wrong, message in (
+        (("--option", "colour=red"), "option 'colour=red': KEY=VALUE is needed"),
+        (("--method", "dai8"), "ui8 and dai8: both set the thresholds"),
+    ):
+        bad = run(*options, *wrong, cwd=folder, check=False)
+        assert bad.returncode == 2
+        assert message in bad.stderr
+        assert "Traceback" not in bad.stderr
+
+
+def test_train(folder):
+    options = ("train", "-m", "mine.py:net", "--epochs", "2", "-W", "LOG4", "-o", "run")
+    done = run(*options, cwd=folder)
+    assert "mine.py:net: finished" in done.stdout
+    assert "step 6/6, epoch 2/2, loss " in done.stderr
+    assert json.loads((folder / "run" / "settings.json").read_text())["weight"] == "LOG4"
+    assert len(pd.read_parquet(folder / "run" / "steps.parquet")) == 6
+    assert set(pd.read_parquet(folder / "run" / "layers").kind) == {"W", "A", "E", "G"}
+    again = run(*options, cwd=folder, check=False)
+    assert again.returncode == 2
+    assert "use --resume to go on from it or --force to replace it" in again.stderr
+    assert run(*options, "--resume", cwd=folder).stdout == done.stdout
+    bad = run("train", "-m", "mine.py:damaged", "--epochs", "1", cwd=folder, check=False)
+    assert bad.returncode == 1
+    assert "diverged: the loss is nan at step 1" in bad.stdout
+
+
+def test_train_in_a_folder_that_cannot_be_gone_on_with(folder, inside):
+    def refused(model, *more):
+        code, _, errors = inside("train", "-m", f"mine.py:{model}", "--epochs", "2", "-o", "run", *more)
+        assert code == 2
+        (line,) = errors
+        return line
+
+    assert inside("train", "-m", "mine.py:net", "--epochs", "2", "-o", "whole")[0] == 0
+    checkpoint = folder / "run" / "checkpoint.safetensors"
+    assert refused("full_disk") == "error: run/checkpoint.safetensors: No space left on device"
+    with hold(folder / "run"):
+        assert refused("net", "--resume").startswith("error: run is being written by another process")
+    assert "run/checkpoint.safetensors was made with workload 'mine', not 'other'" in refused("other", "--resume")
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[:-9])
+    assert refused("net", "--resume").startswith(
+        "error: run/checkpoint.safetensors is cut short or no checkpoint of `train`"
+    )
+    checkpoint.write_bytes(content)
+    assert inside("train", "-m", "mine.py:net", "--epochs", "2", "-o", "run", "--resume")[0] == 0
+    assert checkpoint.read_bytes() == (folder / "whole" / "checkpoint.safetensors").read_bytes()
+
+
+def test_train_exports_what_a_method_trained(folder, inside):
+    command = ("train", "-m", "mine.py:net", "--epochs", "1", "--method", "dai8", "-o", "run")
+    code, out, _ = inside(*command, "--export", "net.onnx")
+    assert (code, out.splitlines()[-1]) == (0, "wrote net.onnx")
+    assert (folder / "net.onnx").stat().st_size > 1000
+    # Of the finished run too, without training again.
+    assert inside(*command, "--resume", "--export", "net.safetensors")[0] == 0
+    assert any(key.endswith(".codes") for key in load_file(folder / "net.safetensors"))
+
+
+def test_train_that_diverges_says_so_and_keeps_its_checkpoint(folder, inside):
+    arguments = (
+        "train",
+        "-m",
+        "mine.py:net",
+        "--epochs",
+        "2",
+        "--checkpoint-every",
+        "1",
+        "--rate",
+        "1e30",
+        "-o",
+        "run",
+    )
+    code, out, errors = inside(*arguments)
+    assert (code, errors) == (1, [])
+    assert re.search(r"diverged: the loss is .* at step \d; the last checkpoint is in run", " ".join(out.split()))
+    assert json.loads((folder / "run" / "result.json").read_text())["outcome"] == "diverged"
+    # It is still there, and leads to the same end.
+    assert inside(*arguments, "--resume") == (code, out, errors)
+
+
+def test_ctrl_c_in_a_training_says_how_to_go_on(folder):
+    code, _, err = interrupted(
+        *("train", "-m", "mine.py:slow", "--epochs", "10", "--checkpoint-every", "1", "-o", "run"),
+        cwd=folder,
+        after="step ",
+    )
+    assert code == 130, err
+    assert err.endswith("interrupted; the same command with --resume goes on from the last checkpoint in run\n")
