@@ -40,7 +40,7 @@ def _top_of(format: ProfileFormat, x: Tensor) -> int:
     return int(format.find_top(x) if x.device.type == "cpu" else find_top(format, x))
 
 
-class Observation(NamedTuple):
+class RoundingCounts(NamedTuple):
     """What rounding did to one tensor, or to all parts of one weight.
 
     Attributes:
@@ -114,7 +114,7 @@ class Places:
             self.headroom = None if headroom is None else format.scale.headroom or headroom
         else:
             self.headroom = None
-        self.observations: list[Observation] = []
+        self.observations: list[RoundingCounts] = []
         self._states: dict[tuple[str, int], Delayed] = {}
 
     def round(self, x: Tensor, place: str, term: int = 0) -> Tensor:
@@ -136,7 +136,7 @@ class Places:
             assert top is not None  # a delayed scale
             self._states.setdefault((place, term), Delayed(top)).see(largest, overflows)
         self.observations.append(
-            Observation(self.kind, place, term, x.numel(), top, top, None if top is None else overflows, underflows)
+            RoundingCounts(self.kind, place, term, x.numel(), top, top, None if top is None else overflows, underflows)
         )
         return rounded
 
@@ -156,7 +156,7 @@ class Places:
             return state.top
         return _top_of(format if self.headroom is None else format.with_scale(Scale(headroom=self.headroom)), x)
 
-    def advance(self) -> list[Observation]:
+    def advance(self) -> list[RoundingCounts]:
         """End a step: scales move on. Returns what rounding did in it."""
         if self.headroom is not None:
             assert isinstance(self.format, ProfileFormat)

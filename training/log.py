@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from numeric_formats.files import write_atomically
-from training.delayed import Observation
+from training.delayed import RoundingCounts
 
 LAYERS = "layers"
 """Folder of Parquet files with the rows per layer; pandas.read_parquet reads the folder as one table."""
@@ -21,8 +21,8 @@ STEPS, EPOCHS = "steps.parquet", "epochs.csv"
 class Log:
     """The rows of a run, kept in memory, and in a folder where there is one.
 
-    Rows per layer hold a step and the fields of `Observation`; in a folder they are read back only when `layer_table`
-    is asked for.
+    Rows per layer hold a step and the fields of `RoundingCounts`; in a folder they are read back only when
+    `layer_table` is asked for.
 
     Attributes:
         folder: Where they are written; None keeps them in memory alone.
@@ -40,7 +40,7 @@ class Log:
         self._layers: list[tuple[Any, ...]] = []
         self._tables: list[pd.DataFrame] = []
 
-    def add(self, row: dict[str, Any], seen: list[Observation]) -> None:
+    def add(self, row: dict[str, Any], seen: list[RoundingCounts]) -> None:
         """The rows of one step."""
         quantized = [entry for entry in seen if entry.flips is not None]
         row["flips"] = sum(entry.flips or 0 for entry in quantized)
@@ -96,7 +96,7 @@ class Log:
 
     @staticmethod
     def _table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-        table = pd.DataFrame(rows, columns=["step", *Observation._fields])
+        table = pd.DataFrame(rows, columns=["step", *RoundingCounts._fields])
         whole = dict.fromkeys(("top_low", "top_high", "overflows", "flips"), "Int64")
         return table.astype(whole | {"angle": "float64"} | dict.fromkeys(("kind", "place"), "category"))
 

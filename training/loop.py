@@ -71,7 +71,7 @@ class Result:
 
     @property
     def layers(self) -> pd.DataFrame:
-        """A row per step and rounded tensor: step and the fields of `training.delayed.Observation`."""
+        """A row per step and rounded tensor: step and the fields of `training.delayed.RoundingCounts`."""
         return self._log.layer_table()
 
 

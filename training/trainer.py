@@ -18,7 +18,7 @@ from predictor.flow.dataflow import DataFlow
 from predictor.flow.points import Point, Quantizer
 from predictor.gradients import evaluation_mode, measured_parameters, two_terms
 from training import checkpoint
-from training.delayed import Observation, Places
+from training.delayed import Places, RoundingCounts
 from training.methods.method import Method, MethodState, NetworkInTraining, begin
 from training.optimizers import OPTIMIZERS, schedule_of
 from training.reproducible import random_state, set_random_state, undisturbed
@@ -56,7 +56,7 @@ class StepResult(NamedTuple):
 
     loss: float
     angles: StepAngles | None
-    seen: list[Observation]
+    seen: list[RoundingCounts]
     stopped: str
 
 
@@ -262,21 +262,21 @@ class Trainer:
         except ValueError:  # as an export would say
             return {}
 
-    def _flips_of(self, codes: dict[str, Tensor]) -> list[Observation]:
+    def _flips_of(self, codes: dict[str, Tensor]) -> list[RoundingCounts]:
         """How many of a method's codes are others by now."""
         now = self._codes() if codes else {}
         return [
-            Observation("W", name, 0, before.numel(), None, None, None, 0, int((now[name] != before).sum()))
+            RoundingCounts("W", name, 0, before.numel(), None, None, None, 0, int((now[name] != before).sum()))
             for name, before in codes.items()
         ]
 
-    def _with_angles(self, seen: list[Observation], angles: StepAngles) -> list[Observation]:
+    def _with_angles(self, seen: list[RoundingCounts], angles: StepAngles) -> list[RoundingCounts]:
         """The angle of each layer in the row of its weight, or in one of its own where the weight is not rounded."""
         left = dict(angles.each)
         seen = [entry._replace(angle=left.pop(entry.place, None)) for entry in seen]
         sizes = {weight.name: weight.parameter.numel() for weight in self.weights}
         return seen + [
-            Observation("W", name, 0, sizes[name], None, None, None, 0, None, angle) for name, angle in left.items()
+            RoundingCounts("W", name, 0, sizes[name], None, None, None, 0, None, angle) for name, angle in left.items()
         ]
 
     # Between steps.

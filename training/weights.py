@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from formats import CodebookFormat, Format, ProfileFormat, Rounding
 from formats.scale import Granularity
 from predictor.gradients import measured_parameters
-from training.delayed import Observation, Places
+from training.delayed import Places, RoundingCounts
 from training.scheme import Scheme, mode_arguments, per_channel
 
 
@@ -119,7 +119,7 @@ class Weight:
             shape[scale.axis] = w.shape[scale.axis]
         return torch.as_tensor(self._format.round(torch.full(shape, np.inf), **argument))
 
-    def requantize(self) -> Observation | None:
+    def requantize(self) -> RoundingCounts | None:
         """w_q from the master and, for hysteresis, from the w_q before; what that did. None where the weight is not
         quantized."""
         if self._format is None:
@@ -130,7 +130,7 @@ class Weight:
         overflows = None
         if top is not None:
             overflows = int((w.abs() > self._largest(w, argument)).sum())
-        seen = Observation(
+        seen = RoundingCounts(
             "W",
             self.name,
             0,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from predictor.flow.sites import OneToOne, Quantizers, Site
 from training.export.layer import ExportedLayer
 from training.methods.compensation import Compensation, CompensationState
-from training.methods.method import About, Method, MethodState, NetworkInTraining, Setup
+from training.methods.method import About, Method, MethodSetup, MethodState, NetworkInTraining
 from training.methods.octo import Octo
 from training.weights import Group
 
@@ -43,7 +43,7 @@ class Combined:
 
     parts: tuple[Method, ...]
 
-    def start(self, setup: Setup) -> CombinedState:
+    def start(self, setup: MethodSetup) -> CombinedState:
         """The state for one run."""
         return CombinedState(self.parts, setup)
 
@@ -91,7 +91,7 @@ class CombinedState(MethodState):
     """The states of all parts. Weights and activations are the forward method's if there is one, errors the gradient
     method's."""
 
-    def __init__(self, methods: Sequence[Method], setup: Setup):
+    def __init__(self, methods: Sequence[Method], setup: MethodSetup):
         super().__init__()
         self._parts = {method.about.name: method.start(setup) for method in methods}
         forward = [method.about.name for method in methods if method.forward and not method.backward]

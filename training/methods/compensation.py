@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from numeric_formats.checks import number, one_of
 from predictor.flow.sites import Quantizers, Site
-from training.methods.method import About, MethodLayer, MethodState, Setup, chosen_layers
+from training.methods.method import About, MethodLayer, MethodSetup, MethodState, chosen_layers
 from training.weights import Group
 
 INITIAL = 1e-3
@@ -67,7 +67,7 @@ class Compensation:
         object.__setattr__(self, "shape", one_of("lac: shape", CompensationShape, self.shape))
         number("lac: regularization", self.regularization, 0)
 
-    def start(self, setup: Setup) -> CompensationState:
+    def start(self, setup: MethodSetup) -> CompensationState:
         """The state for one run. Raises ValueError where batch normalization would remove the compensation."""
         return CompensationState(self, setup)
 
@@ -93,7 +93,7 @@ class _Compensated(torch.autograd.Function):
 class CompensationState(MethodState):
     """alpha, mu and o of every layer."""
 
-    def __init__(self, options: Compensation, setup: Setup):
+    def __init__(self, options: Compensation, setup: MethodSetup):
         super().__init__()
         self.options = options
         self.layers = chosen_layers(setup, options.include_linear, False, False)

@@ -20,7 +20,7 @@ from training.export.layer import ExportedLayer
 from training.methods.channels import Sigma, channel_statistics
 from training.methods.direction import deviation_of
 from training.methods.errors import ErrorOptions, ErrorState, exported_absmax
-from training.methods.method import About, MethodLayer, Setup
+from training.methods.method import About, MethodLayer, MethodSetup
 from training.quantizers.description import AtAbsmax
 from training.weights import Group
 
@@ -83,7 +83,7 @@ class DistributionAdaptiveInt8(ErrorOptions):
             )
         object.__setattr__(self, "sigma", one_of("dai8: sigma", Sigma, self.sigma))
 
-    def start(self, setup: Setup) -> DistributionAdaptiveInt8State:
+    def start(self, setup: MethodSetup) -> DistributionAdaptiveInt8State:
         """The state for one run."""
         return DistributionAdaptiveInt8State(self, setup)
 
@@ -91,7 +91,7 @@ class DistributionAdaptiveInt8(ErrorOptions):
 class DistributionAdaptiveInt8State(ErrorState):
     """The state in one run: a threshold for each channel of each site's errors."""
 
-    def __init__(self, options: DistributionAdaptiveInt8, setup: Setup):
+    def __init__(self, options: DistributionAdaptiveInt8, setup: MethodSetup):
         super().__init__(options, setup)
         self.options = options
         self.thresholds: dict[str, Tensor] = {}

@@ -10,7 +10,7 @@ from formats import Format, Rounding
 from numeric_formats.checks import not_allowed, number, one_of
 from training.export.layer import ExportedLayer
 from training.methods.direction import Rates
-from training.methods.method import About, MethodLayer, MethodState, Setup, chosen_layers
+from training.methods.method import About, MethodLayer, MethodSetup, MethodState, chosen_layers
 from training.quantizers.clipped import Clipped, absmax
 from training.quantizers.description import Description
 
@@ -62,7 +62,7 @@ class ErrorOptions:
 class ErrorState(MethodState):
     """The state in one run that DAI8 and UI8 share."""
 
-    def __init__(self, options: ErrorOptions, setup: Setup):
+    def __init__(self, options: ErrorOptions, setup: MethodSetup):
         super().__init__()
         self._streams = setup.streams
         self.layers = chosen_layers(setup, options.include_linear, options.skip_first, options.skip_last)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from numeric_formats.checks import number
 from predictor.flow.sites import Quantizers, Site
 from training.export.layer import ExportedLayer
-from training.methods.method import About, MethodLayer, MethodState, Setup
+from training.methods.method import About, MethodLayer, MethodSetup, MethodState
 from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 from training.quantizers.description import FixedStep
 from training.quantizers.known_ranges import KnownRanges
@@ -100,7 +100,10 @@ class LearnedState(MethodState):
     """
 
     def __init__(
-        self, options: LearnedSteps, setup: Setup, weight_step: Callable[[Tensor, int, tuple[int, ...] | None], Tensor]
+        self,
+        options: LearnedSteps,
+        setup: MethodSetup,
+        weight_step: Callable[[Tensor, int, tuple[int, ...] | None], Tensor],
     ):
         super().__init__()
         self._shared = options

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from numeric_formats.checks import one_of
 from training.methods.learned_steps import LearnedState, LearnedSteps, signed_grid, unsigned_grid
-from training.methods.method import About, MethodLayer, Setup
+from training.methods.method import About, MethodLayer, MethodSetup
 from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 
 
@@ -64,7 +64,7 @@ class LSQ(LearnedSteps):
         super().__post_init__()
         object.__setattr__(self, "activations", one_of("lsq: activations", Sign, self.activations))
 
-    def start(self, setup: Setup) -> LSQState:
+    def start(self, setup: MethodSetup) -> LSQState:
         """The state for one run."""
         return LSQState(self, setup)
 
@@ -72,7 +72,7 @@ class LSQ(LearnedSteps):
 class LSQState(LearnedState):
     """LSQ's state in one run."""
 
-    def __init__(self, options: LSQ, setup: Setup):
+    def __init__(self, options: LSQ, setup: MethodSetup):
         self._sign = options.activations
         super().__init__(options, setup, lambda w, bits, dims: first_step(w, signed_grid(bits)[1], dims))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from numeric_formats.checks import number, one_of
 from training.methods.learned_steps import LearnedState, LearnedSteps, signed_grid, unsigned_grid
-from training.methods.method import About, MethodLayer, Setup
+from training.methods.method import About, MethodLayer, MethodSetup
 from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 from training.quantizers.learned import quantize_by_step
 
@@ -108,7 +108,7 @@ class LSQPlus(LearnedSteps):
             number(f"{self.about.name}: divisor", self.divisor, SMALLEST_LEARNED_STEP)
         object.__setattr__(self, "init", one_of("lsqplus: init", ActivationInit, self.init))
 
-    def start(self, setup: Setup) -> LSQPlusState:
+    def start(self, setup: MethodSetup) -> LSQPlusState:
         """The state for one run."""
         return LSQPlusState(self, setup)
 
@@ -116,7 +116,7 @@ class LSQPlus(LearnedSteps):
 class LSQPlusState(LearnedState):
     """LSQ+'s state in one run."""
 
-    def __init__(self, options: LSQPlus, setup: Setup):
+    def __init__(self, options: LSQPlus, setup: MethodSetup):
         self._options = options
         divisor = options.divisor
         super().__init__(

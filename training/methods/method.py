@@ -61,7 +61,7 @@ class MethodLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class Setup:
+class MethodSetup:
     """What a method's state in a run is made from.
 
     Attributes:
@@ -187,7 +187,7 @@ class Method(Protocol):
     forward: ClassVar[bool]
     backward: ClassVar[bool]
 
-    def start(self, setup: Setup) -> MethodState:
+    def start(self, setup: MethodSetup) -> MethodState:
         """The state for one run."""
 
 
@@ -255,7 +255,7 @@ def begin(
         seed: Of new parameters.
     """
     layers = layers_of(flow, forward)
-    state = method.start(Setup(layers, epochs, streams, torch.Generator().manual_seed(seed)))
+    state = method.start(MethodSetup(layers, epochs, streams, torch.Generator().manual_seed(seed)))
     state.begin_epoch(1)
     flow.site, state.training, state.calibrating = state.site, True, True
     with torch.no_grad():
@@ -264,7 +264,9 @@ def begin(
     return state
 
 
-def chosen_layers(setup: Setup, include_linear: bool, skip_first: bool, skip_last: bool) -> dict[str, MethodLayer]:
+def chosen_layers(
+    setup: MethodSetup, include_linear: bool, skip_first: bool, skip_last: bool
+) -> dict[str, MethodLayer]:
     """Convolutions and, if asked for, linear layers, without the network's first or last."""
     return {
         layer.name: layer

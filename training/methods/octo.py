@@ -21,7 +21,7 @@ from predictor.flow.sites import Quantizers, Site
 from training.export.layer import ExportedLayer
 from training.methods.compensation import Compensation, CompensationShape, CompensationState
 from training.methods.errors import digests, error_quantizer, exported_absmax, nearest_or_stochastic
-from training.methods.method import About, MethodLayer, MethodState, Setup, chosen_layers
+from training.methods.method import About, MethodLayer, MethodSetup, MethodState, chosen_layers
 from training.quantizers.clipped import SMALLEST_STEP, Clipped, absmax, clipped_range, range_clip
 from training.quantizers.description import AtAbsmax, Description, OwnRange, PartOfRange
 from training.quantizers.estimator import straight_through
@@ -109,7 +109,7 @@ class Octo:
         """The formats'."""
         return digests(self.format, self.error_format)
 
-    def start(self, setup: Setup) -> OctoState:
+    def start(self, setup: MethodSetup) -> OctoState:
         """The state for one run."""
         return OctoState(self, setup, self._compensation.start(setup) if self.compensation else None)
 
@@ -137,7 +137,7 @@ class OctoState(MethodState):
     """Octo's state in one run: that of its compensation. Ranges are those of every tensor as it comes, in evaluation
     too."""
 
-    def __init__(self, options: Octo, setup: Setup, compensation: CompensationState | None):
+    def __init__(self, options: Octo, setup: MethodSetup, compensation: CompensationState | None):
         super().__init__()
         self.options, self.compensation, self._streams = options, compensation, setup.streams
         self.layers = chosen_layers(setup, options.include_linear, False, False)

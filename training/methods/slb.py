@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from numeric_formats.checks import not_allowed, number, one_of
 from predictor.flow.sites import Quantizers, Site
 from training.export.layer import ExportedLayer
-from training.methods.method import About, MethodLayer, MethodState, NetworkInTraining, Setup
+from training.methods.method import About, MethodLayer, MethodSetup, MethodState, NetworkInTraining
 from training.quantizers.description import FixedRange
 from training.quantizers.integers import asymmetric
 from training.weights import Group
@@ -132,7 +132,7 @@ class SLB:
         object.__setattr__(self, "scale", one_of("slb: scale", ValueScale, self.scale))
         object.__setattr__(self, "init", one_of("slb: init", LogitsInit, self.init))
 
-    def start(self, setup: Setup) -> SLBState:
+    def start(self, setup: MethodSetup) -> SLBState:
         """The state for one run."""
         return SLBState(self, setup)
 
@@ -140,7 +140,7 @@ class SLB:
 class SLBState(MethodState):
     """SLB's state in one run: the logits of every convolution's weights."""
 
-    def __init__(self, options: SLB, setup: Setup):
+    def __init__(self, options: SLB, setup: MethodSetup):
         super().__init__()
         self.options = options
         self._epochs = setup.epochs + options.trained_epochs

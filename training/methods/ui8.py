@@ -22,7 +22,7 @@ from predictor.flow.sites import Quantizers, Site
 from training.export.layer import ExportedLayer
 from training.methods.direction import deviation_of
 from training.methods.errors import ErrorOptions, ErrorState, exported_absmax
-from training.methods.method import About, MethodLayer, Setup
+from training.methods.method import About, MethodLayer, MethodSetup
 from training.quantizers.clipped import SMALLEST_STEP, Clipped, absmax
 from training.quantizers.description import AtAbsmax, AtThreshold, Description
 from training.quantizers.estimator import straight_through
@@ -156,7 +156,7 @@ class UnifiedInt8(ErrorOptions):
             one_of("ui8: activation_threshold", ActivationThreshold, self.activation_threshold),
         )
 
-    def start(self, setup: Setup) -> UnifiedInt8State:
+    def start(self, setup: MethodSetup) -> UnifiedInt8State:
         """The state for one run."""
         return UnifiedInt8State(self, setup)
 
@@ -183,7 +183,7 @@ class UnifiedInt8State(ErrorState):
     """The state of Unified INT8 in one run: a ratio of threshold to largest magnitude for each site's errors, and how
     old it is."""
 
-    def __init__(self, options: UnifiedInt8, setup: Setup):
+    def __init__(self, options: UnifiedInt8, setup: MethodSetup):
         super().__init__(options, setup)
         self.options = options
         self.ratios: dict[str, float] = {}

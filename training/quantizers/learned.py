@@ -84,10 +84,19 @@ def quantize_by_step(
 ) -> Tensor:
     """step * clamp(round((x - offset) / step), low, high) + offset, with gradients for x, step and offset.
 
-    step: a positive scalar, or of a shape that broadcasts. Inside the grid the gradient of x is 1 and that of the step
-    the rounding residual; beyond it 0 and the integer of the end, and that of the offset 1. factor: what the gradients
-    of step and offset are multiplied by. Exactly on an end the gradient of x is 1. Source: docs/definitions/methods.md
-    sections 6 and 7 (LSQ, ICLR 2020; LSQ+, CVPR 2020 workshop).
+    Inside the grid the gradient of x is 1 and that of the step the rounding residual; beyond it 0 and the integer of
+    the end, and that of the offset 1. Exactly on an end the gradient of x is 1.
+
+    Args:
+        x: Any shape, a floating-point dtype.
+        step: A positive scalar, or of a shape that broadcasts.
+        low: The least integer.
+        high: The largest integer.
+        factor: What the gradients of step and offset are multiplied by.
+        offset: A scalar; None for none.
+
+    Source:
+        docs/definitions/methods.md sections 6 and 7 (LSQ, ICLR 2020; LSQ+, CVPR 2020 workshop).
     """
     fused = x.device.type == "cpu" and x.dtype == torch.float32 and step.numel() == 1 and x.numel() > 0
     result: Tensor = (_Fused if fused else _General).apply(x, step, offset, low, high, factor)
