@@ -1,1 +1,1 @@
-"""Measuring."""
+"""Measuring angles: what is measured, by whom, what decides the bits, and where they are kept."""
