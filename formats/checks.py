@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from formats.layout import to_float
 from formats.rounding import NEAREST, ModeChoice, Rounding
-from numeric_formats.checks import not_allowed
+from numeric_formats.checks import one_of
 
 WORD = 1 << 64
 
@@ -24,10 +24,7 @@ def check_mode(
     """
     if rounding is Rounding.NEAREST and seed is None and previous is None and not stream:
         return NEAREST  # what follows takes longer than to round a small array
-    try:
-        mode = Rounding(rounding)
-    except ValueError:
-        raise not_allowed("rounding", rounding, Rounding) from None
+    mode = one_of("rounding", Rounding, rounding)
     if mode is Rounding.STOCHASTIC:
         for name, value in (("seed", seed), ("stream", stream)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < WORD:

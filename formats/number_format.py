@@ -259,7 +259,7 @@ class NumberFormat(ABC):
         if nan.any():
             of_nan = self._codes_of_nan(x)
             if of_nan is None:
-                raise self.no_code_for_nan
+                raise self._no_code_for_nan
             codes = np.where(nan, of_nan, codes)
         return codes.astype(code_type(self.bits), copy=False), scale
 
@@ -276,7 +276,7 @@ class NumberFormat(ABC):
         return None
 
     @property
-    def no_code_for_nan(self) -> ValueError:
+    def _no_code_for_nan(self) -> ValueError:
         """The error for NaN to encode in a format without a code for it."""
         return ValueError(f"x holds NaN, for which {self.name} has no code")
 

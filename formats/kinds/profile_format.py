@@ -240,7 +240,7 @@ class ProfileFormat(NumberFormat):
             codes = tiled.result
             known = kernel.encode_tiles(tiled.x, tiled.out, tiled.tile, tiled.tops(found), self.grid.words, wrap, half)
         if not known:
-            raise self.no_code_for_nan
+            raise self._no_code_for_nan
         return codes, found
 
     def _check_codes(self, codes: ArrayLike) -> NDArray[Any]:
