@@ -36,7 +36,7 @@ from hysteresis import interval
 from training_step import full_step
 
 from numeric_formats.files import Held, write_json
-from reports import plots
+from reports.plots import style
 from training import train
 from training.log import STEPS
 from training.loop import RESULT
@@ -301,7 +301,7 @@ def draw(output: Path, seeds: int, path: Path) -> None:
                     "o",
                     markersize=4,
                     alpha=0.5,
-                    color=plots.COLOURS[number],
+                    color=style.COLOURS[number],
                     markeredgewidth=0,
                 )
                 first = label if place == 0 else None
@@ -311,7 +311,7 @@ def draw(output: Path, seeds: int, path: Path) -> None:
                     "_",
                     markersize=16,
                     markeredgewidth=2.5,
-                    color=plots.COLOURS[number],
+                    color=style.COLOURS[number],
                     label=first,
                 )
     for axis, what in zip(axes, ("mean angle of the layers, degrees", "test accuracy"), strict=True):
@@ -322,7 +322,7 @@ def draw(output: Path, seeds: int, path: Path) -> None:
     axes[0].yaxis.set_minor_locator(NullLocator())
     axes[0].legend(frameon=False, fontsize=8)
     figure.suptitle("ResNet-20 from scratch, 5 epochs: does the format make clipping unnecessary?", fontsize=10)
-    plots.save(figure, path)
+    style.save(figure, path)
 
 
 def main(

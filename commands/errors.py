@@ -18,8 +18,8 @@ DEBUG = "FORMATS_DEBUG"
 def ended(main: Callable[[], int | None]) -> NoReturn:
     """Run the command line and leave with its exit code.
 
-    An error of the user's (`numeric_formats.faults` says which) is one line and exit code 2; a fault of ours is one line
-    that calls it so, and 70; Ctrl-C is 130, and a reader that left, as `head` does, 141 without a word. With
+    An error of the user's (`numeric_formats.faults` says which) is one line and exit code 2; a fault of ours is one
+    line that calls it so, and 70; Ctrl-C is 130, and a reader that left, as `head` does, 141 without a word. With
     FORMATS_DEBUG=1 the traceback stands above the line, whatever it is.
     """
     try:

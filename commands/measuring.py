@@ -153,14 +153,15 @@ def attribute(
     """
     from predictor.attribution import attribute as attribute_angle
     from predictor.attribution import estimate
-    from reports import plots, results
+    from reports import results
+    from reports.plots import attributions, style
     from reports.tables import angles as tables
     from workloads import load
 
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
     if plot is not None:
-        results.check_output(plot, plots.ENDINGS, force)
+        results.check_output(plot, style.ENDINGS, force)
     workload, kept = load(model, data, weights), exact or ()
     if dry_run:
         work = estimate(workload, format, minibatches, batch_size=batch_size, exact=kept, two_terms=two_terms)
@@ -183,7 +184,7 @@ def attribute(
         results.write(found, output, settings)
         say(f"wrote {output} and {results.sidecar_of(output)}")
     if plot is not None:
-        plots.save(plots.attribution(found, title), plot)
+        style.save(attributions.attribution(found, title), plot)
         say(f"wrote {plot}")
     if not settings["complete"]:
         raise typer.Exit(INTERRUPTED)

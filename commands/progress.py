@@ -1,4 +1,4 @@
-"""Progress on standard error, the same for all commands: a bar for each stage on a terminal, a line every tenth in a log."""
+"""Progress on standard error, one display for all commands: bars on a terminal, a line every tenth in a log."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def plot(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), pareto (with gates); "
-            "of angles by layer: layers; of a search: synthesized; of a validation's runs.csv: validation; "
+            help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), "
+            "pareto (with gates); of angles by layer: layers; of a search: synthesized; of a validation's runs.csv: validation; "
             "of folders: flips; of tensors: histograms; of formats alone: profiles"
         ),
     ] = None,
@@ -56,13 +56,14 @@ def plot(
     layers · formats plot --profiles FP134,BM43,E4M3 · formats plot tensors.npz --profiles FP134,INT8 · formats plot
     runs/log4-* -o flips.pdf
     """
-    from reports import plots, results
+    from reports import results
+    from reports.plots import drawing, style
 
     files, names = given or [], split(profiles or "")
-    meant = plots.kind_of(files, kind, names)
-    target = output if output is not None else plots.default_target(files, meant)
-    results.check_output(target, plots.ENDINGS, force)
-    plots.save(plots.draw(files, meant, names, by, top), target)
+    meant = drawing.kind_of(files, kind, names)
+    target = output if output is not None else drawing.default_target(files, meant)
+    results.check_output(target, style.ENDINGS, force)
+    style.save(drawing.draw(files, meant, names, by, top), target)
     say(f"wrote {target}")
 
 

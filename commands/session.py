@@ -1,4 +1,4 @@
-"""What ranking, searching and measuring share: what measures, where measurements are kept, and who hears of progress."""
+"""What all commands that measure share: what measures, where measurements are kept, who hears of progress."""
 
 from __future__ import annotations
 

@@ -215,7 +215,8 @@ def validate(
     from dataclasses import asdict
 
     from predictor.columns import BITS, NAME, angle_column
-    from reports import plots, results
+    from reports import results
+    from reports.plots import style, training
     from reports.tables import training as tables
     from training.validation import validate as validate_ranking
     from workloads import load
@@ -244,8 +245,8 @@ def validate(
     title = f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each"
     say(*tables.validation(found, effect, title))
     results.write(found.runs, output / "runs.csv", found.settings | {"agreement": asdict(agreement)})
-    plots.save(
-        plots.loss_against_angle(found.runs, f"{model}: does the angle ({effect}) predict training?"),
+    style.save(
+        training.loss_against_angle(found.runs, f"{model}: does the angle ({effect}) predict training?"),
         output / "loss_against_angle.png",
     )
     say(f"wrote {output / 'runs.csv'} and {output / 'loss_against_angle.png'}")

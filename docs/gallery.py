@@ -20,8 +20,9 @@ from formats.hardware.cost import gates_of
 from predictor import measure
 from predictor.recording import record
 from predictor.recording import write as write_tensors
-from reports import plots, results
+from reports import results
 from reports.page import html
+from reports.plots import attributions, drawing, precision, rankings, style
 from training import train
 from workloads import Workload, load
 
@@ -47,22 +48,22 @@ def searched(path: Path) -> pd.DataFrame:
 
 
 def angles() -> Figure:
-    return plots.draw([RANKING], plots.Kind.ANGLES)
+    return drawing.draw([RANKING], drawing.Kind.ANGLES)
 
 
 def top() -> Figure:
-    return plots.draw([RANKING], plots.Kind.TOP)
+    return drawing.draw([RANKING], drawing.Kind.TOP)
 
 
 def pareto() -> Figure:
     table = results.read(RANKING)
-    return plots.pareto_front(
+    return rankings.pareto_front(
         table.assign(gates=table["name"].map(gates_of)), "AE", "resnet18: angle of AE against cost"
     )
 
 
 def profiles() -> Figure:
-    return plots.draw([], plots.Kind.PROFILES, ["INT8", "FP134", "T8.6x2@1", "FP152"])
+    return drawing.draw([], drawing.Kind.PROFILES, ["INT8", "FP134", "T8.6x2@1", "FP152"])
 
 
 def histograms() -> Figure:
@@ -70,26 +71,26 @@ def histograms() -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "resnet20.npz"
         write_tensors(tensors, file)
-        return plots.draw([file], plots.Kind.HISTOGRAMS, ["FP134", "INT8", "FP152"])
+        return drawing.draw([file], drawing.Kind.HISTOGRAMS, ["FP134", "INT8", "FP152"])
 
 
 def layers() -> Figure:
     workload = load("resnet20")
     batches = workload.minibatches(32)[:2]
     few = Workload(workload.name, workload.model, batches, workload.loss)
-    return plots.layers(
+    return attributions.layers(
         measure(few, LAYERS, ["AE"], scopes=["layers"]), "resnet20: angle by layer, two mini-batches of 32"
     )
 
 
 def synthesized() -> Figure:
-    return plots.synthesized(
+    return precision.synthesized(
         searched(BENCHMARKS / "search_resnet18.txt"), "AE", "resnet18: synthesized and known formats"
     )
 
 
 def validation() -> Figure:
-    return plots.draw([BENCHMARKS / "validation_resnet20.csv"], plots.Kind.VALIDATION)
+    return drawing.draw([BENCHMARKS / "validation_resnet20.csv"], drawing.Kind.VALIDATION)
 
 
 def flips() -> Figure:
@@ -104,7 +105,7 @@ def flips() -> Figure:
             train(
                 few, weight="LOG4", weight_rounding=rounding, epochs=1, start="pretrained", rate=0.01, output=runs[-1]
             )
-        return plots.draw(runs, plots.Kind.FLIPS)
+        return drawing.draw(runs, drawing.Kind.FLIPS)
 
 
 def screenshot(target: Path) -> str | None:
@@ -148,7 +149,7 @@ def main(chosen: list[str]) -> None:
     IMAGES.mkdir(exist_ok=True)
     for draw in PICTURES:
         if not chosen or draw.__name__ in chosen:
-            plots.save(draw(), IMAGES / f"{draw.__name__}.png")
+            style.save(draw(), IMAGES / f"{draw.__name__}.png")
             print(f"wrote {IMAGES.relative_to(ROOT) / draw.__name__}.png", flush=True)
     if not chosen or "report" in chosen:
         missing = screenshot(IMAGES / "report.png")

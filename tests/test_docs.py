@@ -9,7 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
-from reports import plots
+from reports.plots import drawing
 from tests.documents import ROOT, agrees, blocks, check_page
 
 DOCS = ROOT / "docs"
@@ -74,9 +74,9 @@ def test_what_a_search_printed_is_drawn():
 
 def test_every_kind_has_a_small_picture():
     pictures = sorted((DOCS / "images").iterdir())
-    assert {path.stem for path in pictures} == {*plots.Kind, "report"}
+    assert {path.stem for path in pictures} == {*drawing.Kind, "report"}
     page = (DOCS / "concepts" / "pictures.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == set(plots.Kind)
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == set(drawing.Kind)
     for path in pictures:
         assert path.stat().st_size < 300_000, path
         with Image.open(path) as picture:

@@ -49,7 +49,7 @@ def attribution_estimate(model: str, of: Estimate) -> str:
 
 
 def attribution(table: pd.DataFrame, top: int, title: str) -> list[Part]:
-    """What `predictor.attribution.attribute` gave: everything and the kinds; the `top` layers with the largest shares."""
+    """What `predictor.attribution.attribute` gave: everything, the kinds, the `top` layers with the largest shares."""
 
     def rows(part: pd.DataFrame) -> list[list[str]]:
         return [

@@ -57,7 +57,7 @@ def facts(found: dict[str, Any]) -> list[Part]:
 
 
 def checks(library: str, found: Sequence[Check]) -> list[Part]:
-    """What `formats.conformance.compare.verify` gave: a row a rounding and category of inputs, and how many are exact."""
+    """What `formats.conformance.compare.verify` gave, a row a rounding and category, and how many are exact."""
     headers = [
         *((name, "left") for name in ("subject", "format", "category")),
         *((name, "right") for name in ("inputs", "wrong")),

@@ -28,7 +28,8 @@ def test_quantize_tells_steps_and_layers_and_exports(folder, inside):
         (("--no-fold",), "error: without folding there is nothing to equalize or absorb; switch those off too"),
         (
             ("-W", "NVFP4"),
-            "error: format NVFP4 has no single scale for a clipping threshold to set; allowed are formats with one a tensor",
+            "error: format NVFP4 has no single scale for a clipping threshold to set; "
+            "allowed are formats with one a tensor",
         ),
     ):
         code, _, errors = inside(*quick, *more)

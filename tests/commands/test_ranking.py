@@ -35,8 +35,8 @@ def test_rank_writes_and_plot_draws(folder, ending):
 
 def test_dry_run_measures_nothing(folder):
     out = run("rank", "--model", "mine.py:net", "--dry-run", "--minibatches", "3", "-o", "never.csv", cwd=folder).stdout
-    expected = r"3 points; 498 formats, at most 48 measured on at most 3 mini-batches: 186 quantized gradients \(exhaustive: 4482\), about"
-    assert re.search(expected, out)
+    measured = "3 points; 498 formats, at most 48 measured on at most 3 mini-batches"
+    assert f"{measured}: 186 quantized gradients (exhaustive: 4482), about" in out
     assert not (folder / "never.csv").exists()
     arguments = ("-f", "FP134", "--minibatches", "1", "--exact", "1", "--one-term")
     out = run("rank", "--model", "mine.py:net", "--dry-run", *arguments, cwd=folder).stdout

@@ -23,7 +23,7 @@ from predictor.columns import (
     source_column,
 )
 from reports import results, runs
-from reports.plots import layers, profiles, rankings, training
+from reports.plots import attributions, precision, rankings, training
 from search.fitting import ENDINGS as TENSORS
 from search.fitting import read_tensors
 
@@ -110,15 +110,15 @@ def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str =
     """
     at_least(f"the first {count} formats", count)
     if kind is Kind.PROFILES:
-        return profiles.profiles(profiles.profiles_of(names), "significant bits by binade")
+        return precision.profiles(precision.profiles_of(names), "significant bits by binade")
     first = given[0]
     if kind is Kind.FLIPS:
         table, workloads = runs.read_flips(given)
         return training.flips(table, f"{', '.join(workloads)}: flips of quantized weights")
     if kind is Kind.HISTOGRAMS:
         tensors = {name: tensor.numpy() for name, tensor in read_tensors(first).items()}
-        return profiles.histograms(
-            tensors, profiles.profiles_of(names), f"{first.stem}: elements and precision by binade"
+        return precision.histograms(
+            tensors, precision.profiles_of(names), f"{first.stem}: elements and precision by binade"
         )
     table = results.read(first, columns_of(kind, by))
     if kind is Kind.TOP:
@@ -128,9 +128,9 @@ def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str =
     if kind is Kind.PARETO:
         return rankings.pareto_front(table, by, f"{first.stem}: angle of {by} against cost")
     if kind is Kind.LAYERS:
-        return layers.layers(table, f"{first.stem}: angle by layer")
+        return attributions.layers(table, f"{first.stem}: angle by layer")
     if kind is Kind.SYNTHESIZED:
-        return profiles.synthesized(table, by, f"{first.stem}: synthesized and known formats")
+        return precision.synthesized(table, by, f"{first.stem}: synthesized and known formats")
     if kind is Kind.VALIDATION:
         return training.loss_against_angle(table, f"{first.stem}: does the angle predict training?")
     return rankings.error_against_activation(table, f"{first.stem}: {len(table)} formats")

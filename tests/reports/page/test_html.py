@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 import formats
-from reports import plots, results
+from reports import results
 from reports.page import html
+from reports.plots import style
 
-RANKING = Path(__file__).parents[2] / "benchmarks" / "resnet20_ranking.csv"
+RANKING = Path(__file__).parents[3] / "benchmarks" / "resnet20_ranking.csv"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -91,8 +92,8 @@ SETTINGS = {
 def test_the_command_that_makes_the_ranking_again():
     settings = {**SETTINGS, "formats": dict.fromkeys(("FP134", "profile:8:4x2,5"), "digest")}
     assert html.command(settings, ["gates"], "r.csv") == (
-        "formats rank --model resnet20 --formats FP134,profile:8:4x2,5 --effects E,AE --by E --minibatches 4 --batch-size 64 --exhaustive "
-        "--exact 'conv 1' --exact fc --one-term --cost --device cpu --output r.csv"
+        "formats rank --model resnet20 --formats FP134,profile:8:4x2,5 --effects E,AE --by E --minibatches 4 "
+        "--batch-size 64 --exhaustive --exact 'conv 1' --exact fc --one-term --cost --device cpu --output r.csv"
     )
     whole = html.command({**SETTINGS, "formats": {entry.name: "" for entry in formats.catalogue()}}, [], "r.csv")
     assert "--formats" not in whole
@@ -102,7 +103,7 @@ def test_the_command_that_makes_the_ranking_again():
 
 def test_colours_are_those_of_the_other_plots():
     css = (Path(html.__file__).parent / "report.css").read_text()
-    for bits, (colour, _) in plots.STYLE.items():
+    for bits, (colour, _) in style.STYLE.items():
         assert f"--bits{bits}: {colour};" in css
 
 
@@ -166,7 +167,8 @@ def bright(page, plot):
     """Names of the marks that a plot does not dim."""
     return page.evaluate(
         """(id) => document.getElementById(id).data.slice(0, -1).flatMap((trace) =>
-            (trace.selectedpoints ?? trace.customdata.map((_, number) => number)).map((number) => trace.text[number].match(/<b>(.*?)</)[1]))""",
+            (trace.selectedpoints ?? trace.customdata.map((_, number) => number))
+                .map((number) => trace.text[number].match(/<b>(.*?)</)[1]))""",
         plot,
     )
 
@@ -218,9 +220,9 @@ def test_table_and_plots_answer_to_each_other(opened, tmp_path):
     until(opened, "scrollY === 0")
     opened.wait_for_timeout(500)  # for the plot, which all marks have come back to, to be drawn on a busy machine
     place = opened.evaluate(
-        """() => { const plot = document.getElementById("ranks"), { _offset: x } = plot._fullLayout.xaxis, { _offset: y } = plot._fullLayout.yaxis;
+        """() => { const plot = document.getElementById("ranks"), { xaxis, yaxis } = plot._fullLayout;
         const box = plot.getBoundingClientRect();
-        return [box.x + x + plot._fullLayout.xaxis.d2p(450), box.y + y + plot._fullLayout.yaxis.d2p(rows[449].angle.AE)]; }"""
+        return [box.x + xaxis._offset + xaxis.d2p(450), box.y + yaxis._offset + yaxis.d2p(rows[449].angle.AE)]; }"""
     )
     opened.mouse.move(*place, steps=3)
     opened.mouse.click(*place)

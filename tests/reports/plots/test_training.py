@@ -1,0 +1,74 @@
+"""Flips of weights, and losses against angles."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.plots import style, training
+
+ROOT = Path(__file__).parents[3]
+
+
+def run_of(number, rates, setting="LOG4", rounding="nearest"):
+    return pd.DataFrame(
+        {"step": range(1, len(rates) + 1), "flip_rate": rates, "setting": setting, "rounding": rounding, "run": number}
+    )
+
+
+def lines_of(axes):
+    return {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+
+
+def test_seeds_are_drawn_as_mean_and_range():
+    """A hundred steps are smoothed over two; the second seed ended early."""
+    one, two = np.linspace(0.1, 0.2, 100), np.linspace(0.3, 0.4, 60)
+    figure = training.flips(
+        pd.concat([run_of(0, one), run_of(1, two), run_of(2, one / 2, rounding="hysteresis")]), "flips"
+    )
+    [axes] = figure.axes
+    lines = lines_of(axes)
+    assert list(lines) == ["LOG4, nearest (2 runs)", "LOG4, hysteresis"]
+    mean, alone = lines.values()
+
+    def smoothed(rates):
+        return np.array([rates[max(0, i - 1) : i + 1].mean() for i in range(len(rates))])
+
+    assert mean.get_ydata()[:60] == pytest.approx((smoothed(one)[:60] + smoothed(two)) / 2)
+    assert mean.get_ydata()[60:] == pytest.approx(smoothed(one)[60:])
+    assert alone.get_ydata() == pytest.approx(smoothed(one) / 2)
+    [band] = axes.collections
+    assert band.get_paths()[0].get_extents().ymax == pytest.approx(smoothed(two)[-1])
+    assert band.get_paths()[0].get_extents().ymin == pytest.approx(smoothed(one)[0])
+    # Every step of every run is a point.
+    assert [len(line.get_xdata()) for line in axes.lines if line.get_marker() == "."] == [100, 100, 100]
+    assert (mean.get_linestyle(), alone.get_linestyle()) == ("--", "-")
+    assert mean.get_color() != alone.get_color()
+    assert (axes.get_yscale(), axes.get_ylim()[0]) == ("linear", 0)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_a_logarithmic_axis_for_rates_that_fall_far(tmp_path, ending):
+    """Rates of zero lie below the axis; a run without any flip is no reason for one."""
+    falling = np.concatenate([np.logspace(-1, -4, 50), np.zeros(10)])
+    figure = training.flips(pd.concat([run_of(0, falling), run_of(1, np.full(60, 0.1), "FP134")]), "flips")
+    [axes] = figure.axes
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylim() == pytest.approx((5e-5, 0.2))
+    style.save(figure, tmp_path / f"flips.{ending}")
+    assert (tmp_path / f"flips.{ending}").stat().st_size > 1000
+    figure = training.flips(run_of(0, np.zeros(5)), "none")
+    assert figure.axes[0].get_yscale() == "linear"
+    style.save(figure, tmp_path / f"none.{ending}")
+
+
+def test_final_loss_against_angle():
+    runs = pd.read_csv(ROOT / "benchmarks" / "validation_resnet20.csv")
+    [axes] = training.loss_against_angle(runs.assign(loss=runs.loss.where(runs.name != "BM25", np.inf)), "net").axes
+    marks = sorted((x, y) for container in axes.containers for x, y in zip(*container.lines[0].get_data(), strict=True))
+    means = runs[runs.name != "BM25"].groupby("name").agg(angle=("angle", "first"), loss=("loss", "mean"))
+    assert np.array(marks) == pytest.approx(np.array(sorted(zip(means.angle, means.loss, strict=True))))
+    [crosses] = axes.collections[-1:]
+    assert crosses.get_label() == "diverged"
+    assert crosses.get_offsets()[:, 0].tolist() == pytest.approx([runs[runs.name == "BM25"].angle.iloc[0]])

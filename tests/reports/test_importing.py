@@ -1,0 +1,37 @@
+"""Every module of reports and commands can be the first that is imported."""
+
+import subprocess
+import sys
+
+from tests.command import HUNG
+from tests.imports import HOME, modules
+
+FIRST = """
+import importlib, os, sys
+import matplotlib.pyplot, rich.console, rich.table, typer  # what takes long, once for all
+for name in sys.argv[1].split():
+    importlib.import_module(name)
+for name in sys.argv[2].split():
+    child = os.fork()
+    if not child:
+        importlib.import_module(name)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(f"{name} cannot be imported first")
+"""
+
+
+def test_each_module_can_be_imported_first():
+    found = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path.parts[0] for path in modules()}
+    below = [name for name, floor in found.items() if floor in ("formats", "predictor", "search", "training")]
+    ours = [name for name, floor in found.items() if floor in ("reports", "commands")]
+    assert len(ours) > 30
+    assert "reports.plots.drawing" in ours
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST, " ".join(below), " ".join(ours)],
+        cwd=HOME,
+        capture_output=True,
+        text=True,
+        timeout=HUNG,
+    )
+    assert done.returncode == 0, done.stderr
