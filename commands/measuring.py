@@ -92,6 +92,7 @@ def measure(
     Examples: formats measure -m resnet18 -f FP134,FP143 · formats measure -m mine.py:net -f FP143+FP152 --scope layers
     """
     from predictor import measure as measure_angles
+    from predictor.angles import COVERAGE
     from predictor.device import on_device
     from reports import results
     from reports.tables import angles as tables
@@ -113,7 +114,8 @@ def measure(
             two_terms=two_terms,
             **measuring,
         )
-    say(tables.measurement(found))
+    said = [found.attrs[COVERAGE]] if COVERAGE in found.attrs else []
+    say(tables.measurement(found), *said)
     if output is not None:
         settings = {"workload": model, "formats": names, "minibatches": minibatches, "batch_size": batch_size}
         results.write(found, output, settings)

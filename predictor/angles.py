@@ -17,6 +17,8 @@ from predictor.statistics import angle_interval
 from workloads.workload import Workload
 
 COLUMNS = (FORMAT, EFFECT, SCOPE, ANGLE, LOW, HIGH, N, FAILURES)
+COVERAGE = "coverage"
+"""Where a table of angles says what the points cover."""
 EACH = "layers"
 """The scope that stands for every parameter by itself."""
 
@@ -53,7 +55,8 @@ def measure(
 
     Returns:
         One row per format, effect and scope: format, effect, scope, angle, low, high (95% t-interval), n
-        (mini-batches), failures (zero or non-finite gradients, counted as 90 degrees).
+        (mini-batches), failures (zero or non-finite gradients, counted as 90 degrees). Its `attrs["coverage"]` says
+        how much of the network is rounded and measured.
 
     Raises:
         ValueError: an argument is out of range, or the workload cannot be measured.
@@ -88,4 +91,7 @@ def measure(
                 mean, low, high = angle_interval(np.array([m.angle(scope) for m in mine]))
                 failures = sum(m.failed(scope) for m in mine)
                 rows.append((format.name, effect.value, scope, mean, low, high, len(mine), failures))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    if measuring.checked is not None:
+        table.attrs[COVERAGE] = measuring.checked.sentence
+    return table

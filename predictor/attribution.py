@@ -284,7 +284,7 @@ def attribute(
 
     try:
         for batch in batches:
-            with measuring.gradients(batch) as gradients:
+            with measuring.opened(batch) as gradients:
                 total = total or len(batches) * _gradients_a_minibatch(_layers(gradients))
                 for row in _Cells(gradients, chosen, counted).rows():
                     found.setdefault((row.kind, row.layer or NETWORK), []).append((row.alone, row.without))

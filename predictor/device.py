@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import torch
+from torch import Tensor
 
-from predictor.flow.points import map_tensors
-from workloads.workload import Batch, Batches, Workload
+from workloads.minibatches import Mapped
+from workloads.workload import Batches, Workload
 
 
-@dataclass(frozen=True, eq=False)
-class _Moved(Sequence[Batch]):
-    """Mini-batches, each moved to a device when it is asked for: all of them need not fit there."""
-
-    batches: Sequence[Batch]
-    device: str
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return _Moved(self.batches[number], self.device)
-        return map_tensors(lambda tensor: tensor.to(self.device), self.batches[number])
+def _moved(t: Tensor, device: str) -> Tensor:
+    return t.to(device)
 
 
 def devices() -> list[str]:
@@ -59,7 +47,8 @@ def on_device(workload: Workload, device: str) -> Workload:
     torch.backends.cudnn.deterministic = True
 
     def moved(given: Batches) -> Batches:
-        return (lambda size: _Moved(given(size), chosen)) if callable(given) else _Moved(given, chosen)
+        move = partial(_moved, device=chosen)
+        return (lambda size: Mapped(given(size), move)) if callable(given) else Mapped(given, move)
 
     train, test = (None if given is None else moved(given) for given in (workload.train, workload.test))
     return replace(workload, model=workload.model.to(chosen), batches=moved(workload.batches), train=train, test=test)

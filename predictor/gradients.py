@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 import formats
 from formats import Format
 from formats.pairs import Candidate, formats_of
 from predictor.effects import Effect
+from predictor.flow.coverage import Watch
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.points import Point, Quantizer
 from workloads.workload import Batch, Workload
@@ -100,13 +104,33 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _same_draws(model: nn.Module) -> Iterator[None]:
-    """What a forward pass draws from torch, such as a dropout that stays on, is the same in every pass: only the format
-    is to differ."""
+def same_passes(model: nn.Module) -> Iterator[None]:
+    """Every pass made inside finds the same random numbers of torch, numpy and random, and the same buffers, so that
+    only the format is to differ; all is afterwards as it was."""
     place = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with torch.random.fork_rng([place] if place.type == "cuda" else []):
-        torch.manual_seed(0)
-        yield
+    held = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    # What a network draws from numpy comes from its old global generator.
+    numpys, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        # A pass writes into copies of its own, which its graph may keep.
+        copies = {id(buffer): buffer.clone() for _, _, buffer in held}
+        for module, name, buffer in held:
+            module._buffers[name] = copies[id(buffer)]
+        with torch.random.fork_rng([place] if place.type == "cuda" else []):
+            torch.manual_seed(0)
+            np.random.seed(0)  # noqa: NPY002
+            random.seed(0)
+            yield
+    finally:
+        np.random.set_state(numpys)  # noqa: NPY002
+        random.setstate(pythons)
+        for module, name, buffer in held:
+            module._buffers[name] = buffer
 
 
 class Gradients:
@@ -117,6 +141,7 @@ class Gradients:
         batch: the mini-batch.
         exact: layers kept in full precision.
         two_terms: whether inputs and last errors are rounded in two terms.
+        watched: whether the full-precision forward pass is watched below torch's functions (`flow.watch`).
 
     Attributes:
         names: of the parameters whose gradients are measured, in the order of their first use in the network.
@@ -131,9 +156,19 @@ class Gradients:
             `full` is zero.
     """
 
-    def __init__(self, workload: Workload, batch: Batch, *, exact: Sequence[str] = (), two_terms: bool = True):
+    def __init__(
+        self,
+        workload: Workload,
+        batch: Batch,
+        *,
+        exact: Sequence[str] = (),
+        two_terms: bool = True,
+        watched: bool = False,
+    ):
         self.workload, self.batch, self.two_terms = workload, batch, two_terms
         self.flow = DataFlow(workload.model, exact)
+        if watched:
+            self.flow.watch = Watch(lambda: self.flow.layer)
         self.names: list[str] = []
         self.full: list[Tensor] = []
         self.weights: dict[str, Tensor] = {}
@@ -141,6 +176,7 @@ class Gradients:
         self._loss: Tensor | None = None
         self._own: list[tuple[Tensor, Tensor]] = []
         self._open: Any = None
+        self._rounded_by: Any = WeakIdKeyDictionary()
 
     def __enter__(self) -> Gradients:
         self._open = evaluation_mode(self.flow.model)
@@ -158,6 +194,15 @@ class Gradients:
         self._loss = None
         self.flow.__exit__()
         self._open.__exit__(None, None, None)
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Inside, the network is as it is without any flow, in evaluation mode."""
+        self.flow.__exit__()
+        try:
+            yield
+        finally:
+            self.flow.__enter__()
 
     def _start(self) -> None:
         self._loss = self.forward(None)
@@ -203,7 +248,7 @@ class Gradients:
         self.flow.activation = activation
         self.flow.points = []
         name = self.workload.name
-        with torch.enable_grad(), _same_draws(self.flow.model):
+        with torch.enable_grad(), same_passes(self.flow.model):
             try:
                 loss = self.workload.loss(self.flow.model, self.batch)
             except (RuntimeError, IndexError, KeyError, AttributeError) as error:
@@ -213,11 +258,30 @@ class Gradients:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             given = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(type(loss).__name__)
             raise ValueError(f"the loss of workload {name} is {given}; a tensor of one element is needed")
-        if not self.flow.points:
-            raise ValueError(f"the loss of workload {name} did not call the model that it was given")
+        self._check_called()
         if not loss.requires_grad:
             raise ValueError(f"the loss of workload {name} does not depend on any parameter that requires a gradient")
+        self._rounded_by[loss] = activation
         return loss
+
+    def _check_called(self) -> None:
+        """ValueError where the loss did not call the network, or the network saw nothing of the mini-batch."""
+        name, flow = self.workload.name, self.flow
+        if not flow.passes:
+            raise ValueError(
+                f"the loss of workload {name} did not call the model that it was given: it has to call model(...) "
+                "itself, since what a method of it computes is not seen"
+            )
+        if not flow.saw_input:
+            raise ValueError(
+                f"the model of workload {name} was called without a tensor that can be found: give it tensors, or "
+                "mappings, sequences, named tuples or data classes that hold them"
+            )
+        if not flow.points or not flow.gave_output:
+            raise ValueError(
+                f"what the model of workload {name} gives does not depend on the mini-batch that it was given, so that "
+                "there is nothing to round"
+            )
 
     def backward(self, loss: Tensor, error: Quantizer | None, keep: bool) -> list[Tensor]:
         """The gradients of a loss, in the order of `names`, with errors rounded by a quantizer, or in full precision.
@@ -225,7 +289,8 @@ class Gradients:
         keep: whether the graph serves another backward pass. A graph made while weights were rounded needs them rounded
         again.
         """
-        self.flow.error = error
+        # What is computed again (checkpointing) is rounded as in the forward pass of this loss, not of the last one.
+        self.flow.error, self.flow.activation = error, self._rounded_by[loss]
         try:
             found = self.flow.gradients(loss, self._measured, keep)
         finally:
@@ -265,6 +330,7 @@ class Gradients:
             return pass_on
 
         loss = self.forward(see(activation))
+        self._rounded_by[loss] = None  # what is computed again is not shown twice
         self.backward(loss, see(error), keep=False)
 
     def quantized(self, format: Candidate, effects: Sequence[Effect]) -> Iterator[tuple[Effect, list[Tensor]]]:

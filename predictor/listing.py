@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from predictor.columns import NETWORK
 from predictor.gradients import Gradients
+from predictor.self_check import check
 from workloads.workload import Workload
 
 
-def list_points(workload: Workload, exact: Sequence[str] = ()) -> tuple[list[list[str]], list[list[str]]]:
+def list_points(workload: Workload, exact: Sequence[str] = ()) -> tuple[list[list[str]], list[list[str]], str]:
     """What a workload's points are, as rows of text.
 
     Args:
@@ -15,14 +16,16 @@ def list_points(workload: Workload, exact: Sequence[str] = ()) -> tuple[list[lis
         exact: layers kept in full precision.
 
     Returns:
-        Points (index, layer, operation, shape, remark), and operations without one (layer, operation, shape, why).
+        Points (index, layer, operation, shape, remark); what depends on the input and has none (layer, operation,
+        shape, why); a sentence that says how much the points cover.
 
     Raises:
         ValueError: the workload cannot be measured.
     """
     batch = workload.minibatches()[0]
-    with Gradients(workload, batch, exact=exact) as gradients:
-        points, skipped = gradients.flow.points, gradients.flow.skipped
+    with Gradients(workload, batch, exact=exact, watched=True) as gradients:
+        points, skipped = gradients.flow.points, list(gradients.flow.skipped)
+        checked = check(gradients)
     listed = []
     for point in points:
         remarks = [
@@ -38,6 +41,7 @@ def list_points(workload: Workload, exact: Sequence[str] = ()) -> tuple[list[lis
         call = f" #{point.call}" if point.call else ""
         listed.append([str(point.index), point.layer or NETWORK, point.operation + call, shape, ", ".join(remarks)])
     others = [
-        [entry.layer or NETWORK, entry.operation, " x ".join(map(str, entry.shape)), entry.reason] for entry in skipped
+        [entry.layer or NETWORK, entry.operation, " x ".join(map(str, entry.shape)), entry.reason]
+        for entry in (*skipped, *checked.coverage.unseen)
     ]
-    return listed, others
+    return listed, others, checked.sentence

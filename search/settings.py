@@ -94,6 +94,7 @@ class RankingSettings(ResultSettings):
         complete: Whether nothing ended it early.
         seconds: What it took.
         formats: Digests by name.
+        coverage: How much of the network is rounded and measured, in a line; None where all came from a store without it.
     """
 
     effects: tuple[Effect, ...]
@@ -115,6 +116,7 @@ class RankingSettings(ResultSettings):
     complete: bool
     seconds: float
     formats: Mapping[str, str]
+    coverage: str | None
 
     @property
     def budget_spent(self) -> bool:

@@ -120,7 +120,7 @@ class _Stages:
         return noise
 
     def _observed(self, batch: object) -> Noise:
-        with self.measuring.gradients(batch) as gradients:
+        with self.measuring.opened(batch) as gradients:
             return observe(gradients, self.candidates)
 
     def observations(self, effect: Effect) -> list[Observation]:
@@ -296,5 +296,6 @@ def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: Rank
         complete=complete,
         seconds=time.monotonic() - stages.began,
         formats={entry.name: entry.digest for entry in chosen},
+        coverage=None if measuring.checked is None else measuring.checked.sentence,
     )
     return Ranking(table, order, complete, settings)

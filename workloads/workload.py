@@ -1,5 +1,6 @@
 """What is ranked on: a network, its mini-batches and its loss."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from numeric_formats.checks import at_least
+from workloads.minibatches import HALVES, in_float32
 
 Batch = Any
 """Whatever the loss takes: usually (inputs, targets); tensors, or tuples, lists and dicts of them."""
@@ -53,6 +55,9 @@ class Workload:
             raise TypeError(
                 f"the model of workload {self.name} is a {type(self.model).__name__}; a torch.nn.Module is needed"
             )
+        if any(t.dtype in HALVES for t in (*self.model.parameters(), *self.model.buffers())):
+            # Sums and comparisons of gradients are those of float32; the caller's own network stays as it is.
+            object.__setattr__(self, "model", copy.deepcopy(self.model).float())
         if not callable(self.loss):
             raise TypeError(
                 f"the loss of workload {self.name} is {self.loss!r}; a function of (model, batch) is needed"
@@ -84,4 +89,4 @@ class Workload:
             made = self.batches
         if not len(made):
             raise ValueError(f"workload {self.name} has no mini-batches" + (f" of {batch_size}" if batch_size else ""))
-        return made
+        return in_float32(made)

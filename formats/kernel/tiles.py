@@ -46,8 +46,7 @@ def round_tiles(
     grid: NDArray[np.int64],
     keep_infinities: bool,
 ) -> None:
-    """Round x into out, both (batch, rows, columns) float32 or float64 with unit stride along columns, to nearest by
-    `formats.rounding.rounded`.
+    """Round x into out, both (batch, rows, columns) float32 or float64 with unit stride along columns.
 
     tops: (batch, tiles down, tiles across), any strides, inside the profile's range.
     """

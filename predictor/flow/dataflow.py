@@ -9,43 +9,25 @@ functions and operators alike.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
 from predictor.flow import decompositions, sites
-from predictor.flow.operations import COMPUTES, name_of, reason_for_no_point
-from predictor.flow.points import Point, Quantizer, Skipped, map_tensors, tensors_in
+from predictor.flow.checkpointing import Place, checkpoints_find_their_points
+from predictor.flow.coverage import Watch
+from predictor.flow.float32 import call_in_float32
+from predictor.flow.operations import COMPUTES, is_cut, name_of, reason_for_no_point
+from predictor.flow.points import Point, Quantizer, Rounded, Skipped
 from predictor.flow.sites import Quantizers, Site
-
-
-class _Quantize(torch.autograd.Function):
-    """Forward: a -> Q_A(a). Backward: e -> Q_E(e)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, flow: DataFlow, point: Point) -> Tensor:
-        ctx.flow, ctx.point = flow, point
-        if flow.activation is None or point.exact:
-            # A view of the input would break a later in-place operation.
-            return x.clone()
-        return flow.activation(x, point)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, e: Tensor) -> Any:
-        flow, point = ctx.flow, ctx.point
-        if flow.error is None or point.exact:
-            return e, None, None
-        with torch._C.DisableTorchFunction():
-            return flow.error(e, point), None, None
+from workloads.containers import map_tensors, tensors_in
 
 
 class _Mode(TorchFunctionMode):
@@ -89,6 +71,10 @@ class DataFlow:
         points: what the last forward pass found.
         skipped: operations without a point in the last forward pass.
         parameters: the network's parameters in the order of their first use.
+        watch: sees the forward passes below torch's functions, where it is set before them.
+        passes: forward passes so far.
+        saw_input: whether the last pass was given a tensor.
+        gave_output: whether a tensor that it gave depends on one that it was given.
 
     Raises:
         ValueError: there is no layer of a name in `exact`, or part of the network is TorchScript.
@@ -110,6 +96,10 @@ class DataFlow:
         self.points: list[Point] = []
         self.skipped: list[Skipped] = []
         self.parameters: list[nn.Parameter] = []
+        self.watch: Watch | None = None
+        self.passes = 0
+        self.saw_input = False
+        self.gave_output = False
         self._handles: list[RemovableHandle] = []
         self._mode = _Mode(self)
         self._inside = 0
@@ -122,6 +112,8 @@ class DataFlow:
         self._parameter_names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         self._from_input: Any = WeakIdKeyDictionary()
         self._of_parameters: Any = WeakIdKeyDictionary()
+        self._learned: Any = WeakIdKeyDictionary()
+        self._opened = ExitStack()
         self._input_memory: set[int] = set()
 
     def __enter__(self) -> DataFlow:
@@ -131,12 +123,14 @@ class DataFlow:
                 self._handles.append(module.register_forward_hook(self._leaving, always_call=True))
         self._handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
         self._handles.append(self.model.register_forward_hook(self._end, always_call=True))
+        self._opened.enter_context(checkpoints_find_their_points(self._take_place))
         return self
 
     def __exit__(self, *exception: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._opened.close()
         if self._inside:
             self._inside = 0
             self._mode.__exit__(None, None, None)
@@ -169,6 +163,23 @@ class DataFlow:
             self.points, self.skipped, self.parameters = kept
             self._input_memory = set()
 
+    def _take_place(self) -> Place:
+        """Where calls are counted from now on, to come back to in the backward pass."""
+        calls, site_calls, site_of_weight = dict(self._calls), dict(self._site_calls), dict(self._site_of_weight)
+        layers = list(self._layers)
+
+        @contextmanager
+        def there() -> Iterator[None]:
+            before = self._calls, self._site_calls, self._site_of_weight, self._layers
+            self._calls, self._site_calls = dict(calls), dict(site_calls)
+            self._site_of_weight, self._layers = dict(site_of_weight), list(layers)
+            try:
+                yield
+            finally:
+                self._calls, self._site_calls, self._site_of_weight, self._layers = before
+
+        return there
+
     # The forward pass.
 
     def _entering(self, name: str) -> Callable[..., None]:
@@ -190,8 +201,14 @@ class DataFlow:
         self._layers, self._calls, self._site_calls, self._site_of_weight = [""], {}, {}, {}
         self._from_input.clear()
         self._of_parameters.clear()
+        self._learned.clear()
+        self.passes += 1
+        self.saw_input = any(True for _ in tensors_in((args, kwargs)))
         args, kwargs = map_tensors(self._input, args), map_tensors(self._input, kwargs)
         self._mode.__enter__()
+        if self.watch is not None:
+            self.watch.begin((args, kwargs))
+            self._recording.enter_context(self.watch)
         return args, kwargs
 
     def _end(self, _: nn.Module, args: Any, output: Any) -> Any:
@@ -199,6 +216,7 @@ class DataFlow:
         if not self._inside:
             self._mode.__exit__(None, None, None)
             self._recording.close()
+            self.gave_output = any(self._depends_on_input([t]) for t in tensors_in(output))
             self._find_last(output)
             if self.evaluation:
                 return map_tensors(Tensor.detach, output)
@@ -208,7 +226,7 @@ class DataFlow:
         if x.is_floating_point() and self.pointed:
             point = self._new_point("input", x)
             point.two_terms = True
-            x = _Quantize.apply(x, self, point)
+            x = Rounded.apply(x, self, point)
         self._from_input[x] = True
         return x
 
@@ -227,12 +245,17 @@ class DataFlow:
             else:
                 waiting += [following for following, _ in node.next_functions if following is not None]
 
+    @property
+    def layer(self) -> str:
+        """The module that is being carried out, "" for the network itself."""
+        return self._layers[-1] if self._layers else ""
+
     def is_exact(self, layer: str) -> bool:
         """Whether a layer stays in full precision, by itself or inside another."""
         return any(layer == name or layer.startswith(f"{name}.") for name in self.exact)
 
     def _new_point(self, operation: str, output: Tensor) -> Point:
-        layer = self._layers[-1] if self._layers else ""
+        layer = self.layer
         call = self._calls.get((layer, operation), 0)
         self._calls[layer, operation] = call + 1
         point = Point(len(self.points), layer, operation, call, tuple(output.shape), self.is_exact(layer))
@@ -243,7 +266,7 @@ class DataFlow:
         """The quantized output of an operation; what decompositions call."""
         if not (self.pointed and torch.is_grad_enabled()):
             return output
-        return _Quantize.apply(output, self, self._new_point(operation, output))
+        return Rounded.apply(output, self, self._new_point(operation, output))
 
     def product(
         self, function: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None, once: bool = False
@@ -264,6 +287,21 @@ class DataFlow:
 
     def called(self, function: Any, args: Any, kwargs: Any) -> Any:
         """Carry out one call, with a point on its result where it gets one."""
+        return call_in_float32(function, args, kwargs, self._called)
+
+    def _called(self, function: Any, args: Any, kwargs: Any) -> Any:
+        if self.watch is None:
+            return self._carry_out(function, args, kwargs)
+        known = len(self.points), len(self.skipped)
+        self.watch.enter_call()
+        try:
+            return self._carry_out(function, args, kwargs)
+        finally:
+            points = self.points[known[0] :]
+            listed = bool(points) or len(self.skipped) > known[1]
+            self.watch.leave_call(listed, any(not point.exact for point in points))
+
+    def _carry_out(self, function: Any, args: Any, kwargs: Any) -> Any:
         inputs = [*tensors_in(args), *tensors_in(kwargs)]
         for parameter in inputs:
             if isinstance(parameter, nn.Parameter) and not any(parameter is known for known in self.parameters):
@@ -276,33 +314,39 @@ class DataFlow:
             return self._marked(decomposition(self, *args, **kwargs), True)
         reason = reason_for_no_point(name, args)
         pointed = depends and self.pointed and torch.is_grad_enabled()
+        frozen = pointed and self._is_frozen(function, inputs)
         if in_place and pointed and reason is None:
-            return self._in_place(function, name, args, kwargs)
+            return self._in_place(function, name, args, kwargs, frozen)
         computed = self.site is not None and depends and name in sites.OPERATIONS
         result = self._at_site(function, name, args, kwargs) if computed else function(*args, **kwargs)
-        outputs = (
-            [t for t in tensors_in(result) if t.requires_grad and t.is_floating_point() and t.grad_fn is not None]
-            if pointed
-            else []
-        )
+        outputs = [t for t in tensors_in(result) if self._can_be_pointed(t, frozen)] if pointed else []
         if outputs:
             if reason is None:
                 self._warn_if_unknown(name)
-                result = map_tensors(
-                    lambda t: self.point(t, name) if t.requires_grad and t.grad_fn is not None else t, result
-                )
+                result = map_tensors(lambda t: self.point(t, name) if self._can_be_pointed(t, frozen) else t, result)
             elif name not in ("get", "set", "requires_grad"):
-                layer = self._layers[-1] if self._layers else ""
-                self.skipped.append(Skipped(layer, name, tuple(outputs[0].shape), reason))
+                self.skipped.append(Skipped(self.layer, name, tuple(outputs[0].shape), reason))
+        if frozen:
+            self._learned.update((t, True) for t in tensors_in(result))
         if in_place and isinstance(args[0], Tensor):
             self._marked(args[0], depends)
         return self._marked(result, depends)
+
+    def _is_frozen(self, function: Any, inputs: list[Tensor]) -> bool:
+        """Whether a result needs no gradient only because the parameters that made it are frozen."""
+        if any(t.requires_grad for t in inputs) or is_cut(function):
+            return False
+        return any(isinstance(t, nn.Parameter) or t in self._learned for t in inputs)
+
+    @staticmethod
+    def _can_be_pointed(t: Tensor, frozen: bool) -> bool:
+        return t.is_floating_point() and (frozen if not t.requires_grad else t.grad_fn is not None)
 
     def _at_site(self, function: Any, name: str, args: Any, kwargs: Any, once: bool = False) -> Any:
         """One call, with the quantizers of its site if it gets any. once: the same site as of earlier calls with the
         weight."""
         assert self.site is not None
-        layer = self._layers[-1] if self._layers else ""
+        layer = self.layer
         x, weight, bias, product_of = sites.operands_of(name, args, kwargs)
         key = layer, name, id(weight)
         call = self._site_of_weight.get(key) if once else None
@@ -316,14 +360,16 @@ class DataFlow:
             return function(*args, **kwargs)
         return sites.compute(product_of(function), x, weight, bias, quantizers)
 
-    def _in_place(self, function: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _in_place(self, function: Any, name: str, args: Any, kwargs: Any, frozen: bool) -> Any:
         """Compute on a copy, quantize, write back: an operation that saved its own output still finds it."""
         target = args[0]
         result = function(target.clone(), *args[1:], **kwargs)
-        if result.requires_grad and result.is_floating_point():
+        if self._can_be_pointed(result, frozen):
             self._warn_if_unknown(name)
             result = self.point(result, name)
         target.copy_(result)
+        if frozen:
+            self._learned[target] = True
         return self._marked(target, True)
 
     def _warn_if_unknown(self, name: str) -> None:

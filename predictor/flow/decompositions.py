@@ -26,13 +26,24 @@ def _additive(mask: Tensor, like: Tensor) -> Tensor:
     return mask
 
 
+_FUSED: Callable[[Tensor, int], Tensor] = torch._safe_softmax
+"""What torch's fused attention computes: 0 in rows that are masked out entirely, where torch.softmax gives NaN."""
+
+
 def _attention(
-    flow: Pointed, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout_p: float
+    flow: Pointed,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    dropout_p: float,
+    softmax: Callable[[Tensor, int], Tensor],
 ) -> tuple[Tensor, Tensor]:
     scores = flow.product(torch.matmul, query, key.transpose(-2, -1)) * scale
     if mask is not None:
         scores = scores + mask
-    weights = flow.point(torch.softmax(scores, -1), "softmax")
+    weights = flow.point(softmax(scores, -1), "softmax")
     dropped = F.dropout(weights, dropout_p) if dropout_p else weights
     return flow.product(torch.matmul, dropped, value), weights
 
@@ -63,7 +74,7 @@ def scaled_dot_product_attention(
         key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
     mask = _causal(query, key) if is_causal else None if attn_mask is None else _additive(attn_mask, query)
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    return _attention(flow, query, key, value, mask, factor, dropout_p)[0]
+    return _attention(flow, query, key, value, mask, factor, dropout_p, _FUSED)[0]
 
 
 def multi_head_attention_forward(
@@ -161,7 +172,9 @@ def multi_head_attention_forward(
         inverted = key_padding_mask.logical_not() if key_padding_mask.dtype is torch.bool else key_padding_mask
         padding = F.pad(_additive(inverted, q), (0, added))[:, None, None, :]
         mask = padding if mask is None else mask + padding
-    out, weights = _attention(flow, q, k, v, mask, 1 / math.sqrt(head), dropout_p if training else 0.0)
+    # torch itself takes the fused path where no weights are wanted.
+    softmax = torch.softmax if need_weights else _FUSED
+    out, weights = _attention(flow, q, k, v, mask, 1 / math.sqrt(head), dropout_p if training else 0.0, softmax)
     joined = out.permute(2, 0, 1, 3).reshape(length, batch, width)
     result = project(joined, out_proj_weight, out_proj_bias)
     shown: Tensor | None = None

@@ -61,6 +61,8 @@ exp expm1 exp2 log log2 log10 log1p sqrt rsqrt square pow float_power reciprocal
 cosh
 sinc erf erfc erfinv hypot xlogy sigmoid_focal_loss cosine_similarity pairwise_distance
 scaled_dot_product_attention multi_head_attention_forward
+fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn fft_ifftn fft_rfftn
+fft_irfftn stft istft
 lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
 """
 
@@ -100,6 +102,13 @@ def name_of(function: Any) -> tuple[str, bool]:
     if name.endswith("_") and not name.endswith("__"):
         return name[:-1], True
     return name, False
+
+
+def is_cut(function: Any) -> bool:
+    """Whether a call takes its result out of the gradient on purpose."""
+    name, _ = name_of(function)
+    attribute = getattr(getattr(function, "__self__", None), "__name__", "") if name == "get" else ""
+    return name in ("detach", "data", "requires_grad") or attribute in ("data", "grad")
 
 
 def _constant(value: Any) -> float | None:

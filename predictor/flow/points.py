@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -73,25 +74,51 @@ class Pointed(Protocol):
         ...
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for entry in value:
-            yield from tensors_in(entry)
-    elif isinstance(value, dict):
-        yield from tensors_in(tuple(value.values()))
+class Rounding(Protocol):
+    """What rounds at a point: the quantizers of a data flow."""
+
+    activation: Quantizer | None
+    error: Quantizer | None
 
 
-def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """The same nesting with `function` applied to every tensor in it."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(function, entry) for entry in value))
-    if type(value) in (tuple, list):
-        return type(value)(map_tensors(function, entry) for entry in value)
-    if type(value) is dict:
-        return {key: map_tensors(function, entry) for key, entry in value.items()}
-    return value
+def _at_error(e: Tensor, flow: Rounding, point: Point) -> Tensor:
+    """The error that a point hands on."""
+    if torch.is_grad_enabled():
+        # The loss holds a derivative, which is differentiated in its turn: its errors are errors too.
+        handed: Tensor = _Error.apply(e, flow, point)
+        return handed
+    if flow.error is None or point.exact:
+        return e
+    with torch._C.DisableTorchFunction():
+        return flow.error(e, point)
+
+
+class Rounded(torch.autograd.Function):
+    """Forward: a -> Q_A(a). Backward: e -> Q_E(e)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, flow: Rounding, point: Point) -> Tensor:
+        """x: any floating tensor."""
+        ctx.flow, ctx.point = flow, point
+        if flow.activation is None or point.exact:
+            # A view of the input would break a later in-place operation.
+            return x.clone()
+        return flow.activation(x, point)
+
+    @staticmethod
+    def backward(ctx: Any, e: Tensor) -> Any:
+        """e: of x's shape."""
+        return _at_error(e, ctx.flow, ctx.point), None, None
+
+
+class _Error(torch.autograd.Function):
+    """e -> Q_E(e), differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, e: Tensor, flow: Rounding, point: Point) -> Tensor:
+        ctx.flow, ctx.point = flow, point
+        return _at_error(e.view_as(e), flow, point)
+
+    @staticmethod
+    def backward(ctx: Any, e: Tensor) -> Any:
+        return _at_error(e, ctx.flow, ctx.point), None, None

@@ -14,9 +14,9 @@ import torch
 
 from predictor.device import device_of
 from predictor.flow.dataflow import unwrapped
-from predictor.flow.points import tensors_in
 from predictor.measuring.fingerprint import code_digest
 from predictor.measuring.units import Subject
+from workloads.containers import tensors_in
 from workloads.digests import digest, weights_digest
 from workloads.workload import Batch
 
@@ -31,7 +31,7 @@ MEASURING = (
     *(f"formats/{name}.py" for name in ("specials", "spelling", "tensors")),
     *(f"predictor/{name}.py" for name in ("angle", "device", "effects", "gradients", "noise")),
     *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
-    *("workloads/digests.py", "workloads/workload.py"),
+    *(f"workloads/{name}.py" for name in ("containers", "digests", "minibatches", "workload")),
 )
 """Folders and files that decide the bits of a kept measurement; tests/predictor/measuring/test_context.py holds them
 against the imports of what measures."""

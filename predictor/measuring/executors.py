@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
@@ -10,18 +10,23 @@ from typing import Protocol
 import torch
 
 from formats.pairs import Candidate
+from predictor.gradients import Gradients
 from predictor.measuring.units import Measurement, Subject, Unit, measure_unit
 from workloads.workload import Batch
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """Units to measure; their numbers are places in `batches` and `candidates`."""
+    """Units to measure; their numbers are places in `batches` and `candidates`.
+
+    check: is to see the first gradients that are opened in this process, watched; None where nothing is to be checked.
+    """
 
     subject: Subject
     candidates: Sequence[Candidate]
     batches: Sequence[Batch]
     units: Sequence[Unit]
+    check: Callable[[Gradients], None] | None = None
 
 
 class Executor(Protocol):
@@ -49,7 +54,11 @@ class InProcess:
         """The measurements of each unit, mini-batch by mini-batch; the units of one share its full-precision
         gradients."""
         units = sorted(work.units, key=lambda unit: unit.minibatch)
+        check = work.check
         for number, of_batch in groupby(units, key=lambda unit: unit.minibatch):
-            with work.subject.gradients(work.batches[number]) as gradients:
+            with work.subject.gradients(work.batches[number], watched=check is not None) as gradients:
+                if check is not None:
+                    check(gradients)
+                    check = None
                 for unit in of_batch:
                     yield measure_unit(gradients, unit, work.candidates[unit.format])

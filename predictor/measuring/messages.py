@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from numeric_formats.messages import one_line
-from predictor.flow.points import map_tensors
 from predictor.measuring.units import Measurement, Subject
 from workloads import load
+from workloads.containers import map_tensors
 from workloads.digests import weights_digest
 from workloads.workload import Batch, Workload
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 
@@ -13,12 +14,16 @@ from formats.pairs import Candidate
 from numeric_formats.checks import at_least
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.effects import Effect, check_effects
+from predictor.gradients import Gradients
 from predictor.measuring.context import Context, batch_digest, context_of
 from predictor.measuring.executors import Executor, InProcess, Work
 from predictor.measuring.store import Store, Stored
 from predictor.measuring.units import Measurement, Subject, Unit
+from predictor.self_check import Checked, check
 from workloads.workload import Batch
 
+CHECKED = "checked"
+"""The name of the record that a check was made."""
 MEASURE = "measure"
 """The stage in which exact measurements are made, for progress."""
 
@@ -31,11 +36,47 @@ class Measuring(Subject):
         store: where exact measurements are found and kept; None keeps none.
         executor: what measures the units that the store does not have.
         progress: hears of every step.
+        checks: what the flow's check of itself found, by the mini-batch's digest; one entry once it was made.
     """
 
     store: Store | None = None
     executor: Executor = field(default_factory=InProcess)
     progress: Report = quiet
+    checks: dict[str, Checked] = field(default_factory=dict)
+
+    @property
+    def checked(self) -> Checked | None:
+        """What the check found; None where none was made, since the store had everything."""
+        return next(iter(self.checks.values()), None)
+
+    @contextmanager
+    def opened(self, batch: Batch) -> Iterator[Gradients]:
+        """The gradients of one mini-batch; the first time, the flow checks itself on them (`predictor.self_check`)."""
+        digest = batch_digest(batch)
+        check_it = None if self._is_checked(digest) else self._checking(digest)
+        with self.gradients(batch, watched=check_it is not None) as gradients:
+            if check_it is not None:
+                check_it(gradients)
+            yield gradients
+
+    def _is_checked(self, digest: str) -> bool:
+        """Whether a check was made here, or the store knows of one."""
+        if not self.checks and self.store is not None:
+            kept = self.store.get_record(self.context(), digest, CHECKED)
+            if kept is not None:
+                self.checks[digest] = Checked.from_bytes(kept)
+        return bool(self.checks)
+
+    def _checking(self, digest: str) -> Callable[[Gradients], None]:
+        """What makes the check, and keeps it. The context is taken before a flow has put its hooks on the network."""
+        context = None if self.store is None else self.context()
+
+        def check_it(gradients: Gradients) -> None:
+            self.checks[digest] = check(gradients)
+            if self.store is not None and context is not None:
+                self.store.put_record(context, digest, CHECKED, self.checks[digest].to_bytes())
+
+        return check_it
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Tell whoever listens how far a stage is."""
@@ -68,11 +109,12 @@ class Measuring(Subject):
             of_batch[number][index] = None
         if self.store is None:
             missing = [Unit(number, index, wanted) for number, indices in of_batch.items() for index in indices]
-            for found in self._run(candidates, batches, missing):
-                yield from found
+            yield from chain.from_iterable(self._run(candidates, batches, missing))
             return
         context = self.context()
         keys = {number: batch_digest(batches[number]) for number in of_batch}
+        if of_batch:
+            self._is_checked(keys[min(of_batch)])
         missing = []
         for number, indices in of_batch.items():
             kept = self.store.get(context, keys[number], [candidates[index].digest for index in indices], wanted)
@@ -94,6 +136,16 @@ class Measuring(Subject):
     def _run(
         self, candidates: Sequence[Candidate], batches: Sequence[Batch], units: Sequence[Unit]
     ) -> Iterator[list[Measurement]]:
+        if not units:
+            return iter(())
+        first = batches[min(unit.minibatch for unit in units)]
+        digest = batch_digest(first)
+        if self._is_checked(digest):
+            return self.executor.run(Work(self, candidates, batches, units))
+        if isinstance(self.executor, InProcess):
+            return self.executor.run(Work(self, candidates, batches, units, self._checking(digest)))
+        with self.opened(first):
+            pass
         return self.executor.run(Work(self, candidates, batches, units))
 
 

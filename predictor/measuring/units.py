@@ -36,9 +36,9 @@ class Subject:
     exact: Sequence[str] = ()
     two_terms: bool = True
 
-    def gradients(self, batch: Batch) -> Gradients:
-        """The gradients of one mini-batch, to be used as a context manager."""
-        return Gradients(self.workload, batch, exact=self.exact, two_terms=self.two_terms)
+    def gradients(self, batch: Batch, watched: bool = False) -> Gradients:
+        """The gradients of one mini-batch, to be used as a context manager. watched: as for `Gradients`."""
+        return Gradients(self.workload, batch, exact=self.exact, two_terms=self.two_terms, watched=watched)
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from predictor.attribution import Estimate
 
 
-def points(model: str, listed: Sequence[Sequence[str]], skipped: Sequence[Sequence[str]]) -> list[Part]:
-    """What `predictor.listing.list_points` gave: points, and operations without one."""
+def points(model: str, listed: Sequence[Sequence[str]], skipped: Sequence[Sequence[str]], coverage: str) -> list[Part]:
+    """What `predictor.listing.list_points` gave: points, operations without one, and what the points cover."""
     headers = [("layer", "left"), ("operation", "left"), ("shape", "left")]
     return [
         plain(f"{model}: points", [("point", "right"), *headers, ("", "left")], listed),
         plain("no point", [*headers, ("why", "left")], skipped),
         f"{len(listed)} points",
+        coverage,
     ]
 
 

@@ -51,6 +51,8 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str) -
         parts.append(f"no other is better than {found.table[NAME].iloc[0]} by {limit}")
     needed = f"{of.gradients} gradients were needed, {of.exhaustive_gradients} would measure all"
     parts.append(f"{needed}; {of.seconds:.0f} s")
+    if of.coverage is not None:
+        parts.append(of.coverage)
     if not found.complete:
         why = "the time budget" if of.budget_spent else "an interrupt"
         parts.append(f"ended early by {why}: {of.gradients} measurements were made and are kept{again}")

@@ -139,13 +139,13 @@ def test_weights_are_restored_when_the_loss_is_interrupted(workload):
 
     def loss(model, batch):
         calls.append(not torch.equal(model.conv.weight, before["conv.weight"][2]))
-        if len(calls) == 2:
+        if len(calls) == 3:  # after the flow and torch itself, unrounded
             raise KeyboardInterrupt
         return workload.loss(model, batch)
 
     with pytest.raises(KeyboardInterrupt):
         measure(Workload("interrupted", workload.model, workload.batches, loss), ["INT6"], ["W"])
-    assert calls == [False, True]
+    assert calls == [False, False, True]
     assert_own(workload.model, before)
 
 

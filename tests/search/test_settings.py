@@ -29,7 +29,7 @@ def test_of_a_ranking(workload):
     assert list(kept) == [
         *(*FIRST, "effects", "by", "minibatches", "batch_size", "exhaustive", "time_budget", "exact", "two_terms"),
         *("candidates", "measured", "gradients", "exhaustive_gradients", "regret_at_most", "left_the_race"),
-        *("surrogate", "failures", "complete", "seconds", "formats"),
+        *("surrogate", "failures", "complete", "seconds", "formats", "coverage"),
     ]
     assert (kept["effects"], kept["by"], kept["exact"]) == (["E", "AE"], "AE", ["0"])
     assert list(kept["surrogate"]) == ["E", "AE"]

@@ -11,7 +11,6 @@ import formats
 from formats import Scale, kernel
 from formats.kernel.threads import Task
 from formats.kernel.words import NUMBER, Words
-from tests.imports import modules, used_by
 
 RNG = np.random.default_rng(11)
 
@@ -44,21 +43,6 @@ def test_what_is_compiled_is_known_by_all_the_files_that_it_is_made_of():
     folder = Path(kernel.__file__).parent
     for file in folder.glob("*.py"):
         assert repr((file.name, file.stat().st_mtime_ns, file.stat().st_size)) in stamp
-
-
-def test_the_kernel_is_lowest():
-    """It takes nothing of `formats` but the rule of rounding and profiles, which take nothing themselves."""
-    folder, below = Path("formats", "kernel"), {Path("formats", "rounding.py"), Path("formats", "profile.py")}
-    for path in modules():
-        if path.parent == folder:
-            assert {used for used in used_by(path) if used.parent != folder} <= below, path
-    assert not any(used_by(path) for path in below)
-
-
-def test_every_fast_version_names_the_rule():
-    for name in kernel.__all__:
-        if name.startswith(("round_", "encode_", "look_up")):
-            assert "`formats.rounding." in getattr(kernel, name).__doc__, name
 
 
 @pytest.mark.parametrize("policy", ["floor", "ceil", "even", "rceil"])

@@ -1,0 +1,164 @@
+"""What of a network's forward pass has points, and what depends on the input and has none: counted below torch's functions.
+
+A function mode sees the calls that a network makes, not what happens inside custom functions, scripted functions or
+function transforms, nor what comes without a gradient. The dispatcher sees every operation that is carried out. So one
+pass is watched there: an operation that makes numbers from the input is accounted for where it belongs to a call that
+got a point or is listed under "no point", and is listed itself where it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+from torch.utils.weak import WeakIdKeyDictionary
+
+from predictor.flow.operations import CHOOSES, MOVES
+from predictor.flow.points import Skipped
+from workloads.containers import tensors_in
+
+_ALSO = """
+to_copy unsafe_view reshape_alias conj neg_view copy_from lift slice unsafe_split native_dropout bernoulli resize
+empty_strided local_scalar_dense is_all_true unsafe_index index max_pool2d_with_indices reshape_copy view_copy
+slice_backward reflection_pad1d reflection_pad2d replication_pad2d new_empty_strided scalar_tensor
+"""
+"""Names that the dispatcher has beside torch's functions for what chooses or moves numbers."""
+_NOTHING_NEW = CHOOSES | MOVES | frozenset(_ALSO.split())
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a forward pass is quantized.
+
+    Attributes:
+        multiply_accumulates: of all products that depend on the input.
+        covered: of those whose result has a point outside exact layers.
+        unseen: operations that depend on the input, make new numbers and are neither at a point nor listed by their
+            call, each once a layer.
+    """
+
+    multiply_accumulates: int
+    covered: int
+    unseen: tuple[Skipped, ...]
+
+    @property
+    def share(self) -> float:
+        """Of the multiply-accumulates; 1 where there are none."""
+        return self.covered / self.multiply_accumulates if self.multiply_accumulates else 1.0
+
+
+@dataclass
+class _Operation:
+    layer: str
+    name: str
+    shape: tuple[int, ...]
+    reason: str
+    multiply_accumulates: int
+
+
+@dataclass
+class _Call:
+    """A call of a torch function: whether it stands inside a function transform, and what it carried out."""
+
+    transformed: bool
+    operations: list[_Operation]
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("aten::").strip("_").partition(".")[0]
+
+
+def _multiply_accumulates(function: Any, args: Any, kwargs: Any, result: Any) -> int:
+    count = flop_registry.get(function.overloadpacket)
+    return 0 if count is None else int(count(*args, **kwargs, out_val=result)) // 2
+
+
+class Watch(TorchDispatchMode):
+    """Sees one forward pass. The data flow opens it, tells of each of its calls, and takes the inputs' tensors."""
+
+    def __init__(self, layer: Callable[[], str]) -> None:
+        super().__init__()
+        self._layer = layer
+        self._from_input: Any = WeakIdKeyDictionary()
+        self._calls: list[_Call] = []
+        self._unseen: dict[tuple[str, str, str], Skipped] = {}
+        self._total = 0
+        self._covered = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch loads its compiler, for seconds
+
+    def begin(self, inputs: Any) -> None:
+        """The tensors that a network is given."""
+        for t in tensors_in(inputs):
+            self._from_input[t] = True
+
+    def depends(self, output: Any) -> bool:
+        """Whether anything in an output was made from the input."""
+        return any(t in self._from_input for t in tensors_in(output))
+
+    def enter_call(self) -> None:
+        """A call of a torch function begins."""
+        self._calls.append(_Call(torch._C._functorch.maybe_current_level() is not None, []))
+
+    def leave_call(self, accounted: bool, covered: bool = False) -> None:
+        """It ends. accounted: it has a point or is listed. covered: its point quantizes."""
+        for operation in self._calls.pop().operations:
+            self._total += operation.multiply_accumulates
+            if covered:
+                self._covered += operation.multiply_accumulates
+            if not accounted:
+                self._list(operation)
+
+    def _list(self, operation: _Operation) -> None:
+        key = operation.layer, operation.name, operation.reason
+        self._unseen.setdefault(key, Skipped(operation.layer, operation.name, operation.shape, operation.reason))
+
+    def result(self) -> Coverage:
+        """What was seen."""
+        return Coverage(self._total, self._covered, tuple(self._unseen.values()))
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        depends = any(t in self._from_input for t in tensors_in((args, kwargs)))
+        result = function(*args, **kwargs)
+        if not depends:
+            return result
+        outputs = list(tensors_in(result))
+        for t in outputs:
+            self._from_input[t] = True
+        name = _bare(function._schema.name)
+        makes = [t for t in outputs if t.is_floating_point() or t.is_complex()]
+        if makes and name not in _NOTHING_NEW:
+            operation = _Operation(
+                self._layer(),
+                name,
+                tuple(makes[0].shape),
+                _reason(makes[0], self._calls[-1] if self._calls else None),
+                _multiply_accumulates(function, args, kwargs, result),
+            )
+            if self._calls:
+                self._calls[-1].operations.append(operation)
+            else:
+                self._total += operation.multiply_accumulates
+                self._list(operation)
+        return result
+
+
+def _reason(output: Tensor, call: _Call | None) -> str:
+    """Why an operation has no point, as far as that shows while it is carried out."""
+    if call is None:
+        return "outside torch's Python functions, as in scripted code"
+    if call.transformed:
+        return "inside a function transform such as vmap"
+    if output.is_complex():
+        return "complex numbers"
+    if not torch.is_grad_enabled():
+        return "no gradient is recorded here (no_grad, or a function of its own)"
+    return "needs no gradient"

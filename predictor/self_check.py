@@ -1,0 +1,221 @@
+"""The flow checks itself: its full-precision loss and gradient against torch's own, once for a workload.
+
+Nothing is worth measuring against a wrong reference. What a function mode and decompositions make of a network is
+compared with what torch makes of it alone, on the first mini-batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from predictor.flow.coverage import Coverage
+from predictor.flow.float32 import InFloat32
+from predictor.flow.points import Skipped
+from predictor.gradients import Gradients, measured_parameters, same_passes
+from workloads.containers import map_tensors, tensors_in
+from workloads.workload import Batch, Workload
+
+ROUNDING = 1e-3
+"""Relative difference of gradients, or losses, up to which other orders of float32 sums explain it."""
+ROUNDING_IN_FLOAT64 = 1e-6
+"""The same in float64, for gradients that cancel."""
+REPEATS = 1e-5
+"""Relative difference above which it is worth a look whether the network repeats itself at all."""
+MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found: nothing wrong, and what the points cover.
+
+    Attributes:
+        coverage: of the forward pass.
+        parameters: elements of all parameters of the network.
+        measured: elements of those whose gradients are measured.
+    """
+
+    coverage: Coverage
+    parameters: int
+    measured: int
+
+    def to_bytes(self) -> bytes:
+        """For the store."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Checked:
+        """What `to_bytes` gave."""
+        kept = json.loads(content)
+        unseen = tuple(
+            Skipped(e["layer"], e["operation"], tuple(e["shape"]), e["reason"]) for e in kept["coverage"]["unseen"]
+        )
+        coverage = Coverage(kept["coverage"]["multiply_accumulates"], kept["coverage"]["covered"], unseen)
+        return cls(coverage, kept["parameters"], kept["measured"])
+
+    @property
+    def sentence(self) -> str:
+        """What is covered, in a line."""
+        share = 100 * self.coverage.share
+        of_parameters = 100 * self.measured / self.parameters if self.parameters else 100.0
+        unseen = len(self.coverage.unseen)
+        rest = (
+            f"; {unseen} operations that depend on the input have no point (formats points lists them)"
+            if unseen
+            else ""
+        )
+        return f"points cover {share:.4g}% of the multiply-accumulates, the angle {of_parameters:.4g}% of the parameters{rest}"
+
+
+def check(gradients: Gradients) -> Checked:
+    """Compare opened gradients, whose flow was watched, with torch's own.
+
+    Args:
+        gradients: of the first mini-batch.
+
+    Returns:
+        What is covered.
+
+    Raises:
+        ValueError: loss or gradient differ by more than rounding, the network does not repeat itself, or what it gives
+            does not depend on what it was given.
+    """
+    workload, watch = gradients.workload, gradients.flow.watch
+    if watch is None:
+        raise ValueError("the flow of these gradients was not watched: open them with watched=True")
+    measured = measured_parameters(gradients.flow.model)
+    parameters = {name: p for p in gradients.flow.model.parameters() if (name := measured.get(id(p))) is not None}
+    with gradients.closed():
+        loss, own = torchs_own(workload, gradients.batch, list(parameters.values()))
+        differing = _difference(gradients, dict(zip(parameters, own, strict=True)), loss)
+        if differing.relative > REPEATS:
+            again, _ = torchs_own(workload, gradients.batch, [])
+            if again != loss:
+                raise ValueError(
+                    f"workload {workload.name} does not repeat itself: two passes over the same mini-batch give losses "
+                    f"{loss:.8g} and {again:.8g}, without any rounding. Draw random numbers from torch, numpy.random "
+                    "or random, which are set alike before each pass, and count nothing in the forward pass"
+                )
+    if differing.relative > ROUNDING and not _agrees_in_float64(gradients):
+        raise ValueError(_explained(workload, gradients, differing, loss))
+    everything = sum(p.numel() for p in gradients.flow.model.parameters())
+    counted = sum(parameters[name].numel() for name in gradients.names)
+    return Checked(watch.result(), everything, counted)
+
+
+def _agrees_in_float64(gradients: Gradients) -> bool:
+    """Whether the difference is one of rounding: then it is far smaller where both compute in float64.
+
+    A gradient that nearly cancels is mostly rounding in float32, in torch's own kernels too.
+    """
+    with gradients.closed():
+        model = copy.deepcopy(gradients.flow.model).double()
+    batch = map_tensors(lambda t: t.double() if t.is_floating_point() else t, gradients.batch)
+    workload = replace(gradients.workload, model=model, batches=[batch], train=None, test=None)
+    measured = measured_parameters(model)
+    parameters = {name: p for p in model.parameters() if (name := measured.get(id(p))) is not None}
+    try:
+        with Gradients(workload, batch) as wide:
+            with wide.closed():
+                loss, own = torchs_own(workload, batch, list(parameters.values()))
+            return _difference(wide, dict(zip(parameters, own, strict=True)), loss).relative <= ROUNDING_IN_FLOAT64
+    except (RuntimeError, TypeError, ValueError):  # a network that is no float64 network
+        return False
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """relative: of losses and of gradients, the larger. layers: names of parameters that differ, most first."""
+
+    relative: float
+    layers: Sequence[str]
+
+
+def _difference(gradients: Gradients, own: dict[str, Tensor | None], loss: float) -> _Difference:
+    flow = dict(zip(gradients.names, gradients.full, strict=True))
+    squares: dict[str, tuple[float, float]] = {}
+    for name, theirs in own.items():
+        ours = flow.get(name)
+        if ours is None and theirs is None:
+            continue
+        g = torch.zeros_like(ours) if theirs is None and ours is not None else theirs
+        assert g is not None
+        g = g.double()
+        d = g if ours is None else ours.double() - g
+        squares[name] = float(d.square().sum()), float(g.square().sum())
+    total = sum(g for _, g in squares.values())
+    apart = sum(d for d, _ in squares.values())
+    of_gradient = (apart / total) ** 0.5 if total else float(apart > 0)
+    of_loss = abs(gradients.loss.item() - loss) / max(abs(loss), 1e-30)
+    layers = sorted(
+        (name for name, (d, g) in squares.items() if d > ROUNDING**2 * max(g, 1e-30)), key=lambda n: -squares[n][0]
+    )
+    return _Difference(max(of_gradient, of_loss if loss == loss else 0.0), layers)
+
+
+def _explained(workload: Workload, gradients: Gradients, difference: _Difference, loss: float) -> str:
+    named = ", ".join(difference.layers[:MOST_NAMED]) + (", ..." if len(difference.layers) > MOST_NAMED else "")
+    assert gradients.flow.watch is not None
+    unseen = gradients.flow.watch.result().unseen
+    hint = ""
+    if unseen:
+        seen = ", ".join(
+            dict.fromkeys(f"{e.layer or '(network)'}:{e.operation} ({e.reason})" for e in unseen[:MOST_NAMED])
+        )
+        hint = f"; what cannot be seen into: {seen}"
+    return (
+        f"workload {workload.name}: the data flow's full-precision gradient differs from torch's own by {difference.relative:.2g} "
+        f"of its length (losses {gradients.loss.item():.8g} and {loss:.8g}), so that nothing can be measured against it; "
+        f"it differs in {named or 'the loss'}{hint}"
+    )
+
+
+def torchs_own(
+    workload: Workload, batch: Batch, parameters: Sequence[nn.Parameter]
+) -> tuple[float, list[Tensor | None]]:
+    """Loss and gradients of parameters as torch alone gives them; `.grad` of all is afterwards what it was."""
+    with torch.enable_grad(), same_passes(workload.model), InFloat32():
+        loss = workload.loss(workload.model, batch)
+        value = float(loss.item())
+        if not parameters:
+            return value, []
+        if not _is_reentrant(loss):
+            return value, list(torch.autograd.grad(loss, parameters, allow_unused=True))
+        with _own_grads([*workload.model.parameters(), *tensors_in(batch)]):
+            loss.backward()
+            return value, [p.grad for p in parameters]
+
+
+def _is_reentrant(loss: Tensor) -> bool:
+    """Whether a loss's graph holds reentrant checkpointing, which torch.autograd.grad refuses."""
+    waiting: list[Any] = [loss.grad_fn]
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "CheckpointFunctionBackward":
+            return True
+        waiting += [following for following, _ in node.next_functions]
+    return False
+
+
+@contextmanager
+def _own_grads(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, no tensor has a `.grad`; afterwards each has what it had."""
+    before = [(t, t.grad) for t in tensors if t.is_leaf]
+    for t, _ in before:
+        t.grad = None
+    try:
+        yield
+    finally:
+        for t, grad in before:
+            t.grad = grad

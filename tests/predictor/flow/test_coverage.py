@@ -1,0 +1,131 @@
+"""Whatever depends on the input and makes new numbers has a point or stands under "no point" with its reason."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from predictor.flow.dataflow import DataFlow
+from predictor.gradients import Gradients
+from predictor.listing import list_points
+from workloads import Workload
+
+TRANSFORM = "inside a function transform such as vmap"
+NO_GRADIENT = "no gradient is recorded here (no_grad, or a function of its own)"
+COMPLEX = "complex numbers"
+
+
+class Square(torch.autograd.Function):
+    """A function of one's own."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, e):
+        return 2 * ctx.saved_tensors[0] * e
+
+
+def scripted(x):
+    return torch.sin(x * 3) + x
+
+
+class Net(nn.Module):
+    """A product, something odd, and another product."""
+
+    def __init__(self, odd):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.odd = nn.Linear(8, 8), nn.Linear(8, 3), odd
+
+    def forward(self, x):
+        return self.b(self.odd(self, self.a(x)))
+
+
+def without_gradient(net, x):
+    with torch.no_grad():
+        scale = x.square().mean()
+    return x * scale
+
+
+def workload(odd):
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+    return Workload("odd", Net(odd), [x], lambda m, b: m(b).square().mean())
+
+
+@pytest.mark.parametrize(
+    ("odd", "operation", "reason"),
+    [
+        (lambda net, x: torch.func.vmap(torch.tanh)(x), "tanh", TRANSFORM),
+        (lambda net, x: torch.func.vmap(lambda row: F.linear(row, net.a.weight))(x), "mm", TRANSFORM),
+        (without_gradient, "pow", NO_GRADIENT),
+        (lambda net, x: Square.apply(x), "mul", NO_GRADIENT),
+        (lambda net, x: torch.fft.irfft(torch.fft.rfft(x) * (1 + 2j), n=8), "fft_r2c", COMPLEX),
+        (lambda net, x: torch.view_as_real(torch.complex(x, x).exp()).sum(-1), "exp", COMPLEX),
+        (lambda net, x: x * x.detach().norm(), "linalg_vector_norm", "needs no gradient"),
+    ],
+)
+def test_what_a_mode_cannot_see_is_listed(odd, operation, reason):
+    _, skipped, sentence = list_points(workload(odd))
+    assert [operation, reason] in [[row[1], row[3]] for row in skipped], skipped
+    assert "have no point" in sentence
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_function_is_listed():
+    _, skipped, _ = list_points(workload(lambda net, x, own=torch.jit.script(scripted): own(x)))
+    reasons = {row[1]: row[3] for row in skipped}
+    assert {"mul", "sin", "add"} <= reasons.keys()
+    assert reasons["sin"] == "outside torch's Python functions, as in scripted code"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda net, x: torch.einsum("bi,oi->bo", x, net.a.weight),
+        lambda net, x: torch.addmm(net.a.bias, x, net.a.weight.t()),
+        lambda net, x: (x[:, :4] @ net.a.weight[:4]) / 3,
+        lambda net, x: F.layer_norm(x, (8,)).add_(1).mul_(0.3),
+        lambda net, x: F.softmax(x, -1).cumsum(-1),
+        lambda net, x: nn.functional.normalize(x) + x.std(-1, keepdim=True),
+    ],
+)
+def test_everything_in_plain_torch_is_accounted_for(odd):
+    with Gradients(workload(odd), workload(odd).batches[0], watched=True) as gradients:
+        assert gradients.flow.watch.result().unseen == ()
+        assert gradients.flow.watch.result().share == 1
+
+
+def test_the_share_of_multiply_accumulates_is_that_of_products_with_points():
+    odd = workload(lambda net, x: torch.func.vmap(lambda row: F.linear(row, net.a.weight))(x))
+    with Gradients(odd, odd.batches[0], watched=True) as gradients:
+        found = gradients.flow.watch.result()
+    assert (found.multiply_accumulates, found.covered) == (4 * 8 * 8 * 2 + 4 * 8 * 3, 4 * 8 * 8 + 4 * 8 * 3)
+    with Gradients(odd, odd.batches[0], exact=["b"], watched=True) as gradients:
+        assert gradients.flow.watch.result().covered == 4 * 8 * 8
+
+
+def test_frozen_layers_round_their_activations():
+    net = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Linear(8, 3)).eval()
+    learned = DataFlow(net)
+    with learned:
+        net(torch.ones(4, 8))
+    net[:2].requires_grad_(False)
+    frozen = DataFlow(net)
+    seen = []
+    frozen.activation = lambda x, point: seen.append(point.name) or x.clone()
+    with frozen:
+        net(torch.ones(4, 8))
+    assert [point.name for point in frozen.points] == [point.name for point in learned.points]
+    assert seen == [":input", "0:linear", "1:batch_norm", "2:gelu", "3:linear"]
+
+
+def test_what_a_frozen_network_cuts_off_stays_off():
+    net = Net(lambda net, x: x * x.detach().norm())
+    net.a.requires_grad_(False)
+    flow = DataFlow(net)
+    with flow:
+        net(torch.ones(4, 8))
+    assert "norm" not in {point.operation for point in flow.points}

@@ -1,0 +1,43 @@
+"""Mini-batches whose tensors are changed when one is asked for: all of them need not be there at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workloads.containers import map_tensors, tensors_in
+
+HALVES = (torch.float16, torch.bfloat16)
+"""Floating types that are computed with in float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped(Sequence[Any]):
+    """Mini-batches with a function applied to each of their tensors."""
+
+    batches: Sequence[Any]
+    function: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return Mapped(self.batches[number], self.function)
+        return map_tensors(self.function, self.batches[number])
+
+
+def widened(t: Tensor) -> Tensor:
+    """A tensor of 16-bit floating-point numbers in float32, exactly; others as they are."""
+    return t.float() if t.dtype in HALVES else t
+
+
+def in_float32(batches: Sequence[Any]) -> Sequence[Any]:
+    """Mini-batches with `widened` tensors; as they are where the first has none to widen."""
+    if not len(batches) or not any(t.dtype in HALVES for t in tensors_in(batches[0])):
+        return batches
+    return Mapped(batches, widened)
