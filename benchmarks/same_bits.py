@@ -1,4 +1,5 @@
-"""Digests of one ranking and of two training steps: equal digests mean equal bits, between two versions of this project or two machines' runs.
+"""Digests of one ranking and of two training steps: equal digests mean equal bits, between two versions of this project
+or two machines' runs.
 
 Run it in each version with the same number of threads:
 
@@ -43,7 +44,8 @@ def main() -> None:
     """Rank 498 formats on the bundled ResNet-20, and train it for two steps with each rounding of weights."""
     found = rank(load("resnet20"), minibatches=MINIBATCHES, batch_size=BATCH_SIZE)
     print(
-        f"ranking of {len(found.table)} formats, {MINIBATCHES} mini-batches of {BATCH_SIZE}, {torch.get_num_threads()} threads"
+        f"ranking of {len(found.table)} formats, {MINIBATCHES} mini-batches of {BATCH_SIZE}, "
+        f"{torch.get_num_threads()} threads"
     )
     print(f"  first: {', '.join(found.table['name'][:5])}")
     print(f"  {digest_of_table(found.table)}")

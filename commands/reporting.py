@@ -24,7 +24,8 @@ def plot(
         str | None,
         typer.Option(
             help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), "
-            "pareto (with gates); of angles by layer: layers; of a search: synthesized; of a validation's runs.csv: validation; "
+            "pareto (with gates); of angles by layer: layers; of a search: synthesized; "
+            "of a validation's runs.csv: validation; "
             "of folders: flips; of tensors: histograms; of formats alone: profiles"
         ),
     ] = None,

@@ -71,7 +71,8 @@ class Checked:
             if unseen
             else ""
         )
-        return f"points cover {share:.4g}% of the multiply-accumulates, the angle {of_parameters:.4g}% of the parameters{rest}"
+        covered = f"points cover {share:.4g}% of the multiply-accumulates"
+        return f"{covered}, the angle {of_parameters:.4g}% of the parameters{rest}"
 
 
 def check(gradients: Gradients) -> Checked:
@@ -171,8 +172,9 @@ def _explained(workload: Workload, gradients: Gradients, difference: _Difference
         )
         hint = f"; what cannot be seen into: {seen}"
     return (
-        f"workload {workload.name}: the data flow's full-precision gradient differs from torch's own by {difference.relative:.2g} "
-        f"of its length (losses {gradients.loss.item():.8g} and {loss:.8g}), so that nothing can be measured against it; "
+        f"workload {workload.name}: the data flow's full-precision gradient differs from torch's own by "
+        f"{difference.relative:.2g} of its length (losses {gradients.loss.item():.8g} and {loss:.8g}), "
+        "so that nothing can be measured against it; "
         f"it differs in {named or 'the loss'}{hint}"
     )
 

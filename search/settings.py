@@ -94,7 +94,8 @@ class RankingSettings(ResultSettings):
         complete: Whether nothing ended it early.
         seconds: What it took.
         formats: Digests by name.
-        coverage: How much of the network is rounded and measured, in a line; None where all came from a store without it.
+        coverage: How much of the network is rounded and measured, in a line; None where all came from a store without
+        it.
     """
 
     effects: tuple[Effect, ...]

@@ -1,4 +1,5 @@
-"""The rules of the house: imports run one way and in no circle, files are short, and no module is hidden by what it holds."""
+"""The rules of the house: imports run one way and in no circle, files are short, and no module is hidden by what it
+holds."""
 
 import ast
 from pathlib import Path

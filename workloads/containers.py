@@ -37,7 +37,8 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """The same nesting, of the same types, with `function` applied to every tensor in it. What is given stays as it is."""
+    """The same nesting, of the same types, with `function` applied to every tensor in it. What is given stays as it
+    is."""
     if isinstance(value, Tensor):
         return function(value)
     if not any(True for _ in tensors_in(value)):

@@ -48,6 +48,7 @@ def claimed(name: str) -> FixedReference | BlockReference:
     if isinstance(format, CodebookFormat | ProfileFormat) and format.granularity is Granularity.TENSOR:
         return FixedReference(format, 0)
     raise ValueError(
-        f"{name}: a function is compared with formats of one scale, such as E4M3 or FP134, or of runs, such as MXFP4 or "
+        f"{name}: a function is compared with formats of one scale, such as E4M3 or FP134, or of runs, "
+        "such as MXFP4 or "
         "INT8/block16"
     )

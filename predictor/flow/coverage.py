@@ -1,4 +1,5 @@
-"""What of a network's forward pass has points, and what depends on the input and has none: counted below torch's functions.
+"""What of a network's forward pass has points, and what depends on the input and has none: counted below torch's
+functions.
 
 A function mode sees the calls that a network makes, not what happens inside custom functions, scripted functions or
 function transforms, nor what comes without a gradient. The dispatcher sees every operation that is carried out. So one

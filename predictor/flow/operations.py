@@ -61,8 +61,8 @@ exp expm1 exp2 log log2 log10 log1p sqrt rsqrt square pow float_power reciprocal
 cosh
 sinc erf erfc erfinv hypot xlogy sigmoid_focal_loss cosine_similarity pairwise_distance
 scaled_dot_product_attention multi_head_attention_forward
-fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn fft_ifftn fft_rfftn
-fft_irfftn stft istft
+fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2
+fft_fftn fft_ifftn fft_rfftn fft_irfftn stft istft
 lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
 """
 
