@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+# The network.
 MODEL_HELP = (
     "resnet18, resnet20, mobilenetv2, lstm, transformer, detector, torchvision:NAME, timm:NAME, hf:NAME, "
     "package.module:function or file.py:function"
@@ -23,26 +24,24 @@ WEIGHTS_HELP = (
     "of a public network: a local file (.pth, .pt, .safetensors; for hf also a folder) instead of the public weights"
 )
 WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
-OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="replace an existing output")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")
-]
-TopOption = Annotated[int, typer.Option(min=1, help="rows of the table to print")]
-MinibatchesOption = Annotated[
-    int | None, typer.Option(help="mini-batches that all formats share; default: 8, or all where there are fewer")
-]
 BatchSizeOption = Annotated[int | None, typer.Option(help="examples a mini-batch; default: the workload's")]
+DeviceOption = Annotated[str, typer.Option(help="where the network runs: cpu, cuda (the first GPU), cuda:1, ...")]
+
+# The formats.
+BitsOption = Annotated[int | None, typer.Option(help="only formats of this width: 8, 7 or 6")]
+FamilyOption = Annotated[str | None, typer.Option(help="only this family: INT, FP, tapered or BM")]
+MaxBinadesOption = Annotated[int | None, typer.Option(help="only formats of at most this many binades")]
+
+# What is measured, and by whom.
 EffectsOption = Annotated[
     str,
     typer.Option(
         help="comma-separated: E (errors), A (activations), AE (both); by request W (weights), WAE (all three)"
     ),
 ]
-FittedOption = Annotated[str, typer.Option("--effects", help="comma-separated: E (errors), A (activations), AE (both)")]
+MinibatchesOption = Annotated[
+    int | None, typer.Option(help="mini-batches that all formats share; default: 8, or all where there are fewer")
+]
 ExactOption = Annotated[
     list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")
 ]
@@ -51,13 +50,16 @@ TwoTermsOption = Annotated[
 ]
 WorkersOption = Annotated[int | None, typer.Option(help="measure in this many processes, which share the cores")]
 ClusterOption = Annotated[str | None, typer.Option(help="measure on a Ray cluster: auto, or its address as HOST:PORT")]
-DeviceOption = Annotated[str, typer.Option(help="where the network runs: cpu, cuda (the first GPU), cuda:1, ...")]
 StoreOption = Annotated[
     bool, typer.Option("--store/--no-store", help="find and keep exact measurements in the user's cache")
 ]
-BitsOption = Annotated[int | None, typer.Option(help="only formats of this width: 8, 7 or 6")]
-FamilyOption = Annotated[str | None, typer.Option(help="only this family: INT, FP, tapered or BM")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")
+]
+
+# What formats are made.
 WidthOption = Annotated[int, typer.Option("--bits", help="width of the formats that are searched: 2 to 8")]
+FittedOption = Annotated[str, typer.Option("--effects", help="comma-separated: E (errors), A (activations), AE (both)")]
 ShapeOption = Annotated[
     str, typer.Option(help="how precision may go from the top down: any, unimodal or non-increasing")
 ]
@@ -71,13 +73,22 @@ HeadroomOption = Annotated[
     str, typer.Option(help="comma-separated: binades that may be left free above the largest magnitude")
 ]
 PassesOption = Annotated[int, typer.Option("--noise-passes", help="mini-batches whose tensors the synthesis sees")]
-ComparedOption = Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")]
-RankingArgument = Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")]
+
+# Training.
 EpochsOption = Annotated[int, typer.Option(help="passes over the training mini-batches")]
 RateOption = Annotated[float, typer.Option(help="the largest learning rate")]
 WeightRoundingOption = Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")]
 ForceRunOption = Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")]
-MaxBinadesOption = Annotated[int | None, typer.Option(help="only formats of at most this many binades")]
+
+# Results.
+RankingArgument = Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")]
+ComparedOption = Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")]
+TopOption = Annotated[int, typer.Option(min=1, help="rows of the table to print")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="replace an existing output")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 def split(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.options import WEIGHTS_HELP, BatchSizeOption, DataOption, ModelOption
+from commands.options import WEIGHTS_HELP, BatchSizeOption, DataOption, ForceRunOption, JsonOption, ModelOption
 from commands.printing import say, say_json
 from commands.progress import interruptible, progress_shown, resuming
 
@@ -54,11 +54,11 @@ def quantize(
         Path | None, typer.Option("--output", "-o", help="folder for checkpoints and result.json")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with what is in --output")] = False,
-    force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")] = False,
+    force: ForceRunOption = False,
     export: Annotated[
         Path | None, typer.Option(help="write codes and scales: a .safetensors, or an .onnx with INT8 or INT4")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Quantize a trained network without training it, and see what each step and each layer costs.
 
@@ -67,9 +67,8 @@ def quantize(
     the same bits at the same number of threads.
 
     Examples: formats quantize -m resnet20 --weights INT4 --activations INT8 -o runs/w4a8 · formats quantize -m resnet20
-    -W E2M1 -A FP134 --no-adaround
-    --bias-correction analytic · formats quantize -m mine.py:net --per-channel --export net.onnx · formats quantize -m
-    resnet20 -o runs/w4a8 --resume
+    -W E2M1 -A FP134 --no-adaround --bias-correction analytic · formats quantize -m mine.py:net --per-channel --export
+    net.onnx · formats quantize -m resnet20 -o runs/w4a8 --resume
     """
     from reports.tables import training as tables
     from training.calibration import AdaRound

@@ -9,20 +9,29 @@ import typer
 
 from commands.options import (
     BatchSizeOption,
+    ComparedOption,
     DataOption,
     DeviceOption,
+    EpochsOption,
+    ForceRunOption,
     ModelOption,
+    RankingArgument,
+    RateOption,
     TwoTermsOption,
+    WeightRoundingOption,
     WeightsOption,
     split,
 )
 from commands.printing import say, say_json
 from commands.progress import interruptible, progress_shown, resuming
 
+DIVERGED = 1
+"""The exit code of a training that did not go well."""
+
 
 def train(
     model: ModelOption,
-    epochs: Annotated[int, typer.Option(help="passes over the training mini-batches")],
+    epochs: EpochsOption,
     data: DataOption = None,
     weights: WeightsOption = None,
     activation: Annotated[
@@ -43,7 +52,7 @@ def train(
     master: Annotated[
         str | None, typer.Option(help="format of master weights and momentum; default: FP169, with --method float32")
     ] = None,
-    weight_rounding: Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")] = "hysteresis",
+    weight_rounding: WeightRoundingOption = "hysteresis",
     master_rounding: Annotated[str, typer.Option(help="nearest or stochastic")] = "stochastic",
     scale: Annotated[str, typer.Option(help="of activations, errors and gradients: delayed or current")] = "delayed",
     two_terms: TwoTermsOption = True,
@@ -63,7 +72,7 @@ def train(
         ),
     ] = "scratch",
     optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
-    rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
+    rate: RateOption = 0.1,
     momentum: Annotated[float, typer.Option(help="of SGD, or AdamW's first")] = 0.9,
     weight_decay: Annotated[float, typer.Option(help="weight decay")] = 5e-4,
     schedule: Annotated[str, typer.Option(help="constant, cosine, or steps (a tenth after 1/2 and 3/4)")] = "cosine",
@@ -82,7 +91,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="go on from the checkpoint in --output, if there is one")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")] = False,
+    force: ForceRunOption = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="write into --output for TensorBoard too")] = False,
     export: Annotated[
         Path | None,
@@ -170,7 +179,7 @@ def train(
     if result.reason:
         kept = output is not None and (output / NAME).exists()
         say(f"diverged: {result.reason}" + (f"; the last checkpoint is in {output}" if kept else ""))
-        raise typer.Exit(1)
+        raise typer.Exit(DIVERGED)
     if export is not None:
         assert result.method_state is not None
         export_to(export, workload, result.model, result.method_state)
@@ -178,7 +187,7 @@ def train(
 
 
 def validate(
-    ranking: Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")],
+    ranking: RankingArgument,
     model: ModelOption,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="folder of the trainings and of what comes out of them")
@@ -188,10 +197,10 @@ def validate(
     count: Annotated[int, typer.Option(help="formats to take from all over the ranking")] = 24,
     formats: Annotated[str, typer.Option("--formats", "-f", help="comma-separated names to train beside them")] = "",
     seeds: Annotated[int, typer.Option(help="trainings of each format")] = 2,
-    effect: Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")] = "AE",
-    epochs: Annotated[int, typer.Option(help="passes over the training mini-batches")] = 5,
+    effect: ComparedOption = "AE",
+    epochs: EpochsOption = 5,
     start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
-    rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
+    rate: RateOption = 0.1,
     batch_size: BatchSizeOption = None,
     weight: Annotated[
         str, typer.Option("--weight", "-W", help="format of weights; same: the one under test")
@@ -200,7 +209,7 @@ def validate(
         str, typer.Option("--gradient", "-G", help="format of weight gradients; same: the one under test")
     ] = "float32",
     master: Annotated[str, typer.Option(help="format of master weights and momentum")] = "float32",
-    weight_rounding: Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")] = "hysteresis",
+    weight_rounding: WeightRoundingOption = "hysteresis",
 ) -> None:
     """Train formats from all over a ranking, and see whether the angle has predicted how well each goes.
 

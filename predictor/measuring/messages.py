@@ -111,14 +111,16 @@ def compact(batch: Batch) -> Batch:
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception in another process: a line and its traceback."""
+    """An exception in another process: a line, its traceback, and whether it was a fault of ours
+    (`numeric_formats.faults`)."""
 
     line: str
     trace: str
+    ours: bool = False
 
-    def error(self) -> WorkerError:
+    def error(self) -> WorkerError | RuntimeError:
         """To be raised here."""
-        error = WorkerError(self.line)
+        error = RuntimeError(self.line) if self.ours else WorkerError(self.line)
         error.add_note(self.trace)
         return error
 

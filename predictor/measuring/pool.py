@@ -194,11 +194,11 @@ class Pool(ABC):
         member.setup, member.batch, member.number = job.setup_key, key, unit.minibatch
         member.given.append((job.key, unit))
 
-    def _take_in(self, job: _Job) -> tuple[list[list[Measurement]], list[WorkerError]]:
+    def _take_in(self, job: _Job) -> tuple[list[list[Measurement]], list[WorkerError | RuntimeError]]:
         """Wait for replies, and take in all of them before anything can end this: what was measured, and errors."""
         by_handle = {id(member.handle): member for member in self._members}
         finished: list[list[Measurement]] = []
-        errors: list[WorkerError] = []
+        errors: list[WorkerError | RuntimeError] = []
         for handle, reply in self._wait([member.handle for member in self._members]):
             member = by_handle[id(handle)]
             if isinstance(reply, Lost):

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from numeric_formats.faults import told
 from numeric_formats.messages import one_line
 from predictor.gradients import Gradients
 from predictor.measuring.messages import READY, Failure, Lost, Reply
@@ -47,11 +48,11 @@ class Worker:
                 self._gradients = self._open.enter_context(self._subject.gradients(pickle.loads(batch)))
             assert self._gradients is not None  # sent first
             return measure_unit(self._gradients, unit, pickle.loads(format))
-        except (ValueError, TypeError, OSError, ImportError) as error:
-            return Failure(one_line(error), traceback.format_exc())
         except Exception as error:
-            line = f"measuring in another process failed: {type(error).__name__}: {one_line(error)}"
-            return Failure(line, traceback.format_exc())
+            ours, line = told(error) is None, one_line(error)
+            if ours or not isinstance(error, ValueError | TypeError | OSError | ImportError):
+                line = f"measuring in another process failed: {type(error).__name__}: {line}"
+            return Failure(line, traceback.format_exc(), ours)
 
     def _forget(self) -> None:
         """No unit is ever measured on a mini-batch that is not its own."""

@@ -12,8 +12,10 @@ import torch
 
 from formats.pairs import candidate
 from predictor.effects import DEFAULT_EFFECTS, Effect
+from predictor.measuring.messages import Failure
 from predictor.measuring.store import FILE, Store
-from predictor.measuring.workers import Workers
+from predictor.measuring.units import Unit
+from predictor.measuring.workers import Worker, Workers
 from tests.nets import Breaking, Deadly, Refusing, broken_loss, drawn, net, slow_loss
 from tests.predictor.measuring.bits import bits, measured
 from workloads import Workload, load
@@ -146,6 +148,15 @@ def test_errors_are_one_line(pool, all_bits):
     )
     with pytest.raises(ValueError, match="0 workers"):
         Workers(0)
+
+
+def test_a_fault_of_ours_is_not_told_as_the_users():
+    reply = Worker(torch.get_num_threads()).measure(b"no setup", None, Unit(0, 0, (E,)), b"")
+    assert isinstance(reply, Failure)
+    error = reply.error()
+    assert type(error) is RuntimeError
+    assert str(error).startswith("measuring in another process failed: UnpicklingError: ")
+    assert "Traceback" in error.__notes__[0]
 
 
 INTERRUPTED = """
