@@ -7,6 +7,7 @@ pointer. Where there is no libgomp, a task runs in one thread.
 """
 
 import ctypes
+import hashlib
 import importlib.util
 import os
 import sys
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import CellType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import llvmlite.binding
@@ -115,25 +116,25 @@ def share_of_multiples(count, multiple):
 _compiling = threading.Lock()
 
 
-def _sources() -> str:
-    """A stamp of the files that the tasks are compiled from."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return repr([(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files])
+def _stamp(folder: Path) -> str:
+    """A digest that changes with any of a folder's modules."""
+    files = [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(folder.glob("*.py"))]
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
 
 
-_SOURCES = _sources()
+_SOURCES = _stamp(Path(__file__).parent)
 
 
 class Task:
     """A function of words; compiled, or read from numba's cache, when its address is first asked for."""
 
     def __init__(self, function: Callable[[Any], None], words: WordsType, name: str) -> None:
-        # numba's cache notices a change of the file that a function stands in, and not of those that it calls into.
-        # What a function closes over is part of its key there: so it is made to close over a stamp of all of them. Its
-        # name is that of the files in the cache, of which each task has its own.
-        code = function.__code__.replace(co_freevars=("sources",), co_name=name, co_qualname=name)
-        self._function = FunctionType(code, function.__globals__, name, None, (CellType(_SOURCES),))
-        self._words, self._compiled = words, None
+        # numba's cache notices a change of the file that a function stands in, and not of those that it calls into. Its
+        # files have the function's name: so that is made to tell all that tasks are compiled from.
+        name = f"{name}_{_SOURCES}"
+        code = function.__code__.replace(co_name=name, co_qualname=name)
+        self._function, self._words = FunctionType(code, function.__globals__), words
+        self._compiled: Any = None
 
     @property
     def address(self) -> int:

@@ -1,5 +1,6 @@
 """What is particular to the compiled loops: their cases of their own give what the general ones give."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 import formats
 from formats import Scale, kernel
-from formats.kernel.threads import Task
+from formats.kernel.threads import Task, _stamp
 from formats.kernel.words import NUMBER, Words
 
 RNG = np.random.default_rng(11)
@@ -34,15 +35,18 @@ def test_nothing_is_compiled_before_it_is_called():
     assert done.stdout.split() == ["0", "1"]
 
 
-def test_what_is_compiled_is_known_by_all_the_files_that_it_is_made_of():
+def test_what_is_compiled_is_known_by_all_the_files_that_it_is_made_of(tmp_path):
     def function(w):
         pass
 
-    task = Task(function, Words(elements=NUMBER).type_for(), "function")
-    (stamp,) = (cell.cell_contents for cell in task._function.__closure__)
     folder = Path(kernel.__file__).parent
-    for file in folder.glob("*.py"):
-        assert repr((file.name, file.stat().st_mtime_ns, file.stat().st_size)) in stamp
+    task = Task(function, Words(elements=NUMBER).type_for(), "function")
+    assert task._function.__qualname__ == f"function_{_stamp(folder)}"
+    stamps = {_stamp(shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__")))}
+    for file in (tmp_path / "copy").glob("*.py"):
+        file.write_text(file.read_text() + "#")
+        stamps.add(_stamp(tmp_path / "copy"))
+    assert len(stamps) == 1 + len(list(folder.glob("*.py")))
 
 
 @pytest.mark.parametrize("policy", ["floor", "ceil", "even", "rceil"])
