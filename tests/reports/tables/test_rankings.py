@@ -1,0 +1,53 @@
+"""The lines under a ranking: what it took, and how it ended."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from predictor.effects import Effect
+from reports.tables import rankings
+from search.settings import RankingSettings
+from search.table import Ranking
+
+TABLE = pd.DataFrame(
+    {
+        "rank": [1, 1, 3],
+        "name": ["hf:llama:", "INT8", "mine"],
+        "bits": pd.array([8, 8, None], dtype="Int64"),
+        "profile": ["5,4", "7,6", ""],
+        **{"angle_AE": [1.0, 2.0, 3.0], "low_AE": [0.5, 1.5, 2.0], "high_AE": [1.5, 2.5, 4.0]},
+        "source_AE": ["measured", "measured", "predicted"],
+    }
+)
+SETTINGS = RankingSettings(
+    **{"workload": "net", "weights": "w", "device": "cpu", "data": "d", "effects": (Effect.AE,), "by": Effect.AE},
+    **{"minibatches": 4, "batch_size": None, "exhaustive": False, "time_budget": None, "exact": (), "two_terms": True},
+    **{"candidates": 3, "measured": 2, "gradients": 7, "exhaustive_gradients": 12, "regret_at_most": 0.123},
+    **{"left_the_race": {}, "surrogate": {}, "failures": 0, "complete": True, "seconds": 5.0, "formats": {}},
+    coverage=None,
+)
+
+
+def lines(complete=True, **changed):
+    found = Ranking(TABLE, Effect.AE, complete, dataclasses.replace(SETTINGS, **changed))
+    table, *rest = rankings.ranking("net", found, 2, "; again")
+    assert table.title == "net: 3 formats by the angle of AE over 4 mini-batches; 2 measured"
+    assert table.row_count == 2
+    assert rest[0] == rankings.READING
+    return rest[1:]
+
+
+def test_what_it_took():
+    best, needed = lines()
+    assert best == "no other is better than hf:llama: by more than 0.12 degrees (97.5% confidence for each)"
+    assert needed == "7 gradients were needed, 12 would measure all; 5 s"
+    # With one mini-batch there is no confidence.
+    assert lines(regret_at_most=float("nan")) == [needed]
+    assert lines(coverage="rounded is half") == [best, needed, "rounded is half"]
+
+
+@pytest.mark.parametrize(("budget", "why"), [(None, "an interrupt"), (9.0, "an interrupt"), (5.0, "the time budget")])
+def test_why_it_ended_early(budget, why):
+    kept = "7 measurements were made and are kept; again"
+    assert lines(complete=False, time_budget=budget)[-1] == f"ended early by {why}: {kept}"
