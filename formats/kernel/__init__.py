@@ -1,8 +1,9 @@
 """The loops that round: float32 and float64 of any bits, one loop for every profile.
 
-The definition that they follow is in docs/definitions/formats.md, section 3; tests/formats/reference.py holds a slow
-one that shares nothing with these. `nearest` says how the fast ones work. The functions here take numpy arrays and run
-compiled tasks on several threads; nothing is compiled before it is first called.
+The rule that they follow is `formats.rounding.rounded`, for one number in plain Python; `nearest` says how the fast
+ones work. The functions here take numpy arrays and run compiled tasks on several threads; nothing is compiled before it
+is first called. `words` and `threads` are for compiled tasks elsewhere too: name the words, make a task of a function
+of them, pack, run.
 """
 
 from formats.kernel.blocks import round_blocks
@@ -11,7 +12,7 @@ from formats.kernel.codes import decode_tiles, encode_flat, encode_tiles
 from formats.kernel.flat import FOUND_AT_ONCE, round_flat
 from formats.kernel.grid import describe
 from formats.kernel.largest import largest_flat, largest_of_tiles
-from formats.kernel.modes import Mode, round_flat_in_mode, round_tiles_in_mode
+from formats.kernel.modes import round_flat_in_mode, round_tiles_in_mode
 from formats.kernel.neighbours import round_between
 from formats.kernel.scaled import round_scaled
 from formats.kernel.sums import sums_of_difference
@@ -22,7 +23,6 @@ from formats.kernel.tiling import FLAT_TILE
 __all__ = [
     "FLAT_TILE",
     "FOUND_AT_ONCE",
-    "Mode",
     "Survey",
     "decode_tiles",
     "describe",

@@ -116,7 +116,8 @@ def _odd_head(limbs):
 
 @njit(nogil=True)
 def _round_into(exact, out, top, largest, powers):
-    """Round each of `exact` (rounded to odd) to float32, or to the format with these `powers`.
+    """Round each of `exact` (rounded to odd) to float32, or to the format with these `powers`: to nearest, by
+    `formats.rounding.rounded`.
 
     Adding 2^52 times the local step makes the processor round to a multiple of that step, to nearest with ties to the
     even multiple; taking it away again is exact. powers[d] is that number for binade d, the last one for all that lies

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 i4 = np.int32
@@ -30,6 +30,20 @@ def as_numbers(bits: NDArray[np.int64], like: NDArray[Any]) -> NDArray[Any]:
 def largest_rounded(x: NDArray[Any], keep_infinities: bool) -> int:
     """The largest magnitude's bits that are rounded, for an array of x's type; those above pass as they are."""
     return (INFINITY8 if x.itemsize == 8 else INFINITY4) - int(keep_infinities)
+
+
+def by_width(narrow: Any, wide: Any) -> Any:
+    """For compiled code, a function of arrays that calls `narrow` where the first is of 32-bit numbers, else `wide`."""
+
+    def chosen(x, *rest):
+        raise NotImplementedError("compiled code only")
+
+    @overload(chosen)
+    def choose(x, *rest):
+        function = narrow if x.dtype.bitwidth == 32 else wide
+        return lambda x, *rest: function(x, *rest)
+
+    return chosen
 
 
 @intrinsic

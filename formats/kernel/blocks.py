@@ -3,12 +3,21 @@
 from typing import Any
 
 import numpy as np
-from numba import int64, njit, types
-from numba.extending import overload
+from numba import int64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, i4, i8, largest_of_32, largest_rounded
+from formats.kernel.bits import (
+    INFINITY4,
+    INFINITY8,
+    MAGNITUDE4,
+    MAGNITUDE8,
+    by_width,
+    i4,
+    i8,
+    largest_of_32,
+    largest_rounded,
+)
 from formats.kernel.grid import CHANGES_LOOP, DELTA1, DELTA2, LOOP, TAIL_SHIFT, change_bits, highest_bits, is_fast
 from formats.kernel.largest import RULE, top_of
 from formats.kernel.nearest import finish, round4, round8
@@ -95,30 +104,8 @@ def _round_line8(x, out, tops, width, grid, passing):
         round8(x[first:last], out[first:last], tops[k], grid, passing)
 
 
-# The loop for the width of the bits, chosen when compiled.
-
-
-def _find_line(x, largest, width):
-    raise NotImplementedError("compiled code only")
-
-
-@overload(_find_line)
-def _choose_find(x, largest, width):
-    if x.dtype == types.int32:
-        return lambda x, largest, width: _largest_of_line4(x, largest, width)
-    return lambda x, largest, width: _largest_of_line(x, largest, width)
-
-
-def _round_line(x, out, tops, width, grid, passing):
-    raise NotImplementedError("compiled code only")
-
-
-@overload(_round_line)
-def _choose_line(x, out, tops, width, grid, passing):
-    if x.dtype == types.int32:
-        return lambda x, out, tops, width, grid, passing: _round_line4(x, out, tops, width, grid, passing)
-    return lambda x, out, tops, width, grid, passing: _round_line8(x, out, tops, width, grid, passing)
-
+_find_line = by_width(_largest_of_line4, _largest_of_line)
+_round_line = by_width(_round_line4, _round_line8)
 
 WORDS = Words(
     tiling=TILING,
@@ -172,8 +159,8 @@ def round_blocks(
     keep_infinities: bool,
     rule: tuple[int, int, int, int],
 ) -> None:
-    """Round x into out as `round_tiles` does, with the scale of each tile found on the way. rule: the words of
-    `RULE`."""
+    """Round x into out as `round_tiles` does (by `formats.rounding.rounded`), with the scale of each tile found on the
+    way. rule: the words of `RULE`."""
     if not x.size:
         return
     stretch = min(max(1, STRETCH // (tile[0] * tile[1])), tiles[2])

@@ -25,7 +25,7 @@ FEW_STEPS = 32
 @njit(nogil=True)
 def _look_up(x, out, steps, starts, values, copy_sign, passing):
     """values[k] for each float32 bits of x, k the number of `steps` at or below it (of its magnitude where the sign is
-    copied).
+    copied): to nearest as `formats.CodebookFormat` says, which makes the steps.
 
     starts: that number for the smallest float of each upper half of the bits, from which the search goes on.
     """
@@ -99,7 +99,7 @@ def look_up(
     keep_infinities: bool,
 ) -> None:
     """Round C-contiguous x into out by a table: values[k], where k is how many of the ascending `steps` a number
-    reaches."""
+    reaches, so that the steps decide ties; beyond the outermost values it is the rule `formats.rounding.rounded`."""
     if not x.size:
         return
     starts = _starts_where_many(steps)
@@ -141,8 +141,8 @@ def _count_reached(numbers, index, values, starts):
 
 @njit(nogil=True, inline="always")
 def _one_in_mode(number, low, high, minus, apart, mode, random, above):
-    """The value that a number between low <= number < high becomes, or low where that is high as well. minus: whether
-    it counts as negative."""
+    """The value that a number between low <= number < high becomes by `formats.rounding.between`, or low where that is
+    high as well. minus: whether it counts as negative."""
     a, near, far = (-number, -high, -low) if minus else (number, low, high)
     up = goes_up(a, near, far, mode, minus, random, above) != minus
     y = high if up and number != low else low
@@ -273,8 +273,8 @@ def look_up_in_mode(
     apart: bool,
     keep_infinities: bool,
 ) -> None:
-    """Round x into out, both (batch, rows, columns) and C-contiguous, to values times 2^top, in any mode but those to
-    nearest.
+    """Round x into out, both (batch, rows, columns) and C-contiguous, to values times 2^top, by
+    `formats.rounding.rounded` in any mode but those to nearest.
 
     tops: one a tile. values: float32 numbers, ascending, of both signs. previous: for hysteresis, as x.
     copy_sign: a zero has x's sign. apart: nothing but zero becomes zero.

@@ -42,10 +42,10 @@ def _signed(index, u, half, wrap):
 def _run_codes(x, codes, highest, steps, bounds, half, wrap):
     """Codes of float32 bits x in the loop of changes; returns the largest magnitude's bits, by which a NaN shows.
 
-    As in `nearest`, 2^23 steps are added to the magnitude. Less the bits of what was added, the bits of the sum are the
-    rounded magnitude as a multiple of the step. Its index is that and what lies below the binade: within one precision
-    2^(p-1) more for each binade, which is its exponent shifted, and a constant. All of it grows steadily over the
-    seams, so rounding up to the next binade comes out right.
+    The rule is `formats.rounding.rounded`. As in `nearest`, 2^23 steps are added to the magnitude. Less the bits of
+    what was added, the bits of the sum are the rounded magnitude as a multiple of the step. Its index is that and what
+    lies below the binade: within one precision 2^(p-1) more for each binade, which is its exponent shifted, and a
+    constant. All of it grows steadily over the seams, so rounding up to the next binade comes out right.
 
     steps: of the runs of equal precision from the bottom up, what takes an exponent to the power added, by how much to
     shift it right, the constant.
@@ -232,8 +232,8 @@ def encode_tiles(
     wrap: int,
     half: int,
 ) -> bool:
-    """Codes of the nearest values to x (float32) into `codes` (uint8 or uint16), both laid out as for `round_tiles`;
-    False for a NaN in x.
+    """Codes of the values nearest to x (float32), by `formats.rounding.rounded`, into `codes` (uint8 or uint16), both
+    laid out as for `round_tiles`; False for a NaN in x.
 
     A negative value has code index + half, or wrap - index where wrap is not 0.
     """
@@ -268,7 +268,8 @@ def encode_flat(
     half: int,
     rule: tuple[int, int, int, int] | None = None,
 ) -> bool:
-    """`encode_tiles` of C-contiguous arrays with one scale, `top` of shape (); quicker to call.
+    """`encode_tiles` of C-contiguous arrays with one scale, `top` of shape (), quicker to call; the rule is
+    `formats.rounding.rounded`.
 
     rule: how T is found, as `round_flat` takes it; it is put into `top`. One thread then does it all.
     """

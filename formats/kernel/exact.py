@@ -17,7 +17,8 @@ MODES = {mode: number for number, mode in enumerate(Rounding)}
 
 @njit(nogil=True, inline="always")
 def _upward(mode, multiple, rest, drop, negative, random, above):
-    """Whether a magnitude of `multiple` steps and a rest > 0, of `drop` bits, goes to the next multiple.
+    """Whether a magnitude of `multiple` steps and a rest > 0, of `drop` bits, goes to the next multiple: the rule
+    `formats.rounding.between`.
 
     random: the element's 32-bit number. above: hysteresis' "the previous value is above x".
     """
@@ -51,7 +52,8 @@ def _compose(multiple, exponent, fraction_bits, bias):
 
 @njit(nogil=True)
 def round_magnitude(a, top, grid, fraction_bits, bias, mode, negative, random, above):
-    """Magnitude bits of what the finite or infinite magnitude with bits a becomes, in 64-bit integers."""
+    """Magnitude bits of what the finite or infinite magnitude with bits a becomes by `formats.rounding.rounded`, in
+    64-bit integers."""
     field = a >> fraction_bits
     significand = a & ((i8(1) << fraction_bits) - 1)
     if field == 0:

@@ -39,7 +39,7 @@ def round_flat(
     grid: NDArray[np.int64],
     keep_infinities: bool,
 ) -> None:
-    """`round_tiles` of C-contiguous arrays with one scale; quicker to call.
+    """`round_tiles` of C-contiguous arrays with one scale, quicker to call; the rule is `formats.rounding.rounded`.
 
     top: T, or the rule by which to find it, as `round_blocks` takes it; one thread then does it all, which is for up to
     FOUND_AT_ONCE elements.

@@ -3,12 +3,21 @@
 from typing import Any
 
 import numpy as np
-from numba import int64, njit, types
-from numba.extending import overload
+from numba import int64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, as_numbers, exponent_layout, i4, i8
+from formats.kernel.bits import (
+    INFINITY4,
+    INFINITY8,
+    MAGNITUDE4,
+    MAGNITUDE8,
+    as_numbers,
+    by_width,
+    exponent_layout,
+    i4,
+    i8,
+)
 from formats.kernel.threads import task_for_each_size
 from formats.kernel.tiling import TILING, cut, cut_flat, place, strides, tiles_of_thread
 from formats.kernel.words import BITS, Words
@@ -36,19 +45,7 @@ def _largest8(x):
     return largest
 
 
-# The loop for the width of the bits, chosen when compiled.
-
-
-def largest_of_run(x):
-    raise NotImplementedError("compiled code only")
-
-
-@overload(largest_of_run)
-def _choose_largest(x):
-    if x.dtype == types.int32:
-        return lambda x: _largest4(x)
-    return lambda x: _largest8(x)
-
+largest_of_run = by_width(_largest4, _largest8)
 
 RULE = "above headroom lowest_top highest_top"
 """Words that say how T follows from the largest magnitude: how many steps of 2^-52 above a power of two that may be

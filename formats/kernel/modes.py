@@ -1,11 +1,9 @@
 """Rounding in the modes other than to nearest: directed, stochastic and hysteresis."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import int64, njit, types
-from numba.extending import overload
+from numba import int64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
@@ -18,6 +16,7 @@ from formats.kernel.bits import (
     as_bits,
     as_double,
     as_float,
+    by_width,
     i4,
     i8,
     largest_rounded,
@@ -38,7 +37,7 @@ from formats.kernel.philox import fill, one
 from formats.kernel.threads import task_for_each_size
 from formats.kernel.tiling import CHUNK, TILING, cut, cut_flat, place, strides, tiles_of_thread
 from formats.kernel.words import BITS, FLOATS, NUMBER, UNSIGNED, Words
-from formats.rounding import Rounding
+from formats.rounding import ModeChoice
 
 
 @njit(nogil=True)
@@ -62,7 +61,8 @@ def _powers(x, power, highest, grid, first):
 
 @njit(nogil=True, inline="always")
 def _directed4(u, highest, power, passing, mode, random, above):
-    """Float32 bits u rounded in a mode other than nearest; `power` as `_powers` finds it."""
+    """Float32 bits u rounded by `formats.rounding.between` in a mode other than nearest; `power` as `_powers` finds
+    it."""
     a = i4(u & i4(MAGNITUDE4))
     c = min(a, highest)
     negative = u < i4(0)
@@ -120,7 +120,7 @@ def mode4(x, out, previous, top, grid, passing, mode, random, power):
 
 
 @njit(nogil=True)
-def mode8(x, out, previous, top, grid, passing, mode, random, power):
+def _mode8(x, out, previous, top, grid, passing, mode, random, power):
     """The same for float64 bits."""
     for i in range(x.size):
         a = x[i] & i8(MAGNITUDE8)
@@ -129,23 +129,7 @@ def mode8(x, out, previous, top, grid, passing, mode, random, power):
         out[i] = y | (x[i] & i8(SIGN8))
 
 
-# The loop for the width of the bits, chosen when compiled.
-
-
-def _mode_run(x, out, previous, top, grid, passing, mode, random, power):
-    raise NotImplementedError("compiled code only")
-
-
-@overload(_mode_run)
-def _choose_mode(x, out, previous, top, grid, passing, mode, random, power):
-    if x.dtype == types.int32:
-        return lambda x, out, previous, top, grid, passing, mode, random, power: mode4(
-            x, out, previous, top, grid, passing, mode, random, power
-        )
-    return lambda x, out, previous, top, grid, passing, mode, random, power: mode8(
-        x, out, previous, top, grid, passing, mode, random, power
-    )
-
+_mode_run = by_width(mode4, _mode8)
 
 WORDS = Words(
     tiling=TILING,
@@ -202,22 +186,6 @@ def _round_tiles_in_mode(w):
                 )
 
 
-@dataclass(frozen=True)
-class Mode:
-    """A rounding mode with what it needs.
-
-    previous: for hysteresis, of x's shape and dtype, unit stride along columns. seed, stream: for stochastic rounding,
-    64 bits each.
-    logical: by how much an element's place in the logical order grows with batch, row and column.
-    """
-
-    rounding: Rounding
-    previous: NDArray[Any] | None = None
-    seed: int = 0
-    stream: int = 0
-    logical: tuple[int, int, int] = (0, 0, 1)
-
-
 def round_tiles_in_mode(
     x: NDArray[Any],
     out: NDArray[Any],
@@ -225,9 +193,14 @@ def round_tiles_in_mode(
     tops: NDArray[np.int64],
     grid: NDArray[np.int64],
     keep_infinities: bool,
-    mode: Mode,
+    mode: ModeChoice,
+    logical: tuple[int, int, int],
 ) -> None:
-    """`round_tiles` in any mode."""
+    """`round_tiles` in any mode; the rule is `formats.rounding.rounded`.
+
+    mode: with previous values of x's shape and dtype and unit stride along columns. logical: by how much an element's
+    place in the logical order, which decides its random number, grows with batch, row and column.
+    """
     if not x.size:
         return
     previous = x if mode.previous is None else mode.previous
@@ -246,16 +219,16 @@ def round_tiles_in_mode(
         mode=MODES[mode.rounding],
         seed=mode.seed,
         stream=mode.stream,
-        logical=mode.logical,
+        logical=logical,
     )
     threads.run(_round_tiles_in_mode[x.itemsize], words, x.size)
 
 
 def round_flat_in_mode(
-    x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, mode: Mode
+    x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, mode: ModeChoice
 ) -> None:
-    """`round_tiles_in_mode` of C-contiguous arrays of one shape with one scale; quicker to call. The mode's `logical`
-    is that of such arrays."""
+    """`round_tiles_in_mode` of C-contiguous arrays of one shape with one scale, quicker to call; the rule is
+    `formats.rounding.rounded`."""
     if not x.size:
         return
     tops = np.array(top, np.int64)

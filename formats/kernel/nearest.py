@@ -1,4 +1,4 @@
-"""Runs of neighbours with one scale, rounded to nearest.
+"""Runs of neighbours with one scale, rounded to nearest: `formats.rounding.rounded` for many numbers at once.
 
 How the fast loops work. Adding a power of two, 2^23 times the step, to a magnitude below it makes the processor round
 the magnitude to a multiple of that step, to nearest with ties to the even multiple; subtracting it again is exact. So
@@ -13,17 +13,19 @@ precisions each. Nothing is looked up in memory, and the loops compile to vector
 """
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 
-from formats.kernel.bits import INFINITY4, MAGNITUDE4, MAGNITUDE8, SIGN4, SIGN8, as_bits, as_float, i4, i8
+from formats.kernel.bits import INFINITY4, MAGNITUDE4, MAGNITUDE8, SIGN4, SIGN8, as_bits, as_float, by_width, i4, i8
 from formats.kernel.exact import NEAREST, round_magnitude
 from formats.kernel.grid import BINADES, CHANGES_LOOP, LOOP, PACKED, change_bits, highest_bits, is_fast
 
 
 @njit(nogil=True, inline="always")
 def finish(u, a, c, power, passing):
-    """Bits of the clamped magnitude c rounded by adding `power`; a itself above `passing`; the sign of u."""
+    """Bits of the clamped magnitude c rounded by adding `power`; a itself above `passing`; the sign of u.
+
+    To nearest with ties to even, as `formats.rounding.between` says, by what the processor's addition does.
+    """
     big = as_float(power)
     y = as_bits(np.float32(np.float32(as_float(c) + big) - big))
     y = a if a > passing else y
@@ -86,15 +88,4 @@ def round8(x, out, top, grid, passing):
         out[i] = y | (x[i] & i8(SIGN8))
 
 
-# The loop for the width of the bits, chosen when compiled.
-
-
-def round_run(x, out, top, grid, passing):
-    raise NotImplementedError("compiled code only")
-
-
-@overload(round_run)
-def _choose_round(x, out, top, grid, passing):
-    if x.dtype == types.int32:
-        return lambda x, out, top, grid, passing: round4(x, out, top, grid, passing)
-    return lambda x, out, top, grid, passing: round8(x, out, top, grid, passing)
+round_run = by_width(round4, round8)

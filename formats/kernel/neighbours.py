@@ -59,7 +59,8 @@ def _reaches(a, low, high, random):
 
 @njit(nogil=True, inline="always")
 def goes_up(a, low, high, mode, negative, random, above):
-    """Whether a, between low < a < high, becomes high, in any mode but the two to nearest.
+    """Whether a, between low < a < high, becomes high, in any mode but the two to nearest: the rule
+    `formats.rounding.between`.
 
     a is not negative; it and its neighbours are mirrored where x is (`negative`), so that high lies away from zero.
     random: the element's 32-bit number. above: hysteresis' "the previous value is above x".
@@ -109,8 +110,8 @@ def _round_between(w):
 def round_between(
     x: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64], mode: ModeChoice
 ) -> NDArray[np.float64]:
-    """The magnitude, of x's shape, that each |x| becomes of its neighbours low <= |x| < high; low where that is high as
-    well.
+    """The magnitude, of x's shape, that each |x| becomes of its neighbours low <= |x| < high, by
+    `formats.rounding.between`; low where that is high as well.
 
     low, high: float32 numbers of x's shape. mode: any but those to nearest. Where x is NaN the result means nothing.
     """

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from formats.kernel import threads
 from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8, largest_rounded
 from formats.kernel.exact import MODES, NEAREST, STOCHASTIC
-from formats.kernel.modes import Mode, mode4
+from formats.kernel.modes import mode4
 from formats.kernel.nearest import round4
 from formats.kernel.philox import fill
 from formats.kernel.threads import share_of_multiples, task
 from formats.kernel.tiling import CHUNK
 from formats.kernel.words import NUMBER, UNSIGNED, Words
+from formats.rounding import ModeChoice
 
 KEEPS_SIGN = 2.0**200
 """What makes a float32 number other than zero of every remainder, infinities included."""
@@ -109,9 +110,10 @@ def round_scaled(
     top: int,
     grid: NDArray[np.int64],
     keep_infinities: bool,
-    mode: Mode,
+    mode: ModeChoice,
 ) -> None:
-    """Round x / step to the values at `top`, times step, into out, both one-dimensional without gaps; NaN stays.
+    """Round x / step to the values at `top` by `formats.rounding.rounded`, times step, into out, both one-dimensional
+    without gaps; NaN stays.
 
     steps: positive float32 numbers; each holds for `run` elements, in turn and over again. top: such that values are
     normal float32 numbers of at most 22 bits. mode: any but hysteresis; random numbers go by an element's place.

@@ -3,12 +3,21 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import int64, njit, types
-from numba.extending import overload
+from numba import int64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.bits import INFINITY4, INFINITY8, MAGNITUDE4, MAGNITUDE8, as_numbers, i4, i8, largest_rounded
+from formats.kernel.bits import (
+    INFINITY4,
+    INFINITY8,
+    MAGNITUDE4,
+    MAGNITUDE8,
+    as_numbers,
+    by_width,
+    i4,
+    i8,
+    largest_rounded,
+)
 from formats.kernel.nearest import round_run
 from formats.kernel.threads import task_for_each_size
 from formats.kernel.tiling import TILING, cut_flat, tiles_of_thread
@@ -22,13 +31,14 @@ underflows."""
 @njit(nogil=True)
 def _survey4(x, q, limit):
     """Counts of a run of float32 bits. Every sum goes back to 32 bits, so that the loop becomes vector code."""
+    bound = i4(limit)
     largest, greatest, overflows, underflows = i4(0), i4(0), i4(0), i4(0)
     for i in range(x.size):
         a, b = i4(x[i] & i4(MAGNITUDE4)), i4(q[i] & i4(MAGNITUDE4))
         largest = max(largest, b if b < i4(INFINITY4) else i4(0))
         greatest = max(greatest, b)
         a = a if a <= i4(INFINITY4) else i4(0)
-        overflows = i4(overflows + (i4(1) if a > limit else i4(0)))
+        overflows = i4(overflows + (i4(1) if a > bound else i4(0)))
         zero = a if b == i4(0) else i4(0)
         underflows = i4(underflows + (i4(1) if zero > i4(0) else i4(0)))
     return largest, i4(greatest > i4(INFINITY4)), overflows, underflows
@@ -48,16 +58,7 @@ def _survey8(x, q, limit):
     return largest, i8(greatest > i8(INFINITY8)), overflows, underflows
 
 
-def survey_of_run(x, q, limit):
-    raise NotImplementedError("compiled code only")
-
-
-@overload(survey_of_run)
-def _choose(x, q, limit):
-    if x.dtype == types.int32:
-        return lambda x, q, limit: _survey4(x, q, i4(limit))
-    return lambda x, q, limit: _survey8(x, q, limit)
-
+_survey_of_run = by_width(_survey4, _survey8)
 
 WORDS = Words(
     tiling=TILING,
@@ -82,7 +83,7 @@ def _survey_tiles(w):
         end = min(begin + w.tile_columns, w.columns)
         if w.rounds:
             round_run(x[begin:end], q[begin:end], w.top, w.grid, w.passing)
-        largest, broken, overflows, underflows = survey_of_run(x[begin:end], q[begin:end], w.limit)
+        largest, broken, overflows, underflows = _survey_of_run(x[begin:end], q[begin:end], w.limit)
         at = tile * COUNTS
         counts[at], counts[at + 1], counts[at + 2], counts[at + 3] = largest, broken, overflows, underflows
 
@@ -108,7 +109,7 @@ def survey_rounded(x: NDArray[Any], q: NDArray[Any], limit: float) -> Survey:
 def round_and_survey(
     x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, limit: float
 ) -> Survey:
-    """`round_flat` and the survey of what it did, while each tile is in the cache."""
+    """`round_flat` (by `formats.rounding.rounded`) and the survey of what it did, while each tile is in the cache."""
     return _survey(x, out, limit, (grid, largest_rounded(x, keep_infinities), top))
 
 

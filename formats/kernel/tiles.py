@@ -46,7 +46,8 @@ def round_tiles(
     grid: NDArray[np.int64],
     keep_infinities: bool,
 ) -> None:
-    """Round x into out, both (batch, rows, columns) float32 or float64 with unit stride along columns.
+    """Round x into out, both (batch, rows, columns) float32 or float64 with unit stride along columns, to nearest by
+    `formats.rounding.rounded`.
 
     tops: (batch, tiles down, tiles across), any strides, inside the profile's range.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -107,9 +107,9 @@ class Grid:
             kernel.round_flat(x, out, one, self.words, keep_infinities)
         else:
             # A copy of previous values, since `out` may be they.
-            before = None if mode.previous is None else like(x, mode.previous)
-            made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream)
-            kernel.round_flat_in_mode(x, out, one, self.words, keep_infinities, made)
+            if mode.previous is not None:
+                mode = replace(mode, previous=like(x, mode.previous))
+            kernel.round_flat_in_mode(x, out, one, self.words, keep_infinities, mode)
         return out
 
     def _round_tiles(self, x: NDArray[Any], top: Any, out: NDArray[Any] | None, keep_infinities: bool) -> NDArray[Any]:
@@ -148,9 +148,11 @@ class Grid:
         tiled = tile(x, self.scale, out, places=stochastic)
         tops = self._tops(tiled, top)
         # A copy of previous values, since `out` may be they; laid out as the kernel sees x.
-        before = None if mode.previous is None else tile(like(x, mode.previous), self.scale).x
-        made = kernel.Mode(mode.rounding, before, mode.seed, mode.stream, tiled.logical)
-        kernel.round_tiles_in_mode(tiled.x, tiled.out, tiled.tile, tops, self.words, keep_infinities, made)
+        if mode.previous is not None:
+            mode = replace(mode, previous=tile(like(x, mode.previous), self.scale).x)
+        kernel.round_tiles_in_mode(
+            tiled.x, tiled.out, tiled.tile, tops, self.words, keep_infinities, mode, tiled.logical
+        )
         return tiled.result
 
     def round_surveyed(self, x: NDArray[Any], top: int, keep_infinities: bool) -> tuple[NDArray[Any], Survey]:

@@ -38,7 +38,6 @@ def round_to_steps(
         # So many neighbours in memory have one step.
         run = math.prod(x.shape[d] for d in order[order.index(axis % x.ndim) + 1 :])
     flat, flat_out = (each.transpose(order).reshape(-1, copy=False) for each in (x, out))
-    made = kernel.Mode(mode.rounding, None, mode.seed, mode.stream)
     one_per_run = steps.astype(np.float64).reshape(-1)
-    kernel.round_scaled(flat, flat_out, one_per_run, run, top, grid, keep_infinities, made)
+    kernel.round_scaled(flat, flat_out, one_per_run, run, top, grid, keep_infinities, mode)
     return out

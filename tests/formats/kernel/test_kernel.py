@@ -12,6 +12,7 @@ import formats
 from formats import Scale, kernel
 from formats.kernel.threads import Task, _stamp
 from formats.kernel.words import NUMBER, Words
+from tests.imports import modules, used_by
 
 RNG = np.random.default_rng(11)
 
@@ -47,6 +48,21 @@ def test_what_is_compiled_is_known_by_all_the_files_that_it_is_made_of(tmp_path)
         file.write_text(file.read_text() + "#")
         stamps.add(_stamp(tmp_path / "copy"))
     assert len(stamps) == 1 + len(list(folder.glob("*.py")))
+
+
+def test_the_kernel_is_lowest():
+    """It takes nothing of `formats` but the rule of rounding and profiles, which take nothing themselves."""
+    folder, below = Path("formats", "kernel"), {Path("formats", "rounding.py"), Path("formats", "profile.py")}
+    for path in modules():
+        if path.parent == folder:
+            assert {used for used in used_by(path) if used.parent != folder} <= below, path
+    assert not any(used_by(path) for path in below)
+
+
+def test_every_fast_version_names_the_rule():
+    for name in kernel.__all__:
+        if name.startswith(("round_", "encode_", "look_up")):
+            assert "`formats.rounding." in getattr(kernel, name).__doc__, name
 
 
 @pytest.mark.parametrize("policy", ["floor", "ceil", "even", "rceil"])
