@@ -1,4 +1,4 @@
-"""Commands about formats themselves: list, show, vectors, verify, cost."""
+"""Commands about formats themselves: list, show, vectors, verify, cost. Angles of formats: commands/measuring.py."""
 
 from __future__ import annotations
 

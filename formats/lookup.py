@@ -10,7 +10,7 @@ from formats.names import parse
 from formats.number_format import Format
 
 
-def get(name: str | Format) -> Format:
+def get(name: str | Format, *, files: bool = True) -> Format:
     """The format of this name, in any spelling and case; a format is returned as it is.
 
     Args:
@@ -20,6 +20,7 @@ def get(name: str | Format) -> Format:
             INT8/tile16x16, FP134/headroom1, NF4/block64; INT8/real and INT8/real/channel, which have a scale that is no
             power of two; FILE.toml or FILE.py for the format that a file of one's own defines
             (`formats.load_formats`), FILE:NAME for one of several.
+        files: whether a name may be that of a file. False for names that stand in data, since a .py file is run.
 
     Raises:
         TypeError: for what is neither a name nor a format.
@@ -34,6 +35,8 @@ def get(name: str | Format) -> Format:
             return name
         raise TypeError(f"{name!r} is neither a format's name nor an object with name, digest and round")
     if own := re.fullmatch(r"(.+\.(?:py|toml))(?::(.+))?", name.strip()):
+        if not files:
+            raise ValueError(f"{name!r} is the name of a file; only names of formats are taken from data")
         return _from_file(Path(own[1]), own[2])
     return parse(name)
 

@@ -29,14 +29,14 @@ class Pair:
 Candidate = Format | Pair
 
 
-def candidate(given: str | Candidate) -> Candidate:
-    """A format or pair from its name; a pair is written ACTIVATION+ERROR."""
+def candidate(given: str | Candidate, *, files: bool = True) -> Candidate:
+    """A format or pair from its name; a pair is written ACTIVATION+ERROR. files: as for `formats.get`."""
     if isinstance(given, Pair):
         return given
     if isinstance(given, str) and "+" in given:
         activation, _, error = given.partition("+")
-        return Pair(get(activation), get(error))
-    return get(given)
+        return Pair(get(activation, files=files), get(error, files=files))
+    return get(given, files=files)
 
 
 def formats_of(candidate: Candidate) -> tuple[Format, Format]:

@@ -1,4 +1,6 @@
-"""The training loop: any workload, any formats (docs/definitions/training.md sections 1 to 3)."""
+"""The training loop: any workload, any formats (docs/definitions/training.md sections 1 to 3). One
+step of it is `Trainer.step` in training/trainer.py.
+"""
 
 from __future__ import annotations
 

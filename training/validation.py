@@ -12,6 +12,7 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
+from formats import get
 from numeric_formats.files import Held, check_same, read_json, write_json
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.columns import BITS, NAME, angle_column, effects_in
@@ -152,6 +153,8 @@ def validate(
         "epochs": epochs,
         **training,
     }
+    # A ranking is data: no name in it runs a file, or leads out of the folder.
+    of_name = {name: get(name, files=False) for name in chosen}
     _fixed_choice(output, settings)
     # Seed by seed: whoever stops early has compared all formats.
     waiting = [(name, seed) for seed in range(seeds) for name in chosen]
@@ -168,11 +171,11 @@ def validate(
             try:
                 result = train(
                     workload,
-                    activation=name,
-                    error=name,
-                    weight=name if weight == SAME else weight,
-                    gradient=name if gradient == SAME else gradient,
-                    master=name if master == SAME else master,
+                    activation=of_name[name],
+                    error=of_name[name],
+                    weight=of_name[name] if weight == SAME else weight,
+                    gradient=of_name[name] if gradient == SAME else gradient,
+                    master=of_name[name] if master == SAME else master,
                     epochs=epochs,
                     seed=seed,
                     output=output / f"{name}-{seed}",

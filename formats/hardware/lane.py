@@ -1,5 +1,5 @@
 """The multiply-accumulate lane that a pair of formats needs: widths, shifts and the parts of its decoders, from the
-profiles alone.
+profiles alone. Its Verilog: formats/hardware/verilog.py.
 
 A lane multiplies one code of activations by one of errors in every clock and adds the product to a register, of one of
 two kinds:

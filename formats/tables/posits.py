@@ -1,4 +1,4 @@
-"""The values of posits.
+"""The values of posits; `posit` in formats/kinds/codebooks.py makes them a format.
 
 Source: Posit Working Group, "Standard for Posit Arithmetic (2022)", sections 3 and 4, with es left free.
 """

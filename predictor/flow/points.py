@@ -1,4 +1,4 @@
-"""What a point is, what happens at one, and the tensors that a network is given and gives back."""
+"""What a point is, and what happens at one. Where they are put: predictor/flow/dataflow.py."""
 
 from __future__ import annotations
 

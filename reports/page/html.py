@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import shlex
 from html import escape
@@ -32,6 +34,7 @@ from predictor.columns import (
     SOURCE,
     effects_in,
 )
+from predictor.effects import Effect
 from reports import results
 from reports.tables import cells
 
@@ -85,12 +88,17 @@ def _parts(name: str, digest: str | None) -> list[dict[str, Any]]:
     """The parts of a format or a pair; none where the name is of another format here than it was in the ranking, or of
     none."""
     try:
-        found = candidate(name)
+        found = candidate(name, files=False)
     except (ValueError, TypeError, OSError):
         return []
     if digest not in (None, found.digest):
         return []
     return [_part(format) for format in ((found.activation, found.error) if isinstance(found, Pair) else (found,))]
+
+
+def _hash(script: str) -> str:
+    """What a page's policy names a script by that it allows."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _plain(value: Any) -> Any:
@@ -134,7 +142,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
             "a report needs plotly, which is not installed: pip install 'numeric-formats[report]'"
         ) from error
 
-    effects = effects_in(table.columns)
+    effects = [effect for effect in effects_in(table.columns) if effect in set(Effect)]
     settings = dict(sidecar.get("settings", {}))
     digests: dict[str, str] = settings.get("formats", {})
     by = settings.get("by") or ("AE" if "AE" in effects else effects[-1])
@@ -154,9 +162,11 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
         value = _plain(row[key])
         return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
 
+    source = resources.files("reports") / "page"
+    scripts = get_plotlyjs(), (source / "report.js").read_text("utf-8")
     sorted_by = ' aria-sort="ascending"'
     headers = "".join(
-        f'<th scope="col" data-column="{key}"{classes(key)}{sorted_by if key == RANK else ""}>'
+        f'<th scope="col" data-column="{escape(key)}"{classes(key)}{sorted_by if key == RANK else ""}>'
         f'<button type="button">{escape(text)}</button></th>'
         for key, text in columns.items()
     )
@@ -176,7 +186,6 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
     made = [f"formats report {shlex.quote(file)} --html {shlex.quote(output)}"]
     if "command" in settings or "workload" in settings:
         made.insert(0, command(settings, list(table.columns), file))
-    source = resources.files("reports") / "page"
     return Template((source / "report.html").read_text("utf-8")).substitute(
         title=escape(f"{workload}: {len(table)} number formats"),
         summary=escape(
@@ -194,8 +203,9 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
         digests=_pairs(digests),
         # No end of a script, no comment within the data.
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
-        plotly=get_plotlyjs(),
-        js=(source / "report.js").read_text("utf-8"),
+        scripts=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
+        plotly=scripts[0],
+        js=scripts[1],
         css=(source / "report.css").read_text("utf-8"),
     )
 
@@ -204,7 +214,7 @@ def write(ranking: Path, output: Path) -> None:
     """Make the page of a ranking that results.write wrote. Raises ValueError where the file is damaged or no
     ranking."""
     table = results.read(ranking, COLUMNS)
-    if not effects_in(table.columns) or not len(table):
+    if not set(effects_in(table.columns)) & set(Effect) or not len(table):
         raise ValueError(f"{ranking} has no angles; a ranking that `formats rank --output` wrote is needed")
     text = page(table, results.sidecar(ranking), ranking.name, output.name)
     write_atomically(output, text)

@@ -23,11 +23,12 @@ FORMATS_SHOWN = 20
 MADE, KNOWN = "#D55E00", "#0072B2"
 
 
-def profiles_of(names: Iterable[str]) -> list[tuple[str, tuple[int, ...]]]:
-    """Formats' names with their profiles; ValueError for none, and for one without a profile."""
+def profiles_of(names: Iterable[str], *, files: bool = True) -> list[tuple[str, tuple[int, ...]]]:
+    """Formats' names with their profiles; ValueError for none, and for one without a profile. files: as for
+    `formats.get`."""
     found = []
     for name in names:
-        format = formats.get(name)
+        format = formats.get(name, files=files)
         profile = getattr(format, "profile", None)
         if not profile:
             raise ValueError(f"{name} has no precision profile to draw")
@@ -141,7 +142,7 @@ def synthesized(table: pd.DataFrame, by: str, title: str) -> Figure:
     rows = single.sort_values(less, kind="stable").head(FORMATS_SHOWN)
     if rows.empty:
         raise ValueError("the search holds no format with one profile and an angle")
-    kept = [profile for _, profile in profiles_of(rows[NAME])]
+    kept = [profile for _, profile in profiles_of(rows[NAME], files=False)]
     grid = np.full((len(rows), max(map(len, kept))), np.nan)
     for line, profile in zip(grid, kept, strict=True):
         line[: len(profile)] = profile

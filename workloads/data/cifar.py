@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +69,42 @@ LAYOUTS = {
 }
 
 
-def _array(kind: type, shape: tuple[int, ...], code: bytes) -> NDArray[Any]:
-    """The empty array that a pickled one begins as."""
-    return np.ndarray(shape, np.uint8)
+class _Type:
+    """A pickled dtype of numbers. Its state, which numpy would believe, is not looked at."""
+
+    def __init__(self, code: object, align: object = False, copy: object = False) -> None:
+        code = code.decode("latin-1") if isinstance(code, bytes) else code  # as Python 2 wrote it
+        if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?[iuf][1248]", code):
+            raise pickle.UnpicklingError(f"it has an array of {code!r}, which no file of numbers needs")
+        self.type = np.dtype(code)
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or state[3:5] != (None, None):
+            raise pickle.UnpicklingError("it has an array of fields, which no file of numbers needs")
+        if state[1] in (">", b">"):
+            self.type = self.type.newbyteorder(">")
 
 
-def _dtype(code: str, align: object, copy: object) -> np.dtype[Any]:
-    return np.dtype(code)
+class _Array:
+    """A pickled array, made here from its bytes, shape and type."""
+
+    def __init__(self, kind: object = None, shape: object = None, code: object = None) -> None:
+        self.values: NDArray[Any] = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, in_columns, content = state
+        if not isinstance(kind, _Type) or not isinstance(content, bytes):
+            raise pickle.UnpicklingError("it has an array of no numbers")
+        self.values = np.frombuffer(content, kind.type).reshape(tuple(shape), order="F" if in_columns else "C")
+
+
+def _plain(value: Any) -> Any:
+    """A value with its arrays as numpy has them."""
+    if isinstance(value, _Array):
+        return value.values
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _encoded(text: str, encoding: str) -> bytes:
@@ -85,10 +115,10 @@ class _Unpickler(pickle.Unpickler):
     """Reads plain values and arrays of numbers, and nothing that could run."""
 
     ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
-        ("numpy.core.multiarray", "_reconstruct"): _array,
-        ("numpy._core.multiarray", "_reconstruct"): _array,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): _dtype,
+        ("numpy.core.multiarray", "_reconstruct"): _Array,
+        ("numpy._core.multiarray", "_reconstruct"): _Array,
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Type,
         ("_codecs", "encode"): _encoded,  # how Python 3 writes bytes for Python 2
     }
 
@@ -101,7 +131,7 @@ class _Unpickler(pickle.Unpickler):
 def _unpickled(content: bytes, where: str) -> dict[str, Any]:
     try:
         values = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-        return {key.decode() if isinstance(key, bytes) else key: value for key, value in values.items()}
+        return {key.decode() if isinstance(key, bytes) else key: _plain(value) for key, value in values.items()}
     except Exception as error:  # a damaged pickle raises anything
         raise ValueError(f"{where} is no file of CIFAR's python version ({one_line(error)})") from error
 

@@ -7,8 +7,9 @@ import importlib.util
 import io
 import os
 import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
+
+from numeric_formats.messages import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,11 +57,35 @@ class ImageFiles:
         from PIL import Image
 
         name = self.names[number]
-        content = self._archive.read(name) if self._archive is not None else (self.place / name).read_bytes()
         try:
-            return Image.open(io.BytesIO(content)).convert("RGB")
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"{self.place}: {name} cannot be read as an image") from error
+            content = self._archive.read(name) if self._archive is not None else (self.place / name).read_bytes()
+            return _eight_bits(Image.open(io.BytesIO(content)))
+        except _UNREADABLE as error:
+            raise ValueError(f"{self.place}: {name} cannot be read as an image: {one_line(error)}") from error
+
+
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What Pillow and zipfile raise for damaged, encrypted or unknown content."""
+
+
+def _eight_bits(image: Image) -> Image:
+    """An image as RGB. Greys of 16 bits are scaled: Pillow alone would cut them off at 255."""
+    if image.mode.startswith("I;16"):
+        from PIL import Image as images
+
+        return images.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"it has pixels of mode {image.mode}, whose range is not said; 8 or 16 bits are needed")
+    return image.convert("RGB")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +105,33 @@ def require_pillow() -> None:
         raise ImportError("images need Pillow: pip install pillow, or the extra torchvision or timm of numeric-formats")
 
 
+def _is_own(name: str) -> bool:
+    """Whether a name is of the data set, and not of a system that has looked at it: hidden folders and files, and
+    those of archives made on a Mac, of Synology and of notebooks."""
+    return not any(part.startswith((".", "@", "__MACOSX")) or part in _SYSTEM for part in name.split("/"))
+
+
+_SYSTEM = ("$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__")
+
+
+def _walked(place: Path) -> Iterator[str]:
+    """Names of files below a folder; a folder that links lead to again is gone through once."""
+    seen = set()
+    for folder, folders, files in os.walk(place, followlinks=True):
+        state = os.stat(folder)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders.sort()
+        for file in files:
+            yield (Path(folder) / file).relative_to(place).as_posix()
+
+
 def _listed(place: Path) -> list[str]:
     """Names of image files, with /, in order."""
     if place.is_dir():
-        found = [
-            (Path(folder) / file).relative_to(place).as_posix()
-            for folder, _, files in os.walk(place, followlinks=True)
-            for file in files
-        ]
+        found = list(_walked(place))
     elif zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as archive:
             found = archive.namelist()
@@ -94,7 +140,7 @@ def _listed(place: Path) -> list[str]:
             f"images {place}: a folder or a zip archive is needed"
             + ("" if place.exists() else ", and there is nothing")
         )
-    return sorted(name for name in found if name.lower().endswith(ENDINGS))
+    return sorted(name for name in found if name.lower().endswith(ENDINGS) and _is_own(name))
 
 
 def read_folder(name: str, place: Path) -> ImageSet:

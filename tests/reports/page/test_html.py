@@ -1,5 +1,7 @@
 """The page of a ranking: what it holds, and how it answers in a browser."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -264,3 +266,34 @@ def test_a_phone_is_wide_enough(opened):
     # Rank, format and the angle that decides.
     right = opened.locator("#rows tr >> nth=0 >> td >> nth=2").bounding_box()
     assert right["x"] + right["width"] <= 390
+
+
+EVIL = "import pathlib; pathlib.Path('RAN').write_text(''); import formats; evil = formats.get('FP134')"
+
+
+@pytest.mark.parametrize("name", ["evil.py", "evil.py:FP134", "FP134+evil.py", "evil.toml", "./evil.py"])
+def test_a_ranking_is_data_and_runs_nothing(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("evil.py").write_text(EVIL)
+    Path("evil.toml").write_text("[FP134]\nbits = 4\nprofile = [2, 2, 1]\n")
+    page = Tags(html.page(ranking((name, "FP134", "E4M3", "INT8")), {}, "mine.csv", "mine.html"))
+    assert not Path("RAN").exists()
+    parts = [entry["parts"] for entry in json.loads(page.data)["rows"]] if "rows" in json.loads(page.data) else None
+    assert parts is None or (parts[0] == [] and parts[1] != [])
+
+
+def test_a_column_is_no_html():
+    evil = 'angle_x"><script>document.title="XSS"</script><b a="'
+    table = ranking().assign(**{evil: 1.0, evil.replace("angle", "low"): 1.0, evil.replace("angle", "high"): 1.0})
+    text = html.page(table, {}, "mine.csv", "mine.html")
+    assert "XSS" not in text
+
+
+def test_no_script_runs_but_the_pages_own():
+    text = html.page(ranking(), {}, "mine.csv", "mine.html")
+    policy = re.search(r"script-src ([^;]*);", text)[1]
+    assert "unsafe" not in policy
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert policy.split() == [
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+    ]

@@ -192,3 +192,80 @@ def test_cifar_that_is_nowhere_or_not_the_published_one(tmp_path, monkeypatch):
         read_cifar("cifar10", None)
     monkeypatch.setenv("FORMATS_DATA", str(served))
     assert len(read_cifar("cifar10", None).train.labels) == 20
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        "__MACOSX/a/._0.png",
+        ".ipynb_checkpoints/0.png",
+        "@eaDir/0.png",
+        ".Trash/b/0.png",
+        "a/._0.png",
+        "a/.thumbs/0.png",
+    ],
+)
+def test_folders_of_systems_and_hidden_files_are_no_images(tmp_path, beside):
+    write_folder(tmp_path, ["a", "b"], 2)
+    (tmp_path / beside).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / beside).write_bytes((tmp_path / "b" / "1.png").read_bytes())
+    found = read_folder("imagefolder", tmp_path)
+    assert found.classes == ("a", "b")
+    assert found.train.labels.tolist() == [0, 0, 1, 1]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in sorted(tmp_path.rglob("*.png")):
+            archive.write(path, path.relative_to(tmp_path).as_posix())
+    found = read_folder("imagefolder", tmp_path / "all.zip")
+    assert found.classes == ("a", "b")
+    assert found.train.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_folders_that_link_to_themselves_are_gone_through_once(tmp_path):
+    write_folder(tmp_path, ["a", "b"], 2)
+    for name, target in (("loop", "."), ("up", ".."), ("other", "../a")):
+        (tmp_path / "b" / name).symlink_to(target)
+    assert read_folder("imagefolder", tmp_path).train.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_a_class_may_be_a_link(tmp_path):
+    write_folder(tmp_path / "there", ["a", "b"], 2)
+    (tmp_path / "here").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "here" / name).symlink_to(tmp_path / "there" / name)
+    assert read_folder("imagefolder", tmp_path / "here").train.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_greys_of_16_bits_are_scaled(tmp_path):
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    (tmp_path / "a").mkdir()
+    Image.fromarray(ramp).save(tmp_path / "a" / "0.png")
+    pixels = np.asarray(read_folder("imagefolder", tmp_path).train.read(0))
+    assert np.array_equal(pixels[..., 0], ramp >> 8)
+    assert pixels.mean() == pytest.approx(127, abs=1)
+
+
+def test_pixels_of_no_known_range_are_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a" / "0.png", format="TIFF")
+    with pytest.raises(ValueError, match=r"a/0\.png cannot be read as an image: it has pixels of mode F"):
+        read_folder("imagefolder", tmp_path).train.read(0)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "encrypted", "method"])
+def test_damaged_members_of_archives_are_a_line(tmp_path, damage):
+    write_folder(tmp_path / "images", ["a"], 1)
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "images" / "a" / "0.png", "a/0.png")
+    content = bytearray(path.read_bytes())
+    central = content.index(b"PK\x01\x02")
+    if damage == "flipped":
+        content[60] ^= 1
+    elif damage == "encrypted":
+        content[6] |= 1
+        content[central + 8] |= 1
+    else:
+        content[8] = content[central + 10] = 99
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a/0\.png cannot be read as an image"):
+        read_folder("imagefolder", path).train.read(0)
