@@ -64,7 +64,8 @@ class TrainingSettings:
         object.__setattr__(self, "start", one_of("start", Start, self.start))
         number("epochs", self.epochs, 1, whole=True)
         number("metric every", self.metric_every, 1, whole=True)
-        for name in ("warmup", "seed", "checkpoint_every", "angle_every"):
+        number("seed", self.seed, 0, 2**64 - 1, whole=True)  # torch's generators have no others
+        for name in ("warmup", "checkpoint_every", "angle_every"):
             number(name.replace("_", " "), getattr(self, name), 0, whole=True)
         for name in ("rate", "momentum", "weight_decay", "loss_bound"):
             number(name.replace("_", " "), getattr(self, name), 0)

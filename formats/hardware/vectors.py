@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formats.hardware.header import UNUSED, described, header_text
+from formats.kinds.microscaling import MicroscalingFormat
 from formats.kinds.profile_format import ProfileFormat
 from formats.number_format import Format
 from formats.scale import Scale, check_top
@@ -101,6 +102,8 @@ def write_vectors(format: Format, folder: Path, top: int | None = None, *, force
     """
     if not isinstance(format, ProfileFormat):
         raise ValueError(f"{format.name} has no precision profile, of which vectors are made")
+    if isinstance(format, MicroscalingFormat):
+        raise ValueError(f"{format.name} has codes for its scales too; vectors are made of formats without")
     if top is None:
         low, high = format.top_range
         top = min(max(0, low), high)

@@ -17,6 +17,7 @@ def test_names_and_numbers_that_mean_nothing_are_refused():
         ({"start": "here"}, "start 'here': allowed are scratch, pretrained"),
         ({"scale": "late"}, "scale 'late': allowed are delayed, current"),
         ({"weight_rounding": "up-ish"}, "weight rounding 'up-ish': allowed are"),
+        ({"seed": 2**64}, "seed 18446744073709551616: a whole number from 0 to"),
         ({"epochs": 0}, "epochs 0: a whole number of at least 1"),
         ({"rate": float("nan")}, "rate nan"),
         ({"error": "FP999"}, "unknown format 'FP999'"),

@@ -304,6 +304,9 @@ def test_what_is_refused(tmp_path):
         write_vectors(formats.get("FP134"), tmp_path, 128)
     with pytest.raises(ValueError, match="top -128 is outside"):
         hard_inputs(formats.get("BM43"), -128)
+    for name, message in (("NF4", "no precision profile"), ("MXFP4", "has codes for its scales too")):
+        with pytest.raises(ValueError, match=message):
+            write_vectors(formats.get(name), tmp_path)
     with pytest.raises(TypeError, match="whole number"):
         hard_inputs(formats.get("INT8"), 0.5)
     assert not list(tmp_path.iterdir())
