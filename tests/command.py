@@ -6,16 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import cli
-
-FORMATS = Path(sys.executable).with_name("formats")
-"""The command as a user starts it, in a process of its own."""
-HUNG = 600
-"""Seconds that only a process that hangs takes."""
+from tests.processes import FORMATS, finished, read_until, running
 
 
 def run(*arguments, cwd, check=True):
@@ -37,30 +32,14 @@ def run(*arguments, cwd, check=True):
 
 def process(*arguments, cwd, check=True):
     """The command in a process of its own."""
-    done = subprocess.run(
-        [FORMATS, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=HUNG, check=False
-    )
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
+    return finished(FORMATS, *arguments, cwd=cwd, check=check)
 
 
 def interrupted(*arguments, cwd, after):
     """The command in a process of its own that gets Ctrl-C once it has said something: exit code, output, errors
     after that."""
-    process = subprocess.Popen(
-        [FORMATS, *arguments],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"TERM": "dumb"},
-    )
-    seen = ""
-    while after not in seen:
-        line = process.stderr.readline()
-        assert line, seen
-        seen += line
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=HUNG)
-    return process.returncode, out, err
+    with running(FORMATS, *arguments, cwd=cwd, TERM="dumb") as process:
+        read_until(process.stderr, after)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+        return process.returncode, out, err

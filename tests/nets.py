@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.processes import wait_until
 from workloads import Workload
 
 
@@ -18,6 +19,17 @@ def loss(model, batch):
 def slow_loss(model, batch):
     time.sleep(0.01)
     return loss(model, batch)
+
+
+def waiting_loss(model, batch, file, free=12):
+    """So many times in a process, and from then on once there is a file."""
+    LOSSES.append(batch)
+    if len(LOSSES) > free:
+        wait_until(file.exists)
+    return loss(model, batch)
+
+
+LOSSES = []
 
 
 def broken_loss(model, batch):
@@ -69,15 +81,16 @@ class Deadly:
 
 
 class Refusing:
-    """A format that refuses what it gets, after some seconds."""
+    """A format that refuses what it gets, once there is a file."""
 
     name, digest = "refusing", "refusing-1"
 
-    def __init__(self, seconds=0.0):
-        self.seconds = seconds
+    def __init__(self, file=None):
+        self.file = file
 
     def round(self, x):
-        time.sleep(self.seconds)
+        if self.file is not None:
+            wait_until(self.file.exists)
         raise ValueError("refusing rounds nothing")
 
 

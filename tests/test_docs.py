@@ -1,16 +1,14 @@
 """The documentation: its pages' commands and Python run, it is built without a warning, and its pages fetch nothing."""
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
 from reports.plots import drawing
 from tests.documents import ROOT, agrees, blocks, check_page
+from tests.processes import python
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
@@ -49,10 +47,8 @@ def test_blocks_of_a_page():
 
 
 def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"],
-        cwd=ROOT, check=True, timeout=300, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
-    )  # fmt: skip
+    build = ("-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site")
+    python(*build, NO_MKDOCS_2_WARNING=1)
     for page in PAGES:
         html = (tmp_path / "site" / page).with_suffix(".html").read_text()
         assert str(ROOT) not in html, page

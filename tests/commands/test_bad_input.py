@@ -12,7 +12,7 @@ def test_bad_input_is_one_line_and_exit_code_two(folder, inside):
         (("rank", "-m", "resnet81"), "unknown model 'resnet81'; did you mean resnet18"),
         (
             ("rank", "-m", "mine.py:absent"),
-            "has no function 'absent'; it defines make, net, damaged, slow, number, full_disk, other, flat",
+            "has no function 'absent'; it defines make, net, damaged, endless, number, full_disk, other, flat",
         ),
         (("rank", "-m", "mine.py:number"), "returned int"),
         (("rank", "-m", "nofile.py:net"), "there is no file nofile.py"),

@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 from commands.errors import BAD_INPUT, BROKEN_PIPE, INTERNAL, INTERRUPTED, ended
-from tests.command import FORMATS, HUNG, run
+from tests.command import run
+from tests.processes import FORMATS, PATIENCE
 from tests.sources import code, ours
 
 
@@ -98,7 +99,7 @@ def test_an_interrupt_and_a_success(capsys):
 def test_a_reader_that_left_is_not_complained_about(arguments, tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([FORMATS, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=HUNG)
+    done = subprocess.run([FORMATS, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
     os.close(writing)
     assert (done.returncode, done.stderr) == (BROKEN_PIPE, "")
 

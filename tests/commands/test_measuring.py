@@ -103,7 +103,7 @@ def test_attribute_writes_and_draws(folder):
 def test_ctrl_c_keeps_the_rows_that_were_attributed(folder):
     # By then the first mini-batch has been attributed.
     code, out, err = interrupted(
-        *("attribute", "-m", "mine.py:slow", "-f", "FP134", "--minibatches", "10", "-o", "why.csv"),
+        *("attribute", "-m", "mine.py:endless", "-f", "FP134", "--minibatches", "10", "-o", "why.csv"),
         cwd=folder,
         after="measure 46/230",
     )

@@ -209,7 +209,7 @@ def test_fit(folder):
 def test_ctrl_c_keeps_what_was_measured(folder):
     # The first tenth has been measured once a line says so.
     code, out, err = interrupted(
-        *("rank", "-m", "mine.py:slow", "-f", "FP134,FP143,INT8,BM43", "--minibatches", "40", "-o", "r.csv"),
+        *("rank", "-m", "mine.py:endless", "-f", "FP134,FP143,INT8,BM43", "--minibatches", "40", "-o", "r.csv"),
         cwd=folder,
         after="measure 16/160",
     )

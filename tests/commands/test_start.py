@@ -1,14 +1,12 @@
 """How the command line starts, and what it says of itself."""
 
-import subprocess
-import sys
-
 import pytest
 from typer.main import get_command
 
 import cli
 from numeric_formats import __version__
-from tests.command import HUNG, process, run
+from tests.command import process, run
+from tests.processes import python
 
 COMMANDS = get_command(cli.app).commands
 SINGLE = [name for name, command in COMMANDS.items() if not hasattr(command, "commands")]
@@ -41,8 +39,7 @@ def test_what_takes_long_to_load_is_not_loaded_for_little(arguments, tmp_path):
         f"import sys; sys.argv = ['formats', *{arguments}]\nimport cli\ntry: cli.run()\nexcept SystemExit: pass\n"
         "print([name for name in ('torch', 'pandas', 'matplotlib', 'numba', 'scipy') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=HUNG)
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert python("-c", code, cwd=tmp_path).stdout.splitlines()[-1] == "[]"
 
 
 def test_folders_of_the_same_names_in_the_way(folder):
@@ -51,12 +48,5 @@ def test_folders_of_the_same_names_in_the_way(folder):
         (folder / name / "__init__.py").write_text("")
     assert "498 formats" in process("list", cwd=folder).stdout
     assert "FP134" in process("rank", "-m", "mine.py:net", "-f", "FP134", "--minibatches", "1", cwd=folder).stdout
-    done = subprocess.run(
-        [sys.executable, "-c", "from predictor import measure"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=HUNG,
-        check=False,
-    )
+    done = python("-c", "from predictor import measure", cwd=folder, check=False)
     assert f"needs its own package 'formats', but {folder}/formats is found first: rename that folder" in done.stderr

@@ -103,7 +103,7 @@ def test_train_that_diverges_says_so_and_keeps_its_checkpoint(folder, inside):
 
 def test_ctrl_c_in_a_training_says_how_to_go_on(folder):
     code, _, err = interrupted(
-        *("train", "-m", "mine.py:slow", "--epochs", "10", "--checkpoint-every", "1", "-o", "run"),
+        *("train", "-m", "mine.py:endless", "--epochs", "10", "--checkpoint-every", "1", "-o", "run"),
         cwd=folder,
         after="step ",
     )

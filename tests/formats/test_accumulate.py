@@ -1,6 +1,5 @@
 """Products of encoded matrices are right to the bit."""
 
-import subprocess
 import sys
 from fractions import Fraction
 from itertools import product
@@ -13,6 +12,7 @@ from formats import Codes
 from formats.accumulate import ExactAccumulator, Float32Accumulator, FormatAccumulator, matmul
 from formats.kernel import accumulate, threads
 from tests.formats.products import ACCUMULATORS, MASTER, NAMES, check, label, random_codes
+from tests.processes import python
 
 module = sys.modules["formats.accumulate"]
 
@@ -311,4 +311,4 @@ def test_accumulators_are_values():
 
 def test_numba_is_loaded_only_where_it_is_needed():
     code = "import sys, formats.accumulate; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    python("-c", code)

@@ -1,14 +1,13 @@
 """The catalogue against the rule of docs/definitions/formats.md section 4, generated a second time by another route,
 and all spellings of names."""
 
-import subprocess
-import sys
 from collections import Counter
 from itertools import product
 
 import pytest
 
 import formats
+from tests.processes import python
 
 
 def profiles_by_search(bits):
@@ -97,4 +96,4 @@ def test_formats_work_without_torch():
         "assert formats.get('FP134').round(np.float32([1.03]))[0] == 1.0\n"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    python("-c", code)

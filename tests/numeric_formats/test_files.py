@@ -2,15 +2,13 @@
 
 import errno
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from numeric_formats.files import check_same, hold, read_json, write_atomically, write_json
+from tests.processes import running
 
-ROOT = Path(__file__).parents[2]
 HOLDS = """
 import sys, pathlib
 from numeric_formats.files import hold
@@ -95,16 +93,11 @@ def test_what_goes_on_must_have_the_same_settings(tmp_path):
 
 def test_one_process_holds_a_folder_until_it_is_killed(tmp_path):
     folder = tmp_path / "deep" / "run"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDS, folder], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
+    with running(sys.executable, "-c", HOLDS, folder) as holder:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(FileExistsError, match=r"run is being written by another process"), hold(folder):
             pass
-    finally:
         holder.kill()
-        holder.communicate()
     for _ in range(2):  # and anew once it is given back
         with hold(folder):
             assert list(folder.iterdir()) == []

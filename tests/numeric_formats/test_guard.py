@@ -1,11 +1,11 @@
 """Refusals at the first import."""
 
-import subprocess
 import sys
 
 import pytest
 
-from numeric_formats.guard import HOME, require, require_linux
+from numeric_formats.guard import require, require_linux
+from tests.processes import python
 
 ELSEWHERE = "import sys; sys.platform = 'darwin'; "
 
@@ -19,16 +19,14 @@ def test_other_systems_are_refused(monkeypatch):
 
 @pytest.mark.parametrize("package", ["numeric_formats.files", "formats", "workloads", "training"])
 def test_importing_elsewhere_says_what_is_needed(package):
-    done = subprocess.run(
-        [sys.executable, "-c", f"{ELSEWHERE}import {package}"], cwd=HOME, capture_output=True, text=True
-    )
+    done = python("-c", f"{ELSEWHERE}import {package}", check=False)
     assert done.returncode
     assert done.stderr.splitlines()[-1] == "ImportError: numeric-formats needs Linux; this is darwin"
 
 
 def test_the_command_elsewhere_is_one_line():
     code = f"import cli; {ELSEWHERE}sys.argv = ['formats', 'list']; cli.run()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True)
+    done = python("-c", code, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: numeric-formats needs Linux; this is darwin\n"
 

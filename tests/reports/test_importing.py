@@ -1,10 +1,7 @@
 """Every module of reports and commands can be the first that is imported."""
 
-import subprocess
-import sys
-
-from tests.command import HUNG
-from tests.imports import HOME, modules
+from tests.imports import modules
+from tests.processes import python
 
 FIRST = """
 import importlib, os, sys
@@ -27,11 +24,4 @@ def test_each_module_can_be_imported_first():
     ours = [name for name, floor in found.items() if floor in ("reports", "commands")]
     assert len(ours) > 30
     assert "reports.plots.drawing" in ours
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST, " ".join(below), " ".join(ours)],
-        cwd=HOME,
-        capture_output=True,
-        text=True,
-        timeout=HUNG,
-    )
-    assert done.returncode == 0, done.stderr
+    python("-c", FIRST, " ".join(below), " ".join(ours))

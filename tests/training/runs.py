@@ -1,14 +1,11 @@
 """Runs side by side, and runs that are killed."""
 
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import python
 
 
 def state(model):
@@ -21,9 +18,7 @@ def same(one, other):
 
 def kill_at(step, output):
     code = f"from tests.training.small import run_until_killed; run_until_killed({step}, {str(output)!r})"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=120, check=False, capture_output=True, text=True
-    )
+    done = python("-W", "error", "-c", code, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 

@@ -1,9 +1,6 @@
 """The loop that trains the bundled networks."""
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +10,8 @@ from torch import nn
 
 from benchmarks.pretrain import __main__ as pretrain
 from benchmarks.pretrain.pretrainings import PRETRAININGS, Data, Pretraining
+from tests.processes import python
 from workloads.bundled.networks import BUNDLED
-
-ROOT = Path(__file__).parents[2]
 
 
 def epoch(generator):
@@ -68,8 +64,5 @@ def test_a_resumed_pretraining_ends_as_an_uninterrupted_one(tmp_path, monkeypatc
 
 
 def test_the_command_trains_what_is_bundled():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.pretrain", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "Usage: python -m benchmarks.pretrain" in done.stdout
+    assert "Usage: python -m benchmarks.pretrain" in python("-m", "benchmarks.pretrain", "--help").stdout
     assert list(PRETRAININGS) == list(BUNDLED)

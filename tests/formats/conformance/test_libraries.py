@@ -1,17 +1,16 @@
 """verify finds no fault in exact libraries, and the known faults of others."""
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import formats
 from formats.conformance.compare import verify
 from formats.conformance.inputs import Category
 from formats.conformance.libraries import LIBRARIES
 from tests.formats.conformance.mismatches import found
+from tests.processes import python
 
 INPUTS = 20_000
 
@@ -126,7 +125,4 @@ def test_a_library_that_is_not_installed(monkeypatch):
 
 def test_libraries_are_imported_only_when_asked_for():
     code = f"import sys, formats.conformance.compare; print(sorted(set({LIBRARIES!r}) & set(sys.modules)))"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(formats.__file__).parents[1]
-    )
-    assert result.stdout.strip() == "[]"
+    assert python("-c", code).stdout.strip() == "[]"

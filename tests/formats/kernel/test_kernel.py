@@ -1,8 +1,6 @@
 """What is particular to the compiled loops: their cases of their own give what the general ones give."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from formats import Scale, kernel
 from formats.kernel.threads import Task, _stamp
 from formats.kernel.words import NUMBER, Words
 from tests.imports import modules, used_by
+from tests.processes import python
 
 RNG = np.random.default_rng(11)
 
@@ -32,8 +31,7 @@ def test_nothing_is_compiled_before_it_is_called():
         "compiled = lambda: sum(task._compiled is not None for task in gc.get_objects() if isinstance(task, Task));"
         "before = compiled(); formats.get('FP134').round(np.ones(5, np.float32), top=0); print(before, compiled())"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0", "1"]
+    assert python("-c", script).stdout.split() == ["0", "1"]
 
 
 def test_what_is_compiled_is_known_by_all_the_files_that_it_is_made_of(tmp_path):

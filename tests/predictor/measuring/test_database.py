@@ -2,8 +2,6 @@
 
 import os
 import sqlite3
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from predictor.effects import Effect
 from predictor.measuring.store import FILE, Store
 from tests.predictor.measuring.entries import CONTEXT, filled, stored
+from tests.processes import python
 
 E = Effect.E
 
@@ -150,15 +149,7 @@ with Store.open(Path(sys.argv[1])) as store:
 
 def test_a_full_disk_is_one_line(path):
     """A limit on the size of files stands for it: the same write fails."""
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, path],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"PYTHONPATH": "."},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = python("-c", FULL, path)
     assert done.stderr.startswith("warning: measurements are not kept in ")
     assert done.stderr.count("\n") == 1
     with Store.open(path) as store:

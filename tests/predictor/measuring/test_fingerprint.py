@@ -1,9 +1,5 @@
 """Fingerprints of code: what tells two losses apart, and what does not."""
 
-import os
-import subprocess
-import sys
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -12,6 +8,7 @@ from predictor.measuring.context import batch_digest, context_of
 from predictor.measuring.fingerprint import code_digest
 from predictor.measuring.units import Subject
 from tests.nets import net
+from tests.processes import python
 
 
 def helper(x):
@@ -69,15 +66,5 @@ def test_fingerprints_are_equal_in_every_process():
         "from predictor.measuring.units import Subject; from tests.nets import net; "
         "print(context_of(Subject(net()), threads=1).digest, batch_digest(net().batches[1]))"
     )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-            env=os.environ | {"PYTHONPATH": ".", "PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("1", "2")
-    }
+    found = {python("-c", code, PYTHONHASHSEED=seed).stdout for seed in ("1", "2")}
     assert found == {f"{context_of(Subject(net()), threads=1).digest} {batch_digest(net().batches[1])}\n"}

@@ -1,9 +1,6 @@
 """Work units: the store first, each once, and nothing lost when a run is killed."""
 
-import os
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 
@@ -15,6 +12,7 @@ from predictor.measuring.store import FILE, Store
 from predictor.measuring.units import Subject, Unit
 from tests.nets import loss, net
 from tests.predictor.measuring.bits import bits, measured
+from tests.processes import python
 
 CANDIDATES = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152")]
 E, A, AE = Effect.E, Effect.A, Effect.AE
@@ -145,10 +143,13 @@ torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 candidates = formats.catalogue(8, "FP") + formats.catalogue(7, "FP")
 
-def measure():
+def measure(units=None):  # or fewer than this, and then to be killed
     workload = net(loss=slow_loss)
-    put = Store.put
+    put, calls = Store.put, []
     def logged(store, context, batch, entries):
+        calls.append(batch)
+        if len(calls) == units:
+            signal.pause()
         entries = list(entries)
         put(store, context, batch, entries)
         with open(folder / "log", "a") as log:
@@ -162,7 +163,7 @@ random.seed(0)
 for _ in range(4):
     child = os.fork()
     if not child:
-        measure()
+        measure(units=8)
         os._exit(0)
     before = (folder / "log").stat().st_size
     while (folder / "log").stat().st_size == before:  # loading compiled code takes longer than measuring
@@ -180,15 +181,7 @@ print(len(fresh))
 
 
 def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=os.environ | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    done = python("-c", KILLED, tmp_path, OMP_NUM_THREADS=1)
     *after_kills, total = map(int, done.stdout.split())
     assert after_kills[0] < after_kills[-1] < total, after_kills
     log = (tmp_path / "log").read_text().splitlines()

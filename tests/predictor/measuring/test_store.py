@@ -1,9 +1,8 @@
 """The store: bits kept exactly, by two processes at once, and found where everything agrees."""
 
-import os
 import sqlite3
-import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from predictor.effects import Effect
 from predictor.measuring.store import Store, Stored, default_path
 from tests.predictor.measuring.entries import CONTEXT, filled, stored
+from tests.processes import running
 
 E, A, AE = Effect.E, Effect.A, Effect.AE
 
@@ -67,23 +67,15 @@ with Store.open(Path(sys.argv[1])) as store:
 
 
 def test_two_processes_at_once(path):
-    command = [sys.executable, "-c", WRITER, path]
-    writers = [
-        subprocess.Popen(
-            [*command, *span],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": "."},
-        )
-        for span in (("0", "300"), ("200", "500"))
-    ]
-    for writer in writers:
-        writer.stdin.write("\n")
-        writer.stdin.flush()
-    for writer in writers:
-        _, err = writer.communicate(timeout=120)
-        assert (writer.returncode, err) == (0, "")
+    with ExitStack() as stack:
+        spans = (("0", "300"), ("200", "500"))
+        writers = [stack.enter_context(running(sys.executable, "-c", WRITER, path, *span)) for span in spans]
+        for writer in writers:
+            writer.stdin.write("\n")
+            writer.stdin.flush()
+        for writer in writers:
+            _, err = writer.communicate()
+            assert (writer.returncode, err) == (0, "")
     with Store.open(path) as store:
         assert store.info().measurements == 500 * 3
         for number in range(500):

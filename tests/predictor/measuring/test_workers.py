@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -18,6 +16,7 @@ from predictor.measuring.units import Unit
 from predictor.measuring.workers import Worker, Workers
 from tests.nets import Breaking, Deadly, Refusing, broken_loss, drawn, net, slow_loss
 from tests.predictor.measuring.bits import bits, measured
+from tests.processes import ROOT, read_until, running, wait_until
 from workloads import Workload, load
 
 CANDIDATES = [candidate(name) for name in ("FP134", "INT8", "BM43", "FP143+FP152", "NF4", "E4M3", "FP134/block32")]
@@ -88,8 +87,8 @@ def test_channels_last(pool):
 def test_a_killed_worker_changes_nothing(pool, all_bits):
     workload = net(loss=slow_loss)
     found = []
-    running = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)
-    for measurement in running:
+    asked = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)
+    for measurement in asked:
         found.append(measurement)
         if len(found) in (3, 30):
             os.kill(pool._members[0].handle.process.pid, signal.SIGKILL)
@@ -97,18 +96,19 @@ def test_a_killed_worker_changes_nothing(pool, all_bits):
     assert 1 <= len(pool._members) <= 2
 
 
-def test_work_that_nobody_wants_any_more(pool, all_bits):
+def test_work_that_nobody_wants_any_more(pool, all_bits, tmp_path):
     workload = net(loss=slow_loss)
     for _ in range(3):
-        running = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)
-        next(running)
-        running.close()
+        asked = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)
+        next(asked)
+        asked.close()
     # A refusal that comes when its work has been given up is nobody's.
-    running = measured(
-        workload, [CANDIDATES[0], Refusing(0.5), Refusing(0.5)], workload.batches[:1], [E], executor=pool
-    )
-    next(running)
-    running.close()
+    given_up = tmp_path / "given up"
+    candidates = [CANDIDATES[0], Refusing(given_up), Refusing(given_up)]
+    asked = measured(workload, candidates, workload.batches[:1], [E], executor=pool)
+    next(asked)
+    asked.close()
+    given_up.touch()
     assert bits(measured(net(), CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
 
 
@@ -187,28 +187,14 @@ def gone(pid):
 def test_workers_end_with_the_process_that_began_them(tmp_path, how):
     script = tmp_path / "interrupted.py"
     script.write_text(INTERRUPTED)
-    process = subprocess.Popen(
-        [sys.executable, script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": "."},
-        start_new_session=True,
-    )
-    line = process.stdout.readline()
-    while len(line.split()) < 2:
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-    workers = list(map(int, line.split()))
-    if how is signal.SIGINT:
-        os.killpg(process.pid, how)  # as a terminal does: all of them get it
-    else:
-        process.kill()
-    began = time.monotonic()
-    _, err = process.communicate(timeout=30)
-    while not all(map(gone, workers)):
-        assert time.monotonic() - began < 10
-        time.sleep(0.05)
+    with running(sys.executable, script, alone=True, PYTHONPATH=ROOT) as process:
+        workers = list(map(int, read_until(process.stdout, " ").split()))
+        if how is signal.SIGINT:
+            os.killpg(process.pid, how)  # as a terminal does: all of them get it
+        else:
+            process.kill()
+        _, err = process.communicate()
+    wait_until(lambda: all(map(gone, workers)))
     if how is signal.SIGINT:
         assert process.returncode == -signal.SIGINT
         # One traceback, that of the script itself.

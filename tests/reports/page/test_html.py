@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import formats
 from reports import results
 from reports.page import html
 from reports.plots import style
+from tests.processes import PATIENCE
 
 RANKING = Path(__file__).parents[3] / "benchmarks" / "resnet20_ranking.csv"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -140,7 +142,7 @@ def opened(browser, report, request):
     """The page, open; at the end, nothing was complained of and nothing but the file was asked for."""
     context = browser.new_context(**{"viewport": {"width": 1300, "height": 900}} | getattr(request, "param", {}))
     page, said, asked = context.new_page(), [], []
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(1000 * PATIENCE)
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda asks: asked.append(asks.url))
@@ -158,11 +160,10 @@ def shown(page):
 
 def until(page, condition):
     """Waits for a condition; Playwright's own way is one that the page's policy forbids."""
-    for _ in range(600):
-        if page.evaluate(condition):
-            return
+    began = time.monotonic()
+    while not page.evaluate(condition):
+        assert time.monotonic() - began < PATIENCE, condition
         page.wait_for_timeout(100)
-    raise AssertionError(condition)
 
 
 def bright(page, plot):
@@ -220,18 +221,20 @@ def test_table_and_plots_answer_to_each_other(opened, tmp_path):
     # A mark that is clicked is looked at.
     opened.evaluate("scrollTo(0, 0)")
     until(opened, "scrollY === 0")
-    opened.wait_for_timeout(500)  # for the plot, which all marks have come back to, to be drawn on a busy machine
     place = opened.evaluate(
         """() => { const plot = document.getElementById("ranks"), { xaxis, yaxis } = plot._fullLayout;
         const box = plot.getBoundingClientRect();
         return [box.x + xaxis._offset + xaxis.d2p(450), box.y + yaxis._offset + yaxis.d2p(rows[449].angle.AE)]; }"""
     )
-    opened.mouse.move(*place, steps=3)
-    opened.mouse.click(*place)
-    # On its way the mouse may have passed other marks.
-    until(
-        opened, "Math.abs(rows.findIndex(row => row.name === document.getElementById('name').textContent) - 449) <= 3"
-    )
+    # On its way the mouse may pass other marks; until the plot, which all marks have come back to, is drawn, there is
+    # none to click.
+    near = "Math.abs(rows.findIndex(row => row.name === document.getElementById('name').textContent) - 449) <= 3"
+    began = time.monotonic()
+    while not opened.evaluate(near):
+        assert time.monotonic() - began < PATIENCE
+        opened.mouse.move(*place, steps=3)
+        opened.mouse.click(*place)
+        opened.wait_for_timeout(100)
     name = opened.locator("#name").text_content()
     assert abs(table["name"].tolist().index(name) - 449) <= 3
     assert opened.locator("#rows tr.looked td:nth-child(2)").text_content() == name

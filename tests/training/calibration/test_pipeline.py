@@ -2,9 +2,6 @@
 
 import copy
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -13,6 +10,7 @@ import torch
 from torch import nn
 
 import formats
+from tests.processes import python
 from tests.training import small
 from tests.training.calibration import killed, networks
 from training.calibration import AdaRound, Network, quantize
@@ -104,8 +102,7 @@ def test_formats_with_scales_of_blocks(workload, format):
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
-    command = [sys.executable, "-m", "tests.training.calibration.killed", str(tmp_path / "killed")]
-    done = subprocess.run(command, cwd=Path(__file__).parents[3], check=False, capture_output=True, timeout=300)
+    done = python("-m", "tests.training.calibration.killed", tmp_path / "killed", check=False)
     assert done.returncode == -9, done.stderr
     kept = sorted(path.name for path in (tmp_path / "killed" / "adaround").iterdir())
     assert kept == ["0000.safetensors", "0001.unfinished.safetensors"]

@@ -2,29 +2,24 @@
 
 import json
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.processes import python
 from tests.training import small
 from tests.training.methods.killed import ALL, options_of
 from training import train
 from training.methods import LSQ, DistributionAdaptiveInt8, UnifiedInt8
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     """The folder of the runs that were killed, one of each method."""
     folder = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, "-m", "tests.training.methods.killed", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, timeout=300, check=False, capture_output=True, text=True)
+    done = python("-m", "tests.training.methods.killed", folder, check=False)
     assert done.stdout.splitlines() == [f"{name} {signal.SIGKILL.value}" for name in ALL], done.stderr
     return folder
 

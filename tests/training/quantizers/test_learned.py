@@ -1,12 +1,10 @@
 """The one-pass loops of methods against what they stand for, written out in torch."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from predictor.flow.sites import Quantizers, compute
+from tests.processes import python
 from tests.training.methods.helper import started
 from training.methods import DistributionAdaptiveInt8, Octo, UnifiedInt8
 from training.methods.channels import channel_statistics
@@ -76,8 +74,7 @@ print(step.grad.item())
 
 def test_more_threads_than_any_machine_has():
     """In a process of its own, since the threads stay."""
-    done = subprocess.run([sys.executable, "-c", MANY_THREADS], capture_output=True, text=True, check=True)
-    assert float(done.stdout) == 3 * 600 * 64
+    assert float(python("-c", MANY_THREADS).stdout) == 3 * 600 * 64
 
 
 @pytest.mark.parametrize("axis", [0, 1, 3])
