@@ -3,9 +3,7 @@
 import bisect
 import itertools
 import math
-import sys
 from fractions import Fraction
-from subprocess import run
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from formats.kinds.codebooks import NF4, from_codebook, posit
 from formats.number_format import Codes
 from formats.scale import Granularity, Scale
 from tests.formats.inputs import around
+from tests.processes import python
 
 
 def same_bits(a, b):
@@ -205,7 +204,7 @@ def test_errors_say_what_is_wrong():
 
 def test_no_torch_and_no_numba_are_loaded():
     code = "import sys, formats; sys.exit(any(name in sys.modules for name in ('torch', 'numba')))"
-    assert run([sys.executable, "-c", code]).returncode == 0
+    python("-c", code)
 
 
 # Scales per channel and block: each group is what a tensor of its own would be.
