@@ -159,8 +159,17 @@ def round_blocks(
     keep_infinities: bool,
     rule: tuple[int, int, int, int],
 ) -> None:
-    """Round x into out as `round_tiles` does (by `formats.rounding.rounded`), with the scale of each tile found on the
-    way. rule: the words of `RULE`."""
+    """`round_tiles` with the scale of each tile found on the way; the rule is `formats.rounding.rounded`.
+
+    Args:
+        x: As for `round_tiles`.
+        out: As for `round_tiles`.
+        tile: As for `round_tiles`.
+        tiles: Batch, tiles down, tiles across.
+        grid: As for `round_tiles`.
+        keep_infinities: As for `round_tiles`.
+        rule: How T follows from a tile's largest magnitude, the words of `RULE`.
+    """
     if not x.size:
         return
     stretch = min(max(1, STRETCH // (tile[0] * tile[1])), tiles[2])

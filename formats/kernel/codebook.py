@@ -98,8 +98,18 @@ def look_up(
     copy_sign: bool,
     keep_infinities: bool,
 ) -> None:
-    """Round C-contiguous x into out by a table: values[k], where k is how many of the ascending `steps` a number
-    reaches, so that the steps decide ties; beyond the outermost values it is the rule `formats.rounding.rounded`."""
+    """Round x into out by a table: values[k], where k is how many of the steps a number reaches.
+
+    So the steps decide ties; beyond the outermost values it is the rule `formats.rounding.rounded`.
+
+    Args:
+        x: float32, C-contiguous.
+        out: Of x's shape, C-contiguous; may be x itself.
+        steps: float32, ascending; where the sign is copied it is x's magnitude that reaches them.
+        values: float32, one more than steps.
+        copy_sign: Whether the result takes x's sign.
+        keep_infinities: As for `round_tiles`.
+    """
     if not x.size:
         return
     starts = _starts_where_many(steps)
@@ -273,11 +283,19 @@ def look_up_in_mode(
     apart: bool,
     keep_infinities: bool,
 ) -> None:
-    """Round x into out, both (batch, rows, columns) and C-contiguous, to values times 2^top, by
-    `formats.rounding.rounded` in any mode but those to nearest.
+    """Round x into out, to values times 2^top, by `formats.rounding.rounded` in any mode but those to nearest.
 
-    tops: one a tile. values: float32 numbers, ascending, of both signs. previous: for hysteresis, as x.
-    copy_sign: a zero has x's sign. apart: nothing but zero becomes zero.
+    Args:
+        x: float32 or float64 of shape (batch, rows, columns), C-contiguous.
+        out: Of x's shape and dtype, C-contiguous.
+        previous: For hysteresis, of x's shape and dtype, C-contiguous.
+        tile: As for `round_tiles`.
+        tops: As for `round_tiles`.
+        values: float32 numbers, as float64, ascending, of both signs.
+        mode: Any but those to nearest; its own previous values are not read.
+        copy_sign: Whether a zero has x's sign.
+        apart: Whether nothing but zero becomes zero.
+        keep_infinities: As for `round_tiles`.
     """
     if not x.size:
         return

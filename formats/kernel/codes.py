@@ -232,10 +232,19 @@ def encode_tiles(
     wrap: int,
     half: int,
 ) -> bool:
-    """Codes of the values nearest to x (float32), by `formats.rounding.rounded`, into `codes` (uint8 or uint16), both
-    laid out as for `round_tiles`; False for a NaN in x.
+    """Codes of the values nearest to x, by `formats.rounding.rounded`.
 
-    A negative value has code index + half, or wrap - index where wrap is not 0.
+    Args:
+        x: float32, laid out as for `round_tiles`.
+        codes: Where to put them, uint8 or uint16, laid out as for `round_tiles`.
+        tile: As for `round_tiles`.
+        tops: As for `round_tiles`.
+        grid: As for `round_tiles`.
+        wrap: Where it is not 0, a negative value has code wrap - index.
+        half: Where wrap is 0, a negative value has code index + half.
+
+    Returns:
+        False where x holds a NaN; `codes` may then be written in part.
     """
     if not codes.size:
         return True
@@ -268,10 +277,19 @@ def encode_flat(
     half: int,
     rule: tuple[int, int, int, int] | None = None,
 ) -> bool:
-    """`encode_tiles` of C-contiguous arrays with one scale, `top` of shape (), quicker to call; the rule is
-    `formats.rounding.rounded`.
+    """`encode_tiles` of arrays with one scale, quicker to call; the rule is `formats.rounding.rounded`.
 
-    rule: how T is found, as `round_flat` takes it; it is put into `top`. One thread then does it all.
+    Args:
+        x: float32, C-contiguous.
+        codes: uint8 or uint16 of x's shape, C-contiguous.
+        top: T, int64 of shape ().
+        grid: As for `round_tiles`.
+        wrap: As for `encode_tiles`.
+        half: As for `encode_tiles`.
+        rule: The words of `RULE` by which to find T, which is then put into `top`; one thread does it all.
+
+    Returns:
+        As `encode_tiles`.
     """
     if not codes.size:
         return True
@@ -302,8 +320,18 @@ def decode_tiles(
     tops: NDArray[np.int64],
     table: NDArray[np.float64],
 ) -> bool:
-    """Values of codes below the table's length into `out`, laid out as for `round_tiles`; False where one is NaN in the
-    table."""
+    """Values of codes.
+
+    Args:
+        codes: uint8 or uint16, laid out as for `round_tiles`.
+        out: Where to put them, float32, laid out as for `round_tiles`.
+        tile: As for `round_tiles`.
+        tops: As for `round_tiles`.
+        table: float64, the value at T = 0 of all that the codes' type holds; NaN where there is none.
+
+    Returns:
+        False where a code has none.
+    """
     if not codes.size:
         return True
     nan = np.zeros(1, np.int64)

@@ -39,10 +39,15 @@ def round_flat(
     grid: NDArray[np.int64],
     keep_infinities: bool,
 ) -> None:
-    """`round_tiles` of C-contiguous arrays with one scale, quicker to call; the rule is `formats.rounding.rounded`.
+    """`round_tiles` of arrays with one scale, quicker to call; the rule is `formats.rounding.rounded`.
 
-    top: T, or the rule by which to find it, as `round_blocks` takes it; one thread then does it all, which is for up to
-    FOUND_AT_ONCE elements.
+    Args:
+        x: float32 or float64, C-contiguous.
+        out: Of x's shape and dtype, C-contiguous; may be x itself.
+        top: T, or the words of `RULE` by which to find it; one thread then does it all, which is for up to
+            FOUND_AT_ONCE elements.
+        grid: As for `round_tiles`.
+        keep_infinities: As for `round_tiles`.
     """
     if not x.size:
         return

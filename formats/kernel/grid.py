@@ -32,7 +32,15 @@ def _packed(extended: Profile) -> list[int]:
 
 @lru_cache(maxsize=4096)
 def describe(profile: Profile, largest: int) -> NDArray[np.int64]:
-    """The grid as the loops read it; `largest` is the largest magnitude as a multiple of the top binade's step."""
+    """A profile's grid as the loops read it.
+
+    Args:
+        profile: Significant bits of each binade.
+        largest: The largest magnitude, as a multiple of the top binade's step.
+
+    Returns:
+        Whole numbers, in the order that this module names.
+    """
     extended = (*profile, 0)  # below the smallest value the step is that value, as if no bit were kept there
     tail = len(profile)
     while tail and extended[tail - 1] == len(profile) - tail + 1:

@@ -100,7 +100,16 @@ def largest_flat(x: NDArray[Any]) -> float:
 
 
 def largest_of_tiles(x: NDArray[Any], tile: tuple[int, int], tiles: tuple[int, int, int]) -> NDArray[Any]:
-    """The largest finite magnitude of each tile, shape `tiles`, in x's dtype; 0 where there is none."""
+    """The largest finite magnitude of each tile.
+
+    Args:
+        x: As for `round_tiles`.
+        tile: As for `round_tiles`.
+        tiles: Batch, tiles down, tiles across.
+
+    Returns:
+        x's dtype, of shape `tiles`; 0 where a tile has none.
+    """
     bits = np.zeros(tiles, np.int64)
     if x.size:
         words = WORDS.pack(tiling=cut(x, tile, tiles), x=x, x_strides=strides(x)[:2], found=bits)

@@ -198,8 +198,16 @@ def round_tiles_in_mode(
 ) -> None:
     """`round_tiles` in any mode; the rule is `formats.rounding.rounded`.
 
-    mode: with previous values of x's shape and dtype and unit stride along columns. logical: by how much an element's
-    place in the logical order, which decides its random number, grows with batch, row and column.
+    Args:
+        x: As for `round_tiles`.
+        out: As for `round_tiles`.
+        tile: As for `round_tiles`.
+        tops: As for `round_tiles`.
+        grid: As for `round_tiles`.
+        keep_infinities: As for `round_tiles`.
+        mode: With previous values, where it has any, of x's shape and dtype and unit stride along columns.
+        logical: By how much an element's place in the logical order, which decides its random number, grows with batch,
+            row and column.
     """
     if not x.size:
         return
@@ -227,8 +235,16 @@ def round_tiles_in_mode(
 def round_flat_in_mode(
     x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, mode: ModeChoice
 ) -> None:
-    """`round_tiles_in_mode` of C-contiguous arrays of one shape with one scale, quicker to call; the rule is
-    `formats.rounding.rounded`."""
+    """`round_tiles_in_mode` of arrays with one scale, quicker to call; the rule is `formats.rounding.rounded`.
+
+    Args:
+        x: float32 or float64, C-contiguous.
+        out: Of x's shape and dtype, C-contiguous; may be x itself.
+        top: T.
+        grid: As for `round_tiles`.
+        keep_infinities: As for `round_tiles`.
+        mode: With previous values, where it has any, of x's shape and dtype, C-contiguous.
+    """
     if not x.size:
         return
     tops = np.array(top, np.int64)

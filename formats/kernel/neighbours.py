@@ -110,10 +110,16 @@ def _round_between(w):
 def round_between(
     x: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64], mode: ModeChoice
 ) -> NDArray[np.float64]:
-    """The magnitude, of x's shape, that each |x| becomes of its neighbours low <= |x| < high, by
-    `formats.rounding.between`; low where that is high as well.
+    """What each |x| becomes of its two neighbours low <= |x| < high, by `formats.rounding.between`.
 
-    low, high: float32 numbers of x's shape. mode: any but those to nearest. Where x is NaN the result means nothing.
+    Args:
+        x: Any shape and dtype that float64 holds; the result for NaN means nothing.
+        low: float32 numbers of x's shape, as float64.
+        high: The same; where it is low, low is the result.
+        mode: Any but those to nearest.
+
+    Returns:
+        Magnitudes, float64 of x's shape.
     """
     with np.errstate(invalid="ignore"):  # signalling NaN
         wide, before = (

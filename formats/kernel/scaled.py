@@ -112,11 +112,17 @@ def round_scaled(
     keep_infinities: bool,
     mode: ModeChoice,
 ) -> None:
-    """Round x / step to the values at `top` by `formats.rounding.rounded`, times step, into out, both one-dimensional
-    without gaps; NaN stays.
+    """Round x / step to the values at `top` by `formats.rounding.rounded`, times step, into out; NaN stays.
 
-    steps: positive float32 numbers; each holds for `run` elements, in turn and over again. top: such that values are
-    normal float32 numbers of at most 22 bits. mode: any but hysteresis; random numbers go by an element's place.
+    Args:
+        x: float32, one-dimensional without gaps.
+        out: The same.
+        steps: Positive float32 numbers, as float64; each holds for `run` elements, in turn and over again.
+        run: See steps.
+        top: Such that values are normal float32 numbers of at most 22 bits.
+        grid: As for `round_tiles`.
+        keep_infinities: As for `round_tiles`.
+        mode: Any but hysteresis; random numbers go by an element's place.
     """
     if not x.size:
         return

@@ -91,9 +91,10 @@ def _survey_tiles(w):
 class Survey(NamedTuple):
     """What rounding did to an array.
 
-    largest: the largest finite rounded magnitude; NaN where a rounded value is NaN. overflows: elements beyond the
-    limit; infinite ones are beyond every finite one, NaN beyond none. underflows: nonzero elements that were rounded to
-    zero.
+    Attributes:
+        largest: The largest finite rounded magnitude; NaN where a rounded value is NaN.
+        overflows: Elements beyond the limit; infinite ones are beyond every finite one, NaN beyond none.
+        underflows: Nonzero elements that were rounded to zero.
     """
 
     largest: float
@@ -102,14 +103,29 @@ class Survey(NamedTuple):
 
 
 def survey_rounded(x: NDArray[Any], q: NDArray[Any], limit: float) -> Survey:
-    """Compare an array with its rounded values. Both C-contiguous, of one shape and dtype, float32 or float64."""
+    """Compare an array with its rounded values.
+
+    Args:
+        x: float32 or float64, C-contiguous.
+        q: The rounded values, of x's shape and dtype, C-contiguous.
+        limit: The largest value of the format.
+    """
     return _survey(x, q, limit)
 
 
 def round_and_survey(
     x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, limit: float
 ) -> Survey:
-    """`round_flat` (by `formats.rounding.rounded`) and the survey of what it did, while each tile is in the cache."""
+    """`round_flat` (by `formats.rounding.rounded`) and the survey of what it did, while each tile is in the cache.
+
+    Args:
+        x: As for `round_flat`.
+        out: As for `round_flat`.
+        top: T.
+        grid: As for `round_tiles`.
+        keep_infinities: As for `round_tiles`.
+        limit: As for `survey_rounded`.
+    """
     return _survey(x, out, limit, (grid, largest_rounded(x, keep_infinities), top))
 
 

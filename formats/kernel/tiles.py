@@ -46,10 +46,15 @@ def round_tiles(
     grid: NDArray[np.int64],
     keep_infinities: bool,
 ) -> None:
-    """Round x into out, both (batch, rows, columns) float32 or float64 with unit stride along columns, to nearest by
-    `formats.rounding.rounded`.
+    """Round x into out, to nearest by `formats.rounding.rounded`.
 
-    tops: (batch, tiles down, tiles across), any strides, inside the profile's range.
+    Args:
+        x: float32 or float64 of shape (batch, rows, columns), with unit stride along columns.
+        out: Where to put the result, of x's shape and dtype, with unit stride along columns; may be x itself.
+        tile: Rows and columns that share a scale.
+        tops: T of each tile, int64 of shape (batch, tiles down, tiles across), any strides, inside the profile's range.
+        grid: The profile as `describe` gives it.
+        keep_infinities: Whether infinities stay instead of saturating. NaN always stays.
     """
     if not x.size:
         return
