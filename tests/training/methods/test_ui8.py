@@ -79,7 +79,7 @@ def one_step(beta):
     found = train(workload, method=UnifiedInt8(beta=beta, format="INT3"), **options)
     return {
         name: (p.detach() - before[name]).double() for name, p in found.model.named_parameters()
-    }, found.run.rates.deviations
+    }, found.method_state.rates.deviations
 
 
 def test_ui8_check_5():
