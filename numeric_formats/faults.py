@@ -27,7 +27,14 @@ RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 def told(error: BaseException) -> str | None:
-    """The line to tell a user about an error of theirs; None where it is ours."""
+    """What a user is told about an error.
+
+    Args:
+        error: Anything that was raised, with its traceback.
+
+    Returns:
+        A line, where the error is the user's; None where it is ours.
+    """
     text = " ".join(str(error).split())
     if _of_memory(error, text):
         return text if "memory" in text.lower() else f"out of memory: {text}".removesuffix(": ")

@@ -20,10 +20,13 @@ TOPS = (1, 5, 10, 20, 50)
 class Comparison:
     """Two rankings side by side.
 
-    table: a row per format that both hold, in the order of the first: name, place_a, place_b (1 is best, among these
-    formats), change (of the place; negative is better in the second), angle_a, angle_b (degrees). agreement: rank
-    correlations of the angles. overlap: for each k, how many of the first k are the same. left_out: names that only one
-    holds, or that mean another format in each.
+    Attributes:
+        effect: Whose angle was compared.
+        table: A row per format that both hold, in the order of the first: name, place_a, place_b (1 is best, among
+            these formats), change (of the place; negative is better in the second), angle_a, angle_b (degrees).
+        agreement: Rank correlations of the angles.
+        overlap: For each k, how many of the first k are the same.
+        left_out: Names that only one holds, or that mean another format in each.
     """
 
     effect: str
@@ -38,9 +41,19 @@ def _digests(path: Path) -> dict[str, str]:
 
 
 def compare(first: Path, second: Path, effect: str = "AE", seed: int = 0) -> Comparison:
-    """Compare two files that `formats rank --output` wrote, by the angle of `effect`; `seed` decides the bootstrap.
+    """Compare two files that `formats rank --output` wrote.
 
-    Raises ValueError where one has no such angle, or fewer than 3 formats are common to both.
+    Args:
+        first: A ranking.
+        second: Another one.
+        effect: Whose angle is compared.
+        seed: Decides the bootstrap.
+
+    Returns:
+        Both side by side.
+
+    Raises:
+        ValueError: One has no such angle, or fewer than 3 formats are common to both.
     """
     column = angle_column(effect)
     a, b = (results.read(path, (NAME, column)).set_index(NAME)[column].dropna() for path in (first, second))

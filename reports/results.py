@@ -26,8 +26,15 @@ PACKAGES = (NAME, "torch", "numpy", "numba", "pandas")
 def check_output(path: Path, endings: tuple[str, ...], force: bool) -> None:
     """Refuse, before the work begins, a place that could not be written when it ends.
 
-    Raises ValueError for another ending, FileExistsError for an existing file without `force`, OSError for a place that
-    cannot be written.
+    Args:
+        path: Where a result goes.
+        endings: What its name may end in, with the dot.
+        force: Whether a file that is there may be replaced.
+
+    Raises:
+        ValueError: Another ending.
+        FileExistsError: The file exists, and `force` was not given.
+        OSError: The place cannot be written.
     """
     if path.suffix.lower() not in endings:
         raise ValueError(f"output {path}: the name must end in {', '.join(endings)}")
@@ -54,8 +61,17 @@ def _bytes(table: pd.DataFrame, ending: str) -> bytes:
 
 
 def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
-    """Write a table in the form that the ending says, and `path`.meta.json with settings, versions, time and the
-    table's digest."""
+    """Write a table, and beside it how it was made.
+
+    Args:
+        table: A result.
+        path: Its ending says the form: .csv, .json or .parquet. Beside it comes `path`.meta.json with the settings,
+            versions, the time and the digest of the file.
+        settings: All that reproduces the result, as JSON has it.
+
+    Raises:
+        OSError: The place cannot be written; what was there before is whole.
+    """
     content = _bytes(table, path.suffix.lower())
     beside = {
         "file": path.name,
@@ -75,7 +91,17 @@ def sidecar_of(path: Path) -> Path:
 
 
 def sidecar(path: Path) -> dict[str, Any]:
-    """What the sidecar of a result file says; nothing where there is none. ValueError where it is damaged."""
+    """What the sidecar of a result file says.
+
+    Args:
+        path: The result file.
+
+    Returns:
+        Its content; nothing where there is no sidecar.
+
+    Raises:
+        ValueError: It is damaged.
+    """
     beside = sidecar_of(path)
     if not beside.is_file():
         return {}
@@ -87,8 +113,20 @@ def sidecar(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table back; ValueError where it is cut short, changed since it was written, or not a result with these
-    columns."""
+    """Read a table back.
+
+    Args:
+        path: A result file.
+        columns: Those that it must have.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: The file is cut short, was changed since it was written, is no result with these columns, or has
+            something else in a column of numbers.
+        FileNotFoundError: There is no such file.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"there is no result file {path}")
     if path.suffix.lower() not in ENDINGS:

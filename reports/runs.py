@@ -44,11 +44,18 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 
 
 def read_flips(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """Share of quantized weights that changed, per step of each run: columns setting, rounding, run, step, flip_rate;
-    names of the workloads.
+    """How many weights flipped in training runs.
 
-    setting: the weights' format, and what else tells runs of one format and rounding apart, but not the seed. run: its
-    number in `folders`. Raises ValueError for a folder that holds no run, or one without quantized weights.
+    Args:
+        folders: What `formats train --output` wrote.
+
+    Returns:
+        The share of quantized weights that changed, a row per step of each run, and the names of the workloads.
+        Columns: setting (the weights' format, and what else tells runs of one format and rounding apart, but not the
+        seed), rounding, run (its number in `folders`), step, flip_rate.
+
+    Raises:
+        ValueError: A folder holds no run, or one without quantized weights.
     """
     runs = [_read(folder) for folder in folders]
     kept = [

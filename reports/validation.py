@@ -6,8 +6,15 @@ import pandas as pd
 
 
 def by_format(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row per format, the smallest angle first: name, bits, angle, loss (mean of its seeds), loss_low, loss_high,
-    metric, diverged (how many runs)."""
+    """The trainings of each format together.
+
+    Args:
+        runs: `training.validation.Validation.runs`.
+
+    Returns:
+        A row per format, the smallest angle first: name, bits, angle, loss (mean of its seeds), loss_low, loss_high,
+        metric, diverged (how many runs).
+    """
     grouped = runs.groupby("name", sort=False)
     table = grouped.agg(
         bits=("bits", "first"),

@@ -131,9 +131,17 @@ def _pairs(entries: dict[str, Any]) -> str:
 def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -> str:
     """The page of a ranking as HTML.
 
-    table: the columns of a ranking. sidecar: what results.sidecar gave of it, or nothing: then the page names no
-    settings. file: the name of the ranking's file, and output that of the page, as commands have them. Raises
-    ImportError without the extra `report`.
+    Args:
+        table: The columns of a ranking.
+        sidecar: What `results.sidecar` gave of it, or nothing: then the page names no settings.
+        file: The name of the ranking's file, as commands have it.
+        output: That of the page.
+
+    Returns:
+        All of the page: it fetches nothing.
+
+    Raises:
+        ImportError: The extra `report` is not installed.
     """
     try:
         from plotly.offline import get_plotlyjs
@@ -211,8 +219,16 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
 
 
 def write(ranking: Path, output: Path) -> None:
-    """Make the page of a ranking that results.write wrote. Raises ValueError where the file is damaged or no
-    ranking."""
+    """Make the page of a ranking.
+
+    Args:
+        ranking: A file that `results.write` wrote.
+        output: Where the page goes.
+
+    Raises:
+        ValueError: The file is damaged or no ranking.
+        ImportError: The extra `report` is not installed.
+    """
     table = results.read(ranking, COLUMNS)
     if not set(effects_in(table.columns)) & set(Effect) or not len(table):
         raise ValueError(f"{ranking} has no angles; a ranking that `formats rank --output` wrote is needed")

@@ -60,8 +60,11 @@ def attribution(table: pd.DataFrame, title: str) -> Figure:
     """Which kinds of tensor and which layers cause the angle: bars of the angle alone, coloured by kind, the largest
     layers first.
 
-    Above, everything and the four kinds, with a mark at the angle that is left without each; below, the layers. `table`
-    has the columns of predictor.attribution.
+    Above, everything and the four kinds, with a mark at the angle that is left without each; below, the layers.
+
+    Args:
+        table: What `predictor.attribution.attribute` gave.
+        title: Above the picture.
     """
     kinds = table[table[LAYER] == "all"]
     layers = (
@@ -92,8 +95,13 @@ def attribution(table: pd.DataFrame, title: str) -> Figure:
 def layers(table: pd.DataFrame, title: str) -> Figure:
     """Angles of every layer as a heat map, layers downwards.
 
-    table: of predictor.attribution (its kinds across, by the angle alone), or of predictor.angles with the scope layers
-    (formats and effects across). Raises ValueError where it holds no layers.
+    Args:
+        table: What `predictor.attribution.attribute` gave (its kinds across, by the angle alone), or
+            `predictor.measure` with the scope layers (formats and effects across).
+        title: Above the picture.
+
+    Raises:
+        ValueError: It holds no layers.
     """
     if {KIND, LAYER, angle_column(ALONE)} <= set(table.columns):
         rows = table[table[LAYER] != "all"]

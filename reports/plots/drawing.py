@@ -29,10 +29,12 @@ from search.fitting import read_tensors
 
 
 class Kind(StrEnum):
-    """What a picture shows. Of a ranking: angles, top, pareto; of an attribution or a measurement by layer: layers; of
-    a search: synthesized;
-    of a validation's runs.csv: validation; of training runs' folders: flips; of tensors and formats: histograms; of
-    formats alone: profiles."""
+    """What a picture shows.
+
+    Of a ranking: angles, top, pareto. Of an attribution or a measurement by layer: layers. Of a search: synthesized.
+    Of a validation's runs.csv: validation. Of training runs' folders: flips. Of tensors and formats: histograms.
+    Of formats alone: profiles.
+    """
 
     ANGLES = "angles"
     TOP = "top"
@@ -46,10 +48,18 @@ class Kind(StrEnum):
 
 
 def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Kind:
-    """The kind that is meant; by default what is drawn of a folder, tensors, or formats alone, and the angles of a
-    table.
+    """The kind of picture that is meant.
 
-    Raises ValueError for a kind that there is not, and where it is not made of what was given.
+    Args:
+        given: Files or folders.
+        kind: Its name; by default what is drawn of a folder, tensors, or formats alone, and the angles of a table.
+        names: Formats.
+
+    Returns:
+        The kind.
+
+    Raises:
+        ValueError: There is no such kind, or it is not made of what was given.
     """
     meant = None if kind is None else one_of("kind", Kind, kind)
     if not given:
@@ -79,8 +89,18 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
 
 
 def default_target(given: Sequence[Path], kind: Kind) -> Path:
-    """Where a picture goes that no --output names: beside what it shows, or inside it. Raises ValueError for several
-    runs."""
+    """Where a picture goes that no --output names: beside what it shows, or inside it.
+
+    Args:
+        given: Files or folders.
+        kind: Of the picture.
+
+    Returns:
+        A .png.
+
+    Raises:
+        ValueError: It shows several runs.
+    """
     if kind is Kind.PROFILES:
         return Path("profiles.png")
     if len(given) > 1:
@@ -104,9 +124,18 @@ def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
 def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str = "AE", count: int = 20) -> Figure:
     """The picture of a kind.
 
-    given: files or folders, as `kind_of` wants them. names: the formats of profiles and histograms. by: the effect of
-    top, pareto and synthesized. count: how many formats top draws. Raises ValueError for files that are damaged or of
-    something else, and a count below 1.
+    Args:
+        given: Files or folders, as `kind_of` wants them.
+        kind: Of the picture.
+        names: The formats of profiles and histograms.
+        by: The effect of top, pareto and synthesized.
+        count: How many formats top draws.
+
+    Returns:
+        The figure, for `style.save`.
+
+    Raises:
+        ValueError: A file is damaged or of something else, or the count is below 1.
     """
     at_least(f"the first {count} formats", count)
     if kind is Kind.PROFILES:

@@ -24,8 +24,17 @@ MADE, KNOWN = "#D55E00", "#0072B2"
 
 
 def profiles_of(names: Iterable[str], *, files: bool = True) -> list[tuple[str, tuple[int, ...]]]:
-    """Formats' names with their profiles; ValueError for none, and for one without a profile. files: as for
-    `formats.get`."""
+    """Formats' names with their profiles.
+
+    Args:
+        names: Names, or files, as for `formats.get`.
+
+    Returns:
+        A pair for each format.
+
+    Raises:
+        ValueError: None was given, or one has no profile.
+    """
     found = []
     for name in names:
         format = formats.get(name, files=files)
@@ -39,8 +48,12 @@ def profiles_of(names: Iterable[str], *, files: bool = True) -> list[tuple[str, 
 
 
 def profiles(given: Sequence[tuple[str, Sequence[int]]], title: str) -> Figure:
-    """Significant bits against binade, a panel for every format, one below the other over the same binades. given:
-    names and profiles."""
+    """Significant bits against binade, a panel for every format, one below the other over the same binades.
+
+    Args:
+        given: Names and profiles.
+        title: Above the picture.
+    """
     figure, panels = plt.subplots(
         len(given),
         1,
@@ -73,9 +86,16 @@ def histograms(
     drawn over them.
 
     Wide bars are elements, narrow ones their energy (squared magnitude), which is what rounding noise is weighed
-    against. given: names and profiles, whose top is put on the tensor's. Zeros and what is not finite count for
-    nothing; so do binades further down than any profile and BINADES_SHOWN reach. Raises ValueError for more tensors
-    than a picture holds.
+    against. Zeros and what is not finite count for nothing; so do binades further down than any profile and
+    `BINADES_SHOWN` reach.
+
+    Args:
+        tensors: Arrays by name.
+        given: Names and profiles, whose top is put on the tensor's.
+        title: Above the picture.
+
+    Raises:
+        ValueError: There are more tensors than a picture holds.
     """
     if len(tensors) > TENSORS_SHOWN:
         raise ValueError(
@@ -133,9 +153,16 @@ def synthesized(table: pd.DataFrame, by: str, title: str) -> Figure:
     """Synthesized formats beside the standard ones: significant bits in each binade, and in the same row how much
     smaller the angle is than the reference's.
 
-    The first FORMATS_SHOWN of a search with one profile (pairs have two), the smallest angle on top; what was made is
-    told from what was known by colour and mark. Differences are paired, with their 95% intervals. table: the columns of
-    a search. Raises ValueError where nothing is left.
+    The first `FORMATS_SHOWN` of a search with one profile (pairs have two), the smallest angle on top; what was made is
+    told from what was known by colour and mark. Differences are paired, with their 95% intervals.
+
+    Args:
+        table: The columns of a search.
+        by: The effect whose angle is drawn.
+        title: Above the picture.
+
+    Raises:
+        ValueError: Nothing is left to draw.
     """
     less, _, _ = difference_columns(by)
     single = table[~table[NAME].str.contains("+", regex=False) & table[less].notna()]

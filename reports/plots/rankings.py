@@ -27,9 +27,11 @@ LABELLED = ("INT", "FP")
 
 def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     """Angle of effect E against that of effect A for every format, coloured by bits, named formats and the first
-    labelled.
+    labelled. Filled marks are measured, hollow ones predicted.
 
-    Filled marks are measured, hollow ones predicted. `table` has the columns of a ranking.
+    Args:
+        table: The columns of a ranking.
+        title: Above the picture.
     """
     figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
     across, up = angle_column("A"), angle_column("E")
@@ -78,11 +80,17 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
 
 
 def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
-    """The first `count` formats of a ranking or a search: angles with their 95% intervals, the first on top, ties on
-    one grey band.
+    """The first formats of a ranking or a search: angles with their 95% intervals, the first on top, ties on one grey
+    band. Hollow marks are predicted.
 
     Coloured by bits; of a search, by what a format is there for, so that synthesized ones stand beside the standard
-    ones. Hollow marks are predicted.
+    ones.
+
+    Args:
+        table: The columns of a ranking or a search.
+        by: The effect whose angle is drawn.
+        count: How many are drawn.
+        title: Above the picture.
     """
     rows = table.head(count)
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.26 * len(rows)), layout="constrained")
@@ -134,7 +142,10 @@ def pareto_front(table: pd.DataFrame, by: str, title: str) -> Figure:
     """Angle against the gates of a lane, coloured by bits, with the line of those that no other beats in both, which
     are labelled.
 
-    table: of a ranking with the column `gates`; rows without angle or gates are left out.
+    Args:
+        table: Of a ranking with the column `gates`; rows without angle or gates are left out.
+        by: The effect whose angle is drawn.
+        title: Above the picture.
     """
     rows = table[table[GATES].notna() & table[angle_column(by)].notna()].reset_index(drop=True)
     figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")

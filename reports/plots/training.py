@@ -24,7 +24,10 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
     faint points of all runs.
 
     Runs of one setting, which differ in their seed, are drawn as their mean with a band from the lowest to the highest.
-    `table` has the columns of reports.runs.read_flips.
+
+    Args:
+        table: The columns of `reports.runs.read_flips`.
+        title: Above the picture.
     """
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     lowest, highest = float("inf"), 0.0
@@ -72,10 +75,11 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
 
 def loss_against_angle(runs: pd.DataFrame, title: str) -> Figure:
     """Mean final loss of every format against its angle, both on logarithmic axes, coloured by bits; bars span its
-    seeds.
+    seeds. A format of which a run diverged stands above the others as a cross.
 
-    A format of which a run diverged stands above the others as a cross. `runs` has the columns of
-    `training.validation.Validation.runs`.
+    Args:
+        runs: The columns of `training.validation.Validation.runs`.
+        title: Above the picture.
     """
     table = by_format(runs)
     figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
