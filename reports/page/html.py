@@ -32,7 +32,9 @@ from predictor.columns import (
     PROFILE,
     RANK,
     SOURCE,
+    WORST,
     effects_in,
+    on_network,
 )
 from predictor.effects import Effect
 from reports import results
@@ -96,6 +98,11 @@ def _parts(name: str, digest: str | None) -> list[dict[str, Any]]:
     return [_part(format) for format in ((found.activation, found.error) if isinstance(found, Pair) else (found,))]
 
 
+def _effects(table: pd.DataFrame) -> list[str]:
+    """What a table has angles of: effects, over several networks the worst, and effects on each; no other name."""
+    return [name for name in effects_in(table.columns) if name.partition(on_network("", ""))[0] in (*Effect, WORST)]
+
+
 def _hash(script: str) -> str:
     """What a page's policy names a script by that it allows."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -150,7 +157,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
             "a report needs plotly, which is not installed: pip install 'numeric-formats[report]'"
         ) from error
 
-    effects = [effect for effect in effects_in(table.columns) if effect in set(Effect)]
+    effects = _effects(table)
     settings = dict(sidecar.get("settings", {}))
     digests: dict[str, str] = settings.get("formats", {})
     by = settings.get("by") or ("AE" if "AE" in effects else effects[-1])
@@ -230,7 +237,7 @@ def write(ranking: Path, output: Path) -> None:
         ImportError: The extra `report` is not installed.
     """
     table = results.read(ranking, COLUMNS)
-    if not set(effects_in(table.columns)) & set(Effect) or not len(table):
+    if not _effects(table) or not len(table):
         raise ValueError(f"{ranking} has no angles; a ranking that `formats rank --output` wrote is needed")
     text = page(table, results.sidecar(ranking), ranking.name, output.name)
     write_atomically(output, text)

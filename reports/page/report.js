@@ -171,7 +171,8 @@ function sort(th) {
   const sign = th.getAttribute("aria-sort") === "ascending" ? -1 : 1;
   for (const other of th.parentElement.children) other.removeAttribute("aria-sort");
   th.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-  const [column, effect] = th.dataset.column.split(".");
+  const [column, ...rest] = th.dataset.column.split("."); // angle.AE, or angle.AE@mine.py:net
+  const effect = rest.join(".");
   const value = (index) => (effect ? rows[index][column][effect] : rows[index][column]);
   const order = rows.map((_, index) => index).sort((a, b) => compare(value(a), value(b), sign) || a - b);
   get("rows").append(...order.map((index) => trs[index]));

@@ -292,6 +292,16 @@ def test_a_column_is_no_html():
     assert "XSS" not in text
 
 
+def test_a_ranking_over_several_networks_has_its_angles():
+    names = ("worst", "AE@mine.py:net")
+    angles = {f"{part}_{name}": 1.0 for part in ("angle", "low", "high") for name in names}
+    angles |= {f"source_{name}": "measured" for name in names}
+    table = ranking().drop(columns=[name for name in ranking().columns if name.startswith("angle_")]).assign(**angles)
+    page = html.page(table, {"settings": {"by": "worst"}}, "both.csv", "both.html")
+    columns = re.findall(r'data-column="angle\.([^"]*)"', page)
+    assert columns == ["worst", "AE@mine.py:net"]
+
+
 def test_no_script_runs_but_the_pages_own():
     text = html.page(ranking(), {}, "mine.csv", "mine.html")
     policy = re.search(r"script-src ([^;]*);", text)[1]
