@@ -3,26 +3,35 @@ BIN := .venv/bin
 # Wheels are built for these versions; constraints.txt pins all of them.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: rank test docs prove bench clean
+.PHONY: help rank test fast docs prove bench clean
 
-rank: .venv/installed
+help: ## what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+rank: .venv/installed ## rank 498 formats on the bundled ResNet-18
 	$(BIN)/formats rank --model resnet18 --output ranking.csv --force
 
-test: .venv/installed-dev
+test: .venv/installed-dev ## everything that continuous integration checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal  # two processes with two threads each wait for each other
 
-# The documentation as a site in build/site; needs no network once installed.
-docs: .venv/installed-docs
+fast: .venv/installed-dev ## the same checks, but the tests marked slow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m 'not slow'
+
+# Needs no network once installed.
+docs: .venv/installed-docs ## the documentation as a site in build/site
 	$(BIN)/mkdocs build --strict --quiet
 
-# Rounding right for all 2^32 float32 inputs, format by format; about 8 minutes on 2 cores.
-prove: .venv/installed-dev
+# About 8 minutes on 2 cores.
+prove: .venv/installed-dev ## rounding right for all 2^32 float32 inputs, format by format
 	$(BIN)/python -m tests.formats.prove
 
-bench: .venv/installed-bench
+bench: .venv/installed-bench ## the emulator and gradients timed, beside other libraries
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/formats bench emulator  # qtorch compiles itself with ninja when imported
 	$(BIN)/formats bench gradient
 
@@ -47,5 +56,5 @@ bench: .venv/installed-bench
 	$(INSTALL) --editable '.[bench]'
 	touch $@
 
-clean:
+clean: ## remove the virtual environment and what was built
 	rm -rf .venv build *.egg-info

@@ -26,6 +26,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_what_a_page_says_runs(root, page):
     check_page((DOCS / page).read_text(), page, root)

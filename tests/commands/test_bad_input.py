@@ -1,8 +1,11 @@
 """What a user got wrong is said in one line."""
 
+import pytest
+
 from tests.command import process
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_exit_code_two(folder, inside):
     (folder / "there.csv").write_text("x\n")
     (folder / "file").write_text("")

@@ -4,6 +4,7 @@ import json
 import re
 
 import pandas as pd
+import pytest
 from matplotlib import image
 
 from tests.command import interrupted, run
@@ -100,6 +101,7 @@ def test_attribute_writes_and_draws(folder):
     assert image.imread(folder / "why.png").shape[1] == 1200
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_rows_that_were_attributed(folder):
     # By then the first mini-batch has been attributed.
     code, out, err = interrupted(

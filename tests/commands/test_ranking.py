@@ -12,6 +12,7 @@ from matplotlib import image
 from tests.command import interrupted, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
 def test_rank_writes_and_plot_draws(folder, ending):
     result = folder / f"r.{ending}"
@@ -55,6 +56,7 @@ def test_a_second_ranking_measures_nothing(folder):
     assert pd.read_csv(folder / "first.csv").gates.between(100, 10_000).all()
 
 
+@pytest.mark.slow
 def test_rank_with_workers_is_the_table_of_one_process(folder, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     tables = []
@@ -79,6 +81,7 @@ def test_rank_with_workers_is_the_table_of_one_process(folder, monkeypatch):
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_rank_on_a_cluster_without_ray(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     done = run("rank", "-m", "mine.py:net", "--cluster", "auto", cwd=folder, check=False)
@@ -206,6 +209,7 @@ def test_fit(folder):
     assert "3 formats on 2 tensors" in out  # FP134 is that profile
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_measured(folder):
     # The first tenth has been measured once a line says so.
     code, out, err = interrupted(

@@ -42,6 +42,7 @@ def test_what_takes_long_to_load_is_not_loaded_for_little(arguments, tmp_path):
     assert python("-c", code, cwd=tmp_path).stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_folders_of_the_same_names_in_the_way(folder):
     for name in ("formats", "search"):
         (folder / name).mkdir()

@@ -30,6 +30,7 @@ def pair(products, name=MASTER, top=32):
     return encoded([[a for a, _ in products]], name, top), encoded([[b] for _, b in products], name, top)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulator", ACCUMULATORS, ids=label)
 def test_every_accumulator_and_pair_of_formats(accumulator):
     rng = np.random.default_rng(1)

@@ -256,6 +256,7 @@ def test_hysteresis_stays_within_a_step(form, x, seed):
     same(far, form.round(x, top=top, rounding="up"))
 
 
+@pytest.mark.slow
 def test_a_short_fuzz():
     lines = []
     assert fuzz(1500, 20, report=lines.append) == 0, "\n".join(lines)

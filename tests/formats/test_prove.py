@@ -7,6 +7,7 @@ import formats
 from tests.formats.prove import judge, prove, scan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["FP134", "INT8", "T8.5x3@2"])
 def test_rounding_is_exact_for_all_float32(name):
     line, good = prove(formats.get(name), 0)

@@ -52,6 +52,7 @@ def test_the_path_of_other_devices_is_the_kernel_bit_for_bit(name):
     assert torch.equal(round_anywhere(format, double, 0), format.round(double, top=0))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_path_of_other_devices_compiled():
     format = formats.get("FP134")

@@ -152,6 +152,7 @@ def test_the_same_again_weights_untouched_and_settings(workload):
     assert settings["formats"] == {"FP134": formats.get("FP134").digest}
 
 
+@pytest.mark.slow
 def test_interruption_keeps_finished_rows(workload):
     before = held(workload.model)
     whole = attribute(workload, "FP134", 1).set_index(["kind", "layer"])

@@ -51,6 +51,7 @@ def test_pareto_is_the_minimal_set():
         pareto([(1, 2), (float("nan"), 1)])
 
 
+@pytest.mark.slow
 def test_agreement_of_known_orders():
     angles = list(range(1, 11))
     perfect = agreement(angles, [[a * a] for a in angles])
@@ -65,6 +66,7 @@ def test_agreement_of_known_orders():
     assert swapped.kendall == pytest.approx(1 - 4 / 90)
 
 
+@pytest.mark.slow
 def test_agreement_with_diverged_runs_and_noise():
     random = np.random.default_rng(1)
     angles = np.linspace(1, 20, 20)

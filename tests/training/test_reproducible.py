@@ -13,6 +13,7 @@ from tests.training.runs import assert_same_run, kill_at, same, state
 from training import train
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     """Killed twice: before there is a checkpoint, and in the second epoch, past its newest one."""
     whole = train(small.workload(), output=tmp_path / "whole", **small.OPTIONS)

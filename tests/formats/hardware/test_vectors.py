@@ -118,6 +118,7 @@ def read_vectors(path):
     return np.array([[int(cell, 16) for cell in row] for row in rows], np.int64).T
 
 
+@pytest.mark.slow
 def test_vectors_agree_with_the_emulator_and_have_no_duplicates(written):
     for (format, top), (path, _, _) in zip(CASES, written, strict=True):
         given, codes, values = read_vectors(path)
@@ -235,6 +236,7 @@ def compiled(written, tmp_path_factory):
     return program, sources, strict
 
 
+@pytest.mark.slow
 def test_c_agrees_with_the_emulator(compiled, tmp_path):
     program, _, _ = compiled
     rng = np.random.default_rng(0)

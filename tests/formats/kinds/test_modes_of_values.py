@@ -108,6 +108,7 @@ def hard(rng, grid, words, dtype):
     return rng.permutation(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [X32, X64])
 @pytest.mark.parametrize("name", FORMATS)
 def test_codebooks_by_definition(name, dtype):

@@ -147,6 +147,7 @@ with Store.open(Path(sys.argv[1])) as store:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(path):
     """A limit on the size of files stands for it: the same write fails."""
     done = python("-c", FULL, path)

@@ -1,5 +1,6 @@
 """Fingerprints of code: what tells two losses apart, and what does not."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -60,6 +61,7 @@ def test_a_function_that_a_loss_calls_counts(monkeypatch):
     assert code_digest(loss) != before
 
 
+@pytest.mark.slow
 def test_fingerprints_are_equal_in_every_process():
     code = (
         "from predictor.measuring.context import context_of, batch_digest; "

@@ -180,6 +180,7 @@ print(len(fresh))
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path):
     done = python("-c", KILLED, tmp_path, OMP_NUM_THREADS=1)
     *after_kills, total = map(int, done.stdout.split())

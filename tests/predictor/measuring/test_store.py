@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from predictor.effects import Effect
 from predictor.measuring.store import Store, Stored, default_path
@@ -66,6 +67,7 @@ with Store.open(Path(sys.argv[1])) as store:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(path):
     with ExitStack() as stack:
         spans = (("0", "300"), ("200", "500"))

@@ -84,6 +84,7 @@ def test_channels_last(pool):
     assert bits(measured(workload, CANDIDATES[:3], batches, DEFAULT_EFFECTS, executor=pool)) == here
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(pool, all_bits):
     workload = net(loss=slow_loss)
     found = []
@@ -112,6 +113,7 @@ def test_work_that_nobody_wants_any_more(pool, all_bits, tmp_path):
     assert bits(measured(net(), CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
 
 
+@pytest.mark.slow
 def test_errors_are_one_line(pool, all_bits):
     workload = net()
 
@@ -183,6 +185,7 @@ def gone(pid):
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_the_process_that_began_them(tmp_path, how):
     script = tmp_path / "interrupted.py"

@@ -239,6 +239,7 @@ def test_ptq_check_8(workload, tmp_path, format, per_channel):
         assert set(codes.unique().tolist()) <= {0.0, 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["INT4", "INT3"])
 def test_ptq_check_8_on_digits(trained, tmp_path, format):
     """The specification's case, 512 images, 600 iterations, one scale, where held-out errors were 0.24 to 0.66 of

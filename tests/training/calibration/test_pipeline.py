@@ -101,6 +101,7 @@ def test_formats_with_scales_of_blocks(workload, format):
         result.codes.exported()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     done = python("-m", "tests.training.calibration.killed", tmp_path / "killed", check=False)
     assert done.returncode == -9, done.stderr

@@ -38,6 +38,7 @@ def onnxruntime_of(path):
     return lambda x: session.run(None, {"input": x.numpy()})[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTED)
 def test_onnxruntime_predicts_the_same(tmp_path, name):
     method, types, tolerance = EXPORTED[name]

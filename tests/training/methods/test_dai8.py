@@ -202,6 +202,7 @@ def test_options_that_mean_nothing_are_refused():
             DistributionAdaptiveInt8(**options)
 
 
+@pytest.mark.slow
 def test_dai8_check_7(trained):
     """End to end: within a point of full precision, over two seeds."""
     full = sum(found.metric for found in trained) / len(trained)

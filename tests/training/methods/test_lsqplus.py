@@ -127,6 +127,7 @@ def before_training(method, model):
         return workload.metric(model, workload.test[0])
 
 
+@pytest.mark.slow
 def test_lsqplus_check_5(trained_smooth):
     """The better start, before any training: SiLU, 4 and 2 bits. After training the difference to LSQ is within
     noise."""
@@ -139,6 +140,7 @@ def test_lsqplus_check_5(trained_smooth):
     assert found["plus", 2] > found["signed", 2] + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "least"), [(4, 0.981), (2, 0.971)])
 def test_lsqplus_check_6(trained_smooth, bits, least):
     """End to end: ten epochs from the trained network, over two seeds; a point and a half below what the specification

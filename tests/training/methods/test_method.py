@@ -24,6 +24,7 @@ def killed(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, killed, name):
     whole = train(small.workload(), output=tmp_path / "whole", **options_of(name))

@@ -212,6 +212,7 @@ def test_options_that_mean_nothing_are_refused():
             Octo(**options)
 
 
+@pytest.mark.slow
 def test_octo_check_7(trained):
     """End to end: within a point of full precision, over two seeds."""
     full = sum(found.metric for found in trained) / len(trained)

@@ -192,6 +192,7 @@ def test_options_that_mean_nothing_are_refused():
             SLB(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [1, 2])
 def test_slb_check_7(bits):
     """End to end: fifty epochs, over two seeds, with a temperature that grows a thousandfold.

@@ -171,6 +171,7 @@ def test_options_that_mean_nothing_are_refused():
     assert UnifiedInt8(format="NF4", error_rounding="nearest")
 
 
+@pytest.mark.slow
 def test_ui8_check_7(trained):
     """End to end: within a point of full precision, over two seeds."""
     full = sum(found.metric for found in trained) / len(trained)

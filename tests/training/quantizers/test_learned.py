@@ -72,6 +72,7 @@ print(step.grad.item())
 """
 
 
+@pytest.mark.slow
 def test_more_threads_than_any_machine_has():
     """In a process of its own, since the threads stay."""
     assert float(python("-c", MANY_THREADS).stdout) == 3 * 600 * 64
