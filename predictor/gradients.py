@@ -254,7 +254,8 @@ class Gradients:
             except (RuntimeError, IndexError, KeyError, AttributeError) as error:
                 if activation is not None:  # a format's fault, not the workload's
                     raise
-                raise ValueError(f"the loss of workload {name} fails: {type(error).__name__}: {error}") from error
+                said = " ".join(str(error).split())
+                raise ValueError(f"the loss of workload {name} fails: {type(error).__name__}: {said}") from error
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             given = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(type(loss).__name__)
             raise ValueError(f"the loss of workload {name} is {given}; a tensor of one element is needed")

@@ -94,7 +94,7 @@ def test_what_is_kept_comes_first(workload, tmp_path):
 def test_every_unit_is_kept_when_it_finishes(workload, all_bits, tmp_path):
     def interrupted(m, b):
         interrupted.calls += 1
-        if interrupted.calls == 9:  # E shares the mini-batch's own forward pass; A and AE share one
+        if interrupted.calls == 10:  # E shares the mini-batch's own forward pass; A and AE share one
             raise KeyboardInterrupt
         return loss(m, b)
 
@@ -104,7 +104,8 @@ def test_every_unit_is_kept_when_it_finishes(workload, all_bits, tmp_path):
     with Store.open(tmp_path / FILE) as store:
         with pytest.raises(KeyboardInterrupt):
             list(measured(broken, CANDIDATES, broken.batches, DEFAULT_EFFECTS, store=store))
-        # A mini-batch takes 1 + 4 passes: the ninth is of the third format of the second.
+        # A mini-batch takes 1 + 4 passes, the first one more for torch's own: the tenth is of the third format of the
+        # second.
         assert store.info().measurements == (4 + 2) * 3
         assert (
             bits(measured(broken, CANDIDATES, broken.batches, DEFAULT_EFFECTS, store=store, executor=executor))

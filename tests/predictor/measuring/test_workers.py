@@ -14,7 +14,7 @@ from predictor.measuring.messages import Failure
 from predictor.measuring.store import FILE, Store
 from predictor.measuring.units import Unit
 from predictor.measuring.workers import Worker, Workers
-from tests.nets import Breaking, Deadly, Refusing, broken_loss, drawn, net, slow_loss
+from tests.nets import Breaking, Deadly, Refusing, broken_loss, drawn, loss, net, slow_loss
 from tests.predictor.measuring.bits import bits, measured
 from tests.processes import ROOT, read_until, running, wait_until
 from workloads import Workload, load
@@ -72,7 +72,7 @@ def test_a_workload_by_name(pool, all_bits):
     assert bits(measured(workload, CANDIDATES[:2], workload.batches, DEFAULT_EFFECTS, executor=pool)) == here
     assert here[0, 0, E] != bits(measured(drawn(), CANDIDATES[:1], workload.batches[:1], [E]))[0, 0, E]
     # A loss that cannot be pickled is no matter: they make their own.
-    workload = replace(load("tests.nets:net"), loss=lambda m, b: 0)
+    workload = replace(load("tests.nets:net"), loss=lambda m, b: loss(m, b))
     assert bits(measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool)) == all_bits
 
 
@@ -130,7 +130,7 @@ def test_errors_are_one_line(pool, all_bits):
     errors(
         "^measuring in another process failed: RuntimeError: breaking broke", workload, [CANDIDATES[0], Breaking()], [A]
     )
-    unsent = Workload("small", workload.model, [], lambda m, b: 0)
+    unsent = Workload("small", workload.model, [], lambda m, b: loss(m, b))
     errors(r"^workload small cannot be sent to another process \(.*lambda.*\); give it as", unsent, CANDIDATES)
     errors("has no function 'absent'", replace(workload, source="tests.nets:absent"), CANDIDATES)
     errors("has other weights in another process", replace(net(), source="tests.nets:half"), CANDIDATES)
