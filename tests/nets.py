@@ -64,10 +64,10 @@ def drawn():
     return workload
 
 
-def half():
+def doubled():
     """Another network, whose weights have the names and shapes of `net`'s, and another type."""
     workload = net()
-    workload.model.half()
+    workload.model.double()
     return workload
 
 

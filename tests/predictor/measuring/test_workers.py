@@ -123,6 +123,7 @@ def test_errors_are_one_line(pool, all_bits):
         assert "\n" not in str(caught.value)
         return caught.value
 
+    list(measured(workload, CANDIDATES[:1], workload.batches, [E], executor=pool))  # starts the workers
     began = pids(pool)
     error = errors("refusing rounds nothing", workload, [CANDIDATES[0], Refusing()])
     assert "nets.py" in error.__notes__[0]
@@ -133,7 +134,7 @@ def test_errors_are_one_line(pool, all_bits):
     unsent = Workload("small", workload.model, [], lambda m, b: loss(m, b))
     errors(r"^workload small cannot be sent to another process \(.*lambda.*\); give it as", unsent, CANDIDATES)
     errors("has no function 'absent'", replace(workload, source="tests.nets:absent"), CANDIDATES)
-    errors("has other weights in another process", replace(net(), source="tests.nets:half"), CANDIDATES)
+    errors("has other weights in another process", replace(net(), source="tests.nets:doubled"), CANDIDATES)
 
     class Local(Refusing):
         pass
