@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import _engine_run_backward
-from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils.weak import WeakIdKeyDictionary
 
 from predictor.flow import decompositions, sites
@@ -34,6 +33,11 @@ class _Mode(TorchFunctionMode):
     def __init__(self, flow: DataFlow):
         super().__init__()
         self.flow = flow
+
+    def __exit__(self, *exception: object) -> None:
+        # Ctrl-C can come after torch has taken the mode off and before anybody knows of it: leaving twice is right.
+        while self in _get_current_function_mode_stack():
+            super().__exit__(*exception)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.flow.called(func, args, kwargs or {})
@@ -100,7 +104,6 @@ class DataFlow:
         self.passes = 0
         self.saw_input = False
         self.gave_output = False
-        self._handles: list[RemovableHandle] = []
         self._mode = _Mode(self)
         self._inside = 0
         self._recording = ExitStack()
@@ -117,24 +120,25 @@ class DataFlow:
         self._input_memory: set[int] = set()
 
     def __enter__(self) -> DataFlow:
-        for name, module in self.model.named_modules():
-            if module is not self.model:
-                self._handles.append(module.register_forward_pre_hook(self._entering(name)))
-                self._handles.append(module.register_forward_hook(self._leaving, always_call=True))
-        self._handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
-        self._handles.append(self.model.register_forward_hook(self._end, always_call=True))
-        self._opened.enter_context(checkpoints_find_their_points(self._take_place))
+        with ExitStack() as opened:
+            opened.callback(self._leave)
+            for name, module in self.model.named_modules():
+                if module is not self.model:
+                    opened.callback(module.register_forward_pre_hook(self._entering(name)).remove)
+                    opened.callback(module.register_forward_hook(self._leaving, always_call=True).remove)
+            opened.callback(self.model.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
+            opened.callback(self.model.register_forward_hook(self._end, always_call=True).remove)
+            opened.enter_context(checkpoints_find_their_points(self._take_place))
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
         self._opened.close()
-        if self._inside:
-            self._inside = 0
-            self._mode.__exit__(None, None, None)
-            self._recording.close()
+
+    def _leave(self) -> None:
+        self._inside = 0
+        self._mode.__exit__(None, None, None)
+        self._recording.close()
 
     def gradients(self, loss: Tensor, parameters: Sequence[Tensor], keep: bool = False) -> tuple[Tensor | None, ...]:
         """d loss / d parameters, None where it does not depend on one; `keep` retains the graph for another pass.
@@ -214,8 +218,7 @@ class DataFlow:
     def _end(self, _: nn.Module, args: Any, output: Any) -> Any:
         self._inside -= 1
         if not self._inside:
-            self._mode.__exit__(None, None, None)
-            self._recording.close()
+            self._leave()
             self.gave_output = any(self._depends_on_input([t]) for t in tensors_in(output))
             self._find_last(output)
             if self.evaluation:

@@ -1,5 +1,6 @@
 """Points: how many on each kind of model, and what they leave unchanged."""
 
+import sys
 import warnings
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import formats
+from predictor.flow import dataflow
 from predictor.flow.dataflow import DataFlow
 from predictor.gradients import Gradients, activation_quantizer, error_quantizer
 from workloads import Workload
@@ -409,3 +411,48 @@ def test_nothing_is_left_behind():
     ):
         pass
     assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def lines_of(files, do, interrupt=None):
+    """Lines of some files that `do()` carries out: their number; KeyboardInterrupt before one of them."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        if frame.f_code.co_filename not in files:
+            return None
+        if event == "line":
+            count += 1
+            if count == interrupt:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        do()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_ctrl_c_at_any_line_is_ctrl_c_and_leaves_torch_as_it_was():
+    """Torch's own stack of modes was found empty when it came after a mode was taken off."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.ones(2, 3)
+
+    def passes():
+        with DataFlow(model) as flow:
+            loss = flow.model(x).sum()
+            return flow.gradients(loss, list(model.parameters()))
+
+    files = [dataflow.__file__, torch.overrides.__file__]
+    expected, lines = passes(), lines_of(files, passes)
+    assert lines > 100
+    for line in range(1, lines + 1):
+        with pytest.raises(KeyboardInterrupt):
+            lines_of(files, passes, interrupt=line)
+        assert torch._C._len_torch_function_stack() == 0, line
+    # Only where it came as the flow had been entered or was about to be left, and `with` knew nothing of it.
+    assert len(model._forward_hooks) <= 2
+    assert all(torch.equal(a, b) for a, b in zip(passes(), expected, strict=True))
