@@ -441,8 +441,11 @@ def test_ctrl_c_at_any_line_is_ctrl_c_and_leaves_torch_as_it_was():
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.ones(2, 3)
 
+    flows = []
+
     def passes():
-        with DataFlow(model) as flow:
+        flows.append(DataFlow(model))
+        with flows[-1] as flow:
             loss = flow.model(x).sum()
             return flow.gradients(loss, list(model.parameters()))
 
@@ -455,4 +458,7 @@ def test_ctrl_c_at_any_line_is_ctrl_c_and_leaves_torch_as_it_was():
         assert torch._C._len_torch_function_stack() == 0, line
     # Only where it came as the flow had been entered or was about to be left, and `with` knew nothing of it.
     assert len(model._forward_hooks) <= 2
+    for flow in reversed(flows):
+        flow.__exit__()
+    assert not model._forward_hooks
     assert all(torch.equal(a, b) for a, b in zip(passes(), expected, strict=True))
