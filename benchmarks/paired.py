@@ -31,7 +31,7 @@ def rows(tree: Path, command: tuple[str, ...]) -> dict[str, float]:
     )
     found = {}
     for line in done.stdout.splitlines():
-        if match := ROW.match(line):
+        if match := ROW.match(line.rstrip()):
             numbers = match["numbers"].split()
             threaded = len(numbers) == 4
             found[match["what"] + (f", {numbers[0]} threads" if threaded else "")] = float(numbers[int(threaded)])
