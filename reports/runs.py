@@ -14,7 +14,7 @@ from training.log import STEPS
 from training.loop import SETTINGS
 from training.scheme import FULL_PRECISION
 
-NO_SETTING = ("seed", "threads", "versions", "checkpoint_every", "angle_every", "metric_every")
+NO_SETTING = ("seed", "threads", "versions", "torch", "checkpoint_every", "angle_every", "metric_every")
 """What is recorded of a run and makes no other setting of it."""
 
 
@@ -28,6 +28,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
             )
     try:
         settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+        if not isinstance(settings, dict) or not settings.keys() >= {"workload", "weight", "weight_rounding"}:
+            raise ValueError(f"{SETTINGS} holds no settings of a run")
         steps = pd.read_parquet(folder / STEPS, columns=["step", "flip_rate"])
         method = settings.get("method")
         if method is not None:
@@ -39,7 +41,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         if steps.empty:
             raise ValueError("its flips were not looked for; a method's are with --angle-every")
         return settings, steps
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of a damaged file anything
         raise ValueError(f"run {folder} cannot be drawn: {first_line(error)}") from None
 
 
