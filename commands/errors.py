@@ -51,9 +51,12 @@ def _told(error: BaseException) -> tuple[int, str]:
         return BAD_INPUT, message and f"error: {message}" + (f"; see {context.command_path} --help" if context else "")
     try:
         from numeric_formats.faults import told
+        from numeric_formats.messages import printable
     except ImportError as refusal:  # of a system that none of this runs on
         return BAD_INPUT, f"error: {refusal}"
     if (line := told(error)) is not None:
-        return BAD_INPUT, f"error: {line}"
+        return BAD_INPUT, printable(f"error: {line}")
     what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
-    return INTERNAL, f"internal error: {what} (a fault of formats, not of what it was given; {DEBUG}=1 shows where)"
+    return INTERNAL, printable(
+        f"internal error: {what} (a fault of formats, not of what it was given; {DEBUG}=1 shows where)"
+    )

@@ -15,9 +15,12 @@ WIDTH = 200
 
 
 def say(*parts: Part) -> None:
-    """To standard output: a line as it is, whatever stands in it; a table as wide as the terminal, or as `WIDTH`."""
+    """To standard output: lines as they are, but for what would steer the terminal; a table as wide as the terminal, or
+    as `WIDTH`."""
+    from numeric_formats.messages import printable
+
     for part in parts:
-        typer.echo(part if isinstance(part, str) else _drawn(part))
+        typer.echo("\n".join(map(printable, part.split("\n"))) if isinstance(part, str) else _drawn(part))
 
 
 def say_json(value: Any, indent: int | None = None) -> None:

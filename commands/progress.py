@@ -37,6 +37,8 @@ def _bars(console: Console) -> Iterator[Report]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
+    from numeric_formats.messages import printable
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -51,11 +53,11 @@ def _bars(console: Console) -> Iterator[Report]:
     def show(progress: Progress) -> None:
         bars.start()  # only once there is something to show
         if progress.stage not in tasks:
-            tasks[progress.stage] = bars.add_task(progress.stage, total=progress.total, note="")
+            tasks[progress.stage] = bars.add_task(printable(progress.stage), total=progress.total, note="")
         task = tasks[progress.stage]
         if progress.done < bars.tasks[task].completed:  # of the next network
             bars.reset(task, total=progress.total)
-        bars.update(task, completed=progress.done, total=progress.total, note=progress.note)
+        bars.update(task, completed=progress.done, total=progress.total, note=printable(progress.note))
 
     try:
         yield show
@@ -74,6 +76,8 @@ class _Heard:
 
 
 def _lines() -> Report:
+    from numeric_formats.messages import printable
+
     stages: dict[str, _Heard] = {}
 
     def show(progress: Progress) -> None:
@@ -86,7 +90,7 @@ def _lines() -> Report:
             if done > heard.first:
                 left = (time.monotonic() - heard.began) / (done - heard.first) * (total - done)
                 line += f", about {left:.0f} s left"
-            typer.echo(line, err=True)
+            typer.echo(printable(line), err=True)
         heard.done = done
 
     return show

@@ -106,7 +106,8 @@ class Scale:
             )
         sizes = self.block if isinstance(self.block, tuple) else (self.block,)
         if self.block is not None and (
-            len(sizes) > 2 or not all(isinstance(size, int) and 1 <= size <= LONGEST_BLOCK for size in sizes)
+            len(sizes) != 1 + isinstance(self.block, tuple)
+            or not all(isinstance(size, int) and 1 <= size <= LONGEST_BLOCK for size in sizes)
         ):
             raise ValueError(f"block {self.block!r}: a positive number or a pair of them is needed")
         if self.axis is not None and (per is Granularity.TENSOR or isinstance(self.block, tuple)):

@@ -19,11 +19,19 @@ from pathlib import Path
 from types import TracebackType
 
 from numeric_formats.guard import HOME
+from numeric_formats.messages import one_line
 
 OURS = ("numeric_formats", "formats", "workloads", "predictor", "search", "training", "reports", "commands", "cli")
 """The packages and the module of this distribution."""
 LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 RAISE = dis.opmap["RAISE_VARARGS"]
+LENT = (
+    *("predictor/flow/calls.py", "predictor/flow/checkpointing.py", "predictor/flow/decompositions.py"),
+    *("predictor/flow/float32.py", "predictor/flow/sites.py", "workloads/metrics.py", "workloads/public"),
+)
+"""Ours, where no more is carried out than what a user's network and loss ask torch for."""
+PASSING = ("predictor/flow/dataflow.py",)
+"""Ours, which stands between a network and those."""
 
 
 def told(error: BaseException) -> str | None:
@@ -35,13 +43,13 @@ def told(error: BaseException) -> str | None:
     Returns:
         A line, where the error is the user's; None where it is ours.
     """
-    text = " ".join(str(error).split())
+    text = one_line(error) if str(error) else ""
     if _of_memory(error, text):
         return text if "memory" in text.lower() else f"out of memory: {text}".removesuffix(": ")
     text = text or type(error).__name__
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename is not None and error.strerror else text
-    frames = _frames(error.__traceback__)
+    frames = frames_of(error)
     if frames and _is_ours(_file(frames[-1])) and _raises(frames[-1]):
         return text if isinstance(error, ValueError | TypeError | ImportError) else None
     if isinstance(error, ImportError):
@@ -63,9 +71,27 @@ def _of_memory(error: BaseException, text: str) -> bool:
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in text
 
 
-def _frames(trace: TracebackType | None) -> list[TracebackType]:
+def is_in_what_was_called(error: BaseException) -> bool:
+    """Whether an error comes out of what the outermost frame of its traceback called for a user, rather than out of
+    what we do in between (a quantizer, a refusal, a fault); missing files and memory that ran out are neither."""
+    if isinstance(error, OSError) or _of_memory(error, str(error)):
+        return False
+    own = [frame for frame in frames_of(error)[1:] if not _is_library(_file(frame))]
+    if any(_is_ours(_file(frame)) and not _lies_in(frame, LENT + PASSING) for frame in own):
+        return False
+    return not own or not _is_ours(_file(own[-1])) or (_lies_in(own[-1], LENT) and not _raises(own[-1]))
+
+
+def place_of_the_user(error: BaseException) -> list[str]:
+    """The line of a user's file that was at work, as text; nothing where it was none."""
+    places = [(_file(frame), frame.tb_lineno) for frame in frames_of(error)]
+    own = [f"{file}, line {number}" for file, number in places if not (_is_library(file) or _is_ours(file))]
+    return own[-1:]
+
+
+def frames_of(error: BaseException) -> list[TracebackType]:
     """From the outermost to the one that raised."""
-    found = []
+    trace, found = error.__traceback__, []
     while trace is not None:
         found.append(trace)
         trace = trace.tb_next
@@ -79,6 +105,11 @@ def _file(frame: TracebackType) -> Path:
 def _raises(frame: TracebackType) -> bool:
     """Whether it stands at a `raise`, rather than at what failed by itself."""
     return frame.tb_frame.f_code.co_code[frame.tb_lasti] == RAISE
+
+
+def _lies_in(frame: TracebackType, places: tuple[str, ...]) -> bool:
+    """Whether a frame is of one of these files or folders of ours."""
+    return any(_file(frame).resolve().is_relative_to(HOME / place) for place in places)
 
 
 def _is_ours(file: Path) -> bool:

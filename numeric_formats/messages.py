@@ -9,3 +9,8 @@ def one_line(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of its message, or its kind where it has none."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: control characters, and others without a picture, as Python writes them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

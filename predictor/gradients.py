@@ -19,6 +19,7 @@ from predictor.effects import Effect
 from predictor.flow.coverage import Watch
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.points import Point, Quantizer
+from workloads.calls import call
 from workloads.workload import Batch, Workload
 
 NORMALIZATIONS = (
@@ -84,6 +85,11 @@ def measured_parameters(model: nn.Module) -> dict[int, str]:
     return {
         id(p): name for name, p in model.named_parameters() if p.ndim >= 2 and p.requires_grad and id(p) not in normal
     }
+
+
+def in_reals(g: Tensor | None) -> Tensor | None:
+    """A gradient as it is measured: one of complex numbers as pairs of real ones, whose angle is the same."""
+    return torch.view_as_real(g) if g is not None and g.is_complex() else g
 
 
 def layer_of(parameter: str) -> str:
@@ -217,7 +223,7 @@ class Gradients:
             raise ValueError(
                 f"workload {self.workload.name}: no parameter of two or more dimensions takes part in the loss"
             )
-        found = self.flow.gradients(self._loss, used, keep=True)
+        found = self._derived(self._loss, used, keep=True)
         kept = [(p, g) for p, g in zip(used, found, strict=True) if g is not None]
         if not kept:
             raise ValueError(
@@ -249,13 +255,7 @@ class Gradients:
         self.flow.points = []
         name = self.workload.name
         with torch.enable_grad(), same_passes(self.flow.model):
-            try:
-                loss = self.workload.loss(self.flow.model, self.batch)
-            except (RuntimeError, IndexError, KeyError, AttributeError) as error:
-                if activation is not None:  # a format's fault, not the workload's
-                    raise
-                said = " ".join(str(error).split())
-                raise ValueError(f"the loss of workload {name} fails: {type(error).__name__}: {said}") from error
+            loss = self.workload.loss_of(self.flow.model, self.batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             given = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(type(loss).__name__)
             raise ValueError(f"the loss of workload {name} is {given}; a tensor of one element is needed")
@@ -264,6 +264,12 @@ class Gradients:
             raise ValueError(f"the loss of workload {name} does not depend on any parameter that requires a gradient")
         self._rounded_by[loss] = activation
         return loss
+
+    def _derived(self, loss: Tensor, parameters: Sequence[Tensor], keep: bool) -> tuple[Tensor | None, ...]:
+        """The derivatives, as they are measured."""
+        what = f"the gradient of workload {self.workload.name}"
+        found = call(what, self.flow.model, self.flow.gradients, loss, parameters, keep)
+        return tuple(map(in_reals, found))
 
     def _check_called(self) -> None:
         """ValueError where the loss did not call the network, or the network saw nothing of the mini-batch."""
@@ -293,7 +299,7 @@ class Gradients:
         # What is computed again (checkpointing) is rounded as in the forward pass of this loss, not of the last one.
         self.flow.error, self.flow.activation = error, self._rounded_by[loss]
         try:
-            found = self.flow.gradients(loss, self._measured, keep)
+            found = self._derived(loss, self._measured, keep)
         finally:
             self.flow.error = None
         return [torch.zeros_like(g) if q is None else q for q, g in zip(found, self.full, strict=True)]

@@ -11,15 +11,18 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from predictor.flow.calls import dense, eagerly
 from predictor.flow.coverage import Coverage
 from predictor.flow.float32 import InFloat32
 from predictor.flow.points import Skipped
-from predictor.gradients import Gradients, measured_parameters, same_passes
+from predictor.gradients import Gradients, in_reals, measured_parameters, same_passes
+from workloads.calls import call
 from workloads.containers import map_tensors, tensors_in
 from workloads.workload import Batch, Workload
 
@@ -116,18 +119,18 @@ def _agrees_in_float64(gradients: Gradients) -> bool:
 
     A gradient that nearly cancels is mostly rounding in float32, in torch's own kernels too.
     """
-    with gradients.closed():
-        model = copy.deepcopy(gradients.flow.model).double()
-    batch = map_tensors(lambda t: t.double() if t.is_floating_point() else t, gradients.batch)
-    workload = replace(gradients.workload, model=model, batches=[batch], train=None, test=None)
-    measured = measured_parameters(model)
-    parameters = {name: p for p in model.parameters() if (name := measured.get(id(p))) is not None}
     try:
+        with gradients.closed():
+            model = copy.deepcopy(gradients.flow.model).double()
+        batch = map_tensors(lambda t: t.double() if t.is_floating_point() else t, gradients.batch)
+        workload = replace(gradients.workload, model=model, batches=[batch], train=None, test=None)
+        measured = measured_parameters(model)
+        parameters = {name: p for p in model.parameters() if (name := measured.get(id(p))) is not None}
         with Gradients(workload, batch) as wide:
             with wide.closed():
                 loss, own = torchs_own(workload, batch, list(parameters.values()))
             return _difference(wide, dict(zip(parameters, own, strict=True)), loss).relative <= ROUNDING_IN_FLOAT64
-    except (RuntimeError, TypeError, ValueError):  # a network that is no float64 network
+    except Exception:  # a network that cannot be copied, or is no float64 network
         return False
 
 
@@ -183,16 +186,17 @@ def torchs_own(
     workload: Workload, batch: Batch, parameters: Sequence[nn.Parameter]
 ) -> tuple[float, list[Tensor | None]]:
     """Loss and gradients of parameters as torch alone gives them; `.grad` of all is afterwards what it was."""
-    with torch.enable_grad(), same_passes(workload.model), InFloat32():
-        loss = workload.loss(workload.model, batch)
+    with torch.enable_grad(), same_passes(workload.model), eagerly(), InFloat32():
+        loss = workload.loss_of(workload.model, batch)
         value = float(loss.item())
         if not parameters:
             return value, []
+        what, grad = f"the gradient of workload {workload.name}", partial(torch.autograd.grad, allow_unused=True)
         if not _is_reentrant(loss):
-            return value, list(torch.autograd.grad(loss, parameters, allow_unused=True))
+            return value, [in_reals(dense(g)) for g in call(what, workload.model, grad, loss, parameters)]
         with _own_grads([*workload.model.parameters(), *tensors_in(batch)]):
-            loss.backward()
-            return value, [p.grad for p in parameters]
+            call(what, workload.model, loss.backward)
+            return value, [in_reals(dense(p.grad)) for p in parameters]
 
 
 def _is_reentrant(loss: Tensor) -> bool:

@@ -42,7 +42,7 @@ def time_gradient(workload: Workload, name: str, batch_size: int | None, repeats
         parameters = [model.get_parameter(name) for name in gradients.names]
 
         def plain() -> None:
-            torch.autograd.grad(workload.loss(model, batch), parameters)
+            torch.autograd.grad(workload.loss_of(model, batch), parameters)
 
         def rounded() -> None:
             for _ in gradients.quantized(format, (Effect.AE,)):

@@ -37,8 +37,7 @@ class Comparison:
 
 
 def _digests(path: Path) -> dict[str, str]:
-    found = results.sidecar(path).get("settings", {}).get("formats", {})
-    return found if isinstance(found, dict) else {}  # of another kind of result
+    return dict(results.sidecar(path).get("settings", {}).get("formats", {}))
 
 
 def compare(first: Path, second: Path, effect: str = "AE", seed: int = 0) -> Comparison:

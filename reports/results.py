@@ -10,19 +10,23 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from numeric_formats.damage import reading
 from numeric_formats.files import read_json, write_atomically, write_json
-from numeric_formats.messages import first_line
-from numeric_formats.version import NAME, versions_of
+from numeric_formats.version import NAME as DISTRIBUTION
+from numeric_formats.version import versions_of
+from predictor.columns import NAME, PROFILE
 
 ENDINGS = (".csv", ".json", ".parquet")
 SIDECAR = ".meta.json"
-BEFORE = "before"
-"""Of a sidecar, while its table is being replaced: what it said of the earlier one."""
-NUMBERS = ("angle", "low", "high", "rank", "bits", "binades", "gates", "difference", "score", "loss", "metric")
-"""How columns of numbers begin."""
-PACKAGES = (NAME, "torch", "numpy", "numba", "pandas")
+FINITE = ("angle", "low", "high", "rank", "bits", "binades", "gates")
+NUMBERS = (*FINITE, "difference", "score", "loss", "metric")
+"""How columns of numbers begin, and of those that have no infinite one."""
+TEXTS = (NAME, PROFILE)
+"""Columns of text that may look like numbers."""
+PACKAGES = (DISTRIBUTION, "torch", "numpy", "numba", "pandas")
 
 
 def check_output(path: Path, endings: tuple[str, ...], force: bool) -> None:
@@ -75,7 +79,6 @@ def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
         OSError: The place cannot be written; what was there before is whole.
     """
     content = _bytes(table, path.suffix.lower())
-    before = _before(path)
     beside = {
         "file": path.name,
         "rows": len(table),
@@ -84,26 +87,8 @@ def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
         "versions": versions_of(*PACKAGES),
         "settings": settings,
     }
-    # Whenever this is ended, the sidecar tells of the table that is there.
-    write_json(sidecar_of(path), beside | ({} if before is None else {BEFORE: before}))
-    try:
-        write_atomically(path, content)
-    except BaseException:
-        if not path.exists():
-            sidecar_of(path).unlink(missing_ok=True)
-        raise
-    if before is not None:
-        write_json(sidecar_of(path), beside)
-
-
-def _before(path: Path) -> dict[str, Any] | None:
-    """What is to be said of the table that is going to be replaced; None where there is none."""
-    if not path.is_file():
-        return None
-    try:
-        return sidecar(path) or {"sha256": _digest(path)}
-    except ValueError:  # the pair is damaged already
-        return None
+    write_atomically(path, content)
+    write_json(sidecar_of(path), beside)
 
 
 def sidecar_of(path: Path) -> Path:
@@ -118,8 +103,7 @@ def sidecar(path: Path) -> dict[str, Any]:
         path: The result file.
 
     Returns:
-        Its content; nothing where there is no sidecar. Of a table that was about to be replaced when a process was
-        killed, what it said of that one.
+        Its content; nothing where there is no sidecar.
 
     Raises:
         ValueError: It is damaged.
@@ -131,16 +115,7 @@ def sidecar(path: Path) -> dict[str, Any]:
     found = read_json(beside, remedy)
     if not isinstance(found, dict) or "sha256" not in found or not isinstance(found.get("settings", {}), dict):
         raise ValueError(f"{beside} is damaged; {remedy}")
-    earlier = found.pop(BEFORE, None)
-    if isinstance(earlier, dict) and path.is_file() and _digest(path) == earlier.get("sha256"):
-        found = earlier
-    if not isinstance(found.get("settings", {}), dict):
-        raise ValueError(f"{beside} is damaged; {remedy}")
     return found
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -167,28 +142,48 @@ def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     if recorded is not None:
         if hashlib.sha256(content).hexdigest() != recorded:
             raise ValueError(
-                f"{path} is cut short or was changed after it was written ({sidecar_of(path).name} has another digest; "
-                "remove that to read it without this check)"
+                f"{path} is cut short or was changed after it was written ({sidecar_of(path).name} has another digest)"
             )
     elif path.suffix.lower() == ".csv" and not content.endswith(b"\n"):
         raise ValueError(f"{path} is cut short: its last line has no end")
+    texts = dict.fromkeys(TEXTS, str)
     readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
-        ".csv": lambda data: pd.read_csv(StringIO(data.decode())),
-        ".json": lambda data: pd.read_json(StringIO(data.decode()), orient="records"),
+        # A format may be called "NA": nothing but an empty cell is none.
+        ".csv": lambda data: pd.read_csv(StringIO(data.decode()), dtype=texts, keep_default_na=False, na_values=[""]),
+        ".json": lambda data: pd.read_json(
+            StringIO(data.decode()), orient="records", dtype=texts, convert_dates=False, precise_float=True
+        ),
         ".parquet": lambda data: pd.read_parquet(BytesIO(data)),
     }
-    try:
+    with reading(path, f"{path.suffix[1:].upper()}; is it cut short?"):
         table = readers[path.suffix.lower()](content)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is cut short or not a {path.suffix[1:].upper()} file: {first_line(error)}") from error
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; it holds {', '.join(map(str, table.columns[:6]))}, ...")
+    with reading(path, "a result"):
+        return _checked(table)
+
+
+def _checked(table: pd.DataFrame) -> pd.DataFrame:
+    """The table; ValueError for a cell of another kind than its column."""
+    if table.columns.duplicated().any():
+        raise ValueError(f"column {table.columns[table.columns.duplicated()][0]!r} comes twice")
     for column in map(str, table.columns):
-        if column.startswith(NUMBERS) and any(wrong := _no_number(table[column])):
-            raise ValueError(f"{path}: {table[column][wrong].iloc[0]!r} stands in column {column}; numbers are needed")
+        if column.startswith(NUMBERS):
+            numbers = pd.to_numeric(table[column], errors="coerce")
+            wrong, kind = numbers.isna() & table[column].notna(), "numbers"
+            if column.startswith(FINITE):
+                wrong, kind = wrong | numbers.isin([np.inf, -np.inf]), "finite numbers"
+        elif column == NAME:
+            wrong, kind = ~table[column].map(_is_name), "names that can be printed"
+        else:
+            continue
+        if wrong.any():
+            value = table[column][wrong].iloc[0]
+            shown = repr(value) if isinstance(value, str) else str(value)
+            raise ValueError(f"{shown} stands in column {column}; {kind} are needed")
     return table
 
 
-def _no_number(column: pd.Series[Any]) -> pd.Series[bool]:
-    return pd.to_numeric(column, errors="coerce").isna() & column.notna()
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()

@@ -6,18 +6,20 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from formats import ProfileFormat
 from formats.pairs import Candidate, Pair
+from numeric_formats.damage import reading
 from predictor.columns import NSR_MEAN, NSR_WORST, RANK, ROLE, WORST
 from predictor.noise import NoiseTables, direct_nsr, has_table, noise_table
 from search.candidates import choose
@@ -25,6 +27,8 @@ from search.knapsack import Constraints, ScoreTable, synthesize
 from search.table import description_row, whole_numbers
 
 ENDINGS = (".npz", ".npy", ".safetensors")
+MAGIC = b"\x93NUMPY"
+"""What an array in numpy's form begins with."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +62,41 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: tensors are read from {', '.join(ENDINGS)}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
+    with reading(path, path.suffix[1:]):
         if path.suffix.lower() == ".safetensors":
-            found: dict[str, NDArray[np.float64] | Tensor] = dict(load_file(path))
+            found: Mapping[str, NDArray[np.float64] | Tensor] = load_file(path)
         else:
             with path.open("rb") as file:
-                loaded = np.load(file)  # objects, which unpickling could make do anything, are refused
-                found = {path.stem: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from error
+                is_one = file.read(len(MAGIC)) == MAGIC
+                file.seek(0)
+                found = {path.stem: _array(file)} if is_one else _members(file)
     if not found:
         raise ValueError(f"{path} holds no array")
     return {name: _to_float32(name, value) for name, value in found.items()}
+
+
+def _members(file: BinaryIO) -> dict[str, NDArray[np.float64]]:
+    """The arrays of an .npz; ValueError for a member that is none, or whose name comes twice."""
+    arrays: dict[str, NDArray[np.float64]] = {}
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            name = entry.filename.removesuffix(".npy")
+            if name in arrays:
+                raise ValueError(f"it holds {name!r} twice")
+            # All of it, since the sum that tells of damage is that of all.
+            content = archive.read(entry)
+            if not content.startswith(MAGIC):
+                raise ValueError(f"its member {name!r} is no array")
+            arrays[name] = _array(BytesIO(content))
+    return arrays
+
+
+def _array(file: BinaryIO) -> NDArray[np.float64]:
+    """One array, with which the file ends. Objects, which unpickling could make do anything, are refused."""
+    found: NDArray[np.float64] = np.lib.format.read_array(file, allow_pickle=False)
+    if file.read(1):
+        raise ValueError("it goes on after its array")
+    return found
 
 
 def _to_float32(name: str, value: NDArray[np.float64] | Tensor) -> Tensor:

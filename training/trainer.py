@@ -25,6 +25,7 @@ from training.reproducible import random_state, set_random_state, undisturbed
 from training.scheme import ERROR_HEADROOM, GRADIENT_HEADROOM, ScaleRule, Scheme
 from training.settings import TrainingSettings
 from training.weights import Streams, Weight, masters_in_place, weights_of
+from workloads.calls import call
 from workloads.workload import Batch, Workload
 
 METHOD = "method."
@@ -118,7 +119,7 @@ class Trainer:
             state = begin(
                 method,
                 self.flow,
-                lambda: self.workload.loss(model, batch),
+                lambda: self.workload.loss_of(model, batch),
                 epochs=settings.epochs,
                 streams=self.streams,
                 seed=settings.seed,
@@ -188,7 +189,7 @@ class Trainer:
 
     def _gradients(self, batch: Batch) -> tuple[float, Sequence[Tensor | None]]:
         """Loss and gradients of all weights; no gradients where the loss is not a finite number."""
-        loss = self.workload.loss(self.flow.model, batch)
+        loss = self.workload.loss_of(self.flow.model, batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
             raise ValueError(
                 f"the loss of workload {self.workload.name} is no tensor of one element that depends on the network"
@@ -196,8 +197,11 @@ class Trainer:
         value = loss.item()
         penalty = self.method.penalty() if self.method.training else None
         loss = loss if penalty is None else loss + penalty
-        found = self.flow.gradients(loss, [weight.parameter for weight in self.weights]) if math.isfinite(value) else ()
-        return value, found
+        if not math.isfinite(value):
+            return value, ()
+        what = f"the gradient of workload {self.workload.name}"
+        parameters = [weight.parameter for weight in self.weights]
+        return value, call(what, self.flow.model, self.flow.gradients, loss, parameters)
 
     @contextmanager
     def _rounding(self, evaluation: bool = False) -> Iterator[None]:
@@ -293,7 +297,7 @@ class Trainer:
 
     def _pass_over(self) -> None:
         for batch in self.batches:
-            self.workload.loss(self.flow.model, batch)
+            self.workload.loss_of(self.flow.model, batch)
 
     def metric(self) -> float | None:
         """Mean metric over the workload's test mini-batches, weights and activations rounded; None where it has none.
@@ -305,7 +309,7 @@ class Trainer:
             self.settings.batch_size if callable(workload.test) else None
         )
         with evaluation_mode(self.flow.model), self._rounding(evaluation=True):
-            return float(np.mean([workload.metric(self.flow.model, batch) for batch in test]))
+            return float(np.mean([workload.metric_of(self.flow.model, batch) for batch in test]))
 
     # Checkpoints.
 
@@ -340,18 +344,11 @@ class Trainer:
         """Go on from what `tensors` and `state` gave. path: of the checkpoint, for errors."""
         checkpoint.fill(self._network(), tensors, "network.", path)
         checkpoint.fill(self._masters(), tensors, "master.", path)
-        own = self.state()
-        for name in ("schedule", "stream"):
-            checkpoint.check_kind(path, name, own[name], state[name])
-        for name in ("tops", "method"):
-            checkpoint.check_kind(path, name, dict.fromkeys(own[name]), dict.fromkeys(state[name]))
-        for entry in (entry for tops in state["tops"].values() for entry in tops):
-            checkpoint.check_kind(path, "an entry of tops", ["place", 0, 0], entry)
-        checkpoint.restore_optimizer(self.optimizer, tensors, state["groups"], path)
+        checkpoint.restore_optimizer(self.optimizer, tensors, state["groups"])
         self.schedule.load_state_dict(state["schedule"])
         self.streams.next = state["stream"]
         for kind, tops in state["tops"].items():
             self.places[kind].tops = tops
-        of_method = {name.removeprefix(METHOD): tensor for name, tensor in tensors.items() if name.startswith(METHOD)}
-        self.method.restore(of_method, state["method"])
+        own = {name.removeprefix(METHOD): tensor for name, tensor in tensors.items() if name.startswith(METHOD)}
+        self.method.restore(own, state["method"])
         set_random_state(tensors, self.device)

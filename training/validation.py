@@ -46,6 +46,10 @@ def spread(ranking: pd.DataFrame, count: int, effect: str = "AE") -> list[str]:
         raise ValueError(f"the ranking has no angle of effect {effect!r}; it has {known}")
     if not 3 <= count <= len(ranking):
         raise ValueError(f"{count} formats were asked for; a ranking of {len(ranking)} allows 3 to {len(ranking)}")
+    # Formats without a width or an angle, as those of one's own may be, stand nowhere among the others.
+    ranking = ranking[ranking[BITS].notna() & ranking[column].notna()]
+    if len(ranking) < count:
+        raise ValueError(f"{count} formats were asked for; {len(ranking)} of the ranking have bits and an angle")
     names: list[str] = []
     widths = sorted(ranking[BITS].unique())
     for number, bits in enumerate(widths):
@@ -188,7 +192,7 @@ def validate(
                 continue
             rows[name, seed] = {
                 "name": name,
-                "bits": int(widths[name]),
+                "bits": None if pd.isna(widths[name]) else int(widths[name]),
                 "angle": float(angles[name]),
                 "seed": seed,
                 "outcome": result.outcome.value,

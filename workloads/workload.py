@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from numeric_formats.checks import at_least
+from workloads.calls import call
 from workloads.minibatches import HALVES, in_float32
 
 Batch = Any
@@ -55,6 +58,7 @@ class Workload:
             raise TypeError(
                 f"the model of workload {self.name} is a {type(self.model).__name__}; a torch.nn.Module is needed"
             )
+        self._check_tensors()
         if any(t.dtype in HALVES for t in (*self.model.parameters(), *self.model.buffers())):
             # Sums and comparisons of gradients are those of float32; the caller's own network stays as it is.
             object.__setattr__(self, "model", copy.deepcopy(self.model).float())
@@ -69,6 +73,39 @@ class Workload:
                     f"{role} of workload {self.name} is a {type(batches).__name__}; a sequence of mini-batches, or a "
                     "function from a batch size to one, is needed"
                 )
+
+    def _check_tensors(self) -> None:
+        """ValueError that names a parameter or buffer without numbers, or with numbers that nothing here computes
+        with."""
+        for name, t in (*self.model.named_parameters(), *self.model.named_buffers()):
+            wrong = (
+                "has no shape yet: call the network once, as its lazy layers need"
+                if is_lazy(t)
+                else "is on the meta device and holds no numbers: load its weights"
+                if t.is_meta
+                else "is quantized: give the network before its quantization"
+                if t.is_quantized
+                else f"is {t.layout}: make it dense"
+                if t.layout is not torch.strided
+                else ""
+            )
+            if wrong:
+                raise ValueError(f"{name} of the model of workload {self.name} {wrong}")
+
+    def loss_of(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a network (the workload's, or another in its place) on a mini-batch; ValueError of one line where
+        that fails."""
+        return call(f"the loss of workload {self.name}", model, self.loss, model, batch)
+
+    def metric_of(self, model: nn.Module, batch: Batch) -> float:
+        """Its metric, likewise.
+
+        Raises:
+            ValueError: where that fails, or there is none.
+        """
+        if self.metric is None:
+            raise ValueError(f"workload {self.name} has no metric")
+        return call(f"the metric of workload {self.name}", model, self.metric, model, batch)
 
     def minibatches(self, batch_size: int | None = None) -> Sequence[Batch]:
         """All mini-batches of `batches`, at a batch size where they can be made at one.

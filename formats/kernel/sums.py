@@ -3,17 +3,16 @@
 from typing import Any
 
 import numpy as np
-from numba import float32, float64
+from numba import float32, float64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
-from formats.kernel.caching import kept_njit
 from formats.kernel.threads import task
 from formats.kernel.tiling import FLAT_TILE, TILING, cut_flat, tiles_of_thread
 from formats.kernel.words import Words
 
 
-@kept_njit(fastmath={"reassoc", "contract"})
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _sums(changed, x):
     product, difference, square = 0.0, 0.0, 0.0
     for i in range(x.size):

@@ -9,15 +9,15 @@ got a point or is listed under "no point", and is listed itself where it does no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-from torch.utils.weak import WeakIdKeyDictionary
 
 from predictor.flow.operations import CHOOSES, MOVES
 from predictor.flow.points import Skipped
@@ -70,6 +70,17 @@ class _Call:
     operations: list[_Operation]
 
 
+def memory_of(t: Tensor) -> torch.UntypedStorage | None:
+    """Where a tensor's elements lie, those that are there of a sparse one; None where it does not say, as inside
+    function transforms."""
+    try:
+        if t.layout is not torch.strided:
+            t = t._values() if t.layout is torch.sparse_coo else t.values()
+        return t.untyped_storage()
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
 def _bare(name: str) -> str:
     return name.removeprefix("aten::").strip("_").partition(".")[0]
 
@@ -85,7 +96,7 @@ class Watch(TorchDispatchMode):
     def __init__(self, layer: Callable[[], str]) -> None:
         super().__init__()
         self._layer = layer
-        self._from_input: Any = WeakIdKeyDictionary()
+        self._from_input: dict[int, StorageWeakRef] = {}
         self._calls: list[_Call] = []
         self._unseen: dict[tuple[str, str, str], Skipped] = {}
         self._total = 0
@@ -97,12 +108,22 @@ class Watch(TorchDispatchMode):
 
     def begin(self, inputs: Any) -> None:
         """The tensors that a network is given."""
-        for t in tensors_in(inputs):
-            self._from_input[t] = True
+        self._mark(tensors_in(inputs))
+
+    def _mark(self, tensors: Iterable[Tensor]) -> None:
+        """What lies in this memory was made from the input, whichever view of it is looked at."""
+        for t in tensors:
+            if (storage := memory_of(t)) is not None:
+                self._from_input[storage._cdata] = StorageWeakRef(storage)
+
+    def _is_from_input(self, t: Tensor) -> bool:
+        storage = memory_of(t)
+        memory = None if storage is None else self._from_input.get(storage._cdata)
+        return memory is not None and not memory.expired()
 
     def depends(self, output: Any) -> bool:
         """Whether anything in an output was made from the input."""
-        return any(t in self._from_input for t in tensors_in(output))
+        return any(map(self._is_from_input, tensors_in(output)))
 
     def enter_call(self) -> None:
         """A call of a torch function begins."""
@@ -127,13 +148,12 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        depends = any(t in self._from_input for t in tensors_in((args, kwargs)))
+        depends = any(map(self._is_from_input, tensors_in((args, kwargs))))
         result = function(*args, **kwargs)
         if not depends:
             return result
         outputs = list(tensors_in(result))
-        for t in outputs:
-            self._from_input[t] = True
+        self._mark(outputs)
         name = _bare(function._schema.name)
         makes = [t for t in outputs if t.is_floating_point() or t.is_complex()]
         if makes and name not in _NOTHING_NEW:

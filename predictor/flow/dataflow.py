@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils.weak import WeakIdKeyDictionary
 
 from predictor.flow import decompositions, sites
+from predictor.flow.calls import carry_out, dense, eagerly, run_backward
 from predictor.flow.checkpointing import Place, checkpoints_find_their_points
-from predictor.flow.coverage import Watch
+from predictor.flow.coverage import Watch, memory_of
 from predictor.flow.float32 import call_in_float32
 from predictor.flow.operations import COMPUTES, is_cut, name_of, reason_for_no_point
 from predictor.flow.points import Point, Quantizer, Rounded, Skipped
@@ -52,6 +52,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
             what = f"module {name}" if name else "the model"
             raise ValueError(f"{what} is TorchScript, whose operations cannot be seen; use the Python module")
     return inner
+
+
+def _address(t: Tensor) -> int:
+    """Of a tensor's elements; 0 where they lie nowhere."""
+    memory = memory_of(t)
+    return 0 if memory is None else memory.data_ptr()
 
 
 class DataFlow:
@@ -129,6 +135,7 @@ class DataFlow:
             opened.callback(self.model.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
             opened.callback(self.model.register_forward_hook(self._end, always_call=True).remove)
             opened.enter_context(checkpoints_find_their_points(self._take_place))
+            opened.enter_context(eagerly())
             self._opened = opened.pop_all()
         return self
 
@@ -148,21 +155,11 @@ class DataFlow:
         kept = self.points, self.skipped, self.parameters
         self.points, self.skipped, self.parameters = [], [], list(kept[2])
         # What is computed again starts from other tensor objects in the same memory.
-        self._input_memory = {t.untyped_storage().data_ptr() for t in self._from_input}
+        self._input_memory = {_address(t) for t in self._from_input} - {0}
         try:
-            # What torch.autograd.grad calls. grad itself is a function that a mode sees, and the mode is then off
-            # inside.
             with self._mode:
-                found: tuple[Tensor | None, ...] = _engine_run_backward(
-                    (loss,),
-                    (torch.ones_like(loss),),
-                    keep,
-                    False,
-                    tuple(parameters),
-                    allow_unreachable=True,
-                    accumulate_grad=False,
-                )
-            return found
+                found = run_backward(loss, parameters, keep)
+            return tuple(dense(g) for g in found)
         finally:
             self.points, self.skipped, self.parameters = kept
             self._input_memory = set()
@@ -278,13 +275,13 @@ class DataFlow:
         site."""
         args = (x, weight) if function is torch.matmul else (x, weight, bias)
         name = function.__name__
-        result = function(*args) if self.site is None else self._at_site(function, name, args, {}, once)
+        result = carry_out(function, args, {}) if self.site is None else self._at_site(function, name, args, {}, once)
         return self.point(result, name)
 
     # Calls of torch's functions inside the network.
 
     def _depends_on_input(self, inputs: list[Tensor]) -> bool:
-        if self._input_memory and any(t.untyped_storage().data_ptr() in self._input_memory for t in inputs):
+        if self._input_memory and any(_address(t) in self._input_memory for t in inputs):
             return True
         return any(t in self._from_input or (t.grad_fn is not None and t not in self._of_parameters) for t in inputs)
 
@@ -321,7 +318,7 @@ class DataFlow:
         if in_place and pointed and reason is None:
             return self._in_place(function, name, args, kwargs, frozen)
         computed = self.site is not None and depends and name in sites.OPERATIONS
-        result = self._at_site(function, name, args, kwargs) if computed else function(*args, **kwargs)
+        result = self._at_site(function, name, args, kwargs) if computed else carry_out(function, args, kwargs)
         outputs = [t for t in tensors_in(result) if self._can_be_pointed(t, frozen)] if pointed else []
         if outputs:
             if reason is None:
@@ -360,13 +357,13 @@ class DataFlow:
         if not self.is_exact(layer):
             quantizers = self.site(Site(layer, name, call, self._parameter_names.get(id(weight))))
         if quantizers is None:
-            return function(*args, **kwargs)
+            return carry_out(function, args, kwargs)
         return sites.compute(product_of(function), x, weight, bias, quantizers)
 
     def _in_place(self, function: Any, name: str, args: Any, kwargs: Any, frozen: bool) -> Any:
         """Compute on a copy, quantize, write back: an operation that saved its own output still finds it."""
         target = args[0]
-        result = function(target.clone(), *args[1:], **kwargs)
+        result = carry_out(function, (target.clone(), *args[1:]), kwargs)
         if self._can_be_pointed(result, frozen):
             self._warn_if_unknown(name)
             result = self.point(result, name)

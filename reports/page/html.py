@@ -239,5 +239,8 @@ def write(ranking: Path, output: Path) -> None:
     table = results.read(ranking, COLUMNS)
     if not _effects(table) or not len(table):
         raise ValueError(f"{ranking} has no angles; a ranking that `formats rank --output` wrote is needed")
+    beside = [f"{kind}_{effect}" for effect in _effects(table) for kind in (LOW, HIGH, SOURCE)]
+    if absent := [column for column in beside if column not in table.columns]:
+        raise ValueError(f"{ranking} has no column {absent[0]!r}, which goes with its angle")
     text = page(table, results.sidecar(ranking), ranking.name, output.name)
     write_atomically(output, text)

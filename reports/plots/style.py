@@ -19,6 +19,9 @@ from numpy.typing import ArrayLike
 
 from numeric_formats.files import write_atomically
 
+# Names are text: a dollar in one begins no formula.
+plt.rcParams["text.parse_math"] = False
+
 ENDINGS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours; shapes say the same again.
 STYLE = {8: ("#0072B2", "o"), 7: ("#E69F00", "s"), 6: ("#009E73", "^")}

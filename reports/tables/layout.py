@@ -8,15 +8,19 @@ from typing import TypeAlias
 from rich import box
 from rich.table import Table
 
+from numeric_formats.messages import printable
+
 Part: TypeAlias = Table | str
 """Of what is printed: a table, or a line."""
 
 
 def plain(title: str | None, headers: Iterable[tuple[str, str]], rows: Iterable[Iterable[str]]) -> Table:
-    """A table of text; headers are (name, "left" or "right")."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    """A table of text; headers are (name, "left" or "right"). What could steer a terminal is written as escapes."""
+    table = Table(
+        title=title and printable(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False
+    )
     for name, side in headers:
-        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
+        table.add_column(printable(name), justify="right" if side == "right" else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     return table

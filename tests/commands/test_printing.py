@@ -18,3 +18,11 @@ def test_a_table_keeps_its_width_in_a_pipe(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     say(plain(None, [("a", "left"), ("b", "left")], [["x" * 70, "y" * 80]]))
     assert f"{'x' * 70}   {'y' * 80}" in capsys.readouterr().out
+
+
+def test_nothing_that_is_printed_steers_the_terminal(capsys):
+    say("a line\nand \x1b[31manother\r", plain("title\x07", [("head\x1b]", "left")], [["\x1b[2Jcell"], ["two\nlines"]]))
+    out = capsys.readouterr().out
+    assert not set(out) & set("\x1b\x07\r")
+    assert "a line\nand \\x1b[31manother\\r" in out
+    assert "two\\nlines" in out

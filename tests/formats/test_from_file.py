@@ -49,7 +49,7 @@ def test_a_format_of_a_file_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[a", "is not TOML"),
+        ("[a", "cannot be read as TOML: "),
         ("a = 3", "a table is needed"),
         ("[a]\nprofle = [3]", "unknown key 'profle'; allowed are bias, bits, codebook"),
         ("[a]\nbits = 8", "exactly one of"),
@@ -58,6 +58,26 @@ def test_a_format_of_a_file_by_name(tmp_path):
         ("[a]\nprofile = [3]\nscale = {per = 'row'}", "allowed are tensor, channel, block"),
         ("[a]\nprofile = [3]\nscale = {rows = 3}", "format 'a'"),
         ("", "defines no format"),
+        ("[" * 30_000, "cannot be read as TOML: "),
+        ("a = " + "9" * 5000, "cannot be read as TOML: "),
+        ("['a\\u001b[31m']\nprofile = [3]".replace("'", '"'), "characters that can be printed"),
+        ('["a\\nb"]\nprofile = [3]', "characters that can be printed"),
+        ("[a]\nprofile = [3]\nbias = 1", "bias says nothing of a profile; bits, scale may"),
+        ("[a]\nprofile = [3]\nsigned = true", "signed says nothing of a profile"),
+        ("[a]\nprofile = '5x7,4/channel'", "its scale is said by the key scale"),
+        ("[a]\nexponent_bits = 3\nfraction_bits = 4\nbits = 6", "bits says nothing of a exponent_bits"),
+        ("[a]\nexponent_bits = 3\nfraction_bits = true", "a whole number is needed"),
+        ("[a]\nexponent_bits = '3'\nfraction_bits = 4", "a whole number is needed"),
+        ("[a]\nexponent_bits = 1\nfraction_bits = 2\nbias = 1\nscale = {}", "bias and scale do not go together"),
+        ("[a]\nexponent_bits = 999999999\nfraction_bits = 2", "unknown format"),
+        ("[a]\ncodebook = '123'", "a list of numbers is needed"),
+        ("[a]\ncodebook = [true, false]", "a list of numbers is needed"),
+        (f"[a]\ncodebook = [1{'0' * 400}]", "format 'a': "),
+        ("[a]\ncodebook = [1]\nsigned = 'no'", "signed 'no': true or false is needed"),
+        ("[a]\nprofile = [3]\nscale = 3", "a table is needed, such as"),
+        ("[a]\nprofile = [3]\nscale = {exponent_field = [0, 1]}", "scale: unknown key 'exponent_field'"),
+        ("[a]\nprofile = [3]\nscale = {per = 'block', block = [3]}", "a positive number or a pair"),
+        ("[a]\nprofile = [3]\nscale = {per = 'channel', axis = 0.5}", "axis 0.5: a whole number is needed"),
     ],
 )
 def test_damaged_descriptions(tmp_path, text, message):
@@ -76,3 +96,13 @@ def test_a_codebook_with_a_scale_in_toml(tmp_path):
     (own,) = formats.load_formats(tmp_path / "own.toml")
     assert own == formats.from_codebook([0, 1, 3], signed=True).with_scale(formats.Scale(per="block", block=16))
     assert own.name == "own"
+
+
+def test_a_constant_scale_keeps_the_name_and_tiles_are_pairs(tmp_path):
+    (tmp_path / "own.toml").write_text(
+        "[E2M1]\nexponent_bits = 2\nfraction_bits = 1\nbias = 1\n"
+        "[tiles]\nprofile = '3,2,1'\nscale = {per = 'block', block = [4, 8]}\n"
+    )
+    fixed, tiles = formats.load_formats(tmp_path / "own.toml")
+    assert (fixed.name, fixed) == ("E2M1", formats.minifloat(2, 1, bias=1))
+    assert tiles.scale.block == (4, 8)

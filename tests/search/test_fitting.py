@@ -1,5 +1,10 @@
 """Formats for dumped tensors."""
 
+import io
+import struct
+import warnings
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -124,3 +129,50 @@ def test_refusals(tmp_path, tensors):
             fit(given)
     with pytest.raises(ValueError, match=r"FP134\+FP143 is a pair"):
         fit(tensors, ["FP134+FP143"])
+
+
+def npy(shape, content=b"", kind="<f4"):
+    """A file of numpy's form that says so."""
+    header = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape!r}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + content
+
+
+def zipped(members):
+    """An .npz of members as they are."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, content in members:
+            archive.writestr(name, content)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("ending", "content", "message"),
+    [
+        ("npy", npy((1 << 45,)), "Unable to allocate|cannot"),
+        ("npy", npy((2,), bytes(4)), "."),
+        ("npy", npy((2,), bytes(12)), "goes on after its array"),
+        ("npy", npy((1,), bytes(4)).replace(b"}", b"("), "."),
+        ("npy", npy("[" * 500), "."),
+        ("npz", zipped([("a.npy", npy((1 << 45,)))]), "Unable to allocate|cannot"),
+        ("npz", zipped([("a.npy", npy((1,), bytes(8)))]), "goes on after its array"),
+        ("npz", zipped([("a.npy", npy((1,), bytes(4))), ("notes.txt", b"no array")]), "'notes.txt' is no array"),
+        ("npz", zipped([("a.npy", npy((1,), bytes(4)))] * 2), "holds 'a' twice"),
+        ("npz", zipped([("a.npy", npy((1,), bytes(4)))]).replace(b"\x93NUMPY", b"\x93NUMPX"), "CRC"),
+    ],
+)
+def test_damaged_tensors_are_a_line(tmp_path, ending, content, message):
+    path = tmp_path / f"t.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"t\.{ending} cannot be read as {ending}: .*({message})") as raised:
+        read_tensors(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_flipped_bit_of_a_header_in_an_archive_is_seen(tmp_path):
+    np.savez(tmp_path / "t.npz", a=np.arange(9, dtype=np.float32))
+    content = (tmp_path / "t.npz").read_bytes()
+    (tmp_path / "t.npz").write_bytes(content.replace(b"(9,)", b"(8,)"))
+    with pytest.raises(ValueError, match="Bad CRC-32"):
+        read_tensors(tmp_path / "t.npz")

@@ -134,3 +134,13 @@ def test_a_run_that_another_process_is_at_is_waited_for(tmp_path, monkeypatch):
     assert slept == [[("INT8", 0), ("FP152", 0), ("FP134", 1), ("INT8", 1), ("FP152", 1)]]
     assert made == [*slept[0], ("FP134", 0)]
     assert len(found.runs) == 6
+
+
+def test_formats_without_width_or_angle_stand_nowhere():
+    some = RANKING.astype({"bits": "Int64"})
+    with pytest.raises(ValueError, match="3 formats were asked for; 0 of the ranking have bits and an angle"):
+        spread(some.assign(bits=pd.array([None] * len(some), "Int64")), 3)
+    with pytest.raises(ValueError, match="0 of the ranking have bits and an angle"):
+        spread(some.assign(angle_AE=float("nan")), 3)
+    without = pd.concat([some, some.head(1).assign(name="own", bits=None)], ignore_index=True)
+    assert spread(without, 3) == spread(some, 3)

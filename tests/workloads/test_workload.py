@@ -25,3 +25,26 @@ def test_workload_refuses_wrong_parts():
         Workload("w", model, [], loss).minibatches()
     with pytest.raises(ValueError, match="batch size 0"):
         Workload("w", model, lambda size: batches, loss).minibatches(0)
+
+
+class Holds(nn.Module):
+    """A network with a tensor of some kind."""
+
+    def __init__(self, held):
+        super().__init__()
+        self.held = held if isinstance(held, nn.Module) else nn.Parameter(held, requires_grad=False)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (torch.zeros(2, 2, device="meta"), "held of the model of workload w is on the meta device"),
+        (nn.Linear(2, 2, device="meta"), r"held\.weight of the model of workload w is on the meta device"),
+        (nn.LazyLinear(2), r"held\.weight of the model of workload w has no shape yet"),
+        (nn.LazyBatchNorm1d(), r"held\.weight of the model of workload w has no shape yet"),
+        (torch.eye(2).to_sparse(), r"held of the model of workload w is torch\.sparse_coo"),
+    ],
+)
+def test_what_holds_no_numbers_is_refused_by_name(held, message):
+    with pytest.raises(ValueError, match=message):
+        Workload("w", Holds(held), [torch.zeros(1, 2)], lambda m, b: b.sum())

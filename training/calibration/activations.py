@@ -3,7 +3,6 @@ have to be kept."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ class _Reached(Exception):
 def forward(workload: Workload, model: nn.Module, batch: Batch) -> None:
     """One forward pass of a mini-batch, as the workload's loss makes it, without gradients."""
     with torch.no_grad():
-        workload.loss(model, batch)
+        workload.loss_of(model, batch)
 
 
 def at_layer(
@@ -57,13 +56,13 @@ def at_layer(
 
 
 class ActivationStore:
-    """Rows of tensors on disk, of which any mini-batch can be read: a file for each kind of tensor, without a name, so
-    that none is left however the process ends. folder: on whose disk; the system's one for temporary files by default.
+    """Rows of tensors on disk, of which any mini-batch can be read; one file for each kind of tensor, in a folder that
+    the caller removes.
 
     At no time is more than one mini-batch of them held in memory, but for what the system caches of files.
     """
 
-    def __init__(self, folder: Path | None = None):
+    def __init__(self, folder: Path):
         self.folder = folder
         self.rows = 0
         self._maps: dict[str, np.memmap[Any, Any]] = {}
@@ -71,8 +70,9 @@ class ActivationStore:
     def fill(self, name: str, tensors: Iterator[Tensor], change: Callable[[Tensor], Tensor] | None = None) -> None:
         """Write the tensors (batch first, float32), changed, one after the other; called once for each name, with as
         many rows."""
+        path = self.folder / f"{name}.bin"
         rows, shape = 0, None
-        with tempfile.TemporaryFile(dir=self.folder) as file:
+        with path.open("wb") as file:
             for tensor in tensors:
                 kept = (tensor if change is None else change(tensor)).detach().float().cpu().contiguous()
                 if shape is not None and tuple(kept.shape[1:]) != shape:
@@ -82,10 +82,9 @@ class ActivationStore:
                     )
                 shape, rows = tuple(kept.shape[1:]), rows + len(kept)
                 file.write(kept.numpy().tobytes())
-            assert shape is not None
-            file.flush()
-            self.rows = rows
-            self._maps[name] = np.memmap(file, np.float32, "r", shape=(rows, *shape))
+        assert shape is not None
+        self.rows = rows
+        self._maps[name] = np.memmap(path, np.float32, "r", shape=(rows, *shape))
 
     def read(self, name: str, rows: Any) -> Tensor:
         """Some rows (whole numbers, or a slice), copied into memory."""
@@ -97,5 +96,5 @@ class ActivationStore:
             yield slice(begin, min(begin + size, self.rows))
 
     def close(self) -> None:
-        """Give the room on the disk back."""
+        """Forget the files, so that they can be removed."""
         self._maps.clear()

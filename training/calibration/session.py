@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,6 @@ class Calibrating:
         options: How.
         network: The copy that the stages change.
         batches: The calibration data.
-        settings: What the run is made from and with, as plain values.
         folder: For checkpoints; None keeps none.
         progress: Hears of every stage.
         steps: The network after each step so far.
@@ -37,7 +35,6 @@ class Calibrating:
     options: CalibrationOptions
     network: Network
     batches: Sequence[Batch]
-    settings: dict[str, Any]
     folder: Path | None
     progress: Report
     steps: list[PipelineStep] = field(default_factory=list)
@@ -49,7 +46,7 @@ class Calibrating:
     def loss(self, model: nn.Module, batches: Sequence[Batch]) -> float:
         """The mean over mini-batches."""
         with torch.no_grad():
-            return float(np.mean([self.workload.loss(model, batch).item() for batch in batches]))
+            return float(np.mean([self.workload.loss_of(model, batch).item() for batch in batches]))
 
     def metric(self, model: nn.Module) -> float | None:
         """The mean over the workload's test mini-batches; None where it has none."""
@@ -58,7 +55,7 @@ class Calibrating:
             return None
         test = replace(workload, batches=workload.test).minibatches()
         with torch.no_grad():
-            return float(np.mean([workload.metric(model, batch) for batch in test]))
+            return float(np.mean([workload.metric_of(model, batch) for batch in test]))
 
     def record(self, name: str, model: nn.Module) -> None:
         """A step is done: what the network is worth after it."""

@@ -1,14 +1,13 @@
 """The loops of `channels`."""
 
 import numpy as np
-
-from formats.kernel.caching import kept_njit
+from numba import njit
 
 # Two memory orders, (outer, channels, inner) with inner 1 or channels 1 at a time, so that the innermost loop runs
 # along memory.
 
 
-@kept_njit(fastmath={"reassoc", "contract"})
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def moments_across(x, largest, total, square):
     for row in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -18,14 +17,14 @@ def moments_across(x, largest, total, square):
             square[c] += value * value
 
 
-@kept_njit()
+@njit(nogil=True, cache=True)
 def beyond_across(x, deviation, count):
     for row in range(x.shape[0]):
         for c in range(x.shape[1]):
             count[c] += np.int32(abs(x[row, c]) > deviation[c])
 
 
-@kept_njit(fastmath={"reassoc", "contract"})
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def moments_along(x, largest, total, square):
     for outer in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -40,7 +39,7 @@ def moments_along(x, largest, total, square):
             square[c] += squares
 
 
-@kept_njit()
+@njit(nogil=True, cache=True)
 def beyond_along(x, deviation, count):
     for outer in range(x.shape[0]):
         for c in range(x.shape[1]):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from numeric_formats.damage import reading
 from numeric_formats.messages import one_line
 from workloads.data.download import find
 from workloads.data.images import ImageSet, read_folder, require_pillow
@@ -24,6 +25,8 @@ from workloads.data.images import ImageSet, read_folder, require_pillow
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+LARGEST = 1 << 28
+"""Bytes of a member of the archive; the published ones have 31 and 155 million."""
 PUBLIC_ADDRESS = "https://www.cs.toronto.edu/~kriz"
 
 
@@ -111,8 +114,15 @@ def _encoded(text: str, encoding: str) -> bytes:
     return text.encode("latin-1")
 
 
-class _Unpickler(pickle.Unpickler):
-    """Reads plain values and arrays of numbers, and nothing that could run."""
+class _Unpickler(pickle._Unpickler):
+    """Reads plain values and arrays of numbers, and nothing that could run.
+
+    In Python, since the compiled one makes room for as many values as a file of a few bytes claims.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: read for code, read in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
+    }
 
     ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): _Array,
@@ -155,11 +165,25 @@ def _pixels(contents: list[dict[str, Any]], layout: Layout, where: str) -> Pixel
         rows = np.concatenate([content["data"] for content in contents])
         labels = np.concatenate([np.array(content[layout.labels], np.int64) for content in contents])
         pixels = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    except (KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # of values of any kind
         raise ValueError(f"{where}: `data` of 3072 bytes an image and `{layout.labels}` are needed") from error
-    if rows.dtype != np.uint8 or len(labels) != len(pixels) or labels.min() < 0 or labels.max() >= layout.classes:
+    if (
+        rows.dtype != np.uint8
+        or not len(labels)
+        or len(labels) != len(pixels)
+        or labels.min() < 0
+        or labels.max() >= layout.classes
+    ):
         raise ValueError(f"{where}: a byte a pixel and a label from 0 to {layout.classes - 1} an image are needed")
     return Pixels(np.ascontiguousarray(pixels), labels)
+
+
+def _is_tar(place: Path) -> bool:
+    """Also what cannot be looked into, such as a damaged compressed file, is none."""
+    try:
+        return tarfile.is_tarfile(place)
+    except Exception:  # zlib's and lzma's own
+        return False
 
 
 def read_cifar(kind: str, place: Path | None) -> ImageSet:
@@ -182,9 +206,11 @@ def read_cifar(kind: str, place: Path | None) -> ImageSet:
         contents = {
             file: (folder / file).read_bytes() for folder in inside[:1] for file in wanted if (folder / file).is_file()
         }
-    elif place.is_file() and tarfile.is_tarfile(place):
-        with tarfile.open(place) as archive:
-            members = {Path(member.name).name: member for member in archive if member.isfile()}
+    elif place.is_file() and _is_tar(place):
+        with reading(place, "a tar archive"), tarfile.open(place) as archive:
+            members = {
+                Path(member.name).name: member for member in archive if member.isfile() and member.size <= LARGEST
+            }
             contents = {
                 file: read.read()
                 for file in wanted
@@ -200,10 +226,11 @@ def read_cifar(kind: str, place: Path | None) -> ImageSet:
     if absent := [file for file in wanted if file not in contents]:
         raise ValueError(f"{name} lacks {', '.join(absent)}")
     values = {file: _unpickled(contents[file], f"{name}: {file}") for file in wanted}
-    classes = tuple(
-        entry.decode() if isinstance(entry, bytes) else str(entry)
-        for entry in values[layout.names].get(layout.classes_key, ())
-    )
+    with reading(f"{name}: {layout.names}", "names of classes"):
+        classes = tuple(
+            entry.decode() if isinstance(entry, bytes) else str(entry)
+            for entry in values[layout.names].get(layout.classes_key, ())
+        )
     if len(classes) != layout.classes:
         raise ValueError(f"{name}: {layout.names} names {len(classes)} classes; {kind} has {layout.classes}")
     return ImageSet(

@@ -7,11 +7,11 @@ import importlib.util
 import io
 import os
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,13 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
-from numeric_formats.messages import one_line
+from numeric_formats.damage import reading
+from numeric_formats.messages import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
 TRAIN, TEST = ("train",), ("test", "val", "valid", "validation")
+LARGEST = 1 << 30
+"""Bytes of an image file; a few bytes of an archive can claim more than a machine has."""
 KEPT = 16
 """Mini-batches whose pixels are kept, as bytes: as many as a ranking goes through again and again."""
 
@@ -57,24 +60,21 @@ class ImageFiles:
         from PIL import Image
 
         name = self.names[number]
-        try:
-            content = self._archive.read(name) if self._archive is not None else (self.place / name).read_bytes()
-            return _eight_bits(Image.open(io.BytesIO(content)))
-        except _UNREADABLE as error:
-            raise ValueError(f"{self.place}: {name} cannot be read as an image: {one_line(error)}") from error
+        with reading(f"{self.place}: {printable(name)}", "an image"):
+            return _eight_bits(Image.open(io.BytesIO(self._content(name))))
 
-
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What Pillow and zipfile raise for damaged, encrypted or unknown content."""
+    def _content(self, name: str) -> bytes:
+        """Of one file; ValueError for a pipe or a device, which may have no end, and for more than an image has."""
+        file = self.place / name
+        if self._archive is not None:
+            size = self._archive.getinfo(name).file_size
+        elif file.is_file():
+            size = file.stat().st_size
+        else:
+            raise ValueError("it is no file" if file.exists() else "it is a link to nothing, or unreadable")
+        if size > LARGEST:
+            raise ValueError(f"it has {size} bytes; up to {LARGEST} are read")
+        return file.read_bytes() if self._archive is None else self._archive.read(name)
 
 
 def _eight_bits(image: Image) -> Image:
@@ -133,14 +133,18 @@ def _listed(place: Path) -> list[str]:
     if place.is_dir():
         found = list(_walked(place))
     elif zipfile.is_zipfile(place):
-        with zipfile.ZipFile(place) as archive:
+        with reading(place, "a zip archive"), zipfile.ZipFile(place) as archive:
             found = archive.namelist()
     else:
         raise ValueError(
             f"images {place}: a folder or a zip archive is needed"
             + ("" if place.exists() else ", and there is nothing")
         )
-    return sorted(name for name in found if name.lower().endswith(ENDINGS) and _is_own(name))
+    images = sorted(name for name in found if name.lower().endswith(ENDINGS) and _is_own(name))
+    for name, following in pairwise(images):
+        if name == following:
+            raise ValueError(f"images {place}: {printable(name)} comes twice in it, and which one is meant is not said")
+    return images
 
 
 def read_folder(name: str, place: Path) -> ImageSet:

@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from predictor import measure
 from predictor.flow.dataflow import DataFlow
 from predictor.gradients import Gradients
 from predictor.listing import list_points
+from predictor.self_check import check
 from workloads import Workload
 
 TRANSFORM = "inside a function transform such as vmap"
@@ -129,3 +131,51 @@ def test_what_a_frozen_network_cuts_off_stays_off():
     with flow:
         net(torch.ones(4, 8))
     assert "norm" not in {point.operation for point in flow.points}
+
+
+def test_what_is_written_through_a_view_depends_on_the_input():
+    def written(net, x):
+        with torch.no_grad():
+            scale = torch.zeros(8)
+            scale[:].copy_(x[0])
+            scale = scale.exp()
+        return x * scale
+
+    _, skipped, _ = list_points(workload(written))
+    assert [":exp", NO_GRADIENT] in [[f"{'' if row[0] == '(network)' else row[0]}:{row[1]}", row[3]] for row in skipped]
+
+
+def complex_net(x):
+    torch.manual_seed(0)
+    spectrum = nn.Parameter(torch.randn(3, 5, dtype=torch.complex64))
+    net = Net(lambda net, y: torch.fft.irfft(torch.fft.rfft(y)[:, None] * spectrum, n=8).sum(1))
+    net.spectrum = spectrum
+    return Workload("complex", net, [x], lambda m, b: m(b).square().mean())
+
+
+def test_complex_weights_are_measured_as_pairs_of_real_numbers():
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+    made = complex_net(x)
+    made.loss(made.model, x).backward()
+    expected = {name: p.grad for name, p in made.model.named_parameters()}
+    with Gradients(made, x, watched=True) as gradients:
+        check(gradients)
+        found = dict(zip(gradients.names, gradients.full, strict=True))
+        reasons = {e.operation: e.reason for e in gradients.flow.watch.result().unseen}
+    assert found.keys() == {"a.weight", "b.weight", "spectrum"}
+    assert torch.allclose(found["spectrum"], torch.view_as_real(expected["spectrum"]), rtol=1e-5)
+    assert {operation for operation, reason in reasons.items() if reason == COMPLEX} == {"fft_r2c", "mul"}
+    table = measure(complex_net(x), ["FP134", "INT8"], ["E", "A", "AE"])
+    assert table.angle.between(1e-3, 60).all()
+    with pytest.raises((ValueError, TypeError), match="complex"):
+        measure(complex_net(x), ["FP134"], ["W"])
+
+
+def test_sparse_gradients_are_measured():
+    def made(sparse):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Embedding(9, 4, sparse=sparse), nn.Flatten(), nn.Linear(12, 3))
+        words = torch.randint(0, 9, (5, 3), generator=torch.Generator().manual_seed(0))
+        return Workload("words", net, [(words, torch.ones(5, 3))], lambda m, b: (m(b[0]) - b[1]).square().sum())
+
+    assert measure(made(True), ["FP134"]).angle.tolist() == measure(made(False), ["FP134"]).angle.tolist()

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import resource
 
 import numpy as np
 import pytest
@@ -59,8 +60,14 @@ def with_state(code, state):
         with_state("i8", (4, "|", None, ("a",), {"a": (1, 0)}, 8, 1, 0)),
         b"",
         b"\x80\x02}",
+        b"\x80\x05\x96" + bytes(5) + b"\x01\0\0",
+        b"\x80\x02}q\0U\x01aq\1]q\2h\2as.",
+        b"\x80\x02]" + b"]" * 3000 + b"a" * 3000 + b".",
     ],
-    ids=["code", "objects", "a field of objects", "text", "fields by a state", "fields on numbers", "empty", "cut"],
+    ids=[
+        *("code", "objects", "a field of objects", "text", "fields by a state", "fields on numbers", "empty", "cut"),
+        *("bytes without end", "a list in itself", "no dictionary"),
+    ],
 )
 def test_anything_else_is_refused_by_a_line(content):
     with pytest.raises(ValueError, match=r"file is no file of CIFAR's python version \("):
@@ -72,3 +79,9 @@ def test_more_elements_than_bytes_are_refused():
     assert whole.count(b"K\x06\x85") == 1
     with pytest.raises(ValueError, match="file is no file of CIFAR"):
         _unpickled(whole.replace(b"K\x06\x85", b"K\x60\x85"), "file")
+
+
+def test_a_place_far_away_takes_no_memory():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert _unpickled(b"\x80\x02}r\xff\xff\xff\x7f.", "file") == {}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB

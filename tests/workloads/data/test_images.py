@@ -269,3 +269,56 @@ def test_damaged_members_of_archives_are_a_line(tmp_path, damage):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"a/0\.png cannot be read as an image"):
         read_folder("imagefolder", path).train.read(0)
+
+
+def test_a_name_that_comes_twice_in_an_archive_is_refused(tmp_path):
+    write_folder(tmp_path / "images", ["a"], 2)
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        archive.write(tmp_path / "images" / "a" / "0.png", "a/0.png")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.write(tmp_path / "images" / "a" / "1.png", "a/0.png")
+    with pytest.raises(ValueError, match=r"twice\.zip: a/0\.png comes twice in it"):
+        read_folder("imagefolder", tmp_path / "twice.zip")
+
+
+def test_what_is_no_file_is_no_image_and_nothing_waits(tmp_path):
+    write_folder(tmp_path / "set", ["a"], 1)
+    os.mkfifo(tmp_path / "set" / "a" / "1.png")
+    (tmp_path / "set" / "a" / "2.png").symlink_to("2.png")
+    (tmp_path / "set" / "a" / "3.png").symlink_to("0.png")
+    images = read_folder("imagefolder", tmp_path / "set").train
+    for number, message in ((1, "it is no file"), (2, "it is a link to nothing, or unreadable")):
+        with pytest.raises(ValueError, match=rf"a/{number}\.png cannot be read as an image: {message}"):
+            images.read(number)
+    assert np.array_equal(np.asarray(images.read(0)), np.asarray(images.read(3)))
+
+
+def test_an_image_that_claims_more_than_a_machine_has(tmp_path):
+    write_folder(tmp_path / "set", ["a"], 1)
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(tmp_path / "set" / "a" / "0.png", "a/0.png")
+    content = bytearray(path.read_bytes())
+    central = content.index(b"PK\x01\x02")
+    content[central + 24 : central + 28] = b"\xf0\xff\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="up to 1073741824 are read"):
+        read_folder("imagefolder", path).train.read(0)
+
+
+def test_archives_in_archives_are_no_images(tmp_path):
+    write_folder(tmp_path / "set", ["a"], 1)
+    inner = zipped(tmp_path / "set", tmp_path / "inner.zip")
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.write(inner, "a/inner.zip")
+    with pytest.raises(ValueError, match="no images"):
+        read_folder("imagefolder", tmp_path / "outer.zip")
+
+
+@pytest.mark.parametrize("kind", [">u2", "<u2"])
+def test_greys_of_16_bits_in_either_order(tmp_path, kind):
+    ramp = np.linspace(0, 65535, 64).reshape(8, 8).astype(kind)
+    (tmp_path / "a").mkdir()
+    Image.fromarray(ramp).save(tmp_path / "a" / "0.png", format="TIFF")
+    pixels = np.asarray(read_folder("imagefolder", tmp_path).train.read(0))
+    assert np.array_equal(pixels[..., 1], (ramp.astype(np.int64) >> 8).astype(np.uint8))
