@@ -45,7 +45,7 @@ from commands.options import (
     split,
 )
 from commands.printing import say, say_json
-from commands.session import measuring_session
+from commands.session import kept, measuring_session
 
 if TYPE_CHECKING:
     from search.across import Across
@@ -163,20 +163,22 @@ def rank(
         say(*(tables.plan(name, plan(workload, chosen, **planned)) for name, workload in workloads.items()))
         return
     forced = " with --force" if output is not None and not force else ""
-    again = f"; the same command{forced} goes on from there" if store else ""
+    again = f"the same command{forced} goes on from there"
     found: Ranking[RankingSettings] | Across
     with measuring_session(workers, cluster, store, device) as measuring:
         if len(workloads) > 1:
             found = across = rank_across(
                 workloads, chosen, **planned, by=by, time_budget=time_budget, with_cost=cost, **measuring
             )
-            parts, interrupted = tables.across(across, top, len(workloads), again), time_budget is None
+            parts = tables.across(across, top, len(workloads), kept(measuring, again))
+            interrupted = time_budget is None
         else:
             [(name, workload)] = workloads.items()
             found = ranking = rank_formats(
                 workload, chosen, **planned, by=by, time_budget=time_budget, with_cost=cost, **measuring
             )
-            parts, interrupted = tables.ranking(name, ranking, top, again), not ranking.settings.budget_spent
+            parts = tables.ranking(name, ranking, top, kept(measuring, again))
+            interrupted = not ranking.settings.budget_spent
     say(*parts)
     if output is not None:
         results.write(found.table, output, found.settings.as_dict() | {"command": command_line()})
@@ -274,7 +276,7 @@ def search(
                 with_cost=pareto,
                 **measuring,
             )
-            parts, settings = tables.search(model, found), found.settings.as_dict()
+            parts, settings = tables.search(model, found, kept(measuring)), found.settings.as_dict()
             table, complete = found.table, found.complete
     say(*parts)
     if output is not None:

@@ -32,3 +32,10 @@ def measuring_session(workers: int | None, cluster: str | None, store: bool, dev
         executor = stack.enter_context(executor_of(workers, cluster, device))
         kept = stack.enter_context(Store.open()) if store else None
         yield {"executor": executor, "store": kept, "progress": stack.enter_context(progress_shown())}
+
+
+def kept(session: Session, again: str = "") -> str:
+    """What becomes of the measurements of a session, in words. again: what is of use where they are kept."""
+    if session["store"] is None or not session["store"].keeps:
+        return "are not kept"
+    return f"are kept; {again}" if again else "are kept"

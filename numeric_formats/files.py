@@ -5,10 +5,16 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+
+PART = ".part"
+"""Ending of the name of a file that is being written: `.NAME.XXXXXXXX.part` becomes NAME."""
+DIGEST = "_digest"
+"""Ending of the names of settings whose values say nothing to a reader."""
 
 
 class Held(FileExistsError):
@@ -19,10 +25,11 @@ def write_atomically(path: Path, content: bytes | str | Callable[[BinaryIO], Any
     """Write a temporary file beside `path`, then move it into place. content: bytes, text, or a function that fills it.
 
     On any failure (a full disk, Ctrl-C) the old file stays as it was and the temporary one is removed; an OSError
-    without a file name gets this one.
+    without a file name gets this one. What a killed process was writing here under this name is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    remove_parts(path.parent, path.name)
+    handle, temporary = _new_part(path)
     try:
         with os.fdopen(handle, "wb") as file:
             if callable(content):
@@ -31,11 +38,12 @@ def write_atomically(path: Path, content: bytes | str | Callable[[BinaryIO], Any
                 file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes the file private; give it the mode that a plain open would have given.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+            # mkstemp makes the file private; give it the mode that a plain open would have given.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            # Before it is closed: as long as it is locked, nobody takes it for what a killed process left.
+            os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -43,6 +51,37 @@ def write_atomically(path: Path, content: bytes | str | Callable[[BinaryIO], Any
             # "No space left on device" alone does not say where.
             error.filename = str(path)
         raise
+
+
+def _new_part(path: Path) -> tuple[int, str]:
+    """A new file beside `path`, open and locked, and its name."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+        # Where the file system has no locks, `remove_parts` removes nothing either.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, name
+        os.close(handle)  # another process came between
+
+
+def remove_parts(folder: Path, name: str | None = None) -> None:
+    """Remove from a folder what killed processes were writing there. name: of the file that it was to become; any by
+    default.
+
+    What a running process writes is locked, and stays. A folder or file that this process may not read or write does
+    too.
+    """
+    wanted = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.[a-z0-9_]{{8}}{re.escape(PART)}", re.DOTALL)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for left in [entry.path for entry in entries if wanted.fullmatch(entry.name)]:
+            with contextlib.suppress(OSError):
+                handle = os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(left)
+                finally:
+                    os.close(handle)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -73,16 +112,28 @@ def check_same(
     if not isinstance(saved, Mapping):  # a file of something else
         raise ValueError(f"{path} holds no settings; {remedy}")
     for key, value in json.loads(json.dumps(ours)).items():
-        if saved.get(key) != value and key not in leaving_out:
-            raise ValueError(f"{path} was made with {key} {saved.get(key)!r}, not {value!r}; {remedy}")
+        before = saved.get(key)
+        if before == value or key in leaving_out:
+            continue
+        if key.endswith(DIGEST):
+            what = (
+                f"another {key.removesuffix(DIGEST).replace('_', ' ')} (SHA-256 {_short(before)}, not {_short(value)})"
+            )
+        else:
+            what = f"{key} {before!r}, not {value!r}"
+        raise ValueError(f"{path} was made with {what}; {remedy}")
+
+
+def _short(digest: Any) -> str:
+    return digest[:12] if isinstance(digest, str) else repr(digest)
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, *inside: str) -> Iterator[None]:
     """Keep a folder, made where it is missing, to this process inside; Held where another one has it.
 
     The lock is the kernel's and ends with the process, however that ends. Where the file system has no locks, nothing
-    is held.
+    is held. What killed processes were writing in it is removed. inside: folders in it that are written to as well.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -95,6 +146,8 @@ def hold(folder: Path) -> Iterator[None]:
             ) from None
         except OSError:
             pass
+        for place in (folder, *(folder / name for name in inside)):
+            remove_parts(place)
         yield
     finally:
         os.close(handle)

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
 from formats import Format, Granularity, ProfileFormat, ScalePolicy
+from formats.kernel.caching import kept_njit
 from formats.pairs import Candidate, formats_of
 from predictor.angle import layer_sums
 from predictor.flow.points import Point
@@ -43,7 +43,7 @@ class Kind(StrEnum):
     E = "E"
 
 
-@njit(nogil=True, cache=True)
+@kept_njit()
 def _fill(bits, top, noise, saturated, energy):  # type: ignore[no-untyped-def]
     """Add the elements with float32 bits `bits` to the tables of a tensor whose top exponent is `top`, unscaled by
     binade."""

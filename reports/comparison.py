@@ -37,7 +37,8 @@ class Comparison:
 
 
 def _digests(path: Path) -> dict[str, str]:
-    return dict(results.sidecar(path).get("settings", {}).get("formats", {}))
+    found = results.sidecar(path).get("settings", {}).get("formats", {})
+    return found if isinstance(found, dict) else {}  # of another kind of result
 
 
 def compare(first: Path, second: Path, effect: str = "AE", seed: int = 0) -> Comparison:

@@ -21,6 +21,8 @@ from predictor.columns import NAME, PROFILE
 
 ENDINGS = (".csv", ".json", ".parquet")
 SIDECAR = ".meta.json"
+BEFORE = "before"
+"""Of a sidecar, while its table is being replaced: what it said of the earlier one."""
 FINITE = ("angle", "low", "high", "rank", "bits", "binades", "gates")
 NUMBERS = (*FINITE, "difference", "score", "loss", "metric")
 """How columns of numbers begin, and of those that have no infinite one."""
@@ -79,6 +81,7 @@ def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
         OSError: The place cannot be written; what was there before is whole.
     """
     content = _bytes(table, path.suffix.lower())
+    before = _before(path)
     beside = {
         "file": path.name,
         "rows": len(table),
@@ -87,8 +90,26 @@ def write(table: pd.DataFrame, path: Path, settings: dict[str, Any]) -> None:
         "versions": versions_of(*PACKAGES),
         "settings": settings,
     }
-    write_atomically(path, content)
-    write_json(sidecar_of(path), beside)
+    # Whenever this is ended, the sidecar tells of the table that is there.
+    write_json(sidecar_of(path), beside | ({} if before is None else {BEFORE: before}))
+    try:
+        write_atomically(path, content)
+    except BaseException:
+        if not path.exists():
+            sidecar_of(path).unlink(missing_ok=True)
+        raise
+    if before is not None:
+        write_json(sidecar_of(path), beside)
+
+
+def _before(path: Path) -> dict[str, Any] | None:
+    """What is to be said of the table that is going to be replaced; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        return sidecar(path) or {"sha256": _digest(path)}
+    except ValueError:  # the pair is damaged already
+        return None
 
 
 def sidecar_of(path: Path) -> Path:
@@ -103,7 +124,8 @@ def sidecar(path: Path) -> dict[str, Any]:
         path: The result file.
 
     Returns:
-        Its content; nothing where there is no sidecar.
+        Its content; nothing where there is no sidecar. Of a table that was about to be replaced when a process was
+        killed, what it said of that one.
 
     Raises:
         ValueError: It is damaged.
@@ -115,7 +137,16 @@ def sidecar(path: Path) -> dict[str, Any]:
     found = read_json(beside, remedy)
     if not isinstance(found, dict) or "sha256" not in found or not isinstance(found.get("settings", {}), dict):
         raise ValueError(f"{beside} is damaged; {remedy}")
+    earlier = found.pop(BEFORE, None)
+    if isinstance(earlier, dict) and path.is_file() and _digest(path) == earlier.get("sha256"):
+        found = earlier
+    if not isinstance(found.get("settings", {}), dict):
+        raise ValueError(f"{beside} is damaged; {remedy}")
     return found
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -142,7 +173,8 @@ def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     if recorded is not None:
         if hashlib.sha256(content).hexdigest() != recorded:
             raise ValueError(
-                f"{path} is cut short or was changed after it was written ({sidecar_of(path).name} has another digest)"
+                f"{path} is cut short or was changed after it was written ({sidecar_of(path).name} has another digest; "
+                "remove that to read it without this check)"
             )
     elif path.suffix.lower() == ".csv" and not content.endswith(b"\n"):
         raise ValueError(f"{path} is cut short: its last line has no end")

@@ -16,7 +16,7 @@ from training.scheme import FULL_PRECISION
 
 SAID = ("workload", "weight", "weight_rounding")
 """What the settings of every run say."""
-NO_SETTING = ("seed", "threads", "versions", "checkpoint_every", "angle_every", "metric_every")
+NO_SETTING = ("seed", "threads", "versions", "torch", "checkpoint_every", "angle_every", "metric_every")
 """What is recorded of a run and makes no other setting of it."""
 
 
@@ -30,6 +30,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
             )
     try:
         settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+        if not isinstance(settings, dict):
+            raise ValueError(f"{SETTINGS} holds no settings of a run")
         steps = pd.read_parquet(folder / STEPS, columns=["step", "flip_rate"])
         if absent := [key for key in SAID if not isinstance(settings.get(key), str)]:
             raise ValueError(f"its {SETTINGS} says no {absent[0]}")
@@ -43,7 +45,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         if steps.empty:
             raise ValueError("its flips were not looked for; a method's are with --angle-every")
         return settings, steps
-    except Exception as error:  # settings of any kind, and what the reader of Parquet raises
+    except Exception as error:  # of a damaged file anything
         raise ValueError(f"run {folder} cannot be drawn: {first_line(error)}") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class RankingOptions:
             raise ValueError(
                 f"a ranking by {order} needs that effect among the measured ones, which are {', '.join(wanted)}"
             )
-        if self.time_budget is not None and self.time_budget <= 0:
+        if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise ValueError(f"time budget {self.time_budget} s: a positive number of seconds is needed")
         for effect in wanted:
             if effect not in KINDS and not self.all_measured(candidates):

@@ -112,9 +112,9 @@ class _Stages:
         # This process observes, whatever executor measures.
         context, batch = self.measuring.context(torch.get_num_threads()), batch_digest(first)
         what = f"noise {digest(sorted(needs_rounding(self.candidates)))}"
-        kept = store.get_record(context, batch, what)
+        kept = store.get_record(context, batch, what, Noise.from_bytes)
         if kept is not None:
-            return Noise.from_bytes(kept)
+            return kept
         noise = self._observed(first)
         store.put_record(context, batch, what, noise.to_bytes())
         return noise

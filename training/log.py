@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from numeric_formats.files import write_atomically
+from numeric_formats.messages import one_line
 from training.delayed import RoundingCounts
+from workloads.digests import digest
 
 LAYERS = "layers"
 """Folder of Parquet files with the rows per layer; pandas.read_parquet reads the folder as one table."""
@@ -39,6 +44,7 @@ class Log:
         self.epochs: list[dict[str, Any]] = []
         self._layers: list[tuple[Any, ...]] = []
         self._tables: list[pd.DataFrame] = []
+        self._written = hashlib.sha256()
 
     def add(self, row: dict[str, Any], seen: list[RoundingCounts]) -> None:
         """The rows of one step."""
@@ -58,31 +64,50 @@ class Log:
                 # A table is a tenth of the size of its rows.
                 self._tables.append(table)
             else:
-                write_atomically(
-                    self.folder / LAYERS / f"{step:08}.parquet", lambda file: table.to_parquet(file, index=False)
-                )
+                buffer = BytesIO()
+                table.to_parquet(buffer, index=False)
+                self._written.update(buffer.getvalue())
+                write_atomically(self.folder / LAYERS / f"{step:08}.parquet", buffer.getvalue())
         if self.folder is not None:
             steps, epochs = self.step_table(), self.epoch_table().to_csv(index=False)
             write_atomically(self.folder / STEPS, lambda file: steps.to_parquet(file, index=False))
             write_atomically(self.folder / EPOCHS, epochs)
 
-    def restore(self, step: int, epochs: list[dict[str, Any]]) -> None:
-        """Take up the rows of a folder where its checkpoint of this step stands, and forget later ones.
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the rows of all steps but for times, and of the files of the rows per layer."""
+        rows = self.step_table().drop(columns="seconds")
+        return {"steps": digest(rows.to_numpy(np.float64)), "layers": self._written.hexdigest()}
 
-        Raises ValueError where rows are missing.
+    def restore(self, step: int, epochs: list[dict[str, Any]], digests: Any) -> None:
+        """Take up the rows of a folder where its checkpoint of this step stands, and forget later ones. digests: as
+        they were when it was written.
+
+        Raises ValueError, and removes nothing, where rows are missing or damaged.
         """
         assert self.folder is not None
-        for path in self._parts():
-            if int(path.stem) > step:
-                path.unlink()
         path = self.folder / STEPS
         try:
             table = pd.read_parquet(path)
             self.steps = table[table["step"] <= step].to_dict("records")  # type: ignore[assignment]
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); it belongs to the checkpoint") from None
+        except Exception as error:  # pyarrow has many kinds for a damaged file
+            raise ValueError(
+                f"{path} cannot be read ({one_line(error)}); it belongs to the checkpoint: start with --force"
+            ) from None
         if len(self.steps) != step:
-            raise ValueError(f"{path} holds {len(self.steps)} of the {step} steps before the checkpoint")
+            raise ValueError(
+                f"{path} holds {len(self.steps)} of the {step} steps before the checkpoint; start with --force"
+            )
+        parts = self._parts()
+        for part in parts:
+            if int(part.stem) <= step:
+                self._written.update(part.read_bytes())
+        for name, found in self.digests().items():
+            if found != digests[name]:
+                place = path if name == "steps" else self.folder / LAYERS
+                raise ValueError(f"{place} is damaged: it is not what was written; start with --force")
+        for part in parts:
+            if int(part.stem) > step:
+                part.unlink()
         self.epochs = epochs
 
     def clear(self) -> None:
@@ -92,7 +117,8 @@ class Log:
                 path.unlink(missing_ok=True)
 
     def _parts(self) -> list[Path]:
-        return sorted((self.folder / LAYERS).glob("*.parquet")) if self.folder is not None else []
+        found = (self.folder / LAYERS).glob("*.parquet") if self.folder is not None else ()
+        return sorted((path for path in found if path.stem.isdigit()), key=lambda path: int(path.stem))
 
     @staticmethod
     def _table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:

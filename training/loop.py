@@ -24,7 +24,7 @@ from numeric_formats.files import check_same, hold, write_json
 from numeric_formats.progress import Progress, Report, quiet
 from training import checkpoint
 from training.board import Board
-from training.log import Log
+from training.log import LAYERS, Log
 from training.methods.method import Method, MethodState, settings_of
 from training.optimizers import Optimizer, Schedule
 from training.reproducible import fingerprint, installation
@@ -35,6 +35,8 @@ from training.weights import start_from_scratch
 from workloads.workload import Batch, Workload
 
 SETTINGS, RESULT = "settings.json", "result.json"
+ANOTHER = "give what it was made with or another output, or start with --force"
+"""What helps where a checkpoint is of another run."""
 
 
 class Outcome(StrEnum):
@@ -192,14 +194,15 @@ def train(
         scale=one_of("scale", ScaleRule, scale),
         two_terms=two_terms,
     )
+    folder = None if output is None else Path(output)
     source = workload.batches if workload.train is None else workload.train
     batches = replace(workload, batches=source).minibatches(settings.batch_size)
-    recorded = {**asdict(settings), **scheme.settings, **settings_of(method), **fingerprint(workload, batches)}
-    folder = None if output is None else Path(output)
+    made_from = fingerprint(workload, batches, folder is not None)
+    recorded = {**asdict(settings), **scheme.settings, **settings_of(method), **made_from}
     if tensorboard and folder is None:
         raise ValueError("tensorboard needs an output, the folder to write to")
     run = _Run(workload, batches, scheme, settings, method, recorded, folder, resume, force, tensorboard, progress)
-    with nullcontext() if folder is None else hold(folder):
+    with nullcontext() if folder is None else hold(folder, LAYERS):
         return run.result()
 
 
@@ -264,19 +267,29 @@ class _Run:
 
     def _restored(self, trainer: Trainer, log: Log) -> int:
         """Go on from the checkpoint, or remove what an earlier run left; the number of steps that are done."""
-        path = self.path
-        if path is None:
+        path, folder = self.path, self.folder
+        if path is None or folder is None:
             return 0
         if not (self.resume and path.exists()):
+            # In this order, whenever it is ended: the earlier run goes on, or its rest is removed by the next one.
+            (folder / RESULT).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             log.clear()
             return 0
         tensors, state = checkpoint.read(path)
-        # The first checkpoints did not say where; it was the CPU. How often a run is saved makes no difference to it.
-        check_same(path, {"device": "cpu", **state["settings"]}, self.recorded, leaving_out=("checkpoint_every",))
-        trainer.restore(tensors, state, path)
-        log.restore(state["step"], state["epochs"])
-        return int(state["step"])
+        with checkpoint.restoring(path):
+            # How often a run is saved makes no difference to it.
+            check_same(path, state["settings"], self.recorded, ANOTHER, leaving_out=("checkpoint_every",))
+            step, epochs = state["step"], state["epochs"]
+            if type(step) is not int or not 0 < step <= self.steps or len(epochs) != step // len(self.batches):
+                raise ValueError(f"it is of step {step!r} in {len(epochs)} epochs")
+            for epoch in epochs:
+                checkpoint.check_kind(
+                    path, "an epoch", dict.fromkeys(("epoch", "loss", "metric")), dict.fromkeys(epoch)
+                )
+            trainer.restore(tensors, state, path)
+            log.restore(step, epochs, state["log"])
+        return step
 
     def _train(self, trainer: Trainer, first: int, log: Log, board: Board | None) -> str:
         """The steps from `first` on. Returns why the run diverged, "" where it did not; its last checkpoint then
@@ -303,7 +316,8 @@ class _Run:
                 if ends_epoch or (every and (step + 1) % every == 0):
                     log.save(step + 1)
                     if self.path is not None:
-                        state = {"step": step + 1, "settings": self.recorded, "epochs": log.epochs, **trainer.state()}
+                        state = {"step": step + 1, "settings": self.recorded, "epochs": log.epochs}
+                        state |= {"log": log.digests(), **trainer.state()}
                         checkpoint.write(self.path, trainer.tensors(), state)
                 self.progress(Progress("step", step + 1, self.steps, self._note(epoch + 1, row["loss"], log)))
         return ""

@@ -344,11 +344,18 @@ class Trainer:
         """Go on from what `tensors` and `state` gave. path: of the checkpoint, for errors."""
         checkpoint.fill(self._network(), tensors, "network.", path)
         checkpoint.fill(self._masters(), tensors, "master.", path)
-        checkpoint.restore_optimizer(self.optimizer, tensors, state["groups"])
+        own = self.state()
+        for name in ("schedule", "stream"):
+            checkpoint.check_kind(path, name, own[name], state[name])
+        for name in ("tops", "method"):
+            checkpoint.check_kind(path, name, dict.fromkeys(own[name]), dict.fromkeys(state[name]))
+        for entry in (entry for tops in state["tops"].values() for entry in tops):
+            checkpoint.check_kind(path, "an entry of tops", ["place", 0, 0], entry)
+        checkpoint.restore_optimizer(self.optimizer, tensors, state["groups"], path)
         self.schedule.load_state_dict(state["schedule"])
         self.streams.next = state["stream"]
         for kind, tops in state["tops"].items():
             self.places[kind].tops = tops
-        own = {name.removeprefix(METHOD): tensor for name, tensor in tensors.items() if name.startswith(METHOD)}
-        self.method.restore(own, state["method"])
+        of_method = {name.removeprefix(METHOD): tensor for name, tensor in tensors.items() if name.startswith(METHOD)}
+        self.method.restore(of_method, state["method"])
         set_random_state(tensors, self.device)

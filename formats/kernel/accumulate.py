@@ -26,6 +26,8 @@ import math
 import numpy as np
 from numba import njit
 
+from formats.kernel.caching import kept_njit
+
 LIMB_BITS = 30
 LIMB_MASK = (1 << LIMB_BITS) - 1
 BASE = -14 * LIMB_BITS
@@ -134,7 +136,7 @@ def _round_into(exact, out, top, largest, powers):
         out[j] = math.copysign((magnitude + power) - power, exact[j])
 
 
-@njit(nogil=True, cache=True)
+@kept_njit()
 def short_rows(a, b, chunk, top, largest, powers, out):
     """out = a @ b, where the sum of a chunk of products is exact in float64.
 
@@ -157,7 +159,7 @@ def short_rows(a, b, chunk, top, largest, powers, out):
             out[i, j] = accumulator[j] + 0.0  # no -0
 
 
-@njit(nogil=True, cache=True)
+@kept_njit()
 def long_rows(a, columns, chunk, top, largest, powers, out):
     """`short_rows` for any values: chunks are summed in fixed point. columns: b transposed, float64 (n, k) in C
     order."""
@@ -180,7 +182,7 @@ def long_rows(a, columns, chunk, top, largest, powers, out):
             out[i, j] = accumulator[j] + 0.0  # no -0
 
 
-@njit(nogil=True, cache=True)
+@kept_njit()
 def exact_rows(a, columns, to_odd, out):
     """out (float64) = a @ b, each sum exact and rounded once: to odd at 53 bits, or to the nearest float64."""
     limbs = np.zeros(LIMBS, np.int64)

@@ -3,16 +3,17 @@
 from typing import Any
 
 import numpy as np
-from numba import float32, float64, njit
+from numba import float32, float64
 from numpy.typing import NDArray
 
 from formats.kernel import threads
+from formats.kernel.caching import kept_njit
 from formats.kernel.threads import task
 from formats.kernel.tiling import FLAT_TILE, TILING, cut_flat, tiles_of_thread
 from formats.kernel.words import Words
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@kept_njit(fastmath={"reassoc", "contract"})
 def _sums(changed, x):
     product, difference, square = 0.0, 0.0, 0.0
     for i in range(x.size):

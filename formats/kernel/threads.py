@@ -22,6 +22,7 @@ import llvmlite.binding
 import numpy as np
 from numba import cfunc, njit, types
 
+from formats.kernel.caching import kept
 from formats.kernel.words import Words, WordsType
 
 MIN_ELEMENTS_PER_THREAD = 1 << 15
@@ -142,7 +143,7 @@ class Task:
         if self._compiled is None:
             with _compiling:
                 if self._compiled is None:
-                    self._compiled = cfunc(types.void(self._words), cache=True)(self._function)
+                    self._compiled = kept(lambda keep: cfunc(types.void(self._words), cache=keep)(self._function))
         return int(self._compiled.address)
 
 

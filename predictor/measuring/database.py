@@ -1,12 +1,14 @@
 """The file of a store: one SQLite database that processes share, set aside where it cannot be trusted.
 
 Nothing that goes wrong with it ends a ranking: a damaged file, or one of another version, is renamed and a new one
-begun; where none can be written, nothing more is kept. Either is said in one line on standard error.
+begun; one that cannot be written is read; where none can be, nothing is kept. Each is said in one line on standard
+error.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import sys
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from numeric_formats.folders import CACHE_VARIABLE
 from numeric_formats.messages import one_line
@@ -40,24 +43,51 @@ TABLES = {
         context INTEGER NOT NULL, batch INTEGER NOT NULL, what TEXT NOT NULL, content BLOB NOT NULL,
         checksum INTEGER NOT NULL, PRIMARY KEY (context, batch, what))""",
 }
+OF_THE_PLACE = {
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
+    *(sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_AUTH),
+}
+"""SQLite's codes for what is wrong with a disk, a folder or another process, and not with the file's content."""
 
 
 def _warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr, flush=True)
+    # Whoever reads it may have left.
+    with contextlib.suppress(OSError, ValueError):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 class _UnusableError(Exception):
     """The file is damaged, or not a store of this schema."""
 
 
+def _is_of_the_place(error: Exception) -> bool:
+    """Whether the file itself may be whole: a full disk, a file that may not be written, another process that does not
+    end."""
+    if isinstance(error, sqlite3.Error):
+        return _code(error) in OF_THE_PLACE or isinstance(error, sqlite3.ProgrammingError)
+    return isinstance(error, OSError | MemoryError)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's code, without what is beyond its kind; that of any error where it is not SQLite's own."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
 class Database:
-    """The file at a path, opened, and made where there is none."""
+    """The file at a path, opened, and made where there is none.
+
+    Attributes:
+        path: where it is.
+        writable: whether it takes anything.
+    """
 
     def __init__(self, path: Path):
         self.path = path
-        self._writable = True
+        self.writable = True
         self._file: sqlite3.Connection | None = None
         self._inode: int | None = None
+        self._set_aside_before = False
         self._open()
 
     def close(self) -> None:
@@ -69,17 +99,17 @@ class Database:
         self._file = None
 
     def carry_out(self, action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """What the action makes of the file, or `otherwise` where there is none or something is wrong with it."""
+        """What the action makes of the file, or `otherwise` where there is none or something is wrong with it: whatever
+        an action raises that is not of the disk means that the file is damaged."""
         if self._file is None:
             return otherwise
         try:
             return action(self._file)
-        # A full disk, a file that may not be written, another process that does not end.
-        except sqlite3.OperationalError as error:
-            self._give_up(error)
-        except sqlite3.DatabaseError as error:
-            self._set_aside(f"is damaged ({one_line(error)})")
-            self._open()
+        except Exception as error:
+            if _is_of_the_place(error):
+                self._give_up(one_line(error))
+            else:
+                self._replace(f"is damaged ({one_line(error)})")
         return otherwise
 
     def write(self, action: Callable[[sqlite3.Connection], None]) -> None:
@@ -89,7 +119,7 @@ class Database:
             with transaction(file):
                 action(file)
 
-        if self._writable:
+        if self.writable:
             self.carry_out(within, None)
 
     def files(self) -> list[Path]:
@@ -102,25 +132,60 @@ class Database:
 
     def _open(self) -> None:
         try:
-            try:
-                self._connect()
-            except _UnusableError as error:
-                self._set_aside(str(error))
-                self._connect()  # a second file that cannot be used is given up
-        except (sqlite3.Error, OSError, _UnusableError) as error:
-            self._give_up(error)
+            self._connect()
+        except _UnusableError as error:
+            self._replace(str(error))
+        except Exception as error:
+            self._give_up(one_line(error))
+
+    def _replace(self, why: str) -> None:
+        """Set the file aside and begin a new one; a second file that cannot be used is given up."""
+        try:
+            if self._set_aside_before:
+                raise _UnusableError("so was the one before it")
+            self._set_aside(why)
+            self._connect()
+        except Exception as error:
+            self.close()
+            self._give_up(f"it {why}: {one_line(error)}")
 
     def _connect(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._prepared(f"{_uri(self.path)}?mode=rwc")
+        except (sqlite3.Error, OSError) as error:
+            if not self.path.is_file() or self.path.stat().st_size == 0 or not _is_read_only(error):
+                raise
+            self._connect_reading(error)
+
+    def _connect_reading(self, error: Exception) -> None:
+        """To a store that cannot be written: with the files that SQLite puts beside one, where they are there or can be
+        made, else without, as nobody can change it."""
+        for how in ("mode=ro", "mode=ro&immutable=1"):
+            try:
+                self._prepared(f"{_uri(self.path)}?{how}")
+            except sqlite3.Error as another:
+                error = another
+                continue
+            self.writable = False
+            _warn(
+                f"the store {self.path} cannot be written: what it has is used, and nothing more is kept; "
+                f"{CACHE_VARIABLE} names another folder"
+            )
+            return
+        raise error
+
+    def _prepared(self, uri: str) -> None:
+        """Connect, and look at what is there."""
+        file = sqlite3.connect(uri, timeout=WAIT, isolation_level=None, uri=True)
         try:
             self._inode = self.path.stat().st_ino
             self._prepare(file)
         except BaseException as error:
             file.close()
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-                raise _UnusableError(f"is damaged ({one_line(error)})") from error
-            raise
+            if not isinstance(error, Exception) or isinstance(error, _UnusableError) or _is_of_the_place(error):
+                raise
+            raise _UnusableError(f"is damaged ({one_line(error)})") from error
         self._file = file
 
     def _prepare(self, file: sqlite3.Connection) -> None:
@@ -129,21 +194,24 @@ class Database:
             file.execute("PRAGMA user_version").fetchone(),
             file.execute("PRAGMA application_id").fetchone(),
         )
-        tables = _tables(file)
-        if tables and (application, version) != (APPLICATION, SCHEMA):
+        found = _contents(file)
+        if found and (application, version) != (APPLICATION, SCHEMA):
             what = (
                 f"has schema {version}, not {SCHEMA}"
                 if application == APPLICATION
                 else "is not a store of measurements"
             )
             raise _UnusableError(what)
-        if tables and tables != TABLES.keys():
-            raise _UnusableError("is damaged (a table is missing)")
-        if not tables:
+        if found and found != {name: _plain(text) for name, text in TABLES.items()}:
+            wrong = next(
+                (f"table {name}" for name, text in TABLES.items() if found.get(name) != _plain(text)), "a table"
+            )
+            raise _UnusableError(f"is damaged ({wrong} is not what it should be)")
+        if not found:
             _write_ahead(file)
             with transaction(file):
                 # Another process may have been first.
-                if not _tables(file):
+                if not _contents(file):
                     for table in TABLES.values():
                         file.execute(table)
                     file.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -160,11 +228,12 @@ class Database:
         except FileNotFoundError:
             return
         target = self._free_name()
-        _warn(f"the store {self.path} {why}; it is set aside as {target.name} and a new one is begun")
         os.replace(self.path, target)
+        self._set_aside_before = True
         for ending in LOGS:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{self.path}{ending}", f"{target}{ending}")
+        _warn(f"the store {self.path} {why}; it is set aside as {target.name} and a new one is begun")
 
     def _free_name(self) -> Path:
         """A name with the time that nothing has yet."""
@@ -175,15 +244,33 @@ class Database:
             target = self.path.with_name(f"{self.path.name}.{SET_ASIDE}-{stamp}-{number}")
         return target
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, why: str) -> None:
         """Go on without keeping anything more."""
-        _warn(f"measurements are not kept in {self.path}: {one_line(error)}; {CACHE_VARIABLE} names another folder")
-        self._writable = False
+        _warn(f"measurements are not kept in {self.path}: {why}; {CACHE_VARIABLE} names another folder")
+        self.writable = False
 
 
-def _tables(file: sqlite3.Connection) -> set[str]:
-    """Names of the tables."""
-    return {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+def _uri(path: Path) -> str:
+    return f"file:{quote(os.fsencode(os.path.abspath(path)))}"
+
+
+def _is_read_only(error: Exception) -> bool:
+    """Whether the place may be one that can be read."""
+    if isinstance(error, sqlite3.Error):
+        wanted = sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR
+        return _code(error) in wanted
+    return isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def _contents(file: sqlite3.Connection) -> dict[str, str]:
+    """What is in the file, but for indices and what SQLite puts there itself, and the text that made it."""
+    rows = file.execute("SELECT name, sql FROM sqlite_master WHERE type != 'index'")
+    return {name: _plain(text) for name, text in rows if not name.startswith("sqlite_")}
+
+
+def _plain(text: str) -> str:
+    """SQL on one line."""
+    return " ".join(text.split())
 
 
 def _write_ahead(file: sqlite3.Connection) -> None:
@@ -208,6 +295,6 @@ def transaction(file: sqlite3.Connection) -> Iterator[None]:
         file.execute("COMMIT")
     except BaseException:
         # A full disk has rolled back already.
-        with contextlib.suppress(sqlite3.OperationalError):
+        with contextlib.suppress(sqlite3.Error):
             file.execute("ROLLBACK")
         raise

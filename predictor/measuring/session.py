@@ -62,9 +62,9 @@ class Measuring(Subject):
     def _is_checked(self, digest: str) -> bool:
         """Whether a check was made here, or the store knows of one."""
         if not self.checks and self.store is not None:
-            kept = self.store.get_record(self.context(), digest, CHECKED)
+            kept = self.store.get_record(self.context(), digest, CHECKED, Checked.from_bytes)
             if kept is not None:
-                self.checks[digest] = Checked.from_bytes(kept)
+                self.checks[digest] = kept
         return bool(self.checks)
 
     def _checking(self, digest: str) -> Callable[[Gradients], None]:

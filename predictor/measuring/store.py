@@ -11,10 +11,10 @@ import contextlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from predictor.measuring.context import Context
 from predictor.measuring.database import LOGS, TABLES, Database, transaction
 
 FILE = "measurements.sqlite"
+T = TypeVar("T")
 OF_CONTEXT = (
     """context = (SELECT id FROM contexts WHERE digest = ?) AND batch = (SELECT id FROM names WHERE text = ?)"""
 )
@@ -105,6 +106,11 @@ class Store:
         """Close the file; the store then keeps and finds nothing."""
         self._database.close()
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what is measured now will be found again."""
+        return self._database.writable
+
     # Reading and writing.
 
     def get(
@@ -130,31 +136,35 @@ class Store:
     def put(self, context: Context, batch: str, entries: Iterable[tuple[str, Effect, Stored]]) -> None:
         """Keep measurements (format's digest, effect, what was measured) of one mini-batch in one transaction; what is
         there already stays."""
+        # Here, so that what goes wrong inside is the file's.
+        rows = [
+            (format, effect.value, json.dumps(stored.parameters), _bytes(stored.sums), stored.seconds)
+            for format, effect, stored in entries
+        ]
 
         def write(file: sqlite3.Connection) -> None:
             number = self._context(file, context)
-            for format, effect, stored in entries:
-                parameters = json.dumps(stored.parameters)
-                sums = np.ascontiguousarray(stored.sums, np.float64).tobytes()
-                checksum = _checksum(context.digest, batch, format, effect.value, parameters, sums, stored.seconds)
+            for format, effect, parameters, sums, seconds in rows:
+                checksum = _checksum(context.digest, batch, format, effect, parameters, sums, seconds)
                 ids = [self._name(file, text) for text in (batch, format, parameters)]
-                row = (number, ids[0], ids[1], effect.value, ids[2], sums, stored.seconds, checksum)
+                row = (number, ids[0], ids[1], effect, ids[2], sums, seconds, checksum)
                 file.execute("INSERT OR IGNORE INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
         self._database.write(write)
 
-    def get_record(self, context: Context, batch: str, what: str) -> bytes | None:
-        """What else was kept of one mini-batch under this name, such as its noise; None where nothing was."""
+    def get_record(self, context: Context, batch: str, what: str, read: Callable[[bytes], T]) -> T | None:
+        """What else was kept of one mini-batch under this name, such as its noise; None where nothing was. read: makes
+        it of its bytes; where it cannot, the file is damaged."""
 
-        def read(file: sqlite3.Connection) -> bytes | None:
+        def find(file: sqlite3.Connection) -> T | None:
             row = file.execute(RECORD_OF, (context.digest, batch, what)).fetchone()
             if row is None:
                 return None
             if row[1] != zlib.crc32(row[0]):
                 raise sqlite3.DatabaseError("a record is not what was written")
-            return bytes(row[0])
+            return read(bytes(row[0]))
 
-        return self._database.carry_out(read, None)
+        return self._database.carry_out(find, None)
 
     def put_record(self, context: Context, batch: str, what: str, content: bytes) -> None:
         """Keep something of one mini-batch under a name; what is there already stays."""
@@ -205,7 +215,10 @@ class Store:
         return Info(str(self.path), size, *counts, len(without_logs), contexts)
 
     def clear(self) -> int:
-        """Forget all measurements and delete what was set aside; how many measurements there were."""
+        """Forget all measurements and delete what was set aside; how many measurements there were.
+
+        Raises OSError where the file cannot be written.
+        """
 
         def forget(file: sqlite3.Connection) -> int:
             with transaction(file):
@@ -218,9 +231,16 @@ class Store:
                 file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return int(number)
 
-        for file in self._database.files_set_aside():
-            file.unlink()
-        return self._database.carry_out(forget, 0)
+        number = self._database.carry_out(forget, 0) if self._database.writable else 0
+        if self.path.exists() and not self._database.writable:
+            raise PermissionError(f"{self.path} cannot be written: nothing was forgotten")
+        for aside in self._database.files_set_aside():
+            aside.unlink()
+        return number
+
+
+def _bytes(sums: NDArray[np.float64]) -> bytes:
+    return np.ascontiguousarray(sums, np.float64).tobytes()
 
 
 def _checksum(context: str, batch: str, format: str, effect: str, layers: str, sums: bytes, seconds: float) -> int:

@@ -42,7 +42,8 @@ def plan(model: str, of: Plan) -> str:
 
 
 def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str) -> list[Part]:
-    """The first `top` formats of a ranking, and what it took. again: how it goes on where it ended early."""
+    """The first `top` formats of a ranking, and what it took. again: what becomes of measurements, and how it
+    goes on where it ended early."""
     of = found.settings
     title = f"{model}: {of.candidates} formats by the angle of {found.by} over {of.minibatches} mini-batches"
     parts: list[Part] = [_ranking(found.table, top, f"{title}; {of.measured} measured"), READING]
@@ -55,7 +56,7 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str) -
         parts.append(of.coverage)
     if not found.complete:
         why = "the time budget" if of.budget_spent else "an interrupt"
-        parts.append(f"ended early by {why}: {of.gradients} measurements were made and are kept{again}")
+        parts.append(f"ended early by {why}: {of.gradients} measurements were made and {again}")
     return parts
 
 
@@ -81,12 +82,12 @@ def _ranking(table: pd.DataFrame, top: int, title: str) -> Part:
 
 
 def across(found: Across, top: int, networks: int, again: str) -> list[Part]:
-    """The first `top` formats of a ranking over several networks. networks: how many were to be ranked on; again: how
-    it goes on where it ended early."""
+    """The first `top` formats of a ranking over several networks. networks: how many were to be ranked on; again:
+    what becomes of measurements, and how it goes on where it ended early."""
     title = f"{', '.join(found.rankings)}: {len(found.table)} formats by mean rank, angles of {found.settings.effect}"
     parts: list[Part] = [_across(found.table, top, title), READING]
     if not found.complete:
-        parts.append(f"ended early, with {len(found.rankings)} of {networks} models{again}")
+        parts.append(f"ended early, with {len(found.rankings)} of {networks} models; measurements {again}")
     return parts
 
 

@@ -38,8 +38,8 @@ READING = (
 )
 
 
-def search(model: str, found: Ranking[SearchSettings]) -> list[Part]:
-    """Synthesized and known formats beside each other."""
+def search(model: str, found: Ranking[SearchSettings], kept: str) -> list[Part]:
+    """Synthesized and known formats beside each other. kept: what becomes of measurements."""
     of = found.settings
     title = f"{model}: {of.bits}-bit formats by the angle of {found.by} in degrees, on {of.minibatches} mini-batches"
     parts: list[Part] = [_search(found.table, of.reference, title), READING]
@@ -48,7 +48,7 @@ def search(model: str, found: Ranking[SearchSettings]) -> list[Part]:
             "there were too few mini-batches: the formats were made for some of those that they are measured on"
         )
     if not found.complete:
-        parts.append(f"ended early by an interrupt: {of.gradients} measurements were made and are kept")
+        parts.append(f"ended early by an interrupt: {of.gradients} measurements were made and {kept}")
     return parts
 
 

@@ -33,3 +33,19 @@ def test_cache(folder, monkeypatch):
     assert "0 measurements" in done.stdout
     assert "1 older or damaged files set aside" in done.stdout
     assert done.stderr.startswith("warning: the store ")
+
+
+def test_a_damaged_store_is_looked_at_and_emptied(folder, monkeypatch):
+    monkeypatch.setenv("FORMATS_CACHE", str(folder / "cache"))
+    path = folder / "cache" / "measurements.sqlite"
+    for command, said in ((("info",), "0 measurements"), (("clear", "--yes"), "forgot 0 measurements")):
+        with Store.open() as store:
+            store.put(Context(*"wnlptdm", 1), "b", [("f", Effect.E, Stored(("a",), np.ones((1, 3)), 1.0))])
+        content = bytearray(path.read_bytes())
+        content[content.index(b"CREATE TABLE names") + len(b"CREATE TABLE ")] ^= 0x80
+        path.write_bytes(content)
+        done = run("cache", *command, cwd=folder)
+        assert said in done.stdout
+        assert done.stderr.startswith(f"warning: the store {path} is damaged (")
+        assert done.stderr.count("\n") == 1
+    assert not list(path.parent.glob("*set-aside*"))

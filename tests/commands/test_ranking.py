@@ -223,3 +223,27 @@ def test_ctrl_c_keeps_what_was_measured(folder):
     assert len(table) == 4
     assert 0 < table.n_AE.sum() < 160
     assert not json.loads((folder / "r.csv.meta.json").read_text())["settings"]["complete"]
+
+
+@pytest.mark.parametrize(
+    ("more", "kept"), [((), "are kept; the same command goes on from there"), (("--no-store",), "are not kept")]
+)
+def test_what_becomes_of_measurements_that_a_budget_ended(folder, more, kept):
+    command = ("rank", "-m", "mine.py:net", "-f", "FP134,INT8", "--minibatches", "2", "--time-budget", "1e-300")
+    out = run(*command, *more, cwd=folder).stdout
+    assert f"ended early by the time budget: 3 measurements were made and {kept}" in " ".join(out.split())
+
+
+def test_what_becomes_of_measurements_that_cannot_be_kept(folder, monkeypatch):
+    (folder / "file").touch()
+    monkeypatch.setenv("FORMATS_CACHE", str(folder / "file" / "cache"))
+    done = run("rank", "-m", "mine.py:net", "-f", "FP134", "--minibatches", "2", "--time-budget", "1e-300", cwd=folder)
+    assert "were made and are not kept" in " ".join(done.stdout.split())
+    assert done.stderr.count("warning: measurements are not kept") == 1
+
+
+@pytest.mark.parametrize("budget", ["nan", "inf", "-1", "0"])
+def test_budgets_that_are_none(inside, budget):
+    code, _, errors = inside("rank", "-m", "mine.py:net", "-f", "FP134", "--time-budget", budget)
+    assert code == 2
+    assert errors == [f"error: time budget {float(budget)} s: a positive number of seconds is needed"]

@@ -3,10 +3,11 @@
 import errno
 import os
 import sys
+import tempfile
 
 import pytest
 
-from numeric_formats.files import check_same, hold, read_json, write_atomically, write_json
+from numeric_formats.files import check_same, hold, read_json, remove_parts, write_atomically, write_json
 from tests.processes import running
 
 HOLDS = """
@@ -110,3 +111,97 @@ def test_a_file_system_without_locks_holds_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", flock)
     with hold(tmp_path), hold(tmp_path):
         pass
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from numeric_formats.files import write_atomically
+def write(file):
+    file.write(b"half")
+    file.flush()
+    print('writing', flush=True)
+    sys.stdin.read()
+write_atomically(pathlib.Path(sys.argv[1]), write)
+"""
+
+
+def hidden(folder):
+    return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("."))
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_what_a_running_one_writes_stays(tmp_path):
+    path, other = tmp_path / "run" / "result", tmp_path / "run" / "other"
+
+    def parts():
+        return [name.rsplit(".", 2)[0] for name in hidden(path.parent)]
+
+    with running(sys.executable, "-c", KILLED, other) as killed, running(sys.executable, "-c", KILLED, path) as writer:
+        assert (killed.stdout.readline(), writer.stdout.readline()) == ("writing\n", "writing\n")
+        write_atomically(path, b"whole")
+        remove_parts(path.parent)
+        assert parts() == [".other", ".result"]
+        writer.communicate()  # it ends as it should
+        assert path.read_bytes() == b"half"
+        killed.kill()
+        killed.wait()
+        write_atomically(path, b"whole")
+        assert parts() == [".other"]
+        write_atomically(other, b"whole")
+        assert parts() == []
+    assert {entry.name: entry.read_bytes() for entry in path.parent.iterdir()} == {
+        "result": b"whole",
+        "other": b"whole",
+    }
+
+
+def test_folders_inside_are_looked_at_where_they_are_named(tmp_path):
+    (tmp_path / "layers").mkdir()
+    for folder in (tmp_path, tmp_path / "layers"):
+        tempfile.mkstemp(dir=folder, prefix=".a.b.", suffix=".part")
+    with hold(tmp_path, "layers", "missing"):
+        assert hidden(tmp_path) == hidden(tmp_path / "layers") == []
+    assert not (tmp_path / "missing").exists()
+
+
+def test_files_of_other_names_are_nobody_elses(tmp_path):
+    names = [
+        ".result.part",
+        ".result.12345678",
+        "result.abcdefgh.part",
+        ".result.ABCDEFGH.part",
+        ".result.abcdefgh.part~",
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / ".result.abcdefgh.part")
+    os.symlink(tmp_path / "result", tmp_path / ".result.abcdefgi.part")
+    write_atomically(tmp_path / "result", b"new")
+    with hold(tmp_path):
+        kept = {entry.name for entry in tmp_path.iterdir()}
+    assert kept >= {*names, "result", ".result.abcdefgi.part"}
+
+
+def test_a_folder_that_may_not_be_listed_is_written_to(tmp_path, monkeypatch):
+    def scandir(folder):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    write_atomically(tmp_path / "result", b"new")
+    assert (tmp_path / "result").read_bytes() == b"new"
+
+
+def test_settings_that_are_digests_are_told_by_what_they_are_of(tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"/run was made with another test data \(SHA-256 aaaaaaaaaaaa, not bbbbbbbbbbbb\); begin anew$",
+    ):
+        check_same(tmp_path / "run", {"test_data_digest": "a" * 64}, {"test_data_digest": "b" * 64}, "begin anew")
+    with pytest.raises(ValueError, match=r"another data \(SHA-256 None, not bbb\)"):
+        check_same(tmp_path / "run", {}, {"data_digest": "bbb"}, "begin anew")
+
+
+def test_json_that_is_nested_too_deeply(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"settings.json cannot be read \(.*recursion.*\); begin anew$"):
+        read_json(path, "begin anew")

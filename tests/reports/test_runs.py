@@ -99,3 +99,22 @@ def test_folders_that_cannot_be_drawn(write, tmp_path):
         with pytest.raises(ValueError, match=f"run .*{name} cannot be drawn: ") as caught:
             read_flips([folder])
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "3",
+        "{}",
+        "{",
+        '"x"',
+        '{"weight": "LOG4"}',
+        '{"weight": "LOG4", "workload": "n", "weight_rounding": "x", "method": [3]}',
+    ],
+)
+def test_settings_that_are_none_of_a_run(write, text):
+    folder = write("a")
+    (folder / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"\Arun {folder} cannot be drawn: [^\n]+\Z"):
+        read_flips([folder])

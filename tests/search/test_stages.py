@@ -152,6 +152,9 @@ def test_time_budget(workload):
     assert ranking.table.angle_AE.notna().all()
     with pytest.raises(ValueError, match="positive"):
         rank(workload, ["FP134"], time_budget=0)
+    for budget in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"time budget {budget} s: a positive number of seconds is needed"):
+            rank(workload, ["FP134"], time_budget=budget)
 
 
 def test_refusals(workload):

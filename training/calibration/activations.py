@@ -3,6 +3,7 @@ have to be kept."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,13 @@ def at_layer(
 
 
 class ActivationStore:
-    """Rows of tensors on disk, of which any mini-batch can be read; one file for each kind of tensor, in a folder that
-    the caller removes.
+    """Rows of tensors on disk, of which any mini-batch can be read: a file for each kind of tensor, without a name, so
+    that none is left however the process ends. folder: on whose disk; the system's one for temporary files by default.
 
     At no time is more than one mini-batch of them held in memory, but for what the system caches of files.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path | None = None):
         self.folder = folder
         self.rows = 0
         self._maps: dict[str, np.memmap[Any, Any]] = {}
@@ -70,9 +71,8 @@ class ActivationStore:
     def fill(self, name: str, tensors: Iterator[Tensor], change: Callable[[Tensor], Tensor] | None = None) -> None:
         """Write the tensors (batch first, float32), changed, one after the other; called once for each name, with as
         many rows."""
-        path = self.folder / f"{name}.bin"
         rows, shape = 0, None
-        with path.open("wb") as file:
+        with tempfile.TemporaryFile(dir=self.folder) as file:
             for tensor in tensors:
                 kept = (tensor if change is None else change(tensor)).detach().float().cpu().contiguous()
                 if shape is not None and tuple(kept.shape[1:]) != shape:
@@ -82,9 +82,10 @@ class ActivationStore:
                     )
                 shape, rows = tuple(kept.shape[1:]), rows + len(kept)
                 file.write(kept.numpy().tobytes())
-        assert shape is not None
-        self.rows = rows
-        self._maps[name] = np.memmap(path, np.float32, "r", shape=(rows, *shape))
+            assert shape is not None
+            file.flush()
+            self.rows = rows
+            self._maps[name] = np.memmap(file, np.float32, "r", shape=(rows, *shape))
 
     def read(self, name: str, rows: Any) -> Tensor:
         """Some rows (whole numbers, or a slice), copied into memory."""
@@ -96,5 +97,5 @@ class ActivationStore:
             yield slice(begin, min(begin + size, self.rows))
 
     def close(self) -> None:
-        """Forget the files, so that they can be removed."""
+        """Give the room on the disk back."""
         self._maps.clear()

@@ -7,9 +7,11 @@ Blankevoort, "Up or Down? Adaptive Rounding for Post-Training Quantization", ICM
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from numeric_formats.files import check_same
 from training.calibration.activations import ActivationStore
 from training.calibration.folded_layer import FoldedLayer
 from training.calibration.grids import WeightGrid
-from training.checkpoint import fill, optimizer_tensors, read, restore_optimizer, write
+from training.checkpoint import fill, optimizer_tensors, read, restore_optimizer, restoring, write
 
 ZETA, GAMMA = 1.1, -0.1
 """The sigmoid is stretched to this range and clipped to 0 .. 1, so that its ends are reached."""
@@ -32,6 +34,8 @@ SEEDS_APART = 1_000_003
 """Between the mini-batches of one seed and the next."""
 
 INPUT, TARGET = "input", "target"
+EARLIER = "give the same, or start with --force"
+"""What helps where what is kept is of another run."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def round_layer(
     seed: int = 0,
     *,
     checkpoint: Path | None = None,
+    bound_to: Mapping[str, Any] = MappingProxyType({}),
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Rounded]:
     """AdaRound of one layer, which itself is not changed. The result never has a higher loss on the store than rounding
@@ -138,6 +143,7 @@ def round_layer(
         seed: Decides the mini-batches.
         checkpoint: A file written every `checkpoint_every` iterations, from which a run that was ended goes on to the
             same bits at the same number of threads; removed by the caller.
+        bound_to: What else it has to be made with, as plain values.
         progress: Called with the iterations done.
 
     Returns:
@@ -165,14 +171,17 @@ def round_layer(
     low, gap = (places.low * places.step.double()).float(), ((places.high - places.low) * places.step.double()).float()
     free = (gap > 0).float()
     optimizer = torch.optim.Adam([v], lr=options.rate)
-    settings = {**asdict(options), "seed": seed, "layer": layer.name}
+    settings = {**bound_to, **asdict(options), "seed": seed, "layer": layer.name}
     begin = 0
     if checkpoint is not None and checkpoint.exists():
         saved, state = read(checkpoint)
-        check_same(checkpoint, state["settings"], settings, "give what it was made with, or start with --force")
-        fill({"v": v}, saved, "", checkpoint)
-        restore_optimizer(optimizer, saved, state["groups"])
-        begin = state["iteration"]
+        with restoring(checkpoint):
+            check_same(checkpoint, state["settings"], settings, EARLIER)
+            fill({"v": v}, saved, "", checkpoint)
+            restore_optimizer(optimizer, saved, state["groups"], checkpoint)
+            begin = state["iteration"]
+            if type(begin) is not int or not 0 < begin < options.iterations:
+                raise ValueError(f"it is of iteration {begin!r}")
     for iteration in range(begin, options.iterations):
         # Mini-batches depend on seed and iteration alone, so that a resumed run sees the same.
         # torch's generator takes the last 32 bits alone.

@@ -22,15 +22,16 @@ from predictor.gradients import evaluation_mode
 from training import checkpoint
 from training.calibration.activation_quantizers import ActivationQuantizers, with_quantizers
 from training.calibration.activation_ranges import activation_quantizers
-from training.calibration.adaround import AdaRound
+from training.calibration.adaround import EARLIER, AdaRound
 from training.calibration.equalization import absorb as absorb_biases
 from training.calibration.equalization import equalize as equalize_ranges
 from training.calibration.network import Network
 from training.calibration.options import Absorb, ActivationRule, CalibrationOptions, Correction, Relu6
 from training.calibration.ranges import RangeRule
-from training.calibration.result import END, RESULT, SETTINGS, LayerLoss, Quantized, QuantizedCodes
+from training.calibration.result import ADAROUND, END, RESULT, SETTINGS, LayerLoss, Quantized, QuantizedCodes
 from training.calibration.session import Calibrating
 from training.calibration.weights import QuantizedWeights, quantize_weights
+from training.reproducible import provenance
 from workloads.digests import weights_digest
 from workloads.workload import Workload
 
@@ -40,8 +41,6 @@ RANKED_ON = 4
 FOLDING_ERROR = 1e-3
 """More than this, relative, between the losses before and after folding means that the normalization was not of the
 layer's channels."""
-
-EARLIER = "give the same, or start with --force"
 
 
 def quantize(
@@ -129,14 +128,16 @@ def quantize(
     with ExitStack() as stack:
         folder = None if output is None else Path(output)
         if folder is not None:
-            stack.enter_context(hold(folder))
+            stack.enter_context(hold(folder, ADAROUND))
         stack.enter_context(evaluation_mode(workload.model))
         network = Network(workload.model, fold)
         batches = list(workload.minibatches(batch_size)[:minibatches])
         settings = {"workload": workload.name, "network": weights_digest(workload.model), **options.settings()}
         if folder is not None:
+            settings |= provenance(workload, batches)
+        if folder is not None:
             _open(folder, settings, resume, force)
-        return _quantized(Calibrating(workload, options, network, batches, folder, progress), settings)
+        return _quantized(Calibrating(workload, options, network, batches, settings, folder, progress))
 
 
 def _open(folder: Path, settings: dict[str, Any], resume: bool, force: bool) -> None:
@@ -149,12 +150,15 @@ def _open(folder: Path, settings: dict[str, Any], resume: bool, force: bool) -> 
             )
         check_same(path, read_json(path, EARLIER), settings, EARLIER)
     else:
-        shutil.rmtree(folder / "adaround", ignore_errors=True)
-        (folder / RESULT).unlink(missing_ok=True)
+        # In this order, whenever it is ended: an earlier run that has lost its layers makes them again.
+        if (folder / ADAROUND).exists():
+            shutil.rmtree(folder / ADAROUND)
+        for name in (RESULT, END):
+            (folder / name).unlink(missing_ok=True)
     write_json(path, settings)
 
 
-def _quantized(calibrating: Calibrating, settings: dict[str, Any]) -> Quantized:
+def _quantized(calibrating: Calibrating) -> Quantized:
     """All steps, in the order of the source."""
     options, network = calibrating.options, calibrating.network
     _prepare(calibrating)
@@ -170,9 +174,9 @@ def _quantized(calibrating: Calibrating, settings: dict[str, Any]) -> Quantized:
     layers = _layer_losses(calibrating, full, weights, quantizers) if options.rank_layers else ()
     codes = QuantizedCodes(grid, network.layers, weights.thresholds, quantizers)
     steps = tuple(calibrating.steps)
-    result = Quantized(model, network.module, codes, steps, layers, tuple(network.kept), settings)
+    result = Quantized(model, network.module, codes, steps, layers, tuple(network.kept), calibrating.settings)
     if calibrating.folder is not None:
-        _write_end(calibrating.folder / END, network.module, weights, quantizers)
+        _write_end(calibrating, weights, quantizers)
         write_json(calibrating.folder / RESULT, result.plain())
     return result
 
@@ -221,13 +225,12 @@ def _layer_losses(
     return tuple(sorted(found, key=lambda layer: -layer.total))
 
 
-def _write_end(
-    path: Path, network: fx.GraphModule, weights: QuantizedWeights, quantizers: ActivationQuantizers
-) -> None:
-    """The network and all ranges, for `training.calibration.begin_from`."""
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+def _write_end(calibrating: Calibrating, weights: QuantizedWeights, quantizers: ActivationQuantizers) -> None:
+    """The network, all ranges and the settings, for `training.calibration.begin_from`."""
+    tensors = {f"network.{name}": value for name, value in calibrating.network.module.state_dict().items()}
     tensors |= {f"threshold.{name}": value for name, value in weights.thresholds.items()}
     ends = {
         name: (found.low.item(), found.high.item()) for (name, side), found in quantizers.items() if side == "input"
     }
-    checkpoint.write(path, tensors, {"inputs": ends})
+    assert calibrating.folder is not None
+    checkpoint.write(calibrating.folder / END, tensors, {"inputs": ends, "settings": calibrating.settings})

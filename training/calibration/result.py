@@ -14,6 +14,8 @@ from training.calibration.grids import OwnScales, WeightGrid
 from training.export.layer import ExportedLayer
 
 SETTINGS, RESULT = "settings.json", "result.json"
+ADAROUND = "adaround"
+"""A folder of the layers that AdaRound has come to."""
 END = "network.safetensors"
 """Of a finished run: the network, without quantizers of activations, and all ranges
 (`training.calibration.begin_from`)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ class Calibrating:
         options: How.
         network: The copy that the stages change.
         batches: The calibration data.
+        settings: What the run is made from and with, as plain values.
         folder: For checkpoints; None keeps none.
         progress: Hears of every stage.
         steps: The network after each step so far.
@@ -35,6 +37,7 @@ class Calibrating:
     options: CalibrationOptions
     network: Network
     batches: Sequence[Batch]
+    settings: dict[str, Any]
     folder: Path | None
     progress: Report
     steps: list[PipelineStep] = field(default_factory=list)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from numeric_formats.files import read_json
 from training import checkpoint
 from training.calibration.equalization import absorb, equalize
 from training.calibration.network import Network
 from training.calibration.options import Absorb, Relu6
-from training.calibration.result import END, RESULT, SETTINGS
+from training.calibration.result import END, RESULT
 from training.quantizers.known_ranges import KnownRanges
 from workloads.digests import weights_digest
 from workloads.workload import Workload
+
+ANEW = "make a run anew with formats quantize --force"
 
 
 def begin_from(folder: Path | str, workload: Workload) -> tuple[Workload, KnownRanges]:
@@ -41,7 +43,15 @@ def begin_from(folder: Path | str, workload: Workload) -> tuple[Workload, KnownR
         raise ValueError(
             f"{folder} holds no finished run of formats quantize --output; make one, or finish it with --resume"
         )
-    settings = read_json(folder / SETTINGS, "make a run anew with formats quantize --force")
+    tensors, state = checkpoint.read(folder / END, ANEW)
+    with checkpoint.restoring(folder / END, ANEW):
+        return _begun(folder, workload, tensors, state, state["settings"])
+
+
+def _begun(
+    folder: Path, workload: Workload, tensors: dict[str, torch.Tensor], state: dict[str, Any], settings: dict[str, Any]
+) -> tuple[Workload, KnownRanges]:
+    """The workload and its ranges from what the folder holds at the end of a run."""
     digest = weights_digest(workload.model)
     if settings["network"] != digest:
         raise ValueError(
@@ -55,7 +65,6 @@ def begin_from(folder: Path | str, workload: Workload) -> tuple[Workload, KnownR
         equalize(made)
     if settings["absorb"] != Absorb.OFF:
         absorb(made, exact_only=settings["absorb"] == Absorb.EXACT)
-    tensors, state = checkpoint.read(folder / END)
     _fill(
         made.module,
         {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")},

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from contextlib import ExitStack
+import json
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, fx
 
+from numeric_formats.files import check_same
 from training import checkpoint
 from training.calibration.activations import ActivationStore, at_layer
-from training.calibration.adaround import INPUT, TARGET, AdaRound, Rounded, round_layer
+from training.calibration.adaround import EARLIER, INPUT, TARGET, AdaRound, Rounded, round_layer
 from training.calibration.correction import correct_analytic, correct_empirical, input_means
 from training.calibration.folded_layer import FoldedLayer
 from training.calibration.grids import WeightGrid
 from training.calibration.options import CalibrationOptions, Correction
 from training.calibration.ranges import find_range
+from training.calibration.result import ADAROUND
 from training.calibration.session import Calibrating
+from workloads.digests import digest
 
 
 @dataclass(eq=False)
@@ -67,24 +70,31 @@ def _learn_rounding(
     before: dict[str, Tensor],
     done: QuantizedWeights,
 ) -> None:
-    """AdaRound, layer by layer; what a checkpoint holds is not done again. Layers that are called several times stay at
-    nearest."""
+    """AdaRound, layer by layer; what the folder holds of it is not done again. Layers that are called several times
+    stay at nearest."""
     layers = [layer for layer in calibrating.network.layers if layer.calls == 1]
+    # What a layer becomes depends on all of this, and on what the layers before it have become.
+    earlier = digest(json.dumps(calibrating.settings, sort_keys=True))
     for k, layer in enumerate(layers):
-        path = None if calibrating.folder is None else calibrating.folder / "adaround" / f"{k:04d}.safetensors"
+        path = None if calibrating.folder is None else calibrating.folder / ADAROUND / f"{k:04d}.safetensors"
+        bound_to = {
+            "layer": layer.name,
+            "format": grid.name,
+            "seed": calibrating.options.seed,
+            "weight_digest": digest(before[layer.name]),
+            "range_digest": digest(done.thresholds[layer.name]),
+            "run_digest": earlier,
+        }
         if path is not None and path.exists():
-            saved, state = checkpoint.read(path)
-            layer.module.weight.data.copy_(saved["weight"])
-            done.rounded[layer.name] = Rounded(**state)
+            done.rounded[layer.name] = _read_layer(path, layer, bound_to)
         else:
             unfinished = None if path is None else path.with_suffix(".unfinished.safetensors")
 
             def show(iteration: int, k: int = k) -> None:
                 calibrating.report("AdaRound", k * adaround.iterations + iteration, len(layers) * adaround.iterations)
 
-            with ExitStack() as stack:
-                store = ActivationStore(_scratch(calibrating, stack))
-                stack.callback(store.close)
+            store = ActivationStore(calibrating.folder)
+            with closing(store):
                 activation = calibrating.network.activation_after(layer)
                 workload, batches = calibrating.workload, calibrating.batches
                 store.fill(INPUT, at_layer(workload, calibrating.network.module, layer.name, batches))
@@ -100,26 +110,28 @@ def _learn_rounding(
                     adaround,
                     calibrating.options.seed,
                     checkpoint=unfinished,
+                    bound_to=bound_to,
                     progress=show,
                 )
                 # With the strides that the weight had.
                 layer.module.weight.data = nearest.copy_(rounded)
             if path is not None and unfinished is not None:
-                checkpoint.write(path, {"weight": layer.weight}, asdict(done.rounded[layer.name]))
-                unfinished.unlink(missing_ok=True)
+                state = {"settings": bound_to, "rounded": asdict(done.rounded[layer.name])}
+                checkpoint.write(path, {"weight": layer.weight}, state)
+        if path is not None:
+            path.with_suffix(".unfinished.safetensors").unlink(missing_ok=True)
+        earlier = digest((earlier, layer.name, layer.weight))
         calibrating.report("AdaRound", (k + 1) * adaround.iterations, len(layers) * adaround.iterations)
 
 
-def _scratch(calibrating: Calibrating, stack: ExitStack) -> Path:
-    """An empty folder for activations, on the disk of the output where there is one; what an ended run left there is
-    removed."""
-    if calibrating.folder is None:
-        return Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    folder = calibrating.folder / "activations"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+def _read_layer(path: Path, layer: FoldedLayer, bound_to: dict[str, Any]) -> Rounded:
+    """Put a finished layer's weight into the network; what AdaRound said of it. ValueError where it is of another
+    layer or run."""
+    saved, state = checkpoint.read(path)
+    with checkpoint.restoring(path):
+        check_same(path, state["settings"], bound_to, EARLIER)
+        checkpoint.fill({"weight": layer.module.weight.data}, saved, "", path)
+        return Rounded(**state["rounded"])
 
 
 def _correct_biases(calibrating: Calibrating, full: fx.GraphModule, before: dict[str, Tensor]) -> None:

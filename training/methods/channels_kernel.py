@@ -1,13 +1,14 @@
 """The loops of `channels`."""
 
 import numpy as np
-from numba import njit
+
+from formats.kernel.caching import kept_njit
 
 # Two memory orders, (outer, channels, inner) with inner 1 or channels 1 at a time, so that the innermost loop runs
 # along memory.
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@kept_njit(fastmath={"reassoc", "contract"})
 def moments_across(x, largest, total, square):
     for row in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -17,14 +18,14 @@ def moments_across(x, largest, total, square):
             square[c] += value * value
 
 
-@njit(nogil=True, cache=True)
+@kept_njit()
 def beyond_across(x, deviation, count):
     for row in range(x.shape[0]):
         for c in range(x.shape[1]):
             count[c] += np.int32(abs(x[row, c]) > deviation[c])
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@kept_njit(fastmath={"reassoc", "contract"})
 def moments_along(x, largest, total, square):
     for outer in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -39,7 +40,7 @@ def moments_along(x, largest, total, square):
             square[c] += squares
 
 
-@njit(nogil=True, cache=True)
+@kept_njit()
 def beyond_along(x, deviation, count):
     for outer in range(x.shape[0]):
         for c in range(x.shape[1]):

@@ -1,12 +1,17 @@
-"""A real Ray cluster of two nodes on this machine, one of which is killed."""
+"""A real Ray cluster of two nodes on this machine, one of which is killed; and addresses where there is none."""
 
 import importlib.util
 import json
 import os
+import socket
 import sys
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
+from predictor.measuring import cluster
 from predictor.measuring.cluster import Cluster
 from tests.processes import PATIENCE, ROOT, python
 
@@ -76,3 +81,116 @@ def test_without_ray(monkeypatch):
         Cluster("auto")
     with pytest.raises(ValueError, match="0 threads"):
         Cluster("auto", threads=0)
+
+
+class Ray:
+    """Where Ray would connect to, which is then enough."""
+
+    def is_initialized(self):
+        return False
+
+    def init(self, address, **given):
+        raise ConnectionError(f"asked for {address}")
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", Ray())
+    monkeypatch.setattr(cluster, "ANSWER", 0.2)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@contextmanager
+def listening(answer):
+    """A server that says this to whoever comes; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            while True:
+                try:
+                    link, _ = server.accept()
+                except OSError:
+                    return
+                links.append(link)
+                link.sendall(answer)
+
+        links = []
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for link in links:
+            link.close()
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+SETTINGS_FRAME = bytes((0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (SETTINGS_FRAME, "asked for"),
+        (b"", "timed out"),  # as a firewall, or a process that hangs
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "what listens there is no Ray"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what listens there is no Ray"),
+    ],
+)
+def test_what_answers_at_the_address(ray, answer, said):
+    with listening(answer) as address, pytest.raises(ValueError, match=f"no Ray cluster at {address}: .*{said}"):
+        Cluster(address)
+
+
+@pytest.mark.parametrize("prefix", ["", "ray://"])
+def test_nothing_answers_at_the_address(ray, prefix):
+    address = f"{prefix}127.0.0.1:{free_port()}"
+    with pytest.raises(
+        ValueError, match=f"there is no Ray cluster at {address}: nothing answers at {address} .*refused"
+    ):
+        Cluster(address)
+
+
+@pytest.mark.parametrize("address", ["nowhere", "host:", ":1", "host:port", "host:0", "host:65536", "", "[::1]"])
+def test_what_is_no_address(ray, address):
+    with pytest.raises(ValueError, match=r"is no address; auto or host:port is needed"):
+        Cluster(address)
+
+
+def test_a_name_that_nobody_knows(ray, monkeypatch):
+    def unknown(address, timeout):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", unknown)
+    with pytest.raises(ValueError, match=r"nothing answers at nohost:1 .*Name or service not known"):
+        Cluster("nohost:1")
+
+
+def test_a_name_that_is_looked_up_for_ever(ray, monkeypatch):
+    given_up = threading.Event()
+
+    def look_up(address, timeout):
+        given_up.wait()
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "create_connection", look_up)
+    with pytest.raises(ValueError, match=r"nothing answers at nohost:1 \(timed out\)"):
+        Cluster("nohost:1")
+    given_up.set()
+
+
+def test_a_cluster_that_has_ended_is_not_waited_for(ray, monkeypatch):
+    """`auto` where the last cluster has left its address."""
+    place = f"127.0.0.1:{free_port()}"
+    services = SimpleNamespace(canonicalize_bootstrap_address=lambda address: place)
+    monkeypatch.setitem(sys.modules, "ray._private.services", services)
+    with pytest.raises(ValueError, match=f"nothing answers at {place} .*, where the last one was; ray start --head"):
+        Cluster("auto")
+    with listening(SETTINGS_FRAME) as address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(ValueError, match=f"at auto: asked for {address}"):
+            Cluster("auto")

@@ -17,6 +17,8 @@ NAMES = tuple(Path("formats", name) for name in ("names.py", "lookup.py", "pairs
 measurement's key."""
 REFUSALS = (Path("numeric_formats", "checks.py"), Path("workloads", "calls.py"))
 """What is refused is not measured."""
+PLACES = (Path("numeric_formats", "folders.py"),)
+"""Where something is kept decides nothing."""
 
 
 def kinds_of_formats() -> list[Path]:
@@ -40,7 +42,7 @@ def measuring() -> set[Path]:
     """What takes part in a measurement: all that measures a unit, observes noise, makes a key, and every kind of
     format."""
     roots = [file_of(name) for name in ("predictor.measuring.units", "predictor.noise", "predictor.measuring.context")]
-    return reached([*(path for path in roots if path is not None), *kinds_of_formats()], [*NAMES, *REFUSALS])
+    return reached([*(path for path in roots if path is not None), *kinds_of_formats()], [*NAMES, *REFUSALS, *PLACES])
 
 
 def declared() -> set[Path]:

@@ -1,6 +1,8 @@
 """The file of a store: one that is damaged, foreign or cannot be written ends nothing."""
 
+import errno
 import os
+import random
 import sqlite3
 
 import numpy as np
@@ -55,6 +57,22 @@ def overwritten(path):
     path.write_bytes(content)
 
 
+def changed(statement):
+    def change(path):
+        with sqlite3.connect(path) as file:
+            file.execute(statement)
+        file.close()
+
+    return change
+
+
+def name_in_the_schema(path):
+    """One bit: the name of a table is no text any more."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"CREATE TABLE names") + len(b"CREATE TABLE ")] ^= 0x80
+    path.write_bytes(content)
+
+
 def a_changed_number(path):
     content = path.read_bytes()
     sums = np.full((20, 3), 7.0).tobytes()
@@ -69,11 +87,20 @@ def a_changed_number(path):
     [
         (another_version, "has schema 99, not 1"),
         (another_program, "is not a store of measurements"),
-        (no_table, "is damaged (a table is missing)"),
+        (no_table, "is damaged (table measurements is not what it should be)"),
         (no_database, "is damaged (file is not a database)"),
         (cut_short, "is damaged (database disk image is malformed)"),
         (overwritten, "is damaged ("),
         (a_changed_number, "is damaged (a measurement is not what was written)"),
+        (changed("ALTER TABLE measurements DROP COLUMN seconds"), "is damaged (table measurements is not"),
+        (changed("ALTER TABLE records ADD COLUMN more"), "is damaged (table records is not what it should be)"),
+        (changed("CREATE TABLE more (text)"), "is damaged (a table is not what it should be)"),
+        (changed("CREATE TRIGGER t AFTER INSERT ON names BEGIN DELETE FROM names; END"), "is damaged (a table is not"),
+        (changed("UPDATE measurements SET sums = 'text'"), "is damaged ("),
+        (changed("UPDATE measurements SET seconds = 'text'"), "is damaged ("),
+        (changed("UPDATE names SET text = x'ff' WHERE text LIKE '[%'"), "is damaged ("),
+        (changed("UPDATE names SET text = CAST(x'ff' AS TEXT) WHERE text LIKE '[%'"), "is damaged ("),
+        (name_in_the_schema, "is damaged ("),
     ],
 )
 def test_a_file_that_cannot_be_trusted_is_set_aside(path, capsys, damage, said):
@@ -155,3 +182,127 @@ def test_a_full_disk_is_one_line(path):
     assert done.stderr.count("\n") == 1
     with Store.open(path) as store:
         assert 0 < store.info().measurements < 51
+
+
+def kept(path):
+    """A store with two measurements and a record."""
+    with Store.open(path) as store:
+        store.put(CONTEXT, "b", [("f", E, stored(1)), ("g", E, stored(2))])
+        store.put_record(CONTEXT, "b", "what", b"content")
+
+
+def used(path):
+    """All that is done with a store; how many measurements it then has."""
+    with Store.open(path) as store:
+        store.get(CONTEXT, "b", ["f", "g"], Effect)
+        store.get_record(CONTEXT, "b", "what", bytes)
+        store.put(CONTEXT, "c", [("f", E, stored(1))])
+        store.put_record(CONTEXT, "c", "what", b"content")
+        return store.info().measurements
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", "null", '"text"', "", "[" * 9999])
+def test_a_context_that_is_no_context(path, capsys, text):
+    kept(path)
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE contexts SET fields = ?", (text,))
+    file.close()
+    with Store.open(path) as store:
+        assert store.info().set_aside == 1
+        assert store.clear() == 0
+    assert capsys.readouterr().err.count("\n") == 1
+    assert set_aside(path) == []
+
+
+def test_a_record_that_cannot_be_read_is_damage(path, capsys):
+    kept(path)
+    with Store.open(path) as store:
+        assert store.get_record(CONTEXT, "b", "what", bytes) == b"content"
+        assert store.get_record(CONTEXT, "b", "what", lambda content: {}[content]) is None
+    assert "is damaged (b'content'); it is set aside" in capsys.readouterr().err
+
+
+def test_one_bit_anywhere_ends_nothing(path, capsys):
+    """What comes back is what was written, or nothing."""
+    kept(path)
+    whole, chosen, wanted = path.read_bytes(), random.Random(0), {("f", E): 1.0, ("g", E): 2.0}
+    for _ in range(25):
+        for left in path.parent.iterdir():
+            left.unlink()
+        content = bytearray(whole)
+        # Where there is something: most of a page is empty.
+        place = chosen.choice([place for place, byte in enumerate(whole) if byte])
+        content[place] ^= 1 << chosen.randrange(8)
+        path.write_bytes(content)
+        with Store.open(path) as store:
+            for key, found in store.get(CONTEXT, "b", ["f", "g"], Effect).items():
+                assert (found.sums == wanted[key]).all()
+            assert store.get_record(CONTEXT, "b", "what", bytes) in (b"content", None)
+        used(path)
+        with Store.open(path) as store:
+            store.clear()
+    assert all(line.startswith("warning: ") for line in capsys.readouterr().err.splitlines())
+
+
+def test_a_store_that_cannot_be_set_aside(path, capsys, monkeypatch):
+    filled(path)
+    no_table(path)
+
+    def refuse(source, target):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(source))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with Store.open(path) as store:
+        assert store.get(CONTEXT, "b", ["format1"], [E]) == {}
+        store.put(CONTEXT, "b", [("f", E, stored(1))])
+        assert not store.keeps
+        with pytest.raises(PermissionError, match="cannot be written: nothing was forgotten"):
+            store.clear()
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "it is damaged (table measurements" in err
+    assert "Permission denied" in err
+
+
+def test_what_is_damaged_again_and_again_is_set_aside_once(path, capsys):
+    kept(path)
+    with Store.open(path) as store:
+        for _ in range(3):
+            store.put_record(CONTEXT, "b", "what", b"content")
+            assert store.get_record(CONTEXT, "b", "what", lambda content: {}[content]) is None
+    assert len(set_aside(path)) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "is set aside" in first
+    assert "measurements are not kept" in second
+
+
+def test_a_store_that_cannot_be_written_is_read(path, capsys, monkeypatch):
+    """As SQLite meets one on a read-only file system: it cannot make the files that it puts beside it."""
+    kept(path)
+    connect = sqlite3.connect
+
+    def read_only(place, **given):
+        if not place.endswith("immutable=1"):
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise error
+        return connect(place, **given)
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with Store.open(path) as store:
+        assert set(store.get(CONTEXT, "b", ["f", "g"], Effect)) == {("f", E), ("g", E)}
+        assert store.get_record(CONTEXT, "b", "what", bytes) == b"content"
+        store.put(CONTEXT, "c", [("f", E, stored(1))])
+        assert (store.info().measurements, store.keeps) == (2, False)
+        with pytest.raises(PermissionError, match=rf"^{path} cannot be written: nothing was forgotten$"):
+            store.clear()
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "cannot be written: what it has is used, and nothing more is kept" in err
+
+
+def test_names_that_mean_something_in_an_address(tmp_path):
+    path = tmp_path / "a?mode=ro#%41 b" / FILE
+    kept(path)
+    assert used(path) == 3
+    assert path.is_file()

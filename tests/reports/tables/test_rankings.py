@@ -31,7 +31,7 @@ SETTINGS = RankingSettings(
 
 def lines(complete=True, **changed):
     found = Ranking(TABLE, Effect.AE, complete, dataclasses.replace(SETTINGS, **changed))
-    table, *rest = rankings.ranking("net", found, 2, "; again")
+    table, *rest = rankings.ranking("net", found, 2, "are kept; again")
     assert table.title == "net: 3 formats by the angle of AE over 4 mini-batches; 2 measured"
     assert table.row_count == 2
     assert rest[0] == rankings.READING

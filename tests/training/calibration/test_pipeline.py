@@ -1,6 +1,8 @@
 """The pipeline on small networks: steps, results, resuming, exports, and what it refuses."""
 
 import copy
+import errno
+import os
 import pickle
 
 import numpy as np
@@ -13,6 +15,7 @@ import formats
 from tests.processes import python
 from tests.training import small
 from tests.training.calibration import killed, networks
+from training import checkpoint, train
 from training.calibration import AdaRound, Network, quantize
 from training.calibration.grids import OwnScales
 from training.export import codes
@@ -166,3 +169,149 @@ def test_what_stays_in_float32_is_named(result):
     assert found.kept == ("0", "1")
     assert [layer.layer for layer in found.layers] == ["4"]
     assert found.plain()["kept"] == ["0", "1"]
+
+
+def made(seed=0, batches=3, loss=small.loss):
+    """Four linear layers, the two in the middle alike in shape, with calibration data of a seed."""
+    torch.manual_seed(0)
+    linear = [nn.Linear(*sizes) for sizes in ((6, 8), (8, 8), (8, 8), (8, 3))]
+    model = nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2], nn.ReLU(), linear[3])
+    generator = torch.Generator().manual_seed(seed)
+    data = [(torch.randn(8, 6, generator=generator), torch.arange(8) % 3) for _ in range(batches)]
+    return Workload("made", model, data, loss)
+
+
+FEW = {"adaround": AdaRound(iterations=8, checkpoint_every=3), "rank_layers": False, "minibatches": 3}
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """The folder of a run that was ended in the third layer, past an unfinished checkpoint."""
+    folder = tmp_path / "ended"
+
+    def end(at):
+        if at.stage == "AdaRound" and at.done == 2 * 8 + 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize(made(), output=folder, progress=end, **FEW)
+    names = sorted(path.name for path in (folder / "adaround").iterdir())
+    assert names == ["0000.safetensors", "0001.safetensors", "0002.unfinished.safetensors"]
+    return folder
+
+
+def held(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def weighted_loss(model, batch):
+    return 2.0 * small.loss(model, batch)
+
+
+def swapped(folder):
+    one, other = folder / "adaround" / "0001.safetensors", folder / "adaround" / "0000.safetensors"
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def layer_of_another_seed(folder):
+    quantize(made(), output=folder / "other", seed=5, **FEW)
+    (folder / "adaround" / "0001.safetensors").write_bytes(
+        (folder / "other" / "adaround" / "0001.safetensors").read_bytes()
+    )
+
+
+def after_another_layer(folder):
+    """All that the second layer is made with is the same, but for what the first has become."""
+    path = folder / "adaround" / "0000.safetensors"
+    tensors, state = checkpoint.read(path)
+    checkpoint.write(path, {"weight": -tensors["weight"]}, state)
+
+
+def changed_bit(folder):
+    path = folder / "adaround" / "0001.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+def of_training(name):
+    def put(folder):
+        train(small.workload(2), epochs=1, output=folder / "trained")
+        (folder / "adaround" / name).write_bytes((folder / "trained" / checkpoint.NAME).read_bytes())
+
+    return put
+
+
+def edited(name, **changed):
+    def edit(folder):
+        path = folder / "adaround" / name
+        tensors, state = checkpoint.read(path)
+        checkpoint.write(path, tensors, {**state, **changed})
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("damage", "place"),
+    [
+        (swapped, "0000.safetensors was made with layer '2', not '0'"),
+        (layer_of_another_seed, "0001.safetensors was made with seed 5, not 0"),
+        (after_another_layer, "0001.safetensors was made with another run"),
+        (changed_bit, "0001.safetensors is damaged"),
+        (of_training("0001.safetensors"), "0001.safetensors was made with layer None, not '2'"),
+        (of_training("0002.unfinished.safetensors"), "0002.unfinished.safetensors was made with layer None, not '4'"),
+        (edited("0001.safetensors", rounded={}), "0001.safetensors does not hold what goes on here"),
+        (edited("0001.safetensors", settings=3), "0001.safetensors holds no settings"),
+        (edited("0002.unfinished.safetensors", iteration="3"), "0002.unfinished.safetensors does not hold"),
+        (edited("0002.unfinished.safetensors", groups=None), "0002.unfinished.safetensors: groups is 'None'"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else None,
+)
+def test_what_is_kept_of_a_layer_is_that_layers(ended, damage, place):
+    damage(ended)
+    before = held(ended)
+    with pytest.raises(ValueError, match=r"\A[^\n]+start with --force\Z") as caught:
+        quantize(made(), output=ended, resume=True, **FEW)
+    assert place in str(caught.value)
+    assert held(ended) == before
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (lambda: made(seed=2), "another data"),
+        (lambda: made(loss=weighted_loss), "another loss"),
+        (lambda: made(batches=2), "another data"),
+    ],
+)
+def test_a_run_goes_on_with_the_data_and_code_that_it_began_with(ended, other, what):
+    before = held(ended)
+    with pytest.raises(ValueError, match=rf"settings.json was made with {what} \(SHA-256 .*start with --force$"):
+        quantize(other(), output=ended, resume=True, **FEW)
+    assert held(ended) == before
+
+
+def test_an_ended_run_goes_on_to_the_same_bits(ended, tmp_path):
+    resumed = quantize(made(), output=ended, resume=True, **FEW)
+    whole = quantize(made(), output=tmp_path / "whole", **FEW)
+    assert resumed.plain() == whole.plain()
+    for name in ("network.safetensors", "result.json", *(f"adaround/000{k}.safetensors" for k in range(4))):
+        assert (ended / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert len(list(ended.rglob("*"))) == len(list((tmp_path / "whole").rglob("*")))
+
+
+def test_layers_that_cannot_be_removed_are_not_taken_for_new_ones(ended, monkeypatch):
+    unlink = os.unlink
+
+    def refuse(path, **given):
+        if str(path).endswith("0001.safetensors"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        unlink(path, **given)
+
+    settings = (ended / "settings.json").read_bytes()
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(OSError, match="busy"):
+        quantize(made(), "INT3", output=ended, force=True, **FEW)
+    assert (ended / "settings.json").read_bytes() == settings

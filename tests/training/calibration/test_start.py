@@ -1,14 +1,16 @@
 """Training from what calibration ended with."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 from tests.training import small
 from tests.training.calibration import networks
-from training import train
+from training import checkpoint, train
 from training.calibration import AdaRound, begin_from, quantize
+from training.calibration.result import END
 from training.methods import LSQ, LSQPlus, quantized
 from training.methods.names import method_from
 from training.quantizers.known_ranges import KnownRanges
@@ -93,3 +95,22 @@ def test_ranges_are_told_apart_by_their_name():
     assert len({each.name for each in ranges}) == 3
     assert ranges[0].name == KnownRanges({"w": torch.tensor(1.0)}, {"l": (0.0, 2.0)}).name
     json.dumps(ranges[0].name)
+
+
+def test_what_is_damaged_is_refused(workload, finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    path = folder / END
+    tensors, state = checkpoint.read(finished[0] / END)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"network.safetensors is damaged: .* anew with formats quantize --force$"):
+        begin_from(folder, workload)
+    for changed in ({"inputs": 3}, {"settings": {}}, {"settings": None}):
+        checkpoint.write(path, tensors, {**state, **changed})
+        with pytest.raises(ValueError, match=r"network.safetensors does not hold .*--force$"):
+            begin_from(folder, workload)
+    # What the network was made with is in it: the settings beside it are for readers.
+    checkpoint.write(path, tensors, state)
+    (folder / "settings.json").write_text("{}")
+    assert begin_from(folder, workload)[1].name == begin_from(finished[0], workload)[1].name
