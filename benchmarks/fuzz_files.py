@@ -166,7 +166,7 @@ def _checkpoint() -> Kind:
         tensors, state = checkpoint.read(path)
         return _bits(tensors), json.dumps(state)
 
-    return Kind(make, read, checked=False)
+    return Kind(make, read, checked=True)
 
 
 CONTEXT = Context("w", "n", "l", "p", "t", "cpu", "", 1)
@@ -190,7 +190,7 @@ def _store() -> Kind:
                 for stored in found.values():
                     if stored.sums.tolist() != (np.arange(6.0).reshape(2, 3) + number).tolist():
                         return "another measurement"
-            if store.get_record(CONTEXT, "batch", "check") not in (b"kept", None):
+            if store.get_record(CONTEXT, "batch", "check", bytes) not in (b"kept", None):
                 return "another record"
             store.put(CONTEXT, "batch", [("new", Effect.E, Stored(("a",), np.ones((1, 3)), 1.0))])
             store.info()
