@@ -111,9 +111,9 @@ def quantize(
         say_json(result.plain(), indent=1)
     else:
         say(*tables.quantization(result, f"{model}: {weights} weights, {activations} activations"))
-    if export is not None:
-        export_to(export, workload, result.network, result.codes)
+    found = None if export is None else export_to(export, workload, result.network, result.codes, batch_size)
     if not as_json:
-        for written in (output, export):
-            if written is not None:
-                say(f"wrote {written}")
+        if output is not None:
+            say(f"wrote {output}")
+        if export is not None:
+            say(f"wrote {export}; {found}")

@@ -316,15 +316,16 @@ def fit(
     from reports import results
     from reports.tables import searches as tables
     from search.fitting import fit as fit_formats
-    from search.fitting import read_tensors
+    from search.fitting import read_dump
     from search.knapsack import Constraints
 
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
     constraints = Constraints(max_binades, shape, max_precisions, max_runs, numbers("--headroom", headroom))
     names = None if formats is None else split(formats)
-    found = fit_formats(read_tensors(file), names, bits, constraints)
-    say(*tables.fit(str(file), found, bits, top))
+    dump = read_dump(file)
+    found = fit_formats(dump.tensors, names, bits, constraints)
+    say(*tables.fit(str(file), found, bits, top), *tables.dump(dump))
     if output is not None:
         settings = {
             "file": str(file),

@@ -182,8 +182,8 @@ def train(
         raise typer.Exit(DIVERGED)
     if export is not None:
         assert result.method_state is not None
-        export_to(export, workload, result.model, result.method_state)
-        say(f"wrote {export}")
+        found = export_to(export, workload, result.model, result.method_state, batch_size)
+        say(f"wrote {export}; {found}")
 
 
 def validate(

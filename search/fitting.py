@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -49,14 +49,37 @@ class Fit:
     ignored: int
 
 
+@dataclass(frozen=True, eq=False)
+class Dump:
+    """What a file of tensors holds.
+
+    Attributes:
+        tensors: float32, by name.
+        left_out: Arrays that are not of floating-point numbers, each with its type.
+        assumed: Arrays whose type the file does not say for certain, each with what it was read as.
+    """
+
+    tensors: Mapping[str, Tensor]
+    left_out: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of `read_dump`."""
+    return dict(read_dump(path).tensors)
+
+
+def read_dump(path: Path) -> Dump:
     """The arrays of an .npz, .npy or .safetensors file as float32 tensors by name; the array of an .npy file has the
     file's name.
 
+    Arrays of whole numbers, truth values and text beside others are left out. numpy writes bfloat16 of JAX and
+    ml_dtypes as |V2, two bytes of any kind, which are read as that.
+
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: Another ending, a file that cannot be read as what its ending says or holds no array, or an array
-            that is not of floating-point numbers.
+        ValueError: Another ending, a file that cannot be read as what its ending says or holds no array of
+            floating-point numbers, or an array whose type cannot be told.
     """
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"{path}: tensors are read from {', '.join(ENDINGS)}")
@@ -64,7 +87,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"there is no file {path}")
     with reading(path, path.suffix[1:]):
         if path.suffix.lower() == ".safetensors":
-            found: Mapping[str, NDArray[np.float64] | Tensor] = load_file(path)
+            found: Mapping[str, NDArray[Any] | Tensor] = load_file(path)
         else:
             with path.open("rb") as file:
                 is_one = file.read(len(MAGIC)) == MAGIC
@@ -72,12 +95,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 found = {path.stem: _array(file)} if is_one else _members(file)
     if not found:
         raise ValueError(f"{path} holds no array")
-    return {name: _to_float32(name, value) for name, value in found.items()}
+    tensors = {name: read for name, value in found.items() if (read := _to_float32(path, name, value)) is not None}
+    if not tensors:
+        name, value = next(iter(found.items()))
+        raise ValueError(f"{path}: array {name!r} is of {value.dtype}; floating-point numbers are needed")
+    return Dump(
+        tensors,
+        tuple(f"{name} ({value.dtype})" for name, value in found.items() if name not in tensors),
+        tuple(f"{name} (|V2, read as bfloat16)" for name, value in found.items() if _is_bytes(value)),
+    )
 
 
-def _members(file: BinaryIO) -> dict[str, NDArray[np.float64]]:
+def _members(file: BinaryIO) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz; ValueError for a member that is none, or whose name comes twice."""
-    arrays: dict[str, NDArray[np.float64]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             name = entry.filename.removesuffix(".npy")
@@ -91,20 +122,44 @@ def _members(file: BinaryIO) -> dict[str, NDArray[np.float64]]:
     return arrays
 
 
-def _array(file: BinaryIO) -> NDArray[np.float64]:
+def _array(file: BinaryIO) -> NDArray[Any]:
     """One array, with which the file ends. Objects, which unpickling could make do anything, are refused."""
-    found: NDArray[np.float64] = np.lib.format.read_array(file, allow_pickle=False)
+    try:
+        found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        if "dtype descriptor" not in str(error):
+            raise
+        raise ValueError(f"{error}; save what numpy has no type for as float32 or in a .safetensors") from None
     if file.read(1):
         raise ValueError("it goes on after its array")
     return found
 
 
-def _to_float32(name: str, value: NDArray[np.float64] | Tensor) -> Tensor:
-    floating = value.is_floating_point() if isinstance(value, Tensor) else value.dtype.kind == "f"
-    if not floating:
-        raise ValueError(f"array {name!r} is of {value.dtype}; floating-point numbers are needed")
+def _is_bytes(value: NDArray[Any] | Tensor) -> bool:
+    """Whether numpy knows no more of a type than how many bytes it has."""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "V" and value.dtype.names is None
+
+
+def _to_float32(path: Path, name: str, value: NDArray[Any] | Tensor) -> Tensor | None:
+    """None for what is not of floating-point numbers. Raises ValueError where that cannot be told, and for complex
+    ones."""
     if isinstance(value, Tensor):
-        return value.detach().float()
+        if value.is_complex():
+            raise ValueError(f"{path}: array {name!r} is of {value.dtype}; save its real and imaginary parts")
+        return value.detach().float() if value.is_floating_point() else None
+    if _is_bytes(value):
+        if value.dtype.itemsize != 2:
+            raise ValueError(
+                f"{path}: array {name!r} is of {value.dtype.str}, bytes of which numpy does not keep the type (float8, "
+                "int4 and others); save it as float32 or in a .safetensors"
+            )
+        # The upper half of a float32, in the file's order of bytes.
+        order = value.dtype.str[0].replace("|", "<")
+        return torch.from_numpy((value.view(f"{order}u2").astype(np.uint32) << 16).view(np.float32))
+    if value.dtype.kind == "c":
+        raise ValueError(f"{path}: array {name!r} is of {value.dtype}; save its real and imaginary parts")
+    if value.dtype.kind != "f":
+        return None
     with np.errstate(over="ignore"):
         return torch.from_numpy(np.array(value, np.float32))
 

@@ -312,8 +312,9 @@ class DataFlow:
         decomposition = decompositions.TABLE.get(name) if in_parts else None
         if decomposition is not None:
             return self._marked(decomposition(self, *args, **kwargs), True)
-        reason = reason_for_no_point(name, args)
         pointed = depends and self.pointed and torch.is_grad_enabled()
+        # Looks at values, which tensors do not have while a network is exported.
+        reason = reason_for_no_point(name, args) if pointed else None
         frozen = pointed and self._is_frozen(function, inputs)
         if in_place and pointed and reason is None:
             return self._in_place(function, name, args, kwargs, frozen)

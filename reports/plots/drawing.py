@@ -25,7 +25,7 @@ from predictor.columns import (
 from reports import results, runs
 from reports.plots import attributions, precision, rankings, training
 from search.fitting import ENDINGS as TENSORS
-from search.fitting import read_tensors
+from search.fitting import read_dump
 
 
 class Kind(StrEnum):
@@ -145,9 +145,11 @@ def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str =
         table, workloads = runs.read_flips(given)
         return training.flips(table, f"{', '.join(workloads)}: flips of quantized weights")
     if kind is Kind.HISTOGRAMS:
-        tensors = {name: tensor.numpy() for name, tensor in read_tensors(first).items()}
+        dump = read_dump(first)
+        tensors = {name: tensor.numpy() for name, tensor in dump.tensors.items()}
+        beside = "".join(f"; {what}" for what in (*dump.assumed, *(f"without {name}" for name in dump.left_out)))
         return precision.histograms(
-            tensors, precision.profiles_of(names), f"{first.stem}: elements and precision by binade"
+            tensors, precision.profiles_of(names), f"{first.stem}: elements and precision by binade{beside}"
         )
     table = results.read(first, columns_of(kind, by))
     if kind is Kind.TOP:

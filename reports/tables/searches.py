@@ -27,7 +27,7 @@ from reports.tables.cells import or_dash
 from reports.tables.layout import Part, plain
 
 if TYPE_CHECKING:
-    from search.fitting import Fit
+    from search.fitting import Dump, Fit
     from search.settings import LayersSettings, SearchSettings
     from search.table import Ranking
 
@@ -109,4 +109,14 @@ def fit(file: str, found: Fit, bits: int, top: int) -> list[Part]:
         parts.append(f"left out, nothing but zeros: {', '.join(found.zero)}")
     if found.ignored:
         parts.append(f"NaN and infinite elements, read as zero: {found.ignored}")
+    return parts
+
+
+def dump(found: Dump) -> list[Part]:
+    """What a file of tensors holds beside them."""
+    parts: list[Part] = []
+    if found.left_out:
+        parts.append(f"left out, no floating-point numbers: {', '.join(found.left_out)}")
+    if found.assumed:
+        parts.append(f"of a type that numpy does not keep: {', '.join(found.assumed)}")
     return parts

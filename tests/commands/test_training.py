@@ -70,7 +70,8 @@ def test_train_in_a_folder_that_cannot_be_gone_on_with(folder, inside):
 def test_train_exports_what_a_method_trained(folder, inside):
     command = ("train", "-m", "mine.py:net", "--epochs", "1", "--method", "dai8", "-o", "run")
     code, out, _ = inside(*command, "--export", "net.onnx")
-    assert (code, out.splitlines()[-1]) == (0, "wrote net.onnx")
+    assert code == 0
+    assert out.splitlines()[-1].startswith("wrote net.onnx; in onnxruntime it differs from evaluation by ")
     assert (folder / "net.onnx").stat().st_size > 1000
     # Of the finished run too, without training again.
     assert inside(*command, "--resume", "--export", "net.safetensors")[0] == 0

@@ -5,6 +5,7 @@ import struct
 import warnings
 import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 
 import formats
 from predictor.noise import direct_nsr, has_table
-from search.fitting import fit, read_tensors
+from search.fitting import fit, read_dump, read_tensors
 from search.knapsack import Constraints
 
 
@@ -39,6 +40,40 @@ def test_every_kind_of_file(tmp_path, tensors):
     assert torch.equal(read_tensors(tmp_path / "one.npy")["one"], tensors["c"])
     save_file({"x": tensors["a"].bfloat16()}, tmp_path / "t.safetensors")
     assert torch.equal(read_tensors(tmp_path / "t.safetensors")["x"], tensors["a"].bfloat16().float())
+
+
+def test_types_that_numpy_does_not_keep(tmp_path):
+    values = np.linspace(-3, 3, 64, dtype=np.float32)
+    kinds = {"b": ml_dtypes.bfloat16, "f": ml_dtypes.float8_e4m3fn, "e": ml_dtypes.float8_e5m2}
+    arrays = {name: values.astype(kind) for name, kind in kinds.items()}
+    np.savez(tmp_path / "b.npz", b=arrays["b"], a=values)
+    np.save(tmp_path / "one.npy", arrays["b"].reshape(8, 8).T)
+    expected = torch.from_numpy(arrays["b"].astype(np.float32))
+    found = read_dump(tmp_path / "b.npz")
+    assert torch.equal(found.tensors["b"], expected)
+    assert torch.equal(expected, torch.from_numpy(values).bfloat16().float())
+    assert torch.equal(found.tensors["a"], torch.from_numpy(values))
+    assert (found.left_out, found.assumed) == ((), ("b (|V2, read as bfloat16)",))
+    assert torch.equal(read_tensors(tmp_path / "one.npy")["one"], expected.reshape(8, 8).T)
+    for name in ("f", "e"):
+        np.savez(tmp_path / "f.npz", a=values, **{name: arrays[name]})
+        with pytest.raises(ValueError, match=r"f.npz.* save .* as float32 or in a .safetensors"):
+            read_dump(tmp_path / "f.npz")
+
+
+def test_other_arrays_beside_them_are_left_out(tmp_path):
+    values = np.linspace(-3, 3, 64, dtype=np.float32)
+    others = {"step": np.int64(5), "mask": values > 0, "text": np.array("name"), "pair": np.zeros(2, "f4,i4")}
+    np.savez(tmp_path / "m.npz", a=values, **others)
+    found = read_dump(tmp_path / "m.npz")
+    assert set(found.tensors) == {"a"}
+    assert [entry.partition(" ")[0] for entry in found.left_out] == list(others)
+    assert found.left_out[:2] == ("step (int64)", "mask (bool)")
+    save_file({"a": torch.from_numpy(values), "ids": torch.arange(4)}, tmp_path / "m.safetensors")
+    assert read_dump(tmp_path / "m.safetensors").left_out == ("ids (torch.int64)",)
+    np.savez(tmp_path / "c.npz", a=values, c=np.ones(4, np.complex64))
+    with pytest.raises(ValueError, match="array 'c' is of complex64; save its real and imaginary parts"):
+        read_dump(tmp_path / "c.npz")
 
 
 def test_ranks_by_the_mean_noise(tensors):

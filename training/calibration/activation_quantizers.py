@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from training.calibration.grids import Grid
 from training.calibration.ranges import Range
+from training.calibration.tracing import hooked
 from training.quantizers.description import Description
 
 
@@ -44,16 +45,34 @@ def input_of(node: fx.Node) -> Any:
     return node.args[0] if node.args else node.kwargs["input"]
 
 
+def _inside_hooks(layer: nn.Module, side: str, quantizer: ActivationQuantizer) -> None:
+    """Quantize what a layer's product reads, or gives, by the last hook before it, or the first after it."""
+    if side == "output":
+        layer.register_forward_hook(lambda _, args, y: quantizer(y), prepend=True)
+        return
+
+    def before(_: nn.Module, args: Any, kwargs: Any) -> Any:
+        if args:
+            return (quantizer(args[0]), *args[1:]), kwargs
+        return args, kwargs | {"input": quantizer(kwargs["input"])}
+
+    layer.register_forward_pre_hook(before, with_kwargs=True)
+
+
 def with_quantizers(module: fx.GraphModule, quantizers: ActivationQuantizers) -> fx.GraphModule:
-    """A copy of a traced network with quantizers before, and after, its layers."""
+    """A copy of a traced network with quantizers before, and after, its layers: between a layer's own hooks and the
+    product where it has any."""
     made = copy.deepcopy(module)
     graph = made.graph
+    between = {key: made.get_submodule(key[0]) for key in quantizers if hooked(made.get_submodule(key[0]))}
+    for key, layer in between.items():
+        _inside_hooks(layer, key[1], quantizers[key])
     for node in list(graph.nodes):
         if node.op != "call_module":
             continue
         for side in ("input", "output"):
             quantizer = quantizers.get((node.target, side))
-            if quantizer is None:
+            if quantizer is None or (node.target, side) in between:
                 continue
             name = f"{node.target.replace('.', '_')}_{side}_quantizer"
             if not hasattr(made, name):

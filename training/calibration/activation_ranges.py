@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from training.calibration.activation_quantizers import ActivationQuantizer, input_of
-from training.calibration.activations import forward
+from training.calibration.activations import forward, read_by
 from training.calibration.folded_layer import FoldedLayer
 from training.calibration.network import Network
 from training.calibration.options import ActivationRule
@@ -52,7 +52,8 @@ def _readers(network: Network) -> list[list[FoldedLayer]]:
     """The layers that read each tensor: it is seen once for all of them."""
     found: dict[Any, list[FoldedLayer]] = {}
     for layer in network.layers:
-        found.setdefault(input_of(layer.node) if layer.calls == 1 else layer, []).append(layer)
+        own = layer.calls != 1 or layer.hooked  # hooks may change the tensor for the layer alone
+        found.setdefault(layer if own else input_of(layer.node), []).append(layer)
     return list(found.values())
 
 
@@ -68,9 +69,10 @@ def _seen(calibrating: Calibrating, layers: list[str], last: FoldedLayer | None)
     module, handles = calibrating.network.module, []
     try:
         for name, sample in inputs.items():
-            handles.append(module.get_submodule(name).register_forward_pre_hook(partial(_see_input, sample)))
+            layer, see = module.get_submodule(name), partial(_see_input, sample)
+            handles.append(layer.register_forward_pre_hook(see, with_kwargs=True))
         if last is not None:
-            handles.append(last.module.register_forward_hook(lambda _, args, y: logits.see(y)))
+            handles.append(last.module.register_forward_hook(lambda _, args, y: logits.see(y), prepend=True))
         for k, batch in enumerate(calibrating.batches):
             forward(calibrating.workload, module, batch)
             calibrating.report("activations", k + 1, len(calibrating.batches))
@@ -80,8 +82,8 @@ def _seen(calibrating: Calibrating, layers: list[str], last: FoldedLayer | None)
     return inputs, logits
 
 
-def _see_input(sample: Seen, _: nn.Module, args: tuple[Any, ...]) -> None:
-    sample.see(args[0])
+def _see_input(sample: Seen, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    sample.see(read_by(args, kwargs))
 
 
 def normalized_ranges(network: Network) -> dict[str, Range]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from workloads.containers import tensors_in
 from workloads.workload import Batch, Workload
+
+ONE_SHAPE = "AdaRound draws rows from all: crop or pad them to one, or leave it out (adaround=None, --no-adaround)"
 
 
 class _Reached(Exception):
@@ -25,6 +29,12 @@ def forward(workload: Workload, model: nn.Module, batch: Batch) -> None:
         workload.loss_of(model, batch)
 
 
+def read_by(args: Any, kwargs: Any) -> Tensor:
+    """What a layer that is called so reads."""
+    given: Tensor = args[0] if args else kwargs["input"]
+    return given
+
+
 def at_layer(
     workload: Workload, model: nn.Module, layer: str, batches: Sequence[Batch], *, output: bool = False
 ) -> Iterator[Tensor]:
@@ -34,8 +44,8 @@ def at_layer(
     """
     seen: list[Tensor] = []
 
-    def before(_: nn.Module, args: Any) -> None:
-        seen.append(args[0].detach())
+    def before(_: nn.Module, args: Any, kwargs: Any) -> None:
+        seen.append(read_by(args, kwargs).detach())
         raise _Reached
 
     def after(_: nn.Module, args: Any, result: Tensor) -> None:
@@ -44,7 +54,11 @@ def at_layer(
 
     module = model.get_submodule(layer)
     for batch in batches:
-        handle = module.register_forward_hook(after) if output else module.register_forward_pre_hook(before)
+        handle = (
+            module.register_forward_hook(after)
+            if output
+            else module.register_forward_pre_hook(before, with_kwargs=True)
+        )
         try:
             forward(workload, model, batch)
         except _Reached:
@@ -54,6 +68,32 @@ def at_layer(
         if not seen:
             raise ValueError(f"the loss of workload {workload.name} does not come to layer {layer}")
         yield seen.pop()
+
+
+def check_shapes(workload: Workload, model: nn.Module, layers: Sequence[str], batches: Sequence[Batch]) -> None:
+    """ValueError where a layer reads rows of other shapes in one mini-batch than in another, which `ActivationStore`
+    cannot hold. Mini-batches of one shape are not run."""
+    if len({tuple(t.shape[1:] for t in tensors_in(batch)) for batch in batches}) == 1:
+        return
+    found: dict[str, tuple[int, ...]] = {}
+
+    def see(_: nn.Module, args: Any, kwargs: Any, name: str) -> None:
+        shape = tuple(read_by(args, kwargs).shape[1:])
+        if found.setdefault(name, shape) != shape:
+            raise ValueError(
+                f"layer {name} reads rows of {found[name]} in one mini-batch, {shape} in another; {ONE_SHAPE}"
+            )
+
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(partial(see, name=name), with_kwargs=True)
+        for name in layers
+    ]
+    try:
+        for batch in batches:
+            forward(workload, model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class ActivationStore:
@@ -78,7 +118,7 @@ class ActivationStore:
                 if shape is not None and tuple(kept.shape[1:]) != shape:
                     raise ValueError(
                         f"mini-batches give tensors of shapes {shape} and {tuple(kept.shape[1:])} at one layer; "
-                        "equal ones are needed"
+                        f"{ONE_SHAPE}"
                     )
                 shape, rows = tuple(kept.shape[1:]), rows + len(kept)
                 file.write(kept.numpy().tobytes())

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from training.calibration.tracing import hooked
+
 
 @dataclass(eq=False)
 class FoldedLayer:
@@ -30,6 +32,11 @@ class FoldedLayer:
     calls: int
     gamma: Tensor | None = None
     beta: Tensor | None = None
+
+    @property
+    def hooked(self) -> bool:
+        """Whether hooks of the user's stand before or after the product."""
+        return hooked(self.module)
 
     @property
     def weight(self) -> Tensor:

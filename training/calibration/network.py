@@ -20,6 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from predictor.flow.dataflow import unwrapped
 from training.calibration.folded_layer import FoldedLayer
+from training.calibration.tracing import hooked, traced
 
 RELU = frozenset({"ReLU", "relu", "relu_"})
 RELU6 = frozenset({"ReLU6", "relu6"})
@@ -121,9 +122,9 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, fold: bool = True):
-        self.module = _traced(copy.deepcopy(unwrapped(model)).eval())
+        self.module = traced(copy.deepcopy(unwrapped(model)).eval())
         self._modules = dict(self.module.named_modules())
-        calls = Counter(node.target for node in self.module.graph.nodes if node.op == "call_module")
+        calls = self._called = self._calls()
         self.layers: list[FoldedLayer] = []
         for node in self.module.graph.nodes:
             known = any(layer.name == node.target for layer in self.layers)
@@ -132,9 +133,18 @@ class Network:
         if not self.layers:
             raise ValueError("the network has no convolution or linear module to quantize")
         if fold:
-            for layer in self.layers:
-                self._fold(layer, calls)
-            self.changed()
+            self.fold()
+
+    def fold(self) -> None:
+        """Put batch normalization into the layers before it."""
+        calls = self._calls()
+        for layer in self.layers:
+            self._fold(layer, calls)
+        self.changed()
+
+    def _calls(self) -> Counter[Any]:
+        """How often each module is called."""
+        return Counter(node.target for node in self.module.graph.nodes if node.op == "call_module")
 
     @property
     def folded(self) -> list[str]:
@@ -165,17 +175,22 @@ class Network:
         """After a change of the graph."""
         self.module.graph.lint()
         self.module.recompile()
-        self.module.delete_all_unused_submodules()
+        calls = self._calls()
+        # Not those that the graph never called: a loss may.
+        for name in self._called.keys() - calls.keys():
+            self.module.delete_submodule(str(name))
+        self._called = calls
         self._modules = dict(self.module.named_modules())
 
     def _fold(self, layer: FoldedLayer, calls: Counter[Any]) -> None:
         following = list(layer.node.users)
-        if layer.calls != 1 or len(following) != 1 or following[0].op != "call_module":
+        if layer.calls != 1 or layer.hooked or len(following) != 1 or following[0].op != "call_module":
             return
         norm = self._modules[cast(str, following[0].target)]
         # Without running statistics there is nothing fixed to fold.
         if (
             not isinstance(norm, _BatchNorm)
+            or hooked(norm)
             or norm.running_mean is None
             or norm.running_var is None
             or calls[following[0].target] != 1
@@ -195,10 +210,11 @@ class Network:
         self.module.graph.erase_node(following[0])
 
     def kind(self, node: fx.Node) -> str:
-        """What an operation is: the class of a module, the name of a function or method; "" for inputs and
-        parameters."""
+        """What an operation is: the class of a module, the name of a function or method; "" for inputs and parameters,
+        and for modules with hooks, which may do anything."""
         if node.op == "call_module":
-            return type(self._modules[cast(str, node.target)]).__name__
+            module = self._modules[cast(str, node.target)]
+            return "" if hooked(module) else type(module).__name__
         if node.op == "call_function":
             return str(getattr(node.target, "__name__", ""))
         return str(node.target) if node.op == "call_method" else ""
@@ -261,6 +277,8 @@ class Network:
         first = by_node[node]
         if (
             first.calls != 1
+            or first.hooked
+            or second.hooked
             or second.inputs % first.outputs
             or (isinstance(second.module, _ConvNd) and second.inputs != first.outputs)
         ):
@@ -284,35 +302,3 @@ class Network:
         for node in found:
             self.replace_activation(node, f"{node.name}_relu", nn.ReLU())
         return len(found)
-
-
-class _Tracer(fx.Tracer):
-    """Remembers the module in which tracing is."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inside: list[str] = []
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        self.inside.append(self.path_of_module(m))
-        result = super().call_module(m, forward, args, kwargs)
-        # Not in a finally: after an error, the module that made it is the last one.
-        self.inside.pop()
-        return result
-
-
-def _traced(model: nn.Module) -> fx.GraphModule:
-    tracer = _Tracer()
-    try:
-        graph = tracer.trace(model)
-    except Exception as error:
-        where, module = "the network itself", model
-        if tracer.inside:
-            where, module = f"module {tracer.inside[-1]}", model.get_submodule(tracer.inside[-1])
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(
-            f"{where} ({type(module).__name__}) cannot be traced by torch.fx: {reason}; "
-            "its forward pass may not depend on values or shapes of tensors"
-        ) from error
-    made = fx.GraphModule(tracer.root, graph)
-    return made.eval()

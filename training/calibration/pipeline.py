@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from torch import fx
+from torch import fx, nn
 
 from formats import Format
 from numeric_formats.files import check_same, hold, read_json, write_json
@@ -22,6 +22,7 @@ from predictor.gradients import evaluation_mode
 from training import checkpoint
 from training.calibration.activation_quantizers import ActivationQuantizers, with_quantizers
 from training.calibration.activation_ranges import activation_quantizers
+from training.calibration.activations import check_shapes
 from training.calibration.adaround import EARLIER, AdaRound
 from training.calibration.equalization import absorb as absorb_biases
 from training.calibration.equalization import equalize as equalize_ranges
@@ -30,10 +31,11 @@ from training.calibration.options import Absorb, ActivationRule, CalibrationOpti
 from training.calibration.ranges import RangeRule
 from training.calibration.result import ADAROUND, END, RESULT, SETTINGS, LayerLoss, Quantized, QuantizedCodes
 from training.calibration.session import Calibrating
-from training.calibration.weights import QuantizedWeights, quantize_weights
+from training.calibration.weights import QuantizedWeights, learnable, quantize_weights
+from training.export.agreement import difference, first_call, first_difference, outputs_of
 from training.reproducible import provenance
 from workloads.digests import weights_digest
-from workloads.workload import Workload
+from workloads.workload import Batch, Workload
 
 RANKED_ON = 4
 """Mini-batches that the ranking of layers is measured on."""
@@ -41,6 +43,9 @@ RANKED_ON = 4
 FOLDING_ERROR = 1e-3
 """More than this, relative, between the losses before and after folding means that the normalization was not of the
 layer's channels."""
+
+TRACE_ERROR = 1e-5
+"""More than this between outputs of the network and of its trace, relative to their size, is another function."""
 
 
 def quantize(
@@ -130,14 +135,32 @@ def quantize(
         if folder is not None:
             stack.enter_context(hold(folder, ADAROUND))
         stack.enter_context(evaluation_mode(workload.model))
-        network = Network(workload.model, fold)
+        network = Network(workload.model, fold=False)
         batches = list(workload.minibatches(batch_size)[:minibatches])
+        check_traced(workload, network.module, batches[0])
+        if fold:
+            network.fold()
+        if adaround is not None and options.weight_grid is not None:
+            check_shapes(workload, network.module, [layer.name for layer in learnable(network)], batches)
         settings = {"workload": workload.name, "network": weights_digest(workload.model), **options.settings()}
         if folder is not None:
             settings |= provenance(workload, batches)
         if folder is not None:
             _open(folder, settings, resume, force)
         return _quantized(Calibrating(workload, options, network, batches, settings, folder, progress))
+
+
+def check_traced(workload: Workload, module: nn.Module, batch: Batch) -> None:
+    """ValueError where a traced network computes something else than the workload's own."""
+    call = first_call(workload, workload.model, batch)
+    apart = difference(outputs_of(module, call), outputs_of(workload.model, call))
+    if not apart <= TRACE_ERROR:
+        layer = first_difference(module, workload.model, call, TRACE_ERROR)
+        raise ValueError(
+            f"torch.fx traces another function than the network computes: their outputs differ by {apart:.2g} of their "
+            f"size{'' if layer is None else f', from layer {layer} on'}; its forward pass may change no buffer or "
+            "attribute that it reads, draw no numbers, and call its modules as they are"
+        )
 
 
 def _open(folder: Path, settings: dict[str, Any], resume: bool, force: bool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from training.calibration.activation_quantizers import ActivationQuantizers
+from training.calibration.activation_quantizers import ActivationQuantizers, with_quantizers
 from training.calibration.folded_layer import FoldedLayer
 from training.calibration.grids import OwnScales, WeightGrid
 from training.export.layer import ExportedLayer
@@ -96,6 +97,13 @@ class QuantizedCodes:
                 )
             )
         return found
+
+    @contextmanager
+    def evaluated(self, model: nn.Module) -> Iterator[nn.Module]:
+        """The network with its quantizers of activations. Raises ValueError for one that calibration did not make."""
+        if not isinstance(model, fx.GraphModule):
+            raise ValueError(f"a {type(model).__name__} is no network of quantize: give its `network`")
+        yield with_quantizers(model, self.quantizers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from training.calibration.adaround import EARLIER, INPUT, TARGET, AdaRound, Roun
 from training.calibration.correction import correct_analytic, correct_empirical, input_means
 from training.calibration.folded_layer import FoldedLayer
 from training.calibration.grids import WeightGrid
+from training.calibration.network import Network
 from training.calibration.options import CalibrationOptions, Correction
 from training.calibration.ranges import find_range
 from training.calibration.result import ADAROUND
@@ -62,6 +63,11 @@ def _threshold(options: CalibrationOptions, layer: FoldedLayer, grid: WeightGrid
     return layer.per_output(found.threshold) if options.per_channel else found.threshold
 
 
+def learnable(network: Network) -> list[FoldedLayer]:
+    """The layers whose rounding AdaRound learns: those that are called once, and have no hooks of the user's."""
+    return [layer for layer in network.layers if layer.calls == 1 and not layer.hooked]
+
+
 def _learn_rounding(
     calibrating: Calibrating,
     grid: WeightGrid,
@@ -70,9 +76,8 @@ def _learn_rounding(
     before: dict[str, Tensor],
     done: QuantizedWeights,
 ) -> None:
-    """AdaRound, layer by layer; what the folder holds of it is not done again. Layers that are called several times
-    stay at nearest."""
-    layers = [layer for layer in calibrating.network.layers if layer.calls == 1]
+    """AdaRound, layer by layer; what the folder holds of it is not done again. The others stay at nearest."""
+    layers = learnable(calibrating.network)
     # What a layer becomes depends on all of this, and on what the layers before it have become.
     earlier = digest(json.dumps(calibrating.settings, sort_keys=True))
     for k, layer in enumerate(layers):
@@ -140,7 +145,7 @@ def _correct_biases(calibrating: Calibrating, full: fx.GraphModule, before: dict
     means = input_means(network)
     for k, layer in enumerate(layers):
         if calibrating.options.bias_correction is Correction.EMPIRICAL:
-            if layer.calls == 1:
+            if layer.calls == 1 and not layer.hooked:
                 correct_empirical(calibrating.workload, full, network.module, layer, calibrating.batches)
         elif layer.name in means:
             correct_analytic(layer, before[layer.name], means[layer.name])

@@ -1,57 +1,111 @@
-"""A trained network as integer codes and scales, in one safetensors file, and back as a plain torch module.
+"""A trained network as integer codes and scales, in one safetensors file; `training.export.loading` reads it back.
 
-The file holds, for every quantized layer, `<weight>.codes` (uint8 or int8, of the weight's shape) and `<weight>.scale`
-(float32), where they are needed `<weight>.table` (values of codes), `<layer>.added` (what is added to the output) and
+The file holds, for every quantized weight, `<weight>.codes` (uint8 or int8, of the weight's shape) and `<weight>.scale`
+(float32), where they are needed `<weight>.table` (values of codes), `<site>.added` (what is added to the output) and
 `<weight>.folded_bias` (what an offset of the input adds to each output channel away from padding); all other parameters
-and buffers as they are. Its metadata, under "layers", is a JSON list of layers: layer, parameter, code ("integer":
-value = code * scale; "table": table[code] * scale; else the name of a format, whose value is multiplied by scale),
-input and output: how they are quantized (`training.quantizers.description`), or null.
+and buffers as they are, and so a weight that has other uses than the quantized ones, as an embedding does that the last
+layer shares. Its metadata, under "layers", is a JSON list of products: layer (the module), site (the product's own
+name; null: every product of the layer), parameter, code ("integer": value = code * scale; "table":
+table[code] * scale; else the name of a format, whose value is multiplied by scale), input and output: how they are
+quantized (`training.quantizers.description`), or null; and codes, scale, table, added, folded_bias: the names of the
+tensors, or null. Under "aliases" is a JSON object of other names that a parameter or buffer has in the network, under
+"probe" what the network gives for an input that is made from its description, or null.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable
+from collections import Counter
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from numeric_formats.files import write_atomically
+from training.export.agreement import Call, copied, difference, first_call, outputs_of, where
 from training.export.layer import Exportable, ExportedLayer
-from training.quantizers.clipped import Clipped
-from training.quantizers.description import from_plain, to_plain
+from training.export.loading import ALIASES, LAYERS, PROBE, Stored, aliases_of, filled, load, stored
+from training.export.probe import check_probe, probe_of
+from training.quantizers.description import to_plain
 from workloads.workload import Workload
 
-TABLES = ("table", "folded_bias")
+__all__ = ["check_export", "export", "export_to", "load"]
+
 SUFFIXES = (".safetensors", ".onnx")
 
+TOLERANCE = 1e-5
+"""More than this between outputs of a loaded file and of evaluation, relative to their size, is no export."""
 
-def export(path: Path | str, model: nn.Module, quantized: Exportable) -> None:
+
+def export(
+    path: Path | str,
+    model: nn.Module,
+    quantized: Exportable,
+    workload: Workload | None = None,
+    batch_size: int | None = None,
+) -> float | None:
     """Write a trained network as its method evaluates it, to a safetensors file.
+
+    Before it is written, what it holds is loaded into a copy of the network; with a workload, that runs on its first
+    mini-batch, beside evaluation.
 
     Args:
         path: Of the file.
         model: `Result.model`, or `Quantized.network`.
         quantized: What knows its quantized layers: `Result.method_state`, or `Quantized.codes`.
+        workload: Whose mini-batch is run; None leaves that check out.
+        batch_size: Of the mini-batch; None for the workload's.
+
+    Returns:
+        By how much outputs differ, relative to their size (at most `TOLERANCE`); None without a workload.
 
     Raises:
-        ValueError: Where a weight is used by layers that quantize it, or what goes in and out, in more than one way, or
-            has no 8-bit codes.
+        ValueError: Where there is no quantized layer, a weight has no 8-bit codes, or what is loaded does not compute
+            what evaluation computes; nothing is written then.
     """
+    call = None if workload is None else example_call(workload, model, batch_size)
+    want = probe = None
+    if call is not None:
+        with quantized.evaluated(copied(model)) as evaluating:
+            want, probe = outputs_of(evaluating, call), probe_of(call, evaluating)
+    # After evaluation, which may have come to layers for the first time.
     layers = quantized.exported()
-    tensors, listed = _tensors(layers)
-    coded = {entry.parameter for entry in layers}
-    rest = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    tensors |= {name: tensor for name, tensor in rest.items() if name not in coded}
-    own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    content = save(own, metadata={"layers": json.dumps(listed)})
-    write_atomically(Path(path), content)
+    if not layers:
+        raise ValueError(f"export {path}: nothing has quantized weights, so that there are no codes to write")
+    for whole in (False, True):
+        tensors, metadata = _content(model, layers, whole)
+        metadata[PROBE] = json.dumps(probe)
+        made = _loaded(replace(stored(str(path), metadata, tensors), probe=None), model)
+        apart = None if call is None or want is None else difference(outputs_of(made, call), want)
+        if apart is None or apart <= TOLERANCE:
+            if probe is not None:
+                check_probe(str(path), probe, made)
+            write_atomically(Path(path), save(tensors, metadata=metadata))
+            return apart
+        # Weights that have other uses too, which shows here alone, stay beside their codes.
+    assert call is not None
+    raise ValueError(
+        f"export {path}: what is loaded from it differs from evaluation by {apart:.2g} of the outputs' size (at most "
+        f"{TOLERANCE:g} is allowed){where(made, model, quantized, call, TOLERANCE)}; nothing was written"
+    )
+
+
+def example_call(workload: Workload, model: nn.Module, batch_size: int | None) -> Call:
+    """How the network is called in the workload's first mini-batch."""
+    return first_call(workload, model, workload.minibatches(batch_size)[0])
+
+
+def _loaded(held: Stored, model: nn.Module) -> nn.Module:
+    """What `load` makes of a file, in a copy of the network that has nothing of its own left."""
+    empty = copied(model)
+    with torch.no_grad():
+        for tensor in (*empty.parameters(), *empty.buffers()):
+            tensor.fill_(torch.nan if tensor.is_floating_point() or tensor.is_complex() else 0)
+    return filled(held, empty)
 
 
 def check_export(path: Path) -> None:
@@ -62,113 +116,90 @@ def check_export(path: Path) -> None:
         raise ValueError("onnxscript is not installed; pip install 'numeric-formats[onnx]', or export to .safetensors")
 
 
-def export_to(path: Path, workload: Workload, model: nn.Module, quantized: Exportable) -> None:
-    """Write a network and what quantizes it, as the name's end says: .safetensors or .onnx.
+def export_to(
+    path: Path, workload: Workload, model: nn.Module, quantized: Exportable, batch_size: int | None = None
+) -> str:
+    """Write a network and what quantizes it, as the name's end says: .safetensors or .onnx; once what it holds has
+    computed what evaluation computes.
 
     Args:
         path: Of the file.
-        workload: Whose mini-batches show what the network takes, which ONNX needs.
+        workload: Whose first mini-batch both compute.
         model: `Result.model`, or `Quantized.network`.
         quantized: What knows its quantized layers: `Result.method_state`, or `Quantized.codes`.
+        batch_size: Of the mini-batch; None for the workload's.
+
+    Returns:
+        What was found, in words.
 
     Raises:
         ValueError: As `export` and `export_onnx` do.
     """
     check_export(path)
     if path.suffix == ".safetensors":
-        export(path, model, quantized)
-        return
+        found = export(path, model, quantized, workload, batch_size)
+        return f"loaded again it differs from evaluation by {found:.1g} of the outputs' size"
     from training.export.onnx import export_onnx
 
-    example = workload.minibatches(2 if callable(workload.batches) else None)[0]
-    x = example[0] if isinstance(example, tuple | list) else example
-    if not isinstance(x, Tensor):
+    call = example_call(workload, model, batch_size)
+    if call.kwargs or not call.args or not all(isinstance(x, Tensor) for x in call.args):
         raise ValueError(
-            f"export {path}: mini-batches of {workload.name} do not begin with the tensor that its network takes; "
-            "use .safetensors"
+            f"export {path}: the loss of {workload.name} does not call the network with tensors alone, as ONNX needs "
+            "it; use .safetensors"
         )
-    export_onnx(path, model, quantized, x)
+    found = export_onnx(path, model, quantized, *call.args)
+    if found is None:
+        return "not checked: onnxruntime is not installed"
+    return f"in onnxruntime it differs from evaluation by {found:.1g} of the outputs' size"
 
 
-def _tensors(layers: list[ExportedLayer]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def _content(model: nn.Module, layers: list[ExportedLayer], whole: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata. whole: the weights in float32 too."""
     tensors: dict[str, Tensor] = {}
-    listed: list[dict[str, Any]] = []
-    for entry in layers:
-        row = {
-            "layer": entry.layer,
-            "parameter": entry.parameter,
-            "code": entry.code,
-            "input": to_plain(entry.input),
-            "output": to_plain(entry.output),
-        }
-        if any(row["layer"] == other["layer"] or row["parameter"] == other["parameter"] for other in listed):
-            raise ValueError(
-                f"layer {entry.layer or '(network)'} or its weight {entry.parameter} takes part in more than one "
-                "product; no export has room for that"
-            )
-        listed.append(row)
-        tensors[f"{entry.parameter}.codes"], tensors[f"{entry.parameter}.scale"] = entry.codes, entry.scale
-        for key in TABLES:
-            if (tensor := getattr(entry, key)) is not None:
-                tensors[f"{entry.parameter}.{key}"] = tensor
-        if entry.added is not None:
-            tensors[f"{entry.layer}.added"] = entry.added
-    return tensors, listed
+    rows = [_row(entry, tensors) for entry in layers]
+    aliases = aliases_of(model)
+    coded = {aliases.get(entry.parameter, entry.parameter) for entry in layers}
+    # Weights that modules share, or that have other codes at each product, may be used in float32 too.
+    kept = {first for name, first in aliases.items() if _module(model, name) is not _module(model, first)}
+    codes = Counter(parameter for parameter, _ in {(row["parameter"], row["codes"]) for row in rows})
+    kept |= {aliases.get(name, name) for name, count in codes.items() if count > 1}
+    for name, tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
+        if whole or name not in coded or name in kept:
+            if name in tensors:
+                raise ValueError(f"{name} is a name of the network and one that an export gives to codes; rename it")
+            tensors[name] = tensor
+    own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    return own, {LAYERS: json.dumps(rows), ALIASES: json.dumps(aliases)}
 
 
-def load(path: Path | str, model: nn.Module) -> nn.Module:
-    """A copy of a network with exported weights, in evaluation mode, that computes in plain float32.
-
-    Inputs and outputs of the layers are quantized by hooks, as the file says.
-
-    Args:
-        path: Of the file.
-        model: A network of the same class.
-
-    Raises:
-        ValueError: Where the file is none, or does not fit.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            listed = json.loads((file.metadata() or {})["layers"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is cut short or no export ({error})") from None
-    model = copy.deepcopy(model).eval()
-    weights = {row["parameter"]: _decoded(row["code"], row["parameter"], tensors) for row in listed}
-    needed = model.state_dict()
-    state = {name: tensor for name in needed if (tensor := weights.get(name, tensors.get(name))) is not None}
-    if missing := [name for name, tensor in needed.items() if name not in state or state[name].shape != tensor.shape]:
-        raise ValueError(
-            f"{path} has no {', '.join(missing)} of the network's shape; it is an export of another network"
-        )
-    model.load_state_dict(state)
-    for row in listed:
-        layer = model.get_submodule(row["layer"])
-        input, output = from_plain(row["input"]), from_plain(row["output"])
-        if input is not None:
-            layer.register_forward_pre_hook(_before(input.quantizer()))
-        added = tensors.get(f"{row['layer']}.added")
-        if added is not None:
-            layer.register_forward_hook(_after(lambda y, added=added: y + added))  # type: ignore[misc]
-        if output is not None:
-            layer.register_forward_hook(_after(output.quantizer()))
-    return model
+def _module(model: nn.Module, parameter: str) -> nn.Module:
+    return model.get_submodule(parameter.rpartition(".")[0])
 
 
-def _decoded(code: str, name: str, tensors: dict[str, Tensor]) -> Tensor:
-    """The float32 weight that codes stand for."""
-    codes, scale = tensors[f"{name}.codes"], tensors[f"{name}.scale"]
-    if code == "integer":
-        return codes.float() * scale
-    if code == "table":
-        return tensors[f"{name}.table"][codes.long()] * scale
-    return Clipped(code).decode(codes, scale)
+def _row(entry: ExportedLayer, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """What the file says of a product, whose tensors are put to the others."""
+    product = entry.site or entry.layer
+    weight = {"codes": entry.codes, "scale": entry.scale, "table": entry.table}
+    name = entry.parameter
+    if any(_other(tensors, f"{name}.{key}", tensor) for key, tensor in weight.items()):
+        name = f"{entry.parameter} at {product}"
+    named = {key: (f"{name}.{key}", tensor) for key, tensor in weight.items()}
+    named["added"] = f"{product}.added", entry.added
+    named["folded_bias"] = f"{entry.parameter}.folded_bias", entry.folded_bias
+    if _other(tensors, *named["folded_bias"]):
+        named["folded_bias"] = f"{product}.folded_bias", entry.folded_bias
+    tensors |= {key: tensor for key, tensor in named.values() if tensor is not None}
+    return {
+        "layer": entry.layer,
+        "site": entry.site,
+        "parameter": entry.parameter,
+        "code": entry.code,
+        "input": to_plain(entry.input),
+        "output": to_plain(entry.output),
+        **{key: name if tensor is not None else None for key, (name, tensor) in named.items()},
+    }
 
 
-def _before(quantize: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any], Any]:
-    return lambda _, args: (quantize(args[0]), *args[1:])
-
-
-def _after(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    return lambda _, args, output: change(output)
+def _other(tensors: dict[str, Tensor], name: str, tensor: Tensor | None) -> bool:
+    """Whether a name is taken by another tensor."""
+    return name in tensors and (tensor is None or not torch.equal(tensors[name], tensor))

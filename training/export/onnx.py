@@ -9,20 +9,33 @@ it, so that an element within half a unit in the last place of a tie may get the
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from numeric_formats.files import write_atomically
+from numeric_formats.messages import first_line
+from predictor.flow.dataflow import DataFlow, unwrapped
+from predictor.flow.sites import Quantizers, Site
+from training.export.agreement import CALLS, Call, copied, difference, evaluated, outputs_of, where
 from training.export.layer import Exportable, ExportedLayer
+from training.export.operations import (
+    INT4,
+    OPSET,
+    add_biases_apart,
+    dequantize,
+    dynamic_round_trip,
+    round_trip,
+    translations,
+)
 from training.quantizers.clipped import SMALLEST_STEP
 from training.quantizers.description import (
     AtAbsmax,
@@ -33,109 +46,29 @@ from training.quantizers.description import (
     OwnRange,
     PartOfRange,
 )
+from training.quantizers.integers import zero_point
 
-OPSET = 21
-"""The first with INT4."""
-
-INT8, INT4 = (-128, 127), (-8, 7)
-
-
-# Operations that the exporter translates: what they compute in torch is what ONNX defines.
-
-
-@torch.library.custom_op("formats::dequantize", mutates_args=())
-def _dequantize(codes: Tensor, scale: Tensor, axis: int, bits: int) -> Tensor:
-    return codes.float() * (scale if axis < 0 else scale.reshape([-1 if d == axis else 1 for d in range(codes.ndim)]))
-
-
-@torch.library.custom_op("formats::round_trip", mutates_args=())
-def _round_trip(x: Tensor, scale: Tensor, zero: int, low: int, high: int) -> Tensor:
-    """Through QuantizeLinear and DequantizeLinear with codes from low to high; scale a tensor, so that it may be found
-    as the network runs."""
-    return ((x / scale).round() + zero).clamp(low, high).sub(zero) * scale
-
-
-@torch.library.custom_op("formats::dynamic_round_trip", mutates_args=())
-def _dynamic_round_trip(x: Tensor) -> Tensor:
-    """Through DynamicQuantizeLinear and DequantizeLinear."""
-    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
-    scale = (high - low) / 255
-    zero = (-low / scale).round().clamp(0, 255)
-    return (((x / scale).round() + zero).clamp(0, 255) - zero) * scale
-
-
-@_dequantize.register_fake
-def _(codes: Tensor, scale: Tensor, axis: int, bits: int) -> Tensor:
-    return torch.empty(codes.shape)
-
-
-@_round_trip.register_fake
-def _(x: Tensor, scale: Tensor, zero: int, low: int, high: int) -> Tensor:
-    return torch.empty_like(x)
-
-
-@_dynamic_round_trip.register_fake
-def _(x: Tensor) -> Tensor:
-    return torch.empty_like(x)
-
-
-def _translations() -> dict[Any, Any]:
-    """What the exporter writes for each of these operations."""
-    import onnx_ir
-    import onnxscript
-
-    op: Any = onnxscript.opset21
-    types = {
-        INT8: onnx_ir.DataType.INT8,
-        INT4: onnx_ir.DataType.INT4,
-        (0, 255): onnx_ir.DataType.UINT8,
-        (0, 15): onnx_ir.DataType.UINT4,
-    }
-
-    def dequantize(codes: Any, scale: Any, axis: int, bits: int) -> Any:
-        narrow = op.Cast(codes, to=types[INT4]) if bits == 4 else codes
-        return op.DequantizeLinear(narrow, scale, axis=axis) if axis >= 0 else op.DequantizeLinear(narrow, scale)
-
-    def round_trip(x: Any, scale: Any, zero: int, low: int, high: int) -> Any:
-        # Signed numbers of few bits are INT8 behind a Clip: onnxruntime 1.31 drops a ReLU before QuantizeLinear to
-        # INT4, as if 0 were its least.
-        kind = (low, high) if low == 0 and (low, high) in types else (INT8 if low < 0 else (0, 255))
-        if kind != (low, high):
-            ends = [
-                op.Mul(op.CastLike(op.Constant(value_float=float(end - zero)), scale), scale) for end in (low, high)
-            ]
-            x = op.Clip(x, *ends)
-        at = op.Cast(op.Constant(value_int=zero), to=types[kind])
-        return op.DequantizeLinear(op.QuantizeLinear(x, scale, at), scale, at)
-
-    def dynamic_round_trip(x: Any) -> Any:
-        return op.DequantizeLinear(*op.DynamicQuantizeLinear(x))
-
-    ours = torch.ops.formats
-    return {
-        ours.dequantize.default: dequantize,
-        ours.round_trip.default: round_trip,
-        ours.dynamic_round_trip.default: dynamic_round_trip,
-    }
+TOLERANCE = 1e-3
+"""More than this between outputs of onnxruntime and of evaluation, relative to their size, is no export."""
 
 
 class _Weight(nn.Module):
-    """A weight from its codes, whatever the parameter holds."""
+    """A weight from its codes."""
 
     codes: Tensor
     scale: Tensor
 
-    def __init__(self, entry: ExportedLayer, bits: int):
+    def __init__(self, entry: ExportedLayer, codes: Tensor, bits: int):
         super().__init__()
-        self.register_buffer("codes", entry.codes.contiguous())
+        self.register_buffer("codes", codes.contiguous())
         along = [d for d, size in enumerate(entry.scale.shape) if size > 1]
         self.axis, self.bits = along[0] if along else -1, bits
         self.register_buffer(
             "scale", entry.scale.detach().float().flatten() if along else entry.scale.detach().float().reshape(())
         )
 
-    def forward(self, weight: Tensor) -> Tensor:
-        found: Tensor = _dequantize(self.codes, self.scale, self.axis, self.bits)
+    def forward(self) -> Tensor:
+        found: Tensor = dequantize(self.codes, self.scale, self.axis, self.bits)
         return found
 
 
@@ -157,31 +90,38 @@ class _Input(nn.Module):
             self.low, self.high, self.offset, scale = described.low, described.high, described.offset, described.step
         elif isinstance(described, FixedRange):
             self.high = 2**described.bits - 1
-            scale = max((described.high - described.low) / self.high, SMALLEST_STEP)
-            self.zero = round(-described.low / scale)
+            step, zero = zero_point(torch.tensor(described.low), torch.tensor(described.high), described.bits)
+            scale, self.zero = step.item(), int(zero)
         elif not isinstance(described, OwnRange) or described.bits != 8:
             raise ValueError(f"layer {layer}: ONNX's linear quantization has no counterpart of {described}")
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.own_range:
-            dynamic: Tensor = _dynamic_round_trip(x)
+            dynamic: Tensor = dynamic_round_trip(x)
             return dynamic
         scale = (x.abs().max() / self.high).clamp(min=SMALLEST_STEP) if self.at_absmax else self.scale
         moved = x if self.offset is None else x - self.offset
-        rounded: Tensor = _round_trip(moved, scale, self.zero, self.low, self.high)
+        rounded: Tensor = round_trip(moved, scale, self.zero, self.low, self.high)
         return rounded if self.offset is None else rounded + self.offset
 
 
-class _Added(nn.Module):
-    def __init__(self, added: Tensor):
-        super().__init__()
-        self.register_buffer("added", added.detach().clone())
+class _Output(nn.Module):
+    """What happens to a product: values are added, and it is quantized."""
 
-    added: Tensor
+    def __init__(self, entry: ExportedLayer):
+        super().__init__()
+        if isinstance(entry.output, PartOfRange):
+            raise ValueError(f"layer {entry.layer}: it has a clipped output, which the ONNX export has no room for")
+        self.register_buffer("added", None if entry.added is None else entry.added.detach().clone())
+        self.quantize = None if entry.output is None else _Input(entry.layer, entry.output)
+
+    added: Tensor | None
 
     def forward(self, y: Tensor) -> Tensor:
-        return y + self.added
+        if self.added is not None:
+            y = y + self.added
+        return y if self.quantize is None else self.quantize(y)
 
 
 def _integers(layer: str, name: str) -> tuple[int, int]:
@@ -194,43 +134,95 @@ def _integers(layer: str, name: str) -> tuple[int, int]:
     return -high, high
 
 
-def _prepared(model: nn.Module, layers: list[ExportedLayer]) -> nn.Module:
-    """A copy of the network that quantizes by the operations above. Raises ValueError for what ONNX has no integers
-    for."""
-    model = copy.deepcopy(model).eval()
-    seen: set[str] = set()
-    for entry in layers:
-        clipped = isinstance(entry.output, PartOfRange)
-        if entry.parameter in seen or clipped:
-            what = "is used by several quantized layers" if entry.parameter in seen else "has a clipped output"
-            raise ValueError(f"layer {entry.layer}: it {what}, which the ONNX export has no room for")
-        if entry.code not in ("integer", "INT8", "INT4"):
-            kind = "codes of a table of values" if entry.code == "table" else entry.code
-            raise ValueError(
-                f"layer {entry.layer}: ONNX has no {kind}; INT8 and INT4 can be exported to it, and any format to "
-                ".safetensors"
-            )
-        seen.add(entry.parameter)
-        codes = entry.codes
-        if entry.code != "integer":
-            # Bits of two's complement.
-            half = 1 << (int(entry.code[3:]) - 1)
-            codes = ((codes.to(torch.int16) ^ half) - half).to(torch.int8)
+def _codes(entry: ExportedLayer) -> Tensor:
+    """The codes as signed integers. Raises ValueError for what ONNX has no integers for."""
+    if entry.code == "integer":
+        return entry.codes
+    if entry.code not in ("INT8", "INT4"):
+        kind = "codes of a table of values" if entry.code == "table" else entry.code
+        raise ValueError(
+            f"layer {entry.layer}: ONNX has no {kind}; INT8 and INT4 can be exported to it, and any format to "
+            ".safetensors"
+        )
+    # Bits of two's complement.
+    half = 1 << (int(entry.code[3:]) - 1)
+    return ((entry.codes.to(torch.int16) ^ half) - half).to(torch.int8)
+
+
+class _Product(nn.Module):
+    """What quantizes one product."""
+
+    weight: _Weight
+    input: _Input | None
+    output: _Output | None
+
+    def __init__(self, entry: ExportedLayer):
+        super().__init__()
+        codes = _codes(entry)
         bits = 4 if int(codes.min()) >= INT4[0] and int(codes.max()) <= INT4[1] else 8
-        owner, _, parameter = entry.parameter.rpartition(".")
-        weight = _Weight(ExportedLayer(entry.layer, entry.parameter, codes, entry.scale, "integer"), bits)
-        parametrize.register_parametrization(model.get_submodule(owner), parameter, weight, unsafe=True)
-        layer = model.get_submodule(entry.layer)
-        if entry.input is not None:
-            quantize = _Input(entry.layer, entry.input)
-            layer.register_forward_pre_hook(lambda _, args, quantize=quantize: (quantize(args[0]), *args[1:]))
-        if entry.added is not None:
-            layer.register_forward_hook(lambda _, args, output, add=_Added(entry.added): add(output))
-        if entry.output is not None:
-            layer.register_forward_hook(
-                lambda _, args, output, change=_Input(entry.layer, entry.output): change(output)
-            )
-    return model
+        self.weight = _Weight(entry, codes, bits)
+        self.input = None if entry.input is None else _Input(entry.layer, entry.input)
+        self.output = None if entry.output is None and entry.added is None else _Output(entry)
+
+    def quantizers(self, parameter: Tensor) -> Quantizers:
+        """For the data flow. parameter: the network's own weight, of which the product may see another layout."""
+        size, stride, begin = tuple(parameter.shape), parameter.stride(), parameter.storage_offset()
+
+        def weight(given: Tensor) -> Tensor:
+            found: Tensor = self.weight()
+            if (tuple(given.shape), given.stride()) == (size, stride):
+                return found
+            axes = [_axis(given, d, size, stride) for d in range(given.ndim)]
+            if given.storage_offset() != begin or sorted(axes) != list(range(len(size))):
+                raise ValueError("ONNX holds whole weights, with their axes in any order; use .safetensors")
+            return found.permute(axes)
+
+        return Quantizers(self.input, weight, self.output)
+
+
+def _axis(given: Tensor, d: int, size: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """Which axis of a parameter an axis of its view is; -1 for none."""
+    same = [k for k, axis in enumerate(zip(size, stride, strict=True)) if axis == (given.shape[d], given.stride()[d])]
+    return same[0] if len(same) == 1 else -1
+
+
+class _Whole(nn.Module):
+    """Calls a network as a module: of a traced one the exporter would take the graph alone, without its hooks."""
+
+    def __init__(self, network: nn.Module, products: list[_Product]):
+        super().__init__()
+        # So that the exporter finds the tensors of the latter; in the network they might be taken for a part of it.
+        self.network, self.products = network, nn.ModuleList(products)
+
+    def forward(self, *args: Tensor) -> Any:
+        return self.network(*args)
+
+
+@contextmanager
+def _at_products(model: nn.Module, layers: list[ExportedLayer]) -> Iterator[_Whole]:
+    """Inside, a copy of the network that quantizes at its products by the operations above.
+
+    Raises ValueError for what ONNX has no integers for.
+    """
+    model = copied(unwrapped(model)).eval()
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    made = [_Product(entry) for entry in layers]
+    by_site: dict[str, Quantizers] = {}
+    by_layer: dict[str, Quantizers] = {}
+    for entry, product in zip(layers, made, strict=True):
+        found = product.quantizers(parameters[entry.parameter])
+        if entry.site is None:
+            by_layer[entry.layer] = found
+        else:
+            by_site[entry.site] = found
+
+    def site(at: Site) -> Quantizers | None:
+        return by_site.get(at.name, by_layer.get(at.layer))
+
+    flow = DataFlow(model)
+    flow.site, flow.pointed = site, False
+    with flow:
+        yield _Whole(model, made)
 
 
 @contextmanager
@@ -246,30 +238,115 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def export_onnx(path: Path | str, model: nn.Module, quantized: Exportable, example: Tensor) -> None:
+def export_onnx(path: Path | str, model: nn.Module, quantized: Exportable, *example: Tensor) -> float | None:
     """Write a trained network as ONNX; the first axis of input and output may have any size.
+
+    Before it is written, onnxruntime runs it, as it does by default, beside evaluation.
 
     Args:
         path: Of the file.
         model: `Result.model`, or `Quantized.network`.
         quantized: What knows its quantized layers: `Result.method_state`, or `Quantized.codes`.
-        example: An input of the network.
+        *example: What the network takes: its inputs of a mini-batch, which both are run on.
+
+    Returns:
+        By how much outputs differ, relative to their size (at most `TOLERANCE`); None where onnxruntime is not
+        installed.
 
     Raises:
-        ValueError: Where the weights are no INT8 or INT4, or something has no counterpart in ONNX.
+        ValueError: Where the weights are no INT8 or INT4, something has no counterpart in ONNX, or onnxruntime computes
+            something else than evaluation; nothing is written then.
         ImportError: Without the extra `onnx`.
     """
+    if not example:
+        raise ValueError(f"export {path}: an input of the network is needed")
+    call = Call(example, {})
+    want = evaluated(model, quantized, call)
     layers = quantized.exported()
     if not layers:
         raise ValueError("the method has no quantized layers to export")
-    made = _prepared(model, layers)
-    free = {0: torch.export.Dim("batch", min=1)}
-    with torch.no_grad(), _quiet():
-        program = torch.onnx.export(
-            made, (example[:2].contiguous(),), opset_version=OPSET, dynamo=True, verbose=False, external_data=False,
-            input_names=["input"], output_names=["output"], dynamic_shapes=(free,),
-            custom_translation_table=_translations(),
-        )  # fmt: skip
-    assert program is not None
-    content = program.model_proto.SerializeToString()
+    with _at_products(model, layers) as made:
+        content = _content(path, made, example)
+        found = (
+            None if find_spec("onnxruntime") is None else _checked(path, content, made, model, quantized, call, want)
+        )
     write_atomically(Path(path), content)
+    return found
+
+
+def _content(path: Path | str, made: _Whole, example: tuple[Tensor, ...]) -> bytes:
+    """The file's. Raises ValueError for what torch's exporter cannot express."""
+    names = ["input"] if len(example) == 1 else [f"input{k}" for k in range(len(example))]
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        # Two rows, since one would be taken for the only size.
+        few = tuple((x if len(x) > 1 else torch.cat([x, x]))[:2].contiguous() for x in example)
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                made, few, opset_version=OPSET, dynamo=True, verbose=False, external_data=False,
+                input_names=names, dynamic_shapes={"args": tuple({0: batch} for _ in few)},
+                custom_translation_table=translations(),
+            )  # fmt: skip
+            assert program is not None
+            add_biases_apart(program.model)
+            content: bytes = program.model_proto.SerializeToString()
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        reason = first_line(_root(error))
+        raise ValueError(
+            f"export {path}: torch cannot write the network as ONNX ({reason}); use .safetensors"
+        ) from error
+    return content
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an error came from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _checked(
+    path: Path | str,
+    content: bytes,
+    made: _Whole,
+    model: nn.Module,
+    quantized: Exportable,
+    call: Call,
+    want: list[Tensor],
+) -> float:
+    """The difference between onnxruntime and evaluation. Raises ValueError that says what is the cause, where it is too
+    large."""
+    found = difference(_outputs(path, content, call), want)
+    if found <= TOLERANCE:
+        return found
+    if difference(_outputs(path, content, call, optimized=False), want) <= TOLERANCE:
+        cause = "; onnxruntime's optimizations make the difference, without them there is none"
+    elif difference(outputs_of(made, call), want) > TOLERANCE:
+        cause = where(made.network, model, quantized, call, TOLERANCE)
+    else:
+        cause = "; torch computes the same before it is written as ONNX"
+    raise ValueError(
+        f"export {path}: in onnxruntime it differs from evaluation by {found:.2g} of the outputs' size (at most "
+        f"{TOLERANCE:g} is allowed){cause}; nothing was written"
+    )
+
+
+def _outputs(path: Path | str, content: bytes, call: Call, optimized: bool = True) -> list[Tensor]:
+    """Like `outputs_of`, of onnxruntime with its default settings, or without its optimizations."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        given = {entry.name: x.detach().cpu().numpy() for entry, x in zip(session.get_inputs(), call.args, strict=True)}
+        results = [torch.from_numpy(np.asarray(y)).double() for y in session.run(None, given)]
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # onnxruntime has exceptions of its own
+        raise ValueError(f"export {path}: onnxruntime cannot run it ({first_line(error)}); use .safetensors") from error
+    return results * CALLS

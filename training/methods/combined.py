@@ -168,8 +168,8 @@ class CombinedState(MethodState):
         ]
         for part in self._parts.values():
             if isinstance(part, CompensationState):
-                added = {layer.parameter: part.added(layer).detach() for layer in part.layers.values()}
-                found = [replace(entry, added=added.pop(entry.parameter, None)) for entry in found]
+                added = {name: part.added(layer).detach() for name, layer in part.layers.items()}
+                found = [replace(entry, added=added.pop(entry.site or "", None)) for entry in found]
                 if added:
                     raise ValueError(
                         f"lac: {', '.join(added)} have a compensation and no codes; quantize these layers too"

@@ -105,6 +105,8 @@ def exported_absmax(
     for name, layer in layers.items():
         codes, scale = quantizer.encode(layer.weight, absmax(layer.weight))
         found.append(
-            ExportedLayer(layer.site.layer, layer.parameter, codes, scale, quantizer.format.name, input=described(name))
+            ExportedLayer(
+                layer.site.layer, layer.parameter, codes, scale, quantizer.format.name, name, input=described(name)
+            )
         )
     return found

@@ -184,7 +184,14 @@ class LearnedState(MethodState):
             folded = None if offset is None else folded_bias(layer, codes, scale, offset.detach())
             found.append(
                 ExportedLayer(
-                    layer.site.layer, layer.parameter, codes, scale, "integer", input=described, folded_bias=folded
+                    layer.site.layer,
+                    layer.parameter,
+                    codes,
+                    scale,
+                    "integer",
+                    name,
+                    input=described,
+                    folded_bias=folded,
                 )
             )
         return found

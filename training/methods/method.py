@@ -4,7 +4,7 @@ section 1)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -145,6 +145,10 @@ class MethodState:
     def exported(self) -> list[ExportedLayer]:
         """The quantized layers as codes, as evaluation uses them."""
         return []
+
+    def evaluated(self, model: nn.Module) -> AbstractContextManager[nn.Module]:
+        """Inside, the network computes as in evaluation; see `quantized`."""
+        return quantized(model, self)
 
 
 @dataclass(frozen=True)

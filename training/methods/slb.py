@@ -239,6 +239,7 @@ class SLBState(MethodState):
                     codes,
                     one,
                     "table",
+                    name,
                     table=self.values,
                     input=self._described(f"input.{name}"),
                     output=self._described(f"output.{name}"),

@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from numeric_formats.checks import not_allowed
+import formats
+from numeric_formats.checks import not_allowed, number
 from predictor.flow.sites import OneToOne
 from training.quantizers.clipped import Clipped, range_clip
 from training.quantizers.integers import asymmetric, asymmetric_range
 from training.quantizers.learned import quantize_by_step
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,23 @@ def to_plain(description: Description | None) -> dict[str, Any] | None:
 
 
 def from_plain(plain: dict[str, Any] | None) -> Description | None:
-    """What `to_plain` gave. Raises ValueError for a kind that there is not."""
+    """What `to_plain` gave. Raises ValueError for a kind that there is not, and for values that it cannot have."""
     if plain is None:
         return None
     if plain["kind"] not in KINDS:
         raise not_allowed("quantizer", plain["kind"], KINDS)
-    return KINDS[plain["kind"]](**{key: value for key, value in plain.items() if key != "kind"})
+    made = KINDS[plain["kind"]](**{key: value for key, value in plain.items() if key != "kind"})
+    for key, value in asdict(made).items():
+        if key == "format":
+            formats.get(value, files=False)  # a file's name in data is not to run it
+        elif value is not None or key != "offset":
+            number(f"quantizer {made.kind}: {key}", value, *_BOUNDS.get(key, _ANY), whole=key in _whole(made))
+    return made
+
+
+_ANY = -_LARGEST, _LARGEST
+_BOUNDS = {"bits": (1, 15), "step": (0, _LARGEST), "threshold": (0, _LARGEST), "factor": (0, 1)}
+
+
+def _whole(description: Description) -> tuple[str, ...]:
+    return ("low", "high") if isinstance(description, FixedStep) else ("bits",)

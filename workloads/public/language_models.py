@@ -19,6 +19,8 @@ from workloads.workload import Workload
 LENGTH = 128
 """Tokens of a sequence, or as many as the model's context has where that is shorter."""
 BATCH_SIZE = 8
+FEW = 4
+"""Tokens on which it is tried whether a network is causal."""
 TEST_SHARE = 0.1
 """The last part of the text, which is kept for evaluation."""
 
@@ -105,9 +107,9 @@ def language_model(name: str, data: str, weights: Path | None) -> Workload:
         tokenizer = pretrained(network, lambda: transformers.AutoTokenizer.from_pretrained(name))
     else:
         model, tokenizer = _local(transformers, network, weights)
-    config = model.config
-    length = min(LENGTH, getattr(config, "max_position_embeddings", None) or LENGTH)
-    text = Text(Path(place), tokenizer, length, config.vocab_size)
+    length, vocabulary = _sizes(network, model)
+    _check_causal(network, model, vocabulary)
+    text = Text(Path(place), tokenizer, length, vocabulary)
     return Workload(
         network,
         model,
@@ -118,6 +120,31 @@ def language_model(name: str, data: str, weights: Path | None) -> Workload:
         metric=perplexity,
         batch_size=BATCH_SIZE,
     )
+
+
+def _sizes(network: str, model: Any) -> tuple[int, int]:
+    """Tokens of a sequence, and how many tokens the network knows: of the part for text, where a configuration has
+    several. Raises ValueError where neither that nor the network says how many."""
+    config = model.config
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config(decoder=True)
+    context = getattr(config, "max_position_embeddings", None)
+    vocabulary = getattr(config, "vocab_size", None)
+    if not isinstance(vocabulary, int) and (embedding := model.get_input_embeddings()) is not None:
+        vocabulary = embedding.weight.shape[0]
+    if not isinstance(vocabulary, int):
+        raise ValueError(f"{network}: a {type(model).__name__} does not say how many tokens it knows (vocab_size)")
+    return min(LENGTH, context) if isinstance(context, int) and context > 0 else LENGTH, vocabulary
+
+
+def _check_causal(network: str, model: Any, vocabulary: int) -> None:
+    """ValueError where what a network says of a token depends on the next one, as in an encoder."""
+    tokens = (torch.arange(FEW) % vocabulary).repeat(2, 1)
+    tokens[1, -1] = (tokens[0, -1] + 1) % vocabulary
+    with torch.no_grad():
+        one, other = model(input_ids=tokens, use_cache=False).logits[:, :-1].double()
+    if not (one - other).norm() <= 1e-3 * one.norm():
+        raise ValueError(f"{network}: a {type(model).__name__} sees the tokens that it is to predict: it is not causal")
 
 
 def _local(transformers: Any, network: str, weights: Path) -> tuple[nn.Module, Any]:

@@ -6,7 +6,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.training import small
-from tests.training.methods.helper import started
 from tests.training.methods.killed import ALL
 from training import train
 from training.export.codes import export, load
@@ -48,16 +47,3 @@ def test_exports_that_do_not_fit_are_refused(tmp_path):
         load(path, found.model)
     with pytest.raises(ValueError, match="quantizer 'cubic': allowed are absmax, threshold, range"):
         from_plain({"kind": "cubic"})
-
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(4, 4)
-
-        def forward(self, x):
-            return self.layer(torch.relu(self.layer(x)))
-
-    model = Twice()
-    run, _ = started(LSQ(), model, torch.randn(3, 4))
-    with pytest.raises(ValueError, match="takes part in more than one product"):
-        export(path, model, run)

@@ -4,7 +4,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 
 from tests.training import small
 from training import train
@@ -99,12 +98,3 @@ def test_names_are_checked_before_a_training(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="onnxscript is not installed; pip install"):
         check_export(tmp_path / "net.onnx")
     check_export(tmp_path / "net.safetensors")
-
-
-def test_inputs_that_are_no_tensor_are_refused(tmp_path):
-    workload = small.workload(1)
-    found = train(workload, method=LSQ(), epochs=1)
-    other = small.workload(1)
-    object.__setattr__(other, "batches", [{"x": torch.zeros(1)}])
-    with pytest.raises(ValueError, match="do not begin with the tensor that its network takes"):
-        export_to(tmp_path / "net.onnx", other, found.model, found.method_state)

@@ -43,3 +43,22 @@ def test_what_is_described_is_what_quantizes(description):
 def test_every_kind_is_there_and_none_is_nothing():
     assert {description.kind for description in DESCRIPTIONS} == set(KINDS)
     assert to_plain(None) is from_plain(None) is None
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"kind": "absmax", "format": "mine.py"},
+        {"kind": "threshold", "format": "INT8", "threshold": float("nan")},
+        {"kind": "range", "bits": 10**9},
+        {"kind": "range", "bits": 2.5},
+        {"kind": "fixed-range", "bits": 8, "low": "0", "high": 1.0},
+        {"kind": "step", "step": -1.0, "offset": None, "low": 0, "high": 3},
+        {"kind": "step", "step": None, "offset": None, "low": 0, "high": 3},
+        {"kind": "step", "step": 1.0, "offset": 0.0, "low": 0.5, "high": 3},
+        {"kind": "clip", "factor": 2.0},
+    ],
+)
+def test_values_that_nothing_writes_are_refused(plain):
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        from_plain(plain)

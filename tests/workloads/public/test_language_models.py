@@ -1,6 +1,7 @@
 """Public language models by name, from folders as transformers writes them."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,13 +12,14 @@ from predictor import measure
 from predictor.measuring.workers import Workers
 from search.stages import rank
 from workloads import load
+from workloads.public.language_models import _sizes
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 WORDS = ["the", "cat", "saw", "a", "dog", "and", "the", "dog", "saw", "a", "cat", "near", "the", "house"]
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(scope="module", params=["gpt2", "llama", "gemma3"])
 def kind(request):
     return request.param
 
@@ -35,6 +37,23 @@ def folder(kind, tmp_path_factory):
     sizes = {"vocab_size": len(vocabulary), "bos_token_id": 0, "eos_token_id": 0}
     if kind == "gpt2":
         config = transformers.GPT2Config(n_layer=2, n_head=2, n_embd=8, n_positions=16, **sizes)
+    elif kind == "gemma3":  # a language model beside a model of images, with a configuration for each
+        text = transformers.Gemma3TextConfig(
+            **sizes,
+            **{"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2},
+            **{"num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 16, "pad_token_id": 0},
+        )
+        images = transformers.SiglipVisionConfig(
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=28,
+            patch_size=14,
+        )
+        config = transformers.Gemma3Config(
+            text_config=text, vision_config=images, mm_tokens_per_image=4, image_token_index=7
+        )
     else:
         shape = {
             "num_hidden_layers": 1,
@@ -45,7 +64,9 @@ def folder(kind, tmp_path_factory):
         }
         config = transformers.LlamaConfig(**shape, max_position_embeddings=16, **sizes)
     torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(config).half().save_pretrained(folder)
+    auto = transformers.Gemma3ForConditionalGeneration if kind == "gemma3" else transformers.AutoModelForCausalLM
+    made = auto(config) if kind == "gemma3" else auto.from_config(config)
+    made.half().save_pretrained(folder)
     (folder / "text.txt").write_text(" ".join(WORDS[n * n % len(WORDS)] for n in range(400)))
     return folder
 
@@ -74,6 +95,32 @@ def test_a_file_of_weights_gives_what_the_folder_gives(folder):
         assert torch.equal(value, single.model.state_dict()[name])
         assert name not in published or torch.equal(value, published[name].float())
     assert load(single.source).source == single.source
+
+
+@pytest.mark.parametrize("kind", ["gpt2"], indirect=True)
+def test_an_encoder_is_refused(folder, tmp_path):
+    for entry in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / entry).write_bytes((folder / entry).read_bytes())
+    config = transformers.BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    torch.manual_seed(0)
+    transformers.BertLMHeadModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="BertLMHeadModel sees the tokens that it is to predict"):
+        load("hf:tiny", f"text:{folder / 'text.txt'}", tmp_path)
+
+
+def test_sizes_of_networks_whose_configuration_says_little():
+    class Made:
+        def __init__(self, config, rows):
+            self.config, self.rows = config, rows
+
+        def get_input_embeddings(self):
+            return None if self.rows is None else torch.nn.Embedding(self.rows, 2)
+
+    assert _sizes("hf:x", Made(SimpleNamespace(vocab_size=7), None)) == (128, 7)
+    assert _sizes("hf:x", Made(SimpleNamespace(max_position_embeddings=-1), 9)) == (128, 9)
+    assert _sizes("hf:x", Made(SimpleNamespace(max_position_embeddings=5), 9)) == (5, 9)
+    with pytest.raises(ValueError, match="hf:x: a Made does not say how many tokens it knows"):
+        _sizes("hf:x", Made(SimpleNamespace(), None))
 
 
 @pytest.mark.parametrize("kind", ["gpt2"], indirect=True)
