@@ -58,9 +58,10 @@ def _readers(network: Network) -> list[list[FoldedLayer]]:
 
 
 def _last_layer(network: Network) -> FoldedLayer | None:
-    """The layer whose output is the network's."""
+    """The layer whose output is the network's; none where hooks come between."""
     (given,) = [node for node in network.module.graph.nodes if node.op == "output"]
-    return next((layer for layer in network.layers if layer.node is given.args[0] and layer.calls == 1), None)
+    last = next((layer for layer in network.layers if layer.node is given.args[0] and layer.calls == 1), None)
+    return None if last is None or network.module._forward_hooks or last.module._forward_hooks else last
 
 
 def _seen(calibrating: Calibrating, layers: list[str], last: FoldedLayer | None) -> tuple[dict[str, Seen], Seen]:

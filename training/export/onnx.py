@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from numeric_formats.files import write_atomically
-from numeric_formats.messages import first_line
+from numeric_formats.messages import first_line, one_line
 from predictor.flow.dataflow import DataFlow, unwrapped
 from predictor.flow.sites import Quantizers, Site
 from training.export.agreement import CALLS, Call, copied, difference, evaluated, outputs_of, where
@@ -293,7 +293,7 @@ def _content(path: Path | str, made: _Whole, example: tuple[Tensor, ...]) -> byt
     except (ImportError, MemoryError):
         raise
     except Exception as error:
-        reason = first_line(_root(error))
+        reason = one_line(_root(error))[:200]
         raise ValueError(
             f"export {path}: torch cannot write the network as ONNX ({reason}); use .safetensors"
         ) from error

@@ -117,3 +117,6 @@ def add_biases_apart(model: Any) -> None:
         onnx_ir.convenience.replace_nodes_and_values(
             model.graph, node, [node], [product, total], node.outputs, total.outputs
         )
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses():
+            del model.graph.initializers[name]

@@ -55,6 +55,13 @@ def test_onnxruntime_predicts_the_same(tmp_path, name):
         got = run(x)
         assert np.linalg.norm(got - expected) <= tolerance * np.linalg.norm(expected)
         assert (got.argmax(1) == expected.argmax(1)).all()
+    # Every tensor of the file is used; of weights the codes alone are there.
+    used = {name for node in given.graph.node for name in node.input}
+    assert {tensor.name for tensor in given.graph.initializer} <= used
+    shapes = [
+        tuple(p.shape) for p in found.model.parameters() if p.ndim > 2
+    ]  # of convolutions, which all methods quantize
+    assert not [t for t in given.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and tuple(t.dims) in shapes]
     # The weights are integers of as few bits as they need, and nothing of them is left in float32.
     operations = [node.op_type for node in given.graph.node]
     assert operations.count("Conv") == 2
