@@ -171,6 +171,7 @@ class Gradients:
         two_terms: bool = True,
         watched: bool = False,
     ):
+        workload.require_numbers()
         self.workload, self.batch, self.two_terms = workload, batch, two_terms
         self.flow = DataFlow(workload.model, exact)
         if watched:

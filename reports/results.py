@@ -201,6 +201,7 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     if table.columns.duplicated().any():
         raise ValueError(f"column {table.columns[table.columns.duplicated()][0]!r} comes twice")
     for column in map(str, table.columns):
+        table[column].tolist()  # text of Parquet is decoded when it is asked for
         if column.startswith(NUMBERS):
             numbers = pd.to_numeric(table[column], errors="coerce")
             wrong, kind = numbers.isna() & table[column].notna(), "numbers"

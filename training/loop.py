@@ -194,6 +194,7 @@ def train(
         scale=one_of("scale", ScaleRule, scale),
         two_terms=two_terms,
     )
+    workload.require_numbers()
     folder = None if output is None else Path(output)
     source = workload.batches if workload.train is None else workload.train
     batches = replace(workload, batches=source).minibatches(settings.batch_size)

@@ -3,7 +3,8 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import nn
@@ -39,6 +40,25 @@ def call(what: str, model: nn.Module, function: Callable[..., Result], *args: An
         where = f" ({', '.join(places)})" if places else ""
         said = type(error).__name__ + (f": {one_line(error)}" if str(error) else "")
         raise ValueError(f"{what} fails: {said}{where}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Asked(Sequence[Any]):
+    """A user's mini-batches, each made when it is asked for; what goes wrong then is a ValueError of one line."""
+
+    what: str
+    model: nn.Module
+    batches: Sequence[Any]
+
+    def __len__(self) -> int:
+        return call(self.what, self.model, len, self.batches)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return Asked(self.what, self.model, call(self.what, self.model, self.batches.__getitem__, number))
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"mini-batch {number} of {len(self)}")
+        return call(f"mini-batch {number} of {self.what}", self.model, self.batches.__getitem__, number)
 
 
 def _layer(error: Exception, model: nn.Module) -> list[str]:

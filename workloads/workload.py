@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from numeric_formats.checks import at_least
-from workloads.calls import call
+from workloads.calls import Asked, call
 from workloads.minibatches import HALVES, in_float32
 
 Batch = Any
@@ -58,7 +58,6 @@ class Workload:
             raise TypeError(
                 f"the model of workload {self.name} is a {type(self.model).__name__}; a torch.nn.Module is needed"
             )
-        self._check_tensors()
         if any(t.dtype in HALVES for t in (*self.model.parameters(), *self.model.buffers())):
             # Sums and comparisons of gradients are those of float32; the caller's own network stays as it is.
             object.__setattr__(self, "model", copy.deepcopy(self.model).float())
@@ -74,9 +73,13 @@ class Workload:
                     "function from a batch size to one, is needed"
                 )
 
-    def _check_tensors(self) -> None:
-        """ValueError that names a parameter or buffer without numbers, or with numbers that nothing here computes
-        with."""
+    def require_numbers(self) -> None:
+        """Refuse a network that nothing can be computed with.
+
+        Raises:
+            ValueError: names a parameter or buffer without numbers (lazy, on the meta device), or that is quantized or
+                sparse.
+        """
         for name, t in (*self.model.named_parameters(), *self.model.named_buffers()):
             wrong = (
                 "has no shape yet: call the network once, as its lazy layers need"
@@ -116,7 +119,7 @@ class Workload:
         if callable(self.batches):
             size = self.batch_size if batch_size is None else batch_size
             at_least(f"batch size {size}", size)
-            made = self.batches(size)
+            made = call(f"making mini-batches of workload {self.name}", self.model, self.batches, size)
         elif batch_size is not None:
             raise ValueError(
                 f"batch size {batch_size} was asked for, but the mini-batches of workload {self.name} are ready made; "
@@ -126,4 +129,4 @@ class Workload:
             made = self.batches
         if not len(made):
             raise ValueError(f"workload {self.name} has no mini-batches" + (f" of {batch_size}" if batch_size else ""))
-        return in_float32(made)
+        return in_float32(made if isinstance(made, list) else Asked(f"workload {self.name}", self.model, made))

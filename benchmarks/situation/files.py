@@ -298,7 +298,7 @@ def _of_types(kind: str) -> Callable[[Path], Outcome]:
             found = read_tensors(path)["a"].numpy()
             return compared(expected[:3].tolist(), found[:3].tolist(), np.array_equal(found, expected))
 
-        return right_or_refused(do, "'a'|V1|V2|bfloat16|float8|'step'")
+        return right_or_refused(do, "'a'|f1|V1|V2|bfloat16|float8|'step'")
 
     return check
 
@@ -473,12 +473,11 @@ def _trained(folder: Path, data: int = 0, **options: Any) -> Any:
 def _rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
     """Change a checkpoint's tensors and state, and write it as safetensors does."""
     with safe_open(path, "pt") as file:
-        metadata = dict(file.metadata())
+        checksum, _, text = file.metadata()["state"].partition(" ")
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    key = "state" if "state" in metadata else next(iter(metadata))
-    state = json.loads(metadata[key])
+    state = json.loads(text)
     change(tensors, state)
-    save_file(tensors, path, {**metadata, key: json.dumps(state)})
+    save_file(tensors, path, {"state": f"{checksum} {json.dumps(state)}"})
 
 
 def _flip(tensors: dict[str, Any], state: dict[str, Any]) -> None:
@@ -506,7 +505,7 @@ EDITS = {
     "no optimizer": _drop_optimizer,
     **{
         f"{key} {'missing' if value is None else value!r}": _edit(key, value)
-        for key in ("step", "epochs", "settings", "groups", "schedule", "tops", "generator")
+        for key in ("step", "epochs", "settings", "groups", "schedule", "tops", "stream")
         for value in (None, "a text")
     },
     "step -3": _edit("step", -3),

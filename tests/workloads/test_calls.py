@@ -1,6 +1,7 @@
 """What a user's loss, network and metric do wrong is one line; what we do wrong is not theirs."""
 
 import functools
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -151,3 +152,38 @@ def test_files_and_memory_stay_what_they_are(tmp_path):
         call("it", MODEL, code("def f(): open('nowhere')", tmp_path / "mine.py"))
     with pytest.raises(MemoryError):
         call("it", MODEL, code("def f(): raise MemoryError", tmp_path / "mine.py"))
+
+
+class Data(Sequence):
+    """Mini-batches the second of which cannot be had."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return [self[k] for k in range(*number.indices(3)) if k != 1]
+        if number == 1:
+            raise KeyError("no such record")
+        return X
+
+
+def test_mini_batches_that_fail_are_a_line():
+    made = Workload("w", MODEL, Data(), lambda m, b: m(b).sum())
+    batches = made.minibatches()
+    assert len(batches) == 3
+    assert batches[0] is X
+    assert batches[-1] is X
+    assert list(batches[::2]) == [X, X]
+    with pytest.raises(ValueError, match=r"^mini-batch 1 of workload w fails: KeyError: 'no such record' \(.*, line"):
+        batches[1]
+    with pytest.raises(ValueError, match="mini-batch 1 of workload w"):
+        list(batches)
+    with pytest.raises(IndexError, match="mini-batch 3 of 3"):
+        batches[3]
+
+
+def test_making_mini_batches_that_fails_is_a_line():
+    made = Workload("w", MODEL, lambda size: [X][size], lambda m, b: m(b).sum())
+    with pytest.raises(ValueError, match=r"^making mini-batches of workload w fails: IndexError: list index"):
+        made.minibatches(4)

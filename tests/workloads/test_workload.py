@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from predictor import measure
+from training import train
+from training.calibration import quantize
 from workloads import Workload
 
 
@@ -46,5 +49,11 @@ class Holds(nn.Module):
     ],
 )
 def test_what_holds_no_numbers_is_refused_by_name(held, message):
-    with pytest.raises(ValueError, match=message):
-        Workload("w", Holds(held), [torch.zeros(1, 2)], lambda m, b: b.sum())
+    made = Workload("w", Holds(held), [torch.zeros(1, 2)], lambda m, b: b.sum())
+    for use in (
+        lambda: measure(made, ["FP134"]),
+        lambda: train(made, epochs=1),
+        lambda: quantize(made, adaround=None),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()

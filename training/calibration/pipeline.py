@@ -130,6 +130,7 @@ def quantize(
         seed=seed,
         rank_layers=rank_layers,
     )
+    workload.require_numbers()
     with ExitStack() as stack:
         folder = None if output is None else Path(output)
         if folder is not None:

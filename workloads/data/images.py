@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
-TRAIN, TEST = ("train",), ("test", "val", "valid", "validation")
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation", "eval", "evaluation", "dev")
+"""Names of parts, in any case; of several for testing, the first is taken."""
 LARGEST = 1 << 30
 """Bytes of an image file; a few bytes of an archive can claim more than a machine has."""
 KEPT = 16
@@ -147,11 +149,16 @@ def _listed(place: Path) -> list[str]:
     return images
 
 
+def _is_part(name: str) -> bool:
+    """Whether a folder is a part of a data set by its name."""
+    return name.lower() in TRAIN + TEST
+
+
 def read_folder(name: str, place: Path) -> ImageSet:
     """Images laid out as CLASS/IMAGE, or as train/CLASS/IMAGE with test or val beside it, in a folder or a zip archive;
     classes are sorted by name.
 
-    A folder around all of it is passed over. Raises ValueError where there are no images or the layout is another one.
+    Folders around all of it are passed over. Raises ValueError where there are no images or the layout is another one.
     """
     require_pillow()
     paths = {entry: tuple(entry.split("/")) for entry in _listed(place)}
@@ -160,16 +167,23 @@ def read_folder(name: str, place: Path) -> ImageSet:
             f"{name}: no images; {', '.join(ENDINGS)} files are needed as CLASS/IMAGE or train/CLASS/IMAGE"
         )
     first = next(iter(paths.values()))[0]
-    if first not in TRAIN + TEST and all(len(path) > 2 and path[0] == first for path in paths.values()):
+    while not _is_part(first) and all(len(path) > 2 and path[0] == first for path in paths.values()):
         paths = {entry: path[1:] for entry, path in paths.items()}
+        first = next(iter(paths.values()))[0]
     tops = {path[0] for path in paths.values()}
+    in_parts = all(map(_is_part, tops))
+    if not in_parts and any(_is_part(path[0]) and len(path) > 2 for path in paths.values()):
+        split, other = (next(top for top in sorted(tops) if _is_part(top) is kind) for kind in (True, False))
+        raise ValueError(f"{name}: {split} holds classes, and {other} lies beside it; is it a class, or a part?")
+    if len(twice := [top for top in sorted(tops) if top.lower() in TRAIN]) > 1 and in_parts:
+        raise ValueError(f"{name}: {' and '.join(twice)} are both for training")
     parts: dict[str, dict[str, str]] = {}
     for entry, path in paths.items():
-        part, rest = (path[0], path[1:]) if tops <= {*TRAIN, *TEST} else ("train", path)
+        part, rest = (path[0], path[1:]) if in_parts else ("train", path)
         if len(rest) < 2:
             raise ValueError(f"{name}: {entry} is in no class; images are needed as CLASS/IMAGE or train/CLASS/IMAGE")
         parts.setdefault(part, {})[entry] = rest[0]
-    [train, *others] = sorted(parts, key=(TRAIN + TEST).index)
+    [train, *others] = sorted(parts, key=lambda part: (TRAIN + TEST).index(part.lower()))
     classes = tuple(sorted(set(parts[train].values())))
     index = {entry: number for number, entry in enumerate(classes)}
 

@@ -322,3 +322,28 @@ def test_greys_of_16_bits_in_either_order(tmp_path, kind):
     Image.fromarray(ramp).save(tmp_path / "a" / "0.png", format="TIFF")
     pixels = np.asarray(read_folder("imagefolder", tmp_path).train.read(0))
     assert np.array_equal(pixels[..., 1], (ramp.astype(np.int64) >> 8).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("training", "testing"), ("Train", "Test"), ("TRAIN", "Validation"), ("train", "dev"), ("Training", "eval")],
+)
+def test_parts_under_any_usual_name(tmp_path, train, test):
+    write_folder(tmp_path / "a" / "b" / train, ["x", "y"], 2)
+    write_folder(tmp_path / "a" / "b" / test, ["y"], 1)
+    found = read_folder("mine", tmp_path)
+    assert found.classes == ("x", "y")
+    assert (found.train.labels.tolist(), found.test.labels.tolist()) == ([0, 0, 1, 1], [1])
+
+
+def test_parts_and_classes_are_not_mixed(tmp_path):
+    write_folder(tmp_path / "set" / "train", ["x"], 1)
+    write_folder(tmp_path / "set", ["pictures"], 1)
+    with pytest.raises(ValueError, match="train holds classes, and pictures lies beside it"):
+        read_folder("mine", tmp_path / "set")
+    write_folder(tmp_path / "two" / "train", ["x"], 1)
+    write_folder(tmp_path / "two" / "Training", ["x"], 1)
+    with pytest.raises(ValueError, match="Training and train are both for training"):
+        read_folder("mine", tmp_path / "two")
+    write_folder(tmp_path / "vehicles", ["bus", "train"], 1)  # a class of its own
+    assert read_folder("mine", tmp_path / "vehicles").classes == ("bus", "train")
