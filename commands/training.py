@@ -112,6 +112,7 @@ def train(
     --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01
     """
     from predictor.device import on_device
+    from predictor.measuring.store import Store
     from reports.tables import training as tables
     from training import train as train_network
     from training.checkpoint import NAME
@@ -141,7 +142,7 @@ def train(
         say(f"{start} holds {ranges.formats}; the bits of training are the method's own options (formats methods)")
         start = "pretrained"
     workload = on_device(workload, device)
-    with interruptible(resuming(output, "the last checkpoint")), progress_shown() as show:
+    with interruptible(resuming(output, "the last checkpoint")), Store.open() as store, progress_shown() as show:
         result = train_network(
             workload,
             activation=activation,
@@ -160,6 +161,7 @@ def train(
             resume=resume,
             force=force,
             tensorboard=tensorboard,
+            store=store,
             progress=show,
             start=start,
             optimizer=optimizer,
@@ -173,7 +175,7 @@ def train(
             angle_every=angle_every,
             checkpoint_every=checkpoint_every,
         )
-    say(tables.epochs(model, result))
+    say(tables.epochs(model, result), *result.coverage)
     if output is not None:
         say(f"wrote {output}")
     if result.reason:
@@ -224,6 +226,7 @@ def validate(
     from dataclasses import asdict
 
     from predictor.columns import BITS, NAME, angle_column
+    from predictor.measuring.store import Store
     from reports import results
     from reports.plots import style, training
     from reports.tables import training as tables
@@ -231,7 +234,7 @@ def validate(
     from workloads import load
 
     table = results.read(ranking, (NAME, BITS, angle_column(effect)))
-    with interruptible("the same command goes on"), progress_shown() as show:
+    with interruptible("the same command goes on"), Store.open() as store, progress_shown() as show:
         found = validate_ranking(
             load(model, data, weights),
             table,
@@ -244,6 +247,7 @@ def validate(
             gradient=gradient,
             master=master,
             epochs=epochs,
+            store=store,
             progress=show,
             start=start,
             rate=rate,
@@ -252,7 +256,7 @@ def validate(
         )
     agreement = found.agreement
     title = f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each"
-    say(*tables.validation(found, effect, title))
+    say(*tables.validation(found, effect, title), *found.coverage)
     results.write(found.runs, output / "runs.csv", found.settings | {"agreement": asdict(agreement)})
     style.save(
         training.loss_against_angle(found.runs, f"{model}: does the angle ({effect}) predict training?"),

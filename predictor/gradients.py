@@ -19,6 +19,7 @@ from predictor.effects import Effect
 from predictor.flow.coverage import Watch
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.points import Point, Quantizer
+from predictor.flow.sites import Quantizers, Site
 from workloads.calls import call
 from workloads.workload import Batch, Workload
 
@@ -139,6 +140,20 @@ def same_passes(model: nn.Module) -> Iterator[None]:
             module._buffers[name] = buffer
 
 
+def _computed_weights(format: Format, names: set[str]) -> Callable[[Site], Quantizers | None]:
+    """Rounds the weights of products that are computed from some of these parameters; the gradient goes straight
+    through."""
+
+    def weight(w: Tensor) -> Tensor:
+        return round_in_dtype(format, w.detach()) + (w - w.detach())
+
+    def at(site: Site) -> Quantizers | None:
+        made = site.origin is not None and site.origin.computed and names & set(site.origin.parameters)
+        return Quantizers(weight=weight) if made else None
+
+    return at
+
+
 class Gradients:
     """The weight gradients of one mini-batch. Use as a context manager.
 
@@ -180,6 +195,7 @@ class Gradients:
         self.full: list[Tensor] = []
         self.weights: dict[str, Tensor] = {}
         self._measured: list[Tensor] = []
+        self._computed: set[str] = set()
         self._loss: Tensor | None = None
         self._own: list[tuple[Tensor, Tensor]] = []
         self._open: Any = None
@@ -231,6 +247,8 @@ class Gradients:
                 f"workload {self.workload.name}: the loss does not depend on any parameter of two or more dimensions"
             )
         self._measured = [p for p, _ in kept]
+        origins = [site.origin for site in self.flow.computed.values() if site.origin is not None]
+        self._computed = {name for origin in origins for name in origin.parameters}
         self.names = [measured[id(p)] for p, _ in kept]
         named = zip(self.names, self._measured, strict=True)
         self.weights = {name: p for name, p in named if not self.flow.is_exact(layer_of(name))}
@@ -308,13 +326,16 @@ class Gradients:
     @contextmanager
     def rounded_weights(self, format: Format, names: Iterable[str] | None = None) -> Iterator[None]:
         """Inside, these of `weights`, by default all, hold their rounded values; gradients are taken with respect to
-        those (straight-through).
+        those (straight-through). Where a product's weight is computed from some of them, that is rounded instead.
 
         The parameters' own storage is put aside and put back, so that not a bit of it changes, whatever happens inside.
         """
-        chosen = [self.weights[name] for name in (self.weights if names is None else names)]
+        wanted = set(self.weights if names is None else names)
+        chosen = [self.weights[name] for name in self.weights if name in wanted - self._computed]
         rounded = [round_in_dtype(format, p.detach()) for p in chosen]
         try:
+            if wanted & self._computed:
+                self.flow.site = _computed_weights(format, wanted)
             self._own = [(p, p.data) for p in chosen]
             for p, values in zip(chosen, rounded, strict=True):
                 p.data = values
@@ -323,6 +344,7 @@ class Gradients:
             self._restore()
 
     def _restore(self) -> None:
+        self.flow.site = None
         for p, values in self._own:
             p.data = values
         self._own = []

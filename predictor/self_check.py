@@ -6,7 +6,6 @@ compared with what torch makes of it alone, on the first mini-batch.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from predictor.flow.points import Skipped
 from predictor.gradients import Gradients, in_reals, measured_parameters, same_passes
 from workloads.calls import call
 from workloads.containers import map_tensors, tensors_in
+from workloads.copies import copied
 from workloads.workload import Batch, Workload
 
 ROUNDING = 1e-3
@@ -121,7 +121,7 @@ def _agrees_in_float64(gradients: Gradients) -> bool:
     """
     try:
         with gradients.closed():
-            model = copy.deepcopy(gradients.flow.model).double()
+            model = copied(gradients.flow.model).double()
         batch = map_tensors(lambda t: t.double() if t.is_floating_point() else t, gradients.batch)
         workload = replace(gradients.workload, model=model, batches=[batch], train=None, test=None)
         measured = measured_parameters(model)

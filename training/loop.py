@@ -4,7 +4,6 @@ step of it is `Trainer.step` in training/trainer.py.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -22,16 +21,20 @@ from formats import Format, Rounding
 from numeric_formats.checks import one_of
 from numeric_formats.files import check_same, hold, write_json
 from numeric_formats.progress import Progress, Report, quiet
+from predictor.measuring.store import Store
+from predictor.self_check import Checked
 from training import checkpoint
 from training.board import Board
+from training.checking import check_flow
 from training.log import LAYERS, Log
 from training.methods.method import Method, MethodState, settings_of
 from training.optimizers import Optimizer, Schedule
 from training.reproducible import fingerprint, installation
 from training.scheme import FULL_PRECISION, ScaleRule, Scheme, training_format
 from training.settings import Start, TrainingSettings
+from training.starting import start_from_scratch
 from training.trainer import Trainer
-from training.weights import start_from_scratch
+from workloads.copies import copied
 from workloads.workload import Batch, Workload
 
 SETTINGS, RESULT = "settings.json", "result.json"
@@ -59,6 +62,7 @@ class Result:
         metric: Mean of the workload's metric over `test` after the last epoch, None where there is none; with weights
             and activations rounded as in training, and as the method evaluates.
         settings: Of the run, as plain values.
+        coverage: How much of the network the formats' points and the method cover, and what stays in float32, in lines.
         method_state: The state of the method, None without one. `training.methods.quantized(result.model,
             result.method_state)` computes as it evaluates, the network by itself with the float32 weights.
     """
@@ -70,6 +74,7 @@ class Result:
     epochs: pd.DataFrame
     metric: float | None
     settings: dict[str, Any]
+    coverage: tuple[str, ...]
     method_state: MethodState | None
     _log: Log
 
@@ -110,6 +115,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     tensorboard: bool = False,
+    store: Store | None = None,
     progress: Report = quiet,
 ) -> Result:
     """Train a copy of a workload's network, where it is, with everything rounded; by default the scheme of the paper.
@@ -151,6 +157,7 @@ def train(
         resume: Go on from its checkpoint, if there is one; the result then has the same bits as that of an
             uninterrupted run at the same number of threads.
         force: Replace an earlier run.
+        store: Where it is found and kept that the flow was held against torch (`predictor.self_check`).
         tensorboard: Write losses, angles, flips and metrics into its folder tensorboard/ too, which needs that package.
         progress: Called after every step.
 
@@ -158,7 +165,8 @@ def train(
         The trained network and what is known of the run.
 
     Raises:
-        ValueError: For names and numbers that mean nothing and for a checkpoint that is damaged or of another run.
+        ValueError: For names and numbers that mean nothing, for a checkpoint that is damaged or of another run, where
+            the flow that rounds is not what torch computes, and where a method finds nothing to quantize.
         FileExistsError: Where the folder holds a run and neither resume nor force is given, or another process is
             writing to it.
         OSError: Where the folder cannot be written; the last checkpoint then stands.
@@ -202,7 +210,9 @@ def train(
     recorded = {**asdict(settings), **scheme.settings, **settings_of(method), **made_from}
     if tensorboard and folder is None:
         raise ValueError("tensorboard needs an output, the folder to write to")
-    run = _Run(workload, batches, scheme, settings, method, recorded, folder, resume, force, tensorboard, progress)
+    run = _Run(
+        workload, batches, scheme, settings, method, recorded, folder, resume, force, tensorboard, store, progress
+    )
     with nullcontext() if folder is None else hold(folder, LAYERS):
         return run.result()
 
@@ -224,6 +234,7 @@ class _Run:
     resume: bool
     force: bool
     tensorboard: bool
+    store: Store | None
     progress: Report
 
     @property
@@ -241,7 +252,11 @@ class _Run:
         path, folder = self.path, self.folder
         if path is not None and path.exists() and not (self.resume or self.force):
             raise FileExistsError(f"{path} exists; use --resume to go on from it or --force to replace it")
-        model = copy.deepcopy(self.workload.model).train()
+        rounds = self.method is not None or any(
+            each is not None for each in (self.scheme.activation, self.scheme.error)
+        )
+        checked = check_flow(self.workload, self.store) if rounds else None
+        model = copied(self.workload.model).train()
         settings = {**self.recorded, **installation()}
         on_cpu = self.recorded["device"] == "cpu"
         # The caller's random numbers are not ours to move.
@@ -250,6 +265,7 @@ class _Run:
             if self.settings.start is Start.SCRATCH:
                 start_from_scratch(model)
             trainer = Trainer(self.workload, model, self.scheme, self.settings, self.steps, self.method, self.batches)
+            covered = self._covered(trainer, checked)
             log = Log(folder)
             first = self._restored(trainer, log)
             if folder is not None:
@@ -262,9 +278,22 @@ class _Run:
         metric = log.epochs[-1]["metric"] if log.epochs else None
         if folder is not None:
             content = {"outcome": outcome, "reason": reason, "steps": len(log.steps), "metric": metric}
+            content |= {"coverage": covered, "method": None if trainer.coverage is None else trainer.coverage.plain()}
             write_json(folder / RESULT, content)
         state = None if self.method is None else trainer.method
-        return Result(model, outcome, reason, log.step_table(), log.epoch_table(), metric, settings, state, log)
+        steps, epochs = log.step_table(), log.epoch_table()
+        return Result(model, outcome, reason, steps, epochs, metric, settings, tuple(covered), state, log)
+
+    def _covered(self, trainer: Trainer, checked: Checked | str | None) -> list[str]:
+        """What `Result.coverage` says."""
+        said = []
+        if isinstance(checked, str):
+            said.append(f"the flow was not held against torch's own gradient: {checked}")
+        elif checked is not None and (self.scheme.activation is not None or self.scheme.error is not None):
+            said.append(checked.sentence)
+        if trainer.coverage is not None:
+            said += [line for line in (trainer.coverage.sentence, trainer.coverage.remainder) if line]
+        return said
 
     def _restored(self, trainer: Trainer, log: Log) -> int:
         """Go on from the checkpoint, or remove what an earlier run left; the number of steps that are done."""

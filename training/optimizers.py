@@ -103,6 +103,20 @@ OPTIMIZERS: dict[str, Callable[[Sequence[Weight], float, float, float], torch.op
 }
 
 
+def add_weight(
+    optimizer: torch.optim.Optimizer, schedule: LambdaLR, weight: Weight, lr: float, weight_decay: float
+) -> None:
+    """Let an optimizer move one weight more from now on, in a group of its own, at the schedule's learning rate.
+
+    lr, weight_decay: those that the optimizer was made with. The weight is in the optimizer's list already.
+    """
+    (group,) = _groups([weight], lr, weight_decay)
+    base = group["lr"]
+    optimizer.add_param_group({**group, "initial_lr": base, "lr": base * schedule.lr_lambdas[0](schedule.last_epoch)})
+    schedule.base_lrs.append(base)
+    schedule.lr_lambdas.append(schedule.lr_lambdas[0])
+
+
 def schedule_of(optimizer: torch.optim.Optimizer, schedule: Schedule | str, warmup: int, steps: int) -> LambdaLR:
     """The learning rate of each of `steps` steps; it rises from 0 in the first `warmup` ones."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,14 @@ from predictor.angle import degrees, layer_sums
 from predictor.device import device_of
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.points import Point, Quantizer
+from predictor.flow.sites import site_from_plain
 from predictor.gradients import evaluation_mode, measured_parameters, two_terms
 from training import checkpoint
+from training.checking import check_weights_seen
+from training.coverage import Covered
 from training.delayed import Places, RoundingCounts
 from training.methods.method import Method, MethodState, NetworkInTraining, begin
-from training.optimizers import OPTIMIZERS, schedule_of
+from training.optimizers import OPTIMIZERS, add_weight, schedule_of
 from training.reproducible import random_state, set_random_state, undisturbed
 from training.scheme import ERROR_HEADROOM, GRADIENT_HEADROOM, ScaleRule, Scheme
 from training.settings import TrainingSettings
@@ -95,6 +98,7 @@ class Trainer:
         if not self.weights:
             raise ValueError(f"workload {workload.name}: no parameter of the network requires a gradient")
         # Without a method, a state whose hooks do nothing.
+        self.coverage: Covered | None = None
         self.method = MethodState() if method is None else self._begin(method)
         self._site = None if method is None else self.method.site
         delayed = scheme.scale is ScaleRule.DELAYED
@@ -111,12 +115,14 @@ class Trainer:
         self.optimizer = optimizer(self.weights, settings.rate, settings.momentum, settings.weight_decay)
         self.schedule = schedule_of(self.optimizer, settings.schedule, settings.warmup, steps)
         self._measured = measured_parameters(self.flow.model)
+        self._trained = len(self.method.trained())
+        self._late: list[str] = []
 
     def _begin(self, method: Method) -> MethodState:
         """The method's state, with its parameters, which depend on the first mini-batch, among the weights."""
         model, batch, settings = self.flow.model, self.batches[0], self.settings
         with undisturbed(model, self.device), self.flow:
-            state = begin(
+            state, self.coverage = begin(
                 method,
                 self.flow,
                 lambda: self.workload.loss_of(model, batch),
@@ -124,11 +130,28 @@ class Trainer:
                 streams=self.streams,
                 seed=settings.seed,
             )
-        for name, parameter in state.trained().items():
-            self.weights.append(Weight(f"{METHOD}{name}", parameter, False, None, self.scheme, self.streams))
+        self.weights += [self._of_method(name, parameter) for name, parameter in state.trained().items()]
         for weight in self.weights:
             weight.group = state.group(weight.name.removeprefix(METHOD))
         return state
+
+    def _of_method(self, name: str, parameter: nn.Parameter) -> Weight:
+        return Weight(f"{METHOD}{name}", parameter, False, None, self.scheme, self.streams)
+
+    def _take_in(self, names: Iterable[str] | None = None) -> None:
+        """Train what the method has made since, for layers that came for the first time; in the order of the names."""
+        trained = self.method.trained()
+        if len(trained) == self._trained:
+            return
+        known = {weight.name for weight in self.weights}
+        for name in trained if names is None else names:
+            if METHOD + name not in known:
+                weight = self._of_method(name, trained[name])
+                weight.group = self.method.group(name)
+                self.weights.append(weight)
+                self._late.append(name)
+                add_weight(self.optimizer, self.schedule, weight, self.settings.rate, self.settings.weight_decay)
+        self._trained = len(trained)
 
     def __enter__(self) -> Trainer:
         self.flow.__enter__()
@@ -150,6 +173,7 @@ class Trainer:
 
         # Forward and backward pass. Activations and errors are rounded at the points of the data flow, a method
         # quantizes at its sites, and the weights are in their format already.
+        self.method.decided.clear()
         self.method.begin_step()
         with self._rounding():
             loss, gradients = self._gradients(batch)
@@ -194,7 +218,10 @@ class Trainer:
             raise ValueError(
                 f"the loss of workload {self.workload.name} is no tensor of one element that depends on the network"
             )
+        if self.scheme.weight is not None:
+            check_weights_seen(self.flow.computed.values())
         value = loss.item()
+        self._take_in()
         penalty = self.method.penalty() if self.method.training else None
         loss = loss if penalty is None else loss + penalty
         if not math.isfinite(value):
@@ -208,7 +235,8 @@ class Trainer:
         """The points round and the method's sites quantize inside; for evaluation without a trace, and also where no
         gradient is recorded."""
         flow, method = self.flow, self.method
-        flow.activation, flow.error = self._quantizer("A", evaluation), self._quantizer("E", evaluation)
+        # Errors are those of training: a derivative that a metric takes is none.
+        flow.activation, flow.error = self._quantizer("A", evaluation), None if evaluation else self._quantizer("E")
         flow.evaluation = evaluation
         flow.pointed = flow.activation is not None or flow.error is not None
         flow.site, method.training = self._site, not evaluation
@@ -218,7 +246,7 @@ class Trainer:
             flow.activation, flow.error, flow.evaluation, flow.pointed = None, None, False, True
             flow.site, method.training = None, False
 
-    def _quantizer(self, kind: str, evaluation: bool) -> Quantizer | None:
+    def _quantizer(self, kind: str, evaluation: bool = False) -> Quantizer | None:
         """How the points round activations (A) or errors (E)."""
         places = self.places.get(kind)
         if places is None:
@@ -309,7 +337,9 @@ class Trainer:
             self.settings.batch_size if callable(workload.test) else None
         )
         with evaluation_mode(self.flow.model), self._rounding(evaluation=True):
-            return float(np.mean([workload.metric_of(self.flow.model, batch) for batch in test]))
+            found = float(np.mean([workload.metric_of(self.flow.model, batch) for batch in test]))
+        self._take_in()
+        return found
 
     # Checkpoints.
 
@@ -338,11 +368,13 @@ class Trainer:
             "stream": self.streams.next,
             "tops": {kind: places.tops for kind, places in self.places.items()},
             "method": self.method.state(),
+            "late": {"sites": [asdict(site) for site in self.method.late], "parameters": self._late},
         }
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any], path: Path) -> None:
         """Go on from what `tensors` and `state` gave. path: of the checkpoint, for errors."""
         checkpoint.fill(self._network(), tensors, "network.", path)
+        self._meet_again(tensors, state["late"])
         checkpoint.fill(self._masters(), tensors, "master.", path)
         own = self.state()
         for name in ("schedule", "stream"):
@@ -359,3 +391,9 @@ class Trainer:
         of_method = {name.removeprefix(METHOD): tensor for name, tensor in tensors.items() if name.startswith(METHOD)}
         self.method.restore(of_method, state["method"])
         set_random_state(tensors, self.device)
+
+    def _meet_again(self, tensors: dict[str, Tensor], late: dict[str, Any]) -> None:
+        """Layers that a method met after the start, and their parameters, in the order in which they came."""
+        own = {name: tensors[f"master.{METHOD}{name}"] for name in late["parameters"]}
+        self.method.remake([site_from_plain(site) for site in late["sites"]], own)
+        self._take_in(own)

@@ -16,6 +16,7 @@ from formats import get
 from numeric_formats.files import Held, check_same, read_json, write_json
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.columns import BITS, NAME, angle_column, effects_in
+from predictor.measuring.store import Store
 from predictor.statistics import Agreement, agreement
 from training.loop import Outcome, Result, train
 from training.scheme import FULL_PRECISION
@@ -76,11 +77,13 @@ class Validation:
             loss, infinite where the run diverged), metric.
         agreement: Of angle and loss.
         settings: Plain values.
+        coverage: How much of the network the formats' points cover, in lines.
     """
 
     runs: pd.DataFrame
     agreement: Agreement
     settings: dict[str, Any]
+    coverage: tuple[str, ...] = ()
 
 
 def _loss(result: Result) -> float:
@@ -108,6 +111,7 @@ def validate(
     gradient: str = FULL_PRECISION,
     master: str = FULL_PRECISION,
     epochs: int = 5,
+    store: Store | None = None,
     progress: Report = quiet,
     **training: Unpack[TrainingKeywords],
 ) -> Validation:
@@ -129,6 +133,7 @@ def validate(
         gradient: The same of weight gradients.
         master: The same of master weights and momentum.
         epochs: Of each training.
+        store: As for `train`.
         progress: Called after every step.
         training: What else `training.train` takes.
 
@@ -163,6 +168,7 @@ def validate(
     # Seed by seed: whoever stops early has compared all formats.
     waiting = [(name, seed) for seed in range(seeds) for name in chosen]
     rows: dict[tuple[str, int], dict[str, Any]] = {}
+    coverage: tuple[str, ...] = ()
     while waiting:
         busy = []
         for name, seed in waiting:
@@ -184,12 +190,14 @@ def validate(
                     seed=seed,
                     output=output / f"{name}-{seed}",
                     resume=True,
+                    store=store,
                     progress=show,
                     **training,
                 )
             except Held:
                 busy.append((name, seed))
                 continue
+            coverage = result.coverage
             rows[name, seed] = {
                 "name": name,
                 "bits": None if pd.isna(widths[name]) else int(widths[name]),
@@ -205,4 +213,4 @@ def validate(
     runs = pd.DataFrame([rows[name, seed] for name in chosen for seed in range(seeds)])
     grouped = runs.groupby("name", sort=False)
     found = agreement(grouped["angle"].first().tolist(), [group.tolist() for _, group in grouped["loss"]])
-    return Validation(runs, found, settings | {"seeds": seeds})
+    return Validation(runs, found, settings | {"seeds": seeds}, coverage)

@@ -183,16 +183,3 @@ def masters_in_place(weights: Sequence[Weight]) -> Iterator[None]:
     finally:
         for parameter, values in own:
             parameter.data = values
-
-
-def start_from_scratch(model: nn.Module) -> None:
-    """Draw new weights by every module's own `reset_parameters`; ValueError where a module with parameters has none."""
-    for name, module in model.named_modules():
-        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-        if callable(reset):
-            reset()
-        elif any(True for _ in module.parameters(recurse=False)):
-            raise ValueError(
-                f"layer {name or '(network)'} ({type(module).__name__}) has parameters and no reset_parameters, so it "
-                "cannot start from scratch; start from pretrained weights"
-            )

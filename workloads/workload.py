@@ -1,6 +1,5 @@
 """What is ranked on: a network, its mini-batches and its loss."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from numeric_formats.checks import at_least
 from workloads.calls import Asked, call
+from workloads.copies import copied
 from workloads.minibatches import HALVES, in_float32
 
 Batch = Any
@@ -60,7 +60,7 @@ class Workload:
             )
         if any(t.dtype in HALVES for t in (*self.model.parameters(), *self.model.buffers())):
             # Sums and comparisons of gradients are those of float32; the caller's own network stays as it is.
-            object.__setattr__(self, "model", copy.deepcopy(self.model).float())
+            object.__setattr__(self, "model", copied(self.model).float())
         if not callable(self.loss):
             raise TypeError(
                 f"the loss of workload {self.name} is {self.loss!r}; a function of (model, batch) is needed"

@@ -9,7 +9,9 @@ got a point or is listed under "no point", and is listed itself where it does no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch.utils.flop_counter import flop_registry
 
 from predictor.flow.operations import CHOOSES, MOVES
 from predictor.flow.points import Skipped
+from predictor.flow.sites import Quantizers, Site
 from workloads.containers import tensors_in
 
 _ALSO = """
@@ -30,6 +33,11 @@ slice_backward reflection_pad1d reflection_pad2d replication_pad2d new_empty_str
 """
 """Names that the dispatcher has beside torch's functions for what chooses or moves numbers."""
 _NOTHING_NEW = CHOOSES | MOVES | frozenset(_ALSO.split())
+
+
+NOT_CHOSEN = "not among the layers that are quantized"
+NO_WEIGHT = "no factor is made of parameters alone"
+"""Why a product is left in full precision."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,32 @@ def _bare(name: str) -> str:
     return name.removeprefix("aten::").strip("_").partition(".")[0]
 
 
+_MATRIX_OF = {"mv": 0, "addmv": 1, "dot": 0, "vdot": 0}
+"""Products with a vector that torch's counter of operations leaves out: each element of this argument is used once."""
+
+
 def _multiply_accumulates(function: Any, args: Any, kwargs: Any, result: Any) -> int:
+    name = _bare(function._schema.name)
+    if name in _MATRIX_OF:
+        return int(args[_MATRIX_OF[name]].numel())
+    if name == "addbmm":
+        return int(args[1].numel() * args[2].shape[2])
+    if name == "trilinear":
+        shapes = [list(t.shape) for t in args[:3]]
+        for shape, expanded in zip(shapes, args[3:6], strict=True):
+            for d in expanded:
+                shape.insert(d, 1)
+        return math.prod(torch.broadcast_shapes(*shapes))
     count = flop_registry.get(function.overloadpacket)
     return 0 if count is None else int(count(*args, **kwargs, out_val=result)) // 2
 
 
 class Watch(TorchDispatchMode):
-    """Sees one forward pass. The data flow opens it, tells of each of its calls, and takes the inputs' tensors."""
+    """Sees one forward pass. The data flow opens it, tells of each of its calls, and takes the inputs' tensors.
+
+    Attributes:
+        sites: of the products that were quantized, by name.
+    """
 
     def __init__(self, layer: Callable[[], str]) -> None:
         super().__init__()
@@ -101,6 +128,8 @@ class Watch(TorchDispatchMode):
         self._unseen: dict[tuple[str, str, str], Skipped] = {}
         self._total = 0
         self._covered = 0
+        self._left: dict[tuple[str, str], Skipped] = {}
+        self.sites: dict[str, Site] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -129,14 +158,43 @@ class Watch(TorchDispatchMode):
         """A call of a torch function begins."""
         self._calls.append(_Call(torch._C._functorch.maybe_current_level() is not None, []))
 
-    def leave_call(self, accounted: bool, covered: bool = False) -> None:
-        """It ends. accounted: it has a point or is listed. covered: its point quantizes."""
+    def leave_call(self, accounted: bool, covered: bool = False, site: Site | None = None) -> None:
+        """It ends. accounted: it has a point or is listed. covered: what is there quantizes. site: of a product."""
         for operation in self._calls.pop().operations:
             self._total += operation.multiply_accumulates
             if covered:
                 self._covered += operation.multiply_accumulates
+            elif operation.multiply_accumulates:
+                self._leave(operation, site)
             if not accounted:
                 self._list(operation)
+
+    @contextmanager
+    def product(self, site: Site, quantizers: Quantizers | None) -> Iterator[None]:
+        """A product is computed inside, at a site with these quantizers."""
+        quantized = quantizers is not None and quantizers.quantize
+        self.enter_call()
+        try:
+            yield
+        finally:
+            if quantized:
+                self.sites[site.name] = site
+            # Whether it has a point is the surrounding call's business.
+            self.leave_call(True, quantized, site)
+
+    def _leave(self, operation: _Operation, site: Site | None) -> None:
+        if site is None:
+            name, reason = operation.name, operation.reason
+        elif site.origin is not None:
+            name, reason = site.operation, NOT_CHOSEN
+        else:
+            name, reason = site.operation, NO_WEIGHT
+        self._left.setdefault((operation.layer, name), Skipped(operation.layer, name, operation.shape, reason))
+
+    @property
+    def left(self) -> tuple[Skipped, ...]:
+        """Products that nothing quantizes, each once a layer and operation."""
+        return tuple(self._left.values())
 
     def _list(self, operation: _Operation) -> None:
         key = operation.layer, operation.name, operation.reason
@@ -169,6 +227,8 @@ class Watch(TorchDispatchMode):
             else:
                 self._total += operation.multiply_accumulates
                 self._list(operation)
+                if operation.multiply_accumulates:
+                    self._leave(operation, None)
         return result
 
 

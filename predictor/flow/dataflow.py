@@ -8,9 +8,10 @@ functions and operators alike.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,14 +19,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils.weak import WeakIdKeyDictionary
 
-from predictor.flow import decompositions, sites
+from predictor.flow import decompositions
 from predictor.flow.calls import carry_out, dense, eagerly, run_backward
 from predictor.flow.checkpointing import Place, checkpoints_find_their_points
 from predictor.flow.coverage import Watch, memory_of
 from predictor.flow.float32 import call_in_float32
+from predictor.flow.operands import OPERATIONS, operands_of
 from predictor.flow.operations import COMPUTES, is_cut, name_of, reason_for_no_point
-from predictor.flow.points import Point, Quantizer, Rounded, Skipped
-from predictor.flow.sites import Quantizers, Site
+from predictor.flow.origins import Made, Origins
+from predictor.flow.points import Point, Quantizer, Rounded, Skipped, mark_last
+from predictor.flow.sites import Quantizers, Site, SiteCounts, compute
 from workloads.containers import map_tensors, tensors_in
 
 
@@ -81,6 +84,7 @@ class DataFlow:
         points: what the last forward pass found.
         skipped: operations without a point in the last forward pass.
         parameters: the network's parameters in the order of their first use.
+        computed: products of the last forward pass whose weight is computed from parameters on the way, by name.
         watch: sees the forward passes below torch's functions, where it is set before them.
         passes: forward passes so far.
         saw_input: whether the last pass was given a tensor.
@@ -106,21 +110,21 @@ class DataFlow:
         self.points: list[Point] = []
         self.skipped: list[Skipped] = []
         self.parameters: list[nn.Parameter] = []
+        self.computed: dict[str, Site] = {}
         self.watch: Watch | None = None
         self.passes = 0
         self.saw_input = False
         self.gave_output = False
+        self._differentiated = False
         self._mode = _Mode(self)
         self._inside = 0
         self._recording = ExitStack()
         self._layers: list[str] = []
         self._warned: set[str] = set()
         self._calls: dict[tuple[str, str], int] = {}
-        self._site_calls: dict[tuple[str, str], int] = {}
-        self._site_of_weight: dict[tuple[str, str, int], int] = {}
-        self._parameter_names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        self._site_counts = SiteCounts()
+        self._origins = Origins(self.model)
         self._from_input: Any = WeakIdKeyDictionary()
-        self._of_parameters: Any = WeakIdKeyDictionary()
         self._learned: Any = WeakIdKeyDictionary()
         self._opened = ExitStack()
         self._input_memory: set[int] = set()
@@ -165,19 +169,19 @@ class DataFlow:
             self._input_memory = set()
 
     def _take_place(self) -> Place:
-        """Where calls are counted from now on, to come back to in the backward pass."""
-        calls, site_calls, site_of_weight = dict(self._calls), dict(self._site_calls), dict(self._site_of_weight)
-        layers = list(self._layers)
+        """Where calls are counted from now on, and in which pass, to come back to in the backward pass."""
+        counts = {name: copy.copy(getattr(self, name)) for name in ("_calls", "_site_counts", "_layers")}
+        of_pass = {name: getattr(self, name) for name in ("passes", "_from_input", "_origins", "_learned")}
 
         @contextmanager
         def there() -> Iterator[None]:
-            before = self._calls, self._site_calls, self._site_of_weight, self._layers
-            self._calls, self._site_calls = dict(calls), dict(site_calls)
-            self._site_of_weight, self._layers = dict(site_of_weight), list(layers)
+            before = {name: getattr(self, name) for name in (*counts, *of_pass, "_input_memory")}
+            vars(self).update(of_pass | {name: copy.copy(value) for name, value in counts.items()})
+            self._input_memory = {t.untyped_storage().data_ptr() for t in self._from_input}
             try:
                 yield
             finally:
-                self._calls, self._site_calls, self._site_of_weight, self._layers = before
+                vars(self).update(before)
 
         return there
 
@@ -199,12 +203,15 @@ class DataFlow:
             self._recording.enter_context(torch.inference_mode(False))
             self._recording.enter_context(torch.enable_grad())
         self.points, self.skipped, self.parameters = [], [], []
-        self._layers, self._calls, self._site_calls, self._site_of_weight = [""], {}, {}, {}
-        self._from_input.clear()
-        self._of_parameters.clear()
-        self._learned.clear()
+        self._layers, self._calls, self._site_counts = [""], {}, SiteCounts()
+        self.computed = {}
+        # New ones, since those of an earlier pass of the same loss may be asked for in the backward pass.
+        self._from_input, self._learned = WeakIdKeyDictionary(), WeakIdKeyDictionary()
+        self._origins = self._origins.fresh()
         self.passes += 1
         self.saw_input = any(True for _ in tensors_in((args, kwargs)))
+        # Whoever lets an input require a gradient takes derivatives by it: forces, gradient penalties.
+        self._differentiated = any(t.requires_grad for t in tensors_in((args, kwargs)))
         args, kwargs = map_tensors(self._input, args), map_tensors(self._input, kwargs)
         self._mode.__enter__()
         if self.watch is not None:
@@ -217,8 +224,8 @@ class DataFlow:
         if not self._inside:
             self._leave()
             self.gave_output = any(self._depends_on_input([t]) for t in tensors_in(output))
-            self._find_last(output)
-            if self.evaluation:
+            mark_last(tensors_in(output))
+            if self.evaluation and not self._differentiated:
                 return map_tensors(Tensor.detach, output)
         return output
 
@@ -229,21 +236,6 @@ class DataFlow:
             x = Rounded.apply(x, self, point)
         self._from_input[x] = True
         return x
-
-    def _find_last(self, output: Any) -> None:
-        """Mark the points from which an output is reached through no other point."""
-        waiting = [t.grad_fn for t in tensors_in(output) if t.grad_fn is not None]
-        seen = set()
-        while waiting:
-            node = waiting.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            point = getattr(node, "point", None)
-            if isinstance(point, Point):
-                point.last = True
-            else:
-                waiting += [following for following, _ in node.next_functions if following is not None]
 
     @property
     def layer(self) -> str:
@@ -275,7 +267,7 @@ class DataFlow:
         site."""
         args = (x, weight) if function is torch.matmul else (x, weight, bias)
         name = function.__name__
-        result = carry_out(function, args, {}) if self.site is None else self._at_site(function, name, args, {}, once)
+        result = self._at_site(function, args, {}, once) if self._has_sites else carry_out(function, args, {})
         return self.point(result, name)
 
     # Calls of torch's functions inside the network.
@@ -283,7 +275,7 @@ class DataFlow:
     def _depends_on_input(self, inputs: list[Tensor]) -> bool:
         if self._input_memory and any(_address(t) in self._input_memory for t in inputs):
             return True
-        return any(t in self._from_input or (t.grad_fn is not None and t not in self._of_parameters) for t in inputs)
+        return any(t in self._from_input or (t.grad_fn is not None and not self._origins.knows(t)) for t in inputs)
 
     def called(self, function: Any, args: Any, kwargs: Any) -> Any:
         """Carry out one call, with a point on its result where it gets one."""
@@ -311,15 +303,16 @@ class DataFlow:
         in_parts = depends and (torch.is_grad_enabled() or self.site is not None)
         decomposition = decompositions.TABLE.get(name) if in_parts else None
         if decomposition is not None:
-            return self._marked(decomposition(self, *args, **kwargs), True)
+            return self._marked(decomposition(self, *args, **kwargs), None)
+        made = None if depends else self._origins.of_call(name, inputs)
         pointed = depends and self.pointed and torch.is_grad_enabled()
         # Looks at values, which tensors do not have while a network is exported.
         reason = reason_for_no_point(name, args) if pointed else None
         frozen = pointed and self._is_frozen(function, inputs)
         if in_place and pointed and reason is None:
             return self._in_place(function, name, args, kwargs, frozen)
-        computed = self.site is not None and depends and name in sites.OPERATIONS
-        result = self._at_site(function, name, args, kwargs) if computed else carry_out(function, args, kwargs)
+        at_site = self._has_sites and depends and name in OPERATIONS
+        result = (self._at_site if at_site else carry_out)(function, args, kwargs)
         outputs = [t for t in tensors_in(result) if self._can_be_pointed(t, frozen)] if pointed else []
         if outputs:
             if reason is None:
@@ -330,8 +323,8 @@ class DataFlow:
         if frozen:
             self._learned.update((t, True) for t in tensors_in(result))
         if in_place and isinstance(args[0], Tensor):
-            self._marked(args[0], depends)
-        return self._marked(result, depends)
+            self._marked(args[0], made)
+        return self._marked(result, made)
 
     def _is_frozen(self, function: Any, inputs: list[Tensor]) -> bool:
         """Whether a result needs no gradient only because the parameters that made it are frozen."""
@@ -343,46 +336,57 @@ class DataFlow:
     def _can_be_pointed(t: Tensor, frozen: bool) -> bool:
         return t.is_floating_point() and (frozen if not t.requires_grad else t.grad_fn is not None)
 
-    def _at_site(self, function: Any, name: str, args: Any, kwargs: Any, once: bool = False) -> Any:
+    @property
+    def _has_sites(self) -> bool:
+        return self.site is not None or self._origins.computed
+
+    def _at_site(self, function: Any, args: Any, kwargs: Any, once: bool = False) -> Any:
         """One call, with the quantizers of its site if it gets any. once: the same site as of earlier calls with the
         weight."""
-        assert self.site is not None
-        layer = self.layer
-        x, weight, bias, product_of = sites.operands_of(name, args, kwargs)
-        key = layer, name, id(weight)
-        call = self._site_of_weight.get(key) if once else None
-        if call is None:
-            call = self._site_of_weight[key] = self._site_calls.get((layer, name), 0)
-            self._site_calls[layer, name] = call + 1
-        quantizers = None
-        if not self.is_exact(layer):
-            quantizers = self.site(Site(layer, name, call, self._parameter_names.get(id(weight))))
-        if quantizers is None:
+        name, in_place = name_of(function)
+        if in_place:
+            return args[0].copy_(self._at_site(getattr(torch, name), args, kwargs))
+        operands = operands_of(function, name, args, kwargs, lambda t: not self._depends_on_input([t]))
+        if operands is None:
             return carry_out(function, args, kwargs)
-        return sites.compute(product_of(function), x, weight, bias, quantizers)
+        layer, weight = self.layer, operands.weight
+        origin = None if self._depends_on_input([weight]) else self._origins.of(weight)
+        call = self._site_counts.next(layer, name, weight, once)
+        site = Site(layer, name, call, origin, operands.output_axes, operands.channel_axis, self.passes)
+        if origin is not None and origin.computed:
+            self.computed[site.name] = site
+        quantizers = None if self.site is None or self.is_exact(layer) else self.site(site)
+        watched = nullcontext() if self.watch is None or self.site is None else self.watch.product(site, quantizers)
+        with watched:
+            if quantizers is None or not operands.x.numel():  # an expert that nothing was sent to
+                return carry_out(function, args, kwargs)
+            bias = operands.bias
+            return compute(operands, site, quantizers, bias is None or not self._depends_on_input([bias]))
 
     def _in_place(self, function: Any, name: str, args: Any, kwargs: Any, frozen: bool) -> Any:
         """Compute on a copy, quantize, write back: an operation that saved its own output still finds it."""
-        target = args[0]
-        result = carry_out(function, (target.clone(), *args[1:]), kwargs)
+        target, copied = args[0], (args[0].clone(), *args[1:])
+        at_site = self._has_sites and name in OPERATIONS
+        result = (self._at_site if at_site else carry_out)(function, copied, kwargs)
         if self._can_be_pointed(result, frozen):
             self._warn_if_unknown(name)
             result = self.point(result, name)
         target.copy_(result)
         if frozen:
             self._learned[target] = True
-        return self._marked(target, True)
+        return self._marked(target, None)
 
     def _warn_if_unknown(self, name: str) -> None:
         if name not in COMPUTES and name not in self._warned:
             self._warned.add(name)
             warnings.warn(f"operation {name!r} is not in the tables of operations; it gets a point", stacklevel=2)
 
-    def _marked(self, result: Any, depends: bool) -> Any:
+    def _marked(self, result: Any, made: Made | None) -> Any:
+        """What a call gave, remembered as what depends on the input, or as what it was made of."""
         for t in tensors_in(result):
-            if depends:
+            if made is None:
                 self._from_input[t] = True
-                self._of_parameters.pop(t, None)
+                self._origins.forget(t)
             elif not isinstance(t, nn.Parameter) and t not in self._from_input:
-                self._of_parameters[t] = True
+                self._origins.mark(t, made)
         return result

@@ -47,7 +47,7 @@ cdist
 batch_norm layer_norm group_norm instance_norm local_response_norm rms_norm normalize renorm
 add sub subtract rsub mul multiply div divide true_divide addcmul addcdiv lerp
 sum nansum mean nanmean var std var_mean std_mean prod cumsum cumprod logsumexp logcumsumexp logaddexp logaddexp2
-trace
+trace linalg_multi_dot linalg_vecdot linalg_norm linalg_vector_norm linalg_matrix_norm matrix_exp
 norm vector_norm matrix_norm dist
 avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d lp_pool1d lp_pool2d
 lp_pool3d
@@ -88,6 +88,7 @@ _OPERATORS = {
     "imul": "mul",
     "ipow": "pow",
 }
+_ALSO_CALLED = {"linalg_matmul": "matmul", "linalg_matrix_exp": "matrix_exp"}
 MASK_BOUND = -1e4
 
 
@@ -101,7 +102,7 @@ def name_of(function: Any) -> tuple[str, bool]:
         return _REFLECTED.get(bare, _OPERATORS.get(bare, bare)), bare.startswith("i") and bare in _OPERATORS
     if name.endswith("_") and not name.endswith("__"):
         return name[:-1], True
-    return name, False
+    return _ALSO_CALLED.get(name, name), False
 
 
 def is_cut(function: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -122,3 +122,19 @@ class _Error(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, e: Tensor) -> Any:
         return _at_error(e, ctx.flow, ctx.point), None, None
+
+
+def mark_last(outputs: Iterable[Tensor]) -> None:
+    """Mark the points from which an output is reached through no other point."""
+    waiting = [t.grad_fn for t in outputs if t.grad_fn is not None]
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        point = getattr(node, "point", None)
+        if isinstance(point, Point):
+            point.last = True
+        else:
+            waiting += [following for following, _ in node.next_functions if following is not None]

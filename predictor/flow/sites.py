@@ -8,19 +8,16 @@ both products of the backward pass. No module of the network is replaced.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.autograd.graph import _engine_run_backward
 
+from predictor.flow.operands import Operands, Product
+from predictor.flow.origins import Origin, Place
 from predictor.flow.points import call_name
-
-CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
-OPERATIONS = CONVOLUTIONS | {"linear", "matmul", "mm", "bmm"}
-"""The operations that can be sites, by torch's names."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +28,70 @@ class Site:
         layer: the module it is in.
         operation: torch's name.
         call: how often this operation of this layer has run before in the forward pass.
-        parameter: the name of the parameter that is its weight, None where the second operand is none.
+        origin: what its weight is made of; None where both factors depend on the input, or the weight is made of no
+            parameter.
+        output_axes: the weight's axes that the product has too, as output channels.
+        channel_axis: the (last) axis of output channels in the product, counted from its end.
+        time: number of the data flow's forward pass; what is computed again (checkpointing) has that of its own pass.
     """
 
     layer: str
     operation: str
     call: int
-    parameter: str | None
+    origin: Origin | None
+    output_axes: tuple[int, ...]
+    channel_axis: int
+    time: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:
         """Layer, operation and call in one word."""
         return call_name(self.layer, self.operation, self.call)
+
+    @property
+    def parameter(self) -> str | None:
+        """The name of the parameter that is its weight, in any layout; None where it is part of one, or computed."""
+        return self.origin.name if self.origin is not None and self.origin.whole else None
+
+    @property
+    def weight(self) -> str | None:
+        """What its weight is called: see `Origin.name`; one that is no view of a parameter has the site's name."""
+        if self.origin is None:
+            return None
+        return f"{self.name}.weight" if self.origin.name is None else self.origin.name
+
+
+def site_from_plain(plain: dict[str, Any]) -> Site:
+    """A site from what dataclasses.asdict made of it, as JSON keeps that."""
+    origin = plain["origin"]
+    if origin is not None:
+        place = origin["place"]
+        placed = None if place is None else Place(place[0], tuple(place[1]), tuple(place[2]))
+        origin = Origin(**{**origin, "parameters": tuple(origin["parameters"]), "place": placed})
+    return Site(**{**plain, "origin": origin, "output_axes": tuple(plain["output_axes"])})
+
+
+class SiteCounts:
+    """How often each operation of each layer has run in a forward pass."""
+
+    def __init__(self) -> None:
+        self._calls: dict[tuple[str, str], int] = {}
+        self._of_weight: dict[tuple[str, str, int], int] = {}
+
+    def __copy__(self) -> SiteCounts:
+        """The counts as they are now."""
+        made = SiteCounts()
+        made._calls, made._of_weight = dict(self._calls), dict(self._of_weight)
+        return made
+
+    def next(self, layer: str, operation: str, weight: Tensor, once: bool) -> int:
+        """The number of a call. once: the same as of earlier calls with the weight."""
+        key = layer, operation, id(weight)
+        call = self._of_weight.get(key) if once else None
+        if call is None:
+            call = self._of_weight[key] = self._calls.get((layer, operation), 0)
+            self._calls[layer, operation] = call + 1
+        return call
 
 
 OneToOne = Callable[[Tensor], Tensor]
@@ -74,8 +123,10 @@ class Quantizers:
     gradient: OneToOne | None = None
     bias_gradient: OneToOne | None = None
 
-
-Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    @property
+    def quantize(self) -> bool:
+        """Whether a factor of the product or of those of its backward pass is quantized."""
+        return any(each is not None for each in (self.input, self.weight, self.operands, self.error))
 
 
 def _graph(product: Product, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[list[Tensor], Tensor]:
@@ -136,8 +187,9 @@ class _Compute(torch.autograd.Function):
         raw: tuple[Tensor, Tensor],
         product: Product,
         quantizers: Quantizers,
+        site: Site,
     ) -> Tensor:
-        ctx.quantizers, ctx.product, ctx.bias = quantizers, product, bias
+        ctx.quantizers, ctx.product, ctx.bias, ctx.site = quantizers, product, bias, site
         if quantizers.operands is None:
             ctx.swapped, ctx.raw = None, None
             ctx.own, ctx.result = _graph(product, x, weight, bias)
@@ -148,9 +200,14 @@ class _Compute(torch.autograd.Function):
         return ctx.result.detach()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, e: Tensor) -> Any:
         quantizers: Quantizers = ctx.quantizers
+        if torch.is_grad_enabled():
+            raise ValueError(
+                f"layer {ctx.site.layer or '(network)'}: the loss holds a derivative of the network, and what is "
+                "quantized at a product has no second one; use formats for activations and errors, without a method "
+                "and without weights that are computed"
+            )
         own, result = ctx.own, ctx.result
         with torch._C.DisableTorchFunction():
             if ctx.raw is not None:
@@ -187,37 +244,24 @@ class _Compute(torch.autograd.Function):
                 found[1] = quantizers.gradient(found[1])
             if found[2] is not None and quantizers.bias_gradient is not None:
                 found[2] = quantizers.bias_gradient(found[2])
-        return *found, None, None, None
+        return *found, None, None, None, None
 
 
-def operands_of(name: str, args: Any, kwargs: Any) -> tuple[Tensor, Tensor, Tensor | None, Callable[..., Product]]:
-    """Input, weight and bias of a call of one of `OPERATIONS`, and what makes a product of them out of the function."""
-    arguments, given = list(args), dict(kwargs)
-    names = (
-        ("input", "weight", "bias")
-        if name in CONVOLUTIONS or name == "linear"
-        else ("input", "mat2" if name in ("mm", "bmm") else "other")
-    )
-    found = [arguments.pop(0) if arguments else given.pop(key, None) for key in names]
-    x, weight, bias = found if len(found) == 3 else (*found, None)
+def compute(operands: Operands, site: Site, quantizers: Quantizers, own_bias: bool) -> Tensor:
+    """The product of the quantized input and weight, with gradients from what the quantizers make of the errors.
 
-    def product_of(function: Any) -> Product:
-        if len(found) == 3:
-            return lambda x, w, b: function(x, w, b, *arguments, **given)
-        return lambda x, w, _: function(x, w, *arguments, **given)
-
-    return x, weight, bias, product_of
-
-
-def compute(product: Product, x: Tensor, weight: Tensor, bias: Tensor | None, quantizers: Quantizers) -> Tensor:
-    """The product of the quantized input and weight, with gradients from what the quantizers make of the errors."""
+    own_bias: False where what is added depends on the network's input, and is no bias.
+    """
+    x, weight, bias, product = operands.x, operands.weight, operands.bias, operands.product
     raw = x.detach(), weight.detach()
+    if not own_bias:
+        quantizers = replace(quantizers, bias_gradient=None)
     if quantizers.input is not None:
         x = quantizers.input(x)
     if quantizers.weight is not None:
         weight = quantizers.weight(weight)
     if torch.is_grad_enabled():
-        result: Tensor = _Compute.apply(x, weight, bias, raw, product, quantizers)
+        result: Tensor = _Compute.apply(x, weight, bias, raw, product, quantizers, site)
     else:
         result = product(x, weight, bias)
     return result if quantizers.output is None else quantizers.output(result)

@@ -31,7 +31,7 @@ MEASURING = (
     *(f"formats/{name}.py" for name in ("specials", "spelling", "tensors")),
     *(f"predictor/{name}.py" for name in ("angle", "device", "effects", "gradients", "noise")),
     *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
-    *(f"workloads/{name}.py" for name in ("containers", "digests", "minibatches", "workload")),
+    *(f"workloads/{name}.py" for name in ("containers", "copies", "digests", "minibatches", "workload")),
 )
 """Folders and files that decide the bits of a kept measurement; tests/predictor/measuring/test_context.py holds them
 against the imports of what measures."""

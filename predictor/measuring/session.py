@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -58,6 +58,29 @@ class Measuring(Subject):
             if check_it is not None:
                 check_it(gradients)
             yield gradients
+
+    def check(self, batch: Batch) -> Checked | str:
+        """What the flow's check of itself finds on a mini-batch, where neither this nor the store knows it yet; in
+        words why no check can be made, where there is no gradient to compare, or no loss in evaluation mode.
+
+        Raises ValueError where the flow is not what torch computes, or sees nothing of the mini-batch.
+        """
+        digest = batch_digest(batch)
+        if not self._is_checked(digest):
+            check_it, gradients = self._checking(digest), self.gradients(batch, watched=True)
+            with ExitStack() as opened:
+                try:
+                    opened.enter_context(gradients)
+                except Exception as reason:
+                    flow = gradients.flow
+                    seen = flow.passes and flow.saw_input and flow.points and flow.gave_output
+                    # A cause, or another kind: the loss itself failed.
+                    if seen or reason.__cause__ is not None or not isinstance(reason, ValueError):
+                        return " ".join(str(reason).split())
+                    raise
+                check_it(gradients)
+        assert self.checked is not None  # by now
+        return self.checked
 
     def _is_checked(self, digest: str) -> bool:
         """Whether a check was made here, or the store knows of one."""

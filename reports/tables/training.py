@@ -82,4 +82,4 @@ def quantization(result: Quantized, title: str) -> list[Part]:
     if result.kept:
         names = ", ".join(result.kept)
         parts.append(f"left in float32, since only convolution and linear modules are quantized: {names}")
-    return parts
+    return [*parts, *(line for line in (result.covered.sentence, result.covered.remainder) if line)]

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations
 
 import formats
 from predictor import Pair, measure
@@ -200,3 +201,23 @@ def test_a_loss_that_fails_is_said_in_a_line(workload):
     wrong = Workload("wrong", workload.model, [(x, y + 1000)], workload.loss)
     with pytest.raises(ValueError, match="the loss of workload wrong fails: IndexError: Target 10"):
         measure(wrong, ["FP134"], ["E"])
+
+
+@pytest.mark.parametrize("wrap", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_a_computed_weight_is_rounded_as_the_product_sees_it(wrap):
+    """Effect W: the product's weight is rounded, and the gradient goes straight through to what it is computed from."""
+    torch.manual_seed(0)
+    model = nn.Sequential(wrap(nn.Linear(6, 5)), nn.Tanh(), nn.Linear(5, 3)).eval()
+    x, y = torch.randn(8, 6), torch.randint(0, 3, (8,))
+    workload = Workload("computed", model, [(x, y)], lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+    format = formats.get("INT4")
+    with Gradients(workload, (x, y)) as gradients:
+        found = dict(zip(gradients.names, next(gradients.quantized(format, [Effect.W]))[1], strict=True))
+    computed, last = model[0].weight, model[2].weight.detach()
+    w = format.round(computed.detach()) + (computed - computed.detach())
+    head = format.round(last).requires_grad_()
+    expected = F.cross_entropy(F.linear(torch.tanh(F.linear(x, w, model[0].bias)), head, model[2].bias), y)
+    own = [model.get_parameter(name) for name in gradients.names[:-1]]
+    theirs = torch.autograd.grad(expected, [*own, head])
+    for name, g in zip(gradients.names, theirs, strict=True):
+        torch.testing.assert_close(found[name], g)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,24 @@ class _Reached(Exception):
     """Ends a forward pass at the layer whose tensors were wanted."""
 
 
+@contextmanager
+def weights_frozen(model: nn.Module) -> Iterator[None]:
+    """Inside, no parameter requires a gradient: nothing is recorded for a backward pass, unless the loss takes a
+    derivative by the network's input."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
 def forward(workload: Workload, model: nn.Module, batch: Batch) -> None:
-    """One forward pass of a mini-batch, as the workload's loss makes it, without gradients."""
-    with torch.no_grad():
+    """One forward pass of a mini-batch, as the workload's loss makes it, without gradients of weights."""
+    with weights_frozen(model):
         workload.loss_of(model, batch)
 
 

@@ -21,6 +21,7 @@ class FoldedLayer:
         node: Its (first) call.
         module: It.
         calls: How often it is called.
+        shared: Whether something else of the network has its weight or bias too.
         gamma: Standard deviation of each output channel, float32, signed as the folded batch normalization has it; None
             where no normalization was folded.
         beta: Mean of each output channel, float32, or None.
@@ -30,6 +31,7 @@ class FoldedLayer:
     node: fx.Node
     module: Any
     calls: int
+    shared: bool = False
     gamma: Tensor | None = None
     beta: Tensor | None = None
 
@@ -37,6 +39,11 @@ class FoldedLayer:
     def hooked(self) -> bool:
         """Whether hooks of the user's stand before or after the product."""
         return hooked(self.module)
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing but one call uses its weight and bias, and nothing of the user's stands around that."""
+        return self.calls == 1 and not self.shared and not self.hooked
 
     @property
     def weight(self) -> Tensor:

@@ -7,7 +7,6 @@ Quantization", 2021, section 3.2).
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from torch.nn.modules.conv import _ConvNd
 from predictor.flow.dataflow import unwrapped
 from training.calibration.folded_layer import FoldedLayer
 from training.calibration.tracing import hooked, traced
+from training.plain_weights import make_plain
+from workloads.copies import copied
 
 RELU = frozenset({"ReLU", "relu", "relu_"})
 RELU6 = frozenset({"ReLU6", "relu6"})
@@ -122,7 +123,9 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, fold: bool = True):
-        self.module = traced(copy.deepcopy(unwrapped(model)).eval())
+        plain = copied(unwrapped(model)).eval()
+        make_plain(plain)
+        self.module = traced(plain)
         self._modules = dict(self.module.named_modules())
         calls = self._called = self._calls()
         self.layers: list[FoldedLayer] = []
@@ -132,6 +135,7 @@ class Network:
                 self.layers.append(FoldedLayer(node.target, node, self._modules[node.target], calls[node.target]))
         if not self.layers:
             raise ValueError("the network has no convolution or linear module to quantize")
+        self._look_at_weights()
         if fold:
             self.fold()
 
@@ -146,6 +150,23 @@ class Network:
         """How often each module is called."""
         return Counter(node.target for node in self.module.graph.nodes if node.op == "call_module")
 
+    def _look_at_weights(self) -> None:
+        """Mark layers that share theirs; ValueError for one that has none of its own."""
+        users = Counter(
+            parameter.untyped_storage().data_ptr()
+            for module in self.module.modules()
+            for parameter in module._parameters.values()
+            if parameter is not None
+        )
+        for layer in self.layers:
+            own = layer.module._parameters
+            if own.get("weight") is None:
+                raise ValueError(
+                    f"layer {layer.name} ({type(layer.module).__name__}) has no parameter as its weight, so that "
+                    "nothing can be written into it; make it one before quantizing"
+                )
+            layer.shared = any(p is not None and users[p.untyped_storage().data_ptr()] > 1 for p in own.values())
+
     @property
     def folded(self) -> list[str]:
         """Names of the layers that hold a folded batch normalization."""
@@ -156,6 +177,7 @@ class Network:
         """Names of what has weights of two or more dimensions and is no layer here: recurrent, attention, embedding
         modules, parameters used by calls."""
         own = {layer.name for layer in self.layers}
+        quantized = {id(layer.module.weight) for layer in self.layers}
         parameters = dict(self.module.named_parameters())
         found: dict[str, None] = {}
         for node in self.module.graph.nodes:
@@ -167,7 +189,8 @@ class Network:
                 if name in parameters
                 else []
             )
-            if name not in own and any(p.dim() >= 2 for p in held):
+            # What shares its weight with a layer is quantized with it.
+            if name not in own and any(p.dim() >= 2 and id(p) not in quantized for p in held):
                 found[name] = None
         return list(found)
 
@@ -184,7 +207,7 @@ class Network:
 
     def _fold(self, layer: FoldedLayer, calls: Counter[Any]) -> None:
         following = list(layer.node.users)
-        if layer.calls != 1 or layer.hooked or len(following) != 1 or following[0].op != "call_module":
+        if not layer.alone or len(following) != 1 or following[0].op != "call_module":
             return
         norm = self._modules[cast(str, following[0].target)]
         # Without running statistics there is nothing fixed to fold.
@@ -244,7 +267,7 @@ class Network:
     def links(self) -> list[Link]:
         """All pairs of layers that follow each other, in the order of the second."""
         by_node = {layer.node: layer for layer in self.layers}
-        found = (self._link(layer, by_node) for layer in self.layers if layer.calls == 1)
+        found = (self._link(layer, by_node) for layer in self.layers if layer.alone)
         return [link for link in found if link is not None]
 
     def _link(self, second: FoldedLayer, by_node: dict[fx.Node, FoldedLayer]) -> Link | None:
@@ -276,9 +299,7 @@ class Network:
             return None
         first = by_node[node]
         if (
-            first.calls != 1
-            or first.hooked
-            or second.hooked
+            not first.alone
             or second.inputs % first.outputs
             or (isinstance(second.module, _ConvNd) and second.inputs != first.outputs)
         ):

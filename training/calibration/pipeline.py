@@ -24,6 +24,7 @@ from training.calibration.activation_quantizers import ActivationQuantizers, wit
 from training.calibration.activation_ranges import activation_quantizers
 from training.calibration.activations import check_shapes
 from training.calibration.adaround import EARLIER, AdaRound
+from training.calibration.covering import covered_by
 from training.calibration.equalization import absorb as absorb_biases
 from training.calibration.equalization import equalize as equalize_ranges
 from training.calibration.network import Network
@@ -40,9 +41,9 @@ from workloads.workload import Batch, Workload
 RANKED_ON = 4
 """Mini-batches that the ranking of layers is measured on."""
 
-FOLDING_ERROR = 1e-3
-"""More than this, relative, between the losses before and after folding means that the normalization was not of the
-layer's channels."""
+LARGEST_CHANGE = 1e-3
+"""More than this, relative, between the losses before and after a step that keeps what the network computes means that
+it does not, such as a batch normalization that was not of the layer's channels."""
 
 TRACE_ERROR = 1e-5
 """More than this between outputs of the network and of its trace, relative to their size, is another function."""
@@ -189,6 +190,12 @@ def _quantized(calibrating: Calibrating) -> Quantized:
     full = copy.deepcopy(network.module)
     grid = options.weight_grid
     weights = QuantizedWeights() if grid is None else quantize_weights(calibrating, grid, full)
+    covered = covered_by(calibrating)
+    if options.activation_grid is not None and calibrating.derivatives:
+        raise ValueError(
+            f"the loss of workload {calibrating.workload.name} lets the network's input require a gradient, and "
+            "quantized activations have no derivative; give activations='float32' (--activations float32)"
+        )
     quantizers = activation_quantizers(calibrating)
     model = with_quantizers(network.module, quantizers)
     if quantizers:
@@ -198,7 +205,7 @@ def _quantized(calibrating: Calibrating) -> Quantized:
     layers = _layer_losses(calibrating, full, weights, quantizers) if options.rank_layers else ()
     codes = QuantizedCodes(grid, network.layers, weights.thresholds, quantizers)
     steps = tuple(calibrating.steps)
-    result = Quantized(model, network.module, codes, steps, layers, tuple(network.kept), calibrating.settings)
+    result = Quantized(model, network.module, codes, steps, layers, tuple(network.kept), calibrating.settings, covered)
     if calibrating.folder is not None:
         _write_end(calibrating, weights, quantizers)
         write_json(calibrating.folder / RESULT, result.plain())
@@ -211,18 +218,33 @@ def _prepare(calibrating: Calibrating) -> None:
     record("float32", calibrating.workload.model)
     if options.fold and network.folded:
         record("batch normalization folded", network.module)
-        before, after = (step.loss for step in calibrating.steps[-2:])
-        if not abs(after - before) <= FOLDING_ERROR * max(1.0, abs(before)):
-            raise ValueError(
-                f"folding batch normalization changed the loss from {before:g} to {after:g}; quantize with fold=False"
-            )
+        _check_same_loss(
+            calibrating, calibrating.steps[-1].loss, "folding batch normalization", "fold=False (--no-fold)"
+        )
+    else:
+        traced = calibrating.loss(network.module, calibrating.batches)
+        _check_same_loss(calibrating, traced, "tracing by torch.fx", "a forward pass that always does the same")
     if options.equalize:
         if options.relu6 is Relu6.REPLACE and network.replace_relu6():
             record("ReLU6 replaced by ReLU", network.module)
+        before = calibrating.steps[-1].loss
         if equalize_ranges(network):
             record("equalized", network.module)
+            _check_same_loss(
+                calibrating, calibrating.steps[-1].loss, "equalization", "equalize=False (--no-cle)", before
+            )
     if options.absorb is not Absorb.OFF and absorb_biases(network, exact_only=options.absorb is Absorb.EXACT):
         record("high biases absorbed", network.module)
+
+
+def _check_same_loss(
+    calibrating: Calibrating, after: float, what: str, remedy: str, before: float | None = None
+) -> None:
+    """ValueError where a step that keeps what the network computes has changed the loss by more than rounding. before:
+    the loss to compare with, by default the first."""
+    before = calibrating.steps[0].loss if before is None else before
+    if not abs(after - before) <= LARGEST_CHANGE * max(1.0, abs(before)):
+        raise ValueError(f"{what} changed the loss from {before:g} to {after:g}; quantize with {remedy}")
 
 
 def _layer_losses(

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from training.calibration.activation_quantizers import ActivationQuantizers, with_quantizers
 from training.calibration.folded_layer import FoldedLayer
 from training.calibration.grids import OwnScales, WeightGrid
+from training.coverage import Covered
 from training.export.layer import ExportedLayer
 
 SETTINGS, RESULT = "settings.json", "result.json"
@@ -119,6 +120,7 @@ class Quantized:
         layers: The costliest first; empty where they were not measured.
         kept: What has weights and is left in float32.
         settings: Plain values.
+        covered: How much of the network is quantized.
     """
 
     model: nn.Module
@@ -128,6 +130,7 @@ class Quantized:
     layers: tuple[LayerLoss, ...]
     kept: tuple[str, ...]
     settings: dict[str, Any]
+    covered: Covered
 
     def plain(self) -> dict[str, Any]:
         """Steps, layers and settings as JSON has them."""
@@ -136,5 +139,6 @@ class Quantized:
             "steps": [asdict(step) for step in self.steps],
             "layers": layers,
             "kept": list(self.kept),
+            "covered": self.covered.plain(),
             "settings": self.settings,
         }

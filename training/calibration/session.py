@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from numeric_formats.progress import Progress, Report
+from training.calibration.activations import weights_frozen
 from training.calibration.network import Network
 from training.calibration.options import CalibrationOptions
 from training.calibration.result import PipelineStep
+from workloads.containers import tensors_in
 from workloads.workload import Batch, Workload
 
 
@@ -31,6 +32,7 @@ class Calibrating:
         folder: For checkpoints; None keeps none.
         progress: Hears of every stage.
         steps: The network after each step so far.
+        derivatives: Whether the loss lets the network's input require a gradient, as it does for a derivative inside.
     """
 
     workload: Workload
@@ -41,6 +43,7 @@ class Calibrating:
     folder: Path | None
     progress: Report
     steps: list[PipelineStep] = field(default_factory=list)
+    derivatives: bool = False
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Tell whoever listens how far a stage is."""
@@ -48,8 +51,15 @@ class Calibrating:
 
     def loss(self, model: nn.Module, batches: Sequence[Batch]) -> float:
         """The mean over mini-batches."""
-        with torch.no_grad():
-            return float(np.mean([self.workload.loss_of(model, batch).item() for batch in batches]))
+        handle = model.register_forward_pre_hook(self._see_derivatives, with_kwargs=True)
+        try:
+            with weights_frozen(model):
+                return float(np.mean([self.workload.loss_of(model, batch).item() for batch in batches]))
+        finally:
+            handle.remove()
+
+    def _see_derivatives(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+        self.derivatives |= any(t.requires_grad for t in tensors_in((args, kwargs)))
 
     def metric(self, model: nn.Module) -> float | None:
         """The mean over the workload's test mini-batches; None where it has none."""
@@ -57,7 +67,7 @@ class Calibrating:
         if workload.test is None or workload.metric is None:
             return None
         test = replace(workload, batches=workload.test).minibatches()
-        with torch.no_grad():
+        with weights_frozen(model):
             return float(np.mean([workload.metric_of(model, batch) for batch in test]))
 
     def record(self, name: str, model: nn.Module) -> None:

@@ -69,10 +69,12 @@ def _begun(
         made.module,
         {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")},
     )
+    # A weight that several layers share has the name of the first.
+    names = {id(parameter): name for name, parameter in made.module.named_parameters()}
     thresholds = {
-        f"{name.removeprefix('threshold.')}.weight": value
-        for name, value in tensors.items()
-        if name.startswith("threshold.")
+        names[id(layer.module.weight)]: tensors[f"threshold.{layer.name}"]
+        for layer in made.layers
+        if f"threshold.{layer.name}" in tensors
     }
     weights, activations = (settings[kind].partition(" ")[0] for kind in ("weights", "activations"))
     kinds = f"weights in {weights}, activations in {activations}"

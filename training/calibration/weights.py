@@ -41,8 +41,13 @@ class QuantizedWeights:
 def quantize_weights(calibrating: Calibrating, grid: WeightGrid, full: fx.GraphModule) -> QuantizedWeights:
     """Round the weights of all layers of the network. full: the same network before that."""
     options, layers, done = calibrating.options, calibrating.network.layers, QuantizedWeights()
-    before = {}
+    before: dict[str, Tensor] = {}
+    first: dict[int, str] = {}
     for k, layer in enumerate(layers):
+        known = first.setdefault(id(layer.module.weight), layer.name)
+        if known != layer.name:  # one weight of several layers is rounded once
+            done.thresholds[layer.name], before[layer.name] = done.thresholds[known], before[known]
+            continue
         done.thresholds[layer.name] = _threshold(options, layer, grid)
         before[layer.name] = layer.weight.clone()
         layer.module.weight.data = grid.weight(layer.weight, done.thresholds[layer.name])
@@ -64,8 +69,8 @@ def _threshold(options: CalibrationOptions, layer: FoldedLayer, grid: WeightGrid
 
 
 def learnable(network: Network) -> list[FoldedLayer]:
-    """The layers whose rounding AdaRound learns: those that are called once, and have no hooks of the user's."""
-    return [layer for layer in network.layers if layer.calls == 1 and not layer.hooked]
+    """The layers whose rounding AdaRound learns: those that nothing but one call uses."""
+    return [layer for layer in network.layers if layer.alone]
 
 
 def _learn_rounding(
@@ -145,7 +150,7 @@ def _correct_biases(calibrating: Calibrating, full: fx.GraphModule, before: dict
     means = input_means(network)
     for k, layer in enumerate(layers):
         if calibrating.options.bias_correction is Correction.EMPIRICAL:
-            if layer.calls == 1 and not layer.hooked:
+            if layer.alone:
                 correct_empirical(calibrating.workload, full, network.module, layer, calibrating.batches)
         elif layer.name in means:
             correct_analytic(layer, before[layer.name], means[layer.name])

@@ -92,19 +92,21 @@ class CombinedState(MethodState):
     method's."""
 
     def __init__(self, methods: Sequence[Method], setup: MethodSetup):
-        super().__init__()
+        super().__init__(setup)
         self._parts = {method.about.name: method.start(setup) for method in methods}
         forward = [method.about.name for method in methods if method.forward and not method.backward]
         # Beside a forward method, a gradient method quantizes errors alone.
         self._errors_only = {method.about.name for method in methods if method.backward} if forward else set()
+        self.meet()
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: parameter for part in self._parts.values() for name, parameter in part.trained().items()}
 
     def site(self, site: Site) -> Quantizers | None:
+        self.layer_of(site)  # remembers the late ones
         merged: Quantizers | None = None
         for name, part in self._parts.items():
-            part.training, part.calibrating = self.training, self.calibrating
+            part.training, part.calibrating, part.decided = self.training, self.calibrating, self.decided
             found = part.site(site)
             if found is None:
                 continue
@@ -120,6 +122,14 @@ class CombinedState(MethodState):
                     given["output"] = _after(merged.output, found.output)
                 merged = replace(merged, **given)
         return merged
+
+    def idle(self) -> list[str]:
+        return [name for name, part in self._parts.items() if not part.layers]
+
+    def remake(self, late: Sequence[Site], parameters: dict[str, Tensor]) -> None:
+        for part in self._parts.values():
+            part.remake(late, parameters)
+        super().remake(late, {})
 
     def group(self, parameter: str) -> Group:
         groups = [part.group(parameter) for part in self._parts.values()]

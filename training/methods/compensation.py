@@ -16,7 +16,8 @@ from torch.autograd.function import once_differentiable
 
 from numeric_formats.checks import number, one_of
 from predictor.flow.sites import Quantizers, Site
-from training.methods.method import About, MethodLayer, MethodSetup, MethodState, chosen_layers
+from training.methods.layers import MethodLayer, chosen
+from training.methods.method import About, MethodSetup, MethodState
 from training.weights import Group
 
 INITIAL = 1e-3
@@ -93,29 +94,47 @@ class _Compensated(torch.autograd.Function):
 class CompensationState(MethodState):
     """alpha, mu and o of every layer."""
 
+    OWN = ("alpha.", "mu.", "o.")
+
     def __init__(self, options: Compensation, setup: MethodSetup):
-        super().__init__()
+        super().__init__(setup)
         self.options = options
-        self.layers = chosen_layers(setup, options.include_linear, False, False)
-        for layer in self.layers.values():
-            if options.shape is CompensationShape.CHANNEL and layer.normalized:
-                raise ValueError(
-                    f"lac: shape 'channel' in layer {layer.site.layer}: the batch normalization after it removes any "
-                    "constant of a channel; use 'chw'"
-                )
-            shape = compensation_shape(layer, options.shape)
+        self._generators: dict[str, torch.Generator] = {}
+        self.meet()
 
-            def drawn(shape: tuple[int, ...] = shape) -> nn.Parameter:
-                return nn.Parameter(INITIAL * torch.randn(shape, generator=setup.generator))
+    def takes(self, layer: MethodLayer) -> bool:
+        return chosen(layer, self.options.include_linear)
 
-            if not options.tied:
-                self.parameters[f"alpha.{layer.name}"] = nn.Parameter(torch.ones(shape))
-                self.parameters[f"mu.{layer.name}"] = drawn()
-            self.parameters[f"o.{layer.name}"] = drawn()
+    def begin_layer(self, layer: MethodLayer, generator: torch.Generator) -> None:
+        if self.options.shape is CompensationShape.CHANNEL and layer.normalized:
+            raise ValueError(
+                f"lac: shape 'channel' in layer {layer.site.layer}: the batch normalization after it removes any "
+                "constant of a channel; use 'chw'"
+            )
+        if layer.shape is None:
+            self._generators[layer.name] = generator
+        else:
+            self._draw(layer, layer.shape, generator)
+
+    def _draw(self, layer: MethodLayer, product: tuple[int, ...], generator: torch.Generator) -> None:
+        """New parameters for a layer, for a product of this shape."""
+        shape = compensation_shape(layer, self.options.shape, product)
+
+        def drawn() -> nn.Parameter:
+            return nn.Parameter(INITIAL * torch.randn(shape, generator=generator))
+
+        if not self.options.tied:
+            self.parameters[f"alpha.{layer.name}"] = nn.Parameter(torch.ones(shape))
+            self.parameters[f"mu.{layer.name}"] = drawn()
+        self.parameters[f"o.{layer.name}"] = drawn()
 
     def site(self, site: Site) -> Quantizers | None:
-        layer = self.layers.get(site.name)
-        return None if layer is None else Quantizers(output=lambda y: self.compensated(layer, y))
+        return None if self.layer_of(site) is None else Quantizers(output=lambda y: self.at(site, y))
+
+    def at(self, site: Site, y: Tensor) -> Tensor:
+        """The output of a site with its compensation, where it has one."""
+        layer = self.layer_of(site)
+        return y if layer is None else self.compensated(layer, y)
 
     def added(self, layer: MethodLayer) -> Tensor:
         """What is added to a layer's output, without the batch axis unless it has values for each element."""
@@ -127,6 +146,8 @@ class CompensationState(MethodState):
     def compensated(self, layer: MethodLayer, y: Tensor) -> Tensor:
         """The output with its compensation. Raises ValueError for a mini-batch of another size than shape 'sample' has
         values for."""
+        if f"o.{layer.name}" not in self.parameters:
+            self._draw(layer, tuple(y.shape), self._generators[layer.name])
         added = self.added(layer)
         if self.options.shape is CompensationShape.SAMPLE:
             if len(y) > len(added):
@@ -134,6 +155,11 @@ class CompensationState(MethodState):
                     f"lac: shape 'sample' has values for mini-batches of {len(added)}, not of {len(y)}; use 'chw'"
                 )
             added = added[: len(y)]
+        elif added.shape[-y.ndim + 1 :] != y.shape[1:] and self.options.shape is CompensationShape.CHW:
+            raise ValueError(
+                f"lac: layer {layer.name} gives {tuple(y.shape[1:])} after the batch axis, and has a compensation for "
+                f"{tuple(added.shape)}; use shape 'channel'"
+            )
         return _Compensated.apply(y, added) if y.shape[1:] == added.shape else y + added
 
     def group(self, parameter: str) -> Group:
@@ -148,11 +174,11 @@ class CompensationState(MethodState):
         )
 
 
-def compensation_shape(layer: MethodLayer, shape: CompensationShape) -> tuple[int, ...]:
-    """The shape of a layer's compensation parameters; channels of a convolution are axis 1 of its output, of a linear
-    layer the last."""
+def compensation_shape(layer: MethodLayer, shape: CompensationShape, product: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a layer's compensation parameters, for a product of this shape, batch first."""
     if shape is CompensationShape.SAMPLE:
-        return layer.shape
+        return product
     if shape is CompensationShape.CHW:
-        return layer.shape[1:]
-    return (layer.shape[1], *(1 for _ in layer.shape[2:])) if layer.is_convolution else layer.shape[-1:]
+        return product[1:]
+    axis = len(product) + layer.site.channel_axis
+    return (product[axis], *(1 for _ in product[axis + 1 :]))

@@ -20,7 +20,8 @@ from training.export.layer import ExportedLayer
 from training.methods.channels import Sigma, channel_statistics
 from training.methods.direction import deviation_of
 from training.methods.errors import ErrorOptions, ErrorState, exported_absmax
-from training.methods.method import About, MethodLayer, MethodSetup
+from training.methods.layers import MethodLayer
+from training.methods.method import About, MethodSetup
 from training.quantizers.description import AtAbsmax
 from training.weights import Group
 
@@ -97,7 +98,7 @@ class DistributionAdaptiveInt8State(ErrorState):
         self.thresholds: dict[str, Tensor] = {}
 
     def site(self, site: Site) -> Quantizers | None:
-        layer = self.layers.get(site.name)
+        layer = self.layer_of(site)
         if layer is None:
             return None
         return Quantizers(
@@ -106,7 +107,7 @@ class DistributionAdaptiveInt8State(ErrorState):
 
     def errors(self, layer: MethodLayer, e: Tensor) -> tuple[Tensor, Tensor]:
         """The copies of a layer's errors for dW, by channel, and for dx, by tensor; the thresholds move on."""
-        axis = 1 if layer.is_convolution and e.ndim > 1 else e.ndim - 1
+        axis = e.ndim + layer.site.channel_axis
         largest, beyond = channel_statistics(e, axis, self.options.sigma)
         stored = self.thresholds.get(layer.name, largest)
         now = self.thresholds[layer.name] = next_thresholds(
@@ -117,12 +118,11 @@ class DistributionAdaptiveInt8State(ErrorState):
         for_weight = self.error_quantizer(e, at, rounding, self._streams)
         if self.options.direction_rate:
             nearest = for_weight if rounding is Rounding.NEAREST else self.error_quantizer(e, at)
-            self.rates.see(layer.parameter, deviation_of(nearest, e))
+            self.rates.see(layer.made_of, deviation_of(nearest, e))
         return for_weight, self.error_quantizer(e, largest.amax(), rounding, self._streams)
 
     def group(self, parameter: str) -> Group:
-        own = self.options.direction_rate and any(layer.parameter == parameter for layer in self.layers.values())
-        return Group(own=parameter) if own else Group()
+        return self.own_rate(parameter) if self.options.direction_rate else Group()
 
     def tensors(self) -> dict[str, Tensor]:
         return self.thresholds

@@ -7,6 +7,7 @@ docs/definitions/methods.md section 4.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -36,9 +37,11 @@ class Rates:
         """Begin a step."""
         self.deviations.clear()
 
-    def see(self, parameter: str, distance: float) -> None:
-        """Take in the deviation of a layer; of a weight that is used more than once the largest counts."""
-        self.deviations[parameter] = max(distance, self.deviations.get(parameter, 0.0))
+    def see(self, parameters: Iterable[str], distance: float) -> None:
+        """Take in the deviation of a layer, for all that its weight is made of; of what is used more than once the
+        largest counts."""
+        for parameter in parameters:
+            self.deviations[parameter] = max(distance, self.deviations.get(parameter, 0.0))
 
     def apply(self, rates: dict[str, dict[str, Any]]) -> None:
         """Multiply the learning rates; the schedule sets them anew for the next step."""

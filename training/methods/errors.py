@@ -10,9 +10,11 @@ from formats import Format, Rounding
 from numeric_formats.checks import not_allowed, number, one_of
 from training.export.layer import ExportedLayer
 from training.methods.direction import Rates
-from training.methods.method import About, MethodLayer, MethodSetup, MethodState, chosen_layers
+from training.methods.layers import MethodLayer, chosen
+from training.methods.method import About, MethodSetup, MethodState
 from training.quantizers.clipped import Clipped, absmax
 from training.quantizers.description import Description
+from training.weights import Group
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,20 @@ class ErrorState(MethodState):
     """The state in one run that DAI8 and UI8 share."""
 
     def __init__(self, options: ErrorOptions, setup: MethodSetup):
-        super().__init__()
-        self._streams = setup.streams
-        self.layers = chosen_layers(setup, options.include_linear, options.skip_first, options.skip_last)
+        super().__init__(setup)
+        self._streams, self._shared = setup.streams, options
         self.quantizer = Clipped(options.format)
         self.error_quantizer = error_quantizer(options.format, options.error_format)
         self.rates = Rates(options.alpha, options.beta)
+        self.meet()
+
+    def takes(self, layer: MethodLayer) -> bool:
+        return chosen(layer, self._shared.include_linear, self._shared.skip_first, self._shared.skip_last)
+
+    def own_rate(self, parameter: str) -> Group:
+        """A learning rate of its own for whatever can be a weight, also of layers that are met later."""
+        owner = None if self.setup is None else self.setup.owners.get(parameter)
+        return Group(own=parameter) if owner is not None and owner.ndim > 1 else Group()
 
     def begin_step(self) -> None:
         self.rates.clear()
@@ -104,6 +114,7 @@ def exported_absmax(
     found = []
     for name, layer in layers.items():
         codes, scale = quantizer.encode(layer.weight, absmax(layer.weight))
+        codes = layer.stored(codes)
         found.append(
             ExportedLayer(
                 layer.site.layer, layer.parameter, codes, scale, quantizer.format.name, name, input=described(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from numeric_formats.checks import number
 from predictor.flow.sites import Quantizers, Site
 from training.export.layer import ExportedLayer
-from training.methods.method import About, MethodLayer, MethodSetup, MethodState
+from training.methods.layers import MethodLayer
+from training.methods.method import About, MethodSetup, MethodState
 from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 from training.quantizers.description import FixedStep
 from training.quantizers.known_ranges import KnownRanges
@@ -99,34 +100,54 @@ class LearnedState(MethodState):
         weight_step: First step of a weight, from the weight, its bits, and the dims that share one; None for all.
     """
 
+    OWN = ("step.", "offset.")
+
     def __init__(
         self,
         options: LearnedSteps,
         setup: MethodSetup,
         weight_step: Callable[[Tensor, int, tuple[int, ...] | None], Tensor],
     ):
-        super().__init__()
-        self._shared = options
-        self.layers: dict[str, MethodLayer] = {}
+        super().__init__(setup)
+        self._shared, self._weight_step = options, weight_step
         self._bits: dict[str, tuple[int, int]] = {}
         self._weight_bits: dict[str, int] = {}
+        self._user: dict[str, MethodLayer] = {}
+        self._bits_of_parameters: dict[str, int] = {}
         self.grids: dict[str, tuple[int, int]] = {}
-        for layer in setup.layers:
-            given = options.bits(layer)
-            if given is None:
-                continue
-            self.layers[layer.name], self._bits[layer.name] = layer, given
-            # A shared weight has one step, at the bits of its first use.
-            if layer.parameter not in self._weight_bits:
-                self._weight_bits[layer.parameter] = given[0]
-                dims = (
-                    tuple(d for d in range(layer.weight.ndim) if d != layer.output_axis)
-                    if options.per_channel
-                    else None
-                )
-                ranges, high = options.ranges, signed_grid(given[0])[1]
-                known = None if ranges is None else ranges.weight_step(layer.parameter, high, options.per_channel)
-                self._add(layer.parameter, weight_step(layer.weight, given[0], dims) if known is None else known)
+        self.meet()
+
+    def takes(self, layer: MethodLayer) -> bool:
+        return self._shared.bits(layer) is not None
+
+    def begin_layer(self, layer: MethodLayer, generator: torch.Generator) -> None:
+        given = self._shared.bits(layer)
+        assert given is not None
+        self._bits[layer.name] = given
+        # A shared weight has one step, at the bits of its first use.
+        if layer.parameter not in self._weight_bits:
+            self._weight_bits[layer.parameter], self._user[layer.parameter] = given[0], layer
+            for name in layer.made_of:
+                self._bits_of_parameters.setdefault(name, given[0])
+            if not layer.computed:
+                self._start_weight(layer, layer.weight)
+        elif self._shared.per_channel and not layer.computed and not _same_channels(layer, self._user[layer.parameter]):
+            raise ValueError(
+                f"{self._shared.about.name}: layers {layer.name} and {self._user[layer.parameter].name} use the weight "
+                f"{layer.parameter} with other axes, so that they share no channels; give per_channel=false"
+            )
+
+    def _start_weight(self, layer: MethodLayer, w: Tensor) -> None:
+        """Make a weight's step, where there is none yet."""
+        if f"step.{layer.parameter}" in self.parameters:
+            return
+        options, bits = self._shared, self._weight_bits[layer.parameter]
+        dims = tuple(d for d in range(w.ndim) if d not in layer.output_axes) if options.per_channel else None
+        high = signed_grid(bits)[1]
+        known = None
+        if options.ranges is not None:
+            known = options.ranges.weight_step(layer.parameter, high, options.per_channel)
+        self._add(layer.parameter, self._weight_step(w, bits, dims) if known is None else known)
 
     def _add(self, name: str, value: Tensor, kind: str = "step") -> None:
         self.parameters[f"{kind}.{name}"] = nn.Parameter(value.detach().clone())
@@ -136,13 +157,14 @@ class LearnedState(MethodState):
         raise NotImplementedError
 
     def site(self, site: Site) -> Quantizers | None:
-        layer = self.layers.get(site.name)
+        layer = self.layer_of(site)
         if layer is None:
             return None
         return Quantizers(input=lambda x: self.activation(layer, x), weight=lambda w: self.weight(layer, w))
 
     def weight(self, layer: MethodLayer, w: Tensor) -> Tensor:
         """The quantized weight."""
+        self._start_weight(layer, w)
         low, high = signed_grid(self._weight_bits[layer.parameter])
         step = self.parameters[f"step.{layer.parameter}"]
         factor = gradient_factor(w.numel() // step.numel(), high) if self._shared.scaled_gradient else 1.0
@@ -150,10 +172,10 @@ class LearnedState(MethodState):
 
     def activation(self, layer: MethodLayer, x: Tensor) -> Tensor:
         """The quantized input."""
-        if self.calibrating and layer.name not in self.grids:
+        if layer.name not in self.grids:
             self._start_activation(layer, x, self._bits[layer.name][1])
         low, high = self.grids[layer.name]
-        count = x.numel() if self._shared.count_batch else x[0].numel()
+        count = x.numel() if self._shared.count_batch else math.prod(x.shape[1:])
         # A grid without positive integers has its magnitudes below zero.
         factor = gradient_factor(count, high) if self._shared.scaled_gradient else 1.0
         return quantize_by_step(
@@ -163,7 +185,13 @@ class LearnedState(MethodState):
     def group(self, parameter: str) -> Group:
         if parameter in self.parameters:
             return Group(rate=self._shared.step_rate, decay=0.0)
-        return Group(decay=DECAY_OF_BITS.get(self._weight_bits.get(parameter, 0), 1.0))
+        return Group(decay=DECAY_OF_BITS.get(self._bits_of_parameters.get(parameter, 0), 1.0))
+
+    def state(self) -> dict[str, Any]:
+        return {"grids": {name: list(grid) for name, grid in self.grids.items()}}
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        self.grids = {name: (int(low), int(high)) for name, (low, high) in state["grids"].items()}
 
     def end_step(self) -> None:
         for name, parameter in self.parameters.items():
@@ -174,14 +202,17 @@ class LearnedState(MethodState):
     def exported(self) -> list[ExportedLayer]:
         found = []
         for name, layer in self.layers.items():
+            if name not in self.grids:  # no mini-batch has come to it
+                continue
             low, high = signed_grid(self._weight_bits[layer.parameter])
-            scale = self.parameters[f"step.{layer.parameter}"].detach()
-            codes = (layer.weight.detach() / scale).round().clamp(low, high).to(torch.int8)
+            weight, scale = layer.weight.detach(), self.parameters[f"step.{layer.parameter}"].detach()
+            codes = (weight / scale).round().clamp(low, high).to(torch.int8)
             offset = self.parameters.get(f"offset.{name}")
             low, high = self.grids[name]
             step = self.parameters[f"step.{name}"].item()
             described = FixedStep(step, None if offset is None else offset.item(), low, high)
             folded = None if offset is None else folded_bias(layer, codes, scale, offset.detach())
+            codes, scale = layer.stored(codes), layer.stored(scale)
             found.append(
                 ExportedLayer(
                     layer.site.layer,
@@ -197,6 +228,13 @@ class LearnedState(MethodState):
         return found
 
 
+def _same_channels(one: MethodLayer, other: MethodLayer) -> bool:
+    """Whether two uses of one weight see it with the same axes, of which the same are channels."""
+    assert one.site.origin is not None
+    assert other.site.origin is not None
+    return one.site.origin.place == other.site.origin.place and one.output_axes == other.output_axes
+
+
 def folded_bias(layer: MethodLayer, codes: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     """offset * scale * sum(codes) of each output channel: what an offset of the input adds to the output where no
     padding takes part.
@@ -204,5 +242,5 @@ def folded_bias(layer: MethodLayer, codes: Tensor, scale: Tensor, offset: Tensor
     With it the product can be computed from integers alone, (codes . integers of x) * scale * step of x; on borders
     that see padding the true constant is smaller. Source: docs/definitions/methods.md section 7.
     """
-    dims = [d for d in range(codes.ndim) if d != layer.output_axis]
+    dims = [d for d in range(codes.ndim) if d not in layer.output_axes]
     return (offset * (scale * codes.float()).sum(dims)).float()

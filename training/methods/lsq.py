@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from numeric_formats.checks import one_of
+from training.methods.layers import MethodLayer
 from training.methods.learned_steps import LearnedState, LearnedSteps, signed_grid, unsigned_grid
-from training.methods.method import About, MethodLayer, MethodSetup
+from training.methods.method import About, MethodSetup
 from training.quantizers.clipped import SMALLEST_LEARNED_STEP
 
 

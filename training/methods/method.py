@@ -3,61 +3,25 @@ section 1)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from predictor.flow.coverage import Watch
 from predictor.flow.dataflow import DataFlow
-from predictor.flow.sites import CONVOLUTIONS, Quantizers, Site
+from predictor.flow.sites import Quantizers, Site
 from predictor.gradients import evaluation_mode
+from training.coverage import Covered
 from training.export.layer import ExportedLayer
+from training.methods.layers import MethodLayer, layers_of, owner_of
 from training.weights import Group, Streams
 
-
-@dataclass(frozen=True, eq=False)
-class MethodLayer:
-    """A layer as methods see it: a site whose weight is a parameter of the network, as the first forward pass found it.
-
-    Attributes:
-        site: The call of the layer.
-        weight: The parameter.
-        shape: Of the product, batch first.
-        first: Whether it is the first such site of the network.
-        last: Whether it is the last one.
-        normalized: Whether batch normalization comes next.
-    """
-
-    site: Site
-    weight: nn.Parameter
-    shape: tuple[int, ...]
-    first: bool
-    last: bool
-    normalized: bool
-
-    @property
-    def name(self) -> str:
-        """The site's."""
-        return self.site.name
-
-    @property
-    def parameter(self) -> str:
-        """The name of the weight."""
-        assert self.site.parameter is not None
-        return self.site.parameter
-
-    @property
-    def is_convolution(self) -> bool:
-        """Convolution or transposed convolution."""
-        return self.site.operation in CONVOLUTIONS
-
-    @property
-    def output_axis(self) -> int:
-        """The axis of the weight's output channels."""
-        return 1 if self.site.operation.startswith("conv_transpose") else 0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,16 +29,20 @@ class MethodSetup:
     """What a method's state in a run is made from.
 
     Attributes:
-        layers: In the order of the forward pass.
+        layers: In the order of the forward pass, as far as the first passes reached them.
         epochs: Of the run.
         streams: For stochastic rounding.
         generator: For new parameters.
+        seed: Of new parameters of layers that are met later.
+        owners: The network's parameters, by name.
     """
 
     layers: tuple[MethodLayer, ...]
     epochs: int
     streams: Streams
     generator: torch.Generator
+    seed: int = 0
+    owners: Mapping[str, nn.Parameter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +56,82 @@ class NetworkInTraining:
 class MethodState:
     """The state of a method in one run, and its hooks; each does nothing unless a method says otherwise.
 
+    Layers that the first passes did not reach (layers that are dropped, experts, branches) are met at their first call.
+
+    Args:
+        setup: Of the run; None for a state that quantizes nothing.
+
     Attributes:
         parameters: The method's own, by name.
+        layers: Those that it quantizes, by name of their site.
         training: False while the network is evaluated.
         calibrating: True in the pass before the first step, in which parameters that depend on activations are made.
+        decided: What was decided in the forward passes of this step, for what is computed again (checkpointing).
+        late: Sites that were met after the first passes.
     """
 
-    def __init__(self) -> None:
+    OWN: ClassVar[tuple[str, ...]] = ()
+    """What the names of its own parameters begin with."""
+
+    def __init__(self, setup: MethodSetup | None = None) -> None:
+        self.setup = setup
         self.parameters: dict[str, nn.Parameter] = {}
+        self.layers: dict[str, MethodLayer] = {}
         self.training = False
         self.calibrating = False
+        self.decided: dict[Any, Any] = {}
+        self.late: list[Site] = []
+        self._known: set[str] = set()
+
+    def takes(self, layer: MethodLayer) -> bool:
+        """Whether a layer is quantized."""
+        return False
+
+    def begin_layer(self, layer: MethodLayer, generator: torch.Generator) -> None:
+        """Make what a layer needs, as far as it can be made before the layer's first call."""
+
+    def meet(self) -> None:
+        """Take the layers of the setup; the last thing that a state does when it is made."""
+        assert self.setup is not None
+        for layer in self.setup.layers:
+            self._take(layer, self.setup.generator)
+
+    def _take(self, layer: MethodLayer, generator: torch.Generator) -> None:
+        self._known.add(layer.name)
+        if self.takes(layer):
+            self.layers[layer.name] = layer
+            self.begin_layer(layer, generator)
+
+    def layer_of(self, site: Site) -> MethodLayer | None:
+        """The layer of a site; None where it is not quantized. One that comes for the first time is met."""
+        if site.name not in self._known and site.origin is not None and self.setup is not None:
+            layer = MethodLayer(site, owner_of(site, self.setup.owners), None, False, False, False)
+            self.late.append(site)
+            # Of its own, so that what it draws depends neither on what came before nor on a resume.
+            self._take(layer, torch.Generator().manual_seed(self.setup.seed ^ zlib.crc32(site.name.encode())))
+        return self.layers.get(site.name)
+
+    def once(self, key: tuple[Any, ...], decide: Callable[[], T]) -> T:
+        """What is decided at a place in a forward pass; what is computed again finds what was decided the first
+        time."""
+        if not self.training:
+            return decide()
+        if key not in self.decided:
+            self.decided[key] = decide()
+        found: T = self.decided[key]
+        return found
+
+    def idle(self) -> list[str]:
+        """Names of combined methods that found nothing to quantize."""
+        return []
+
+    def remake(self, late: Sequence[Site], parameters: dict[str, Tensor]) -> None:
+        """Meet layers again that were met after the start, whose parameters come out of a checkpoint."""
+        for site in late:
+            self.layer_of(site)
+        self.parameters |= {
+            name: nn.Parameter(values.clone()) for name, values in parameters.items() if name.startswith(self.OWN)
+        }
 
     def trained(self) -> dict[str, nn.Parameter]:
         """All parameters that are trained with the network's, once the calibrating pass is over."""
@@ -212,43 +246,11 @@ def settings_of(method: Method | None) -> dict[str, Any]:
     return {"method": {"name": method.about.name, **options, **({} if digest is None else {"format_digest": digest})}}
 
 
-def layers_of(flow: DataFlow, forward: Callable[[], object]) -> tuple[MethodLayer, ...]:
-    """The sites of a network whose weights are its parameters, from one forward pass. Use inside the entered data
-    flow."""
-    shapes: dict[Site, tuple[int, ...]] = {}
-
-    def see(site: Site) -> Quantizers:
-        def keep(product: Tensor) -> Tensor:
-            shapes[site] = tuple(product.shape)
-            return product
-
-        return Quantizers(output=keep)
-
-    flow.site = see
-    try:
-        forward()
-    finally:
-        flow.site = None
-    parameters = dict(flow.model.named_parameters())
-    found = [(site, shape) for site, shape in shapes.items() if site.parameter is not None]
-    following = {point.name: after.operation for point, after in zip(flow.points, flow.points[1:], strict=False)}
-    return tuple(
-        MethodLayer(
-            site,
-            parameters[str(site.parameter)],
-            shape,
-            k == 0,
-            k == len(found) - 1,
-            following.get(site.name) == "batch_norm",
-        )
-        for k, (site, shape) in enumerate(found)
-    )
-
-
 def begin(
     method: Method, flow: DataFlow, forward: Callable[[], object], epochs: int, streams: Streams, seed: int
-) -> MethodState:
-    """A method's state at the start of a run, after the pass in which parameters that depend on activations are made.
+) -> tuple[MethodState, Covered]:
+    """A method's state at the start of a run, after the pass in which parameters that depend on activations are made,
+    and how much of that pass it quantizes.
 
     Args:
         method: Whose state is made.
@@ -257,28 +259,30 @@ def begin(
         epochs: Of the run.
         streams: For stochastic rounding.
         seed: Of new parameters.
+
+    Raises:
+        ValueError: Where the method, or one of several, finds nothing to quantize.
     """
-    layers = layers_of(flow, forward)
-    state = method.start(MethodSetup(layers, epochs, streams, torch.Generator().manual_seed(seed)))
+    layers, owners = layers_of(flow, forward), dict(flow.model.named_parameters())
+    setup = MethodSetup(layers, epochs, streams, torch.Generator().manual_seed(seed), seed, owners)
+    state = method.start(setup)
     state.begin_epoch(1)
-    flow.site, state.training, state.calibrating = state.site, True, True
-    with torch.no_grad():
-        forward()
-    flow.site, state.training, state.calibrating = None, False, False
-    return state
-
-
-def chosen_layers(
-    setup: MethodSetup, include_linear: bool, skip_first: bool, skip_last: bool
-) -> dict[str, MethodLayer]:
-    """Convolutions and, if asked for, linear layers, without the network's first or last."""
-    return {
-        layer.name: layer
-        for layer in setup.layers
-        if (layer.is_convolution or include_linear)
-        and not (layer.first and skip_first)
-        and not (layer.last and skip_last)
-    }
+    flow.site, flow.pointed, state.training, state.calibrating = state.site, False, True, True
+    flow.watch = Watch(lambda: flow.layer)
+    try:
+        # With a graph, which a loss with a derivative inside needs.
+        with torch.enable_grad():
+            forward()
+        coverage = Covered.of(flow.watch, owners)
+    finally:
+        flow.watch, flow.site, flow.pointed, state.training, state.calibrating = None, None, True, False, False
+    idle = state.idle() or ([method.about.name] if not coverage.products and not state.layers else [])
+    if idle:
+        raise ValueError(
+            f"method {' and '.join(idle)} finds nothing to quantize in this network (formats methods says which layers "
+            f"each takes, and its options); {coverage.remainder or 'no product of it has a weight'}"
+        )
+    return state, coverage
 
 
 @contextmanager
@@ -294,6 +298,6 @@ def quantized(model: nn.Module, state: MethodState) -> Iterator[nn.Module]:
         The model.
     """
     flow = DataFlow(model)
-    flow.site = state.site
+    flow.site, flow.evaluation, flow.pointed = state.site, True, False
     with evaluation_mode(flow.model), flow, torch.no_grad():
         yield model

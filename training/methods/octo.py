@@ -6,6 +6,7 @@ Learning", USENIX ATC 2021, and the authors' demonstration; docs/definitions/met
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -21,7 +22,8 @@ from predictor.flow.sites import Quantizers, Site
 from training.export.layer import ExportedLayer
 from training.methods.compensation import Compensation, CompensationShape, CompensationState
 from training.methods.errors import digests, error_quantizer, exported_absmax, nearest_or_stochastic
-from training.methods.method import About, MethodLayer, MethodSetup, MethodState, chosen_layers
+from training.methods.layers import MethodLayer, chosen
+from training.methods.method import About, MethodSetup, MethodState
 from training.quantizers.clipped import SMALLEST_STEP, Clipped, absmax, clipped_range, range_clip
 from training.quantizers.description import AtAbsmax, Description, OwnRange, PartOfRange
 from training.quantizers.estimator import straight_through
@@ -138,18 +140,26 @@ class OctoState(MethodState):
     too."""
 
     def __init__(self, options: Octo, setup: MethodSetup, compensation: CompensationState | None):
-        super().__init__()
+        super().__init__(setup)
         self.options, self.compensation, self._streams = options, compensation, setup.streams
-        self.layers = chosen_layers(setup, options.include_linear, False, False)
         self.quantizer = Clipped(options.format)
         self.error_quantizer = error_quantizer(options.format, options.error_format)
         self._zero_points = self.quantizer.format.family is Family.INT
         self._demo = options.arithmetic is OctoArithmetic.DEMO
         if compensation is not None:
             self.parameters = compensation.parameters
+        self.meet()
+
+    def takes(self, layer: MethodLayer) -> bool:
+        return chosen(layer, self.options.include_linear)
+
+    def remake(self, late: Sequence[Site], parameters: dict[str, Tensor]) -> None:
+        super().remake(late, parameters)
+        if self.compensation is not None:
+            self.compensation.remake(late, parameters)
 
     def site(self, site: Site) -> Quantizers | None:
-        layer = self.layers.get(site.name)
+        layer = self.layer_of(site)
         if layer is None:
             return None
         backward = self._backward
@@ -164,9 +174,9 @@ class OctoState(MethodState):
             return both, both
 
         return Quantizers(
-            input=self._input,
-            weight=self._weight,
-            output=lambda y: self._output(layer, y),
+            input=lambda x: self._input(x, site),
+            weight=lambda w: self._weight(w, ("weight", site.name, site.time)),
+            output=lambda y: self._output(site, y),
             operands=operands,
             error=error,
             bias_gradient=demo_backward if self._demo else lambda g: self.quantizer(g, absmax(g)),
@@ -183,25 +193,30 @@ class OctoState(MethodState):
         rounded = quantizer(x, threshold)
         return rounded if low <= lowest and highest <= high else rounded.clamp_(low, high)
 
-    def _forward_rounding(self) -> Rounding:
-        """Evaluation draws nothing."""
+    def _forward(self, key: tuple[Any, ...]) -> tuple[Rounding, Streams]:
+        """How the forward pass rounds, with a stream for each tensor; evaluation draws nothing."""
         drawn = self.options.rounding is Rounding.STOCHASTIC or self._demo
-        return Rounding.STOCHASTIC if drawn and self.training else Rounding.NEAREST
+        if not drawn or not self.training:
+            return Rounding.NEAREST, self._streams
+        own = Streams(self._streams.seed)
+        own.next = self.once(key, self._streams.take)
+        return Rounding.STOCHASTIC, own
 
-    def _input(self, x: Tensor) -> Tensor:
+    def _input(self, x: Tensor, site: Site) -> Tensor:
+        key = "input", site.name, site.time
         if self._demo or not self._zero_points:
-            return self._weight(x)
-        return asymmetric_range(x, self.quantizer.format.bits, self._forward_rounding(), self._streams)
+            return self._weight(x, key)
+        return asymmetric_range(x, self.quantizer.format.bits, *self._forward(key))
 
-    def _weight(self, w: Tensor) -> Tensor:
-        rounding = self._forward_rounding()
+    def _weight(self, w: Tensor, key: tuple[Any, ...]) -> Tensor:
+        rounding, streams = self._forward(key)
         if self._demo:
-            return demo_forward(w, rounding, self._streams)
-        return straight_through(w, self.quantizer(w, absmax(w), rounding, self._streams))
+            return demo_forward(w, rounding, streams)
+        return straight_through(w, self.quantizer(w, absmax(w), rounding, streams))
 
-    def _output(self, layer: MethodLayer, y: Tensor) -> Tensor:
+    def _output(self, site: Site, y: Tensor) -> Tensor:
         if self.compensation is not None:
-            y = self.compensation.compensated(layer, y)
+            y = self.compensation.at(site, y)
         return range_clip(y, self.options.clip) if self.options.clip_output else y
 
     def group(self, parameter: str) -> Group:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from numeric_formats.checks import not_allowed, number, one_of
 from predictor.flow.sites import Quantizers, Site
 from training.export.layer import ExportedLayer
-from training.methods.method import About, MethodLayer, MethodSetup, MethodState, NetworkInTraining
+from training.methods.layers import MethodLayer
+from training.methods.method import About, MethodSetup, MethodState, NetworkInTraining
 from training.quantizers.description import FixedRange
 from training.quantizers.integers import asymmetric
 from training.weights import Group
@@ -140,41 +141,65 @@ class SLB:
 class SLBState(MethodState):
     """SLB's state in one run: the logits of every convolution's weights."""
 
+    OWN = ("logits.", "scale.")
+
     def __init__(self, options: SLB, setup: MethodSetup):
-        super().__init__()
+        super().__init__(setup)
         self.options = options
         self._epochs = setup.epochs + options.trained_epochs
-        self.layers = {layer.name: layer for layer in setup.layers if layer.is_convolution}
         self.values = values_of(options.bits)
         self.temperature, self.hard = options.t_start_val, False
         self._steps = 0
         self.ranges: dict[str, Tensor] = {}
-        for layer in self.layers.values():
-            name = layer.parameter
-            if f"logits.{name}" in self.parameters:
-                continue
-            weight = layer.weight.detach()
-            if options.init is LogitsInit.WEIGHTS:
-                relative = weight / weight.abs().amax().clamp(min=torch.finfo(weight.dtype).tiny)
-                start = -((relative[..., None] - self.values) ** 2)
-            else:
-                # Deviation of a normal distribution by fan-out, counted on the tensor with its last axis.
-                fan = layer.weight.shape[layer.output_axis] * math.prod(weight.shape[2:]) * len(self.values)
-                start = torch.randn(*weight.shape, len(self.values), generator=setup.generator) * math.sqrt(2 / fan)
-            self.parameters[f"logits.{name}"] = nn.Parameter(start)
-            if options.scale is ValueScale.PER_LAYER:
-                self.parameters[f"scale.{name}"] = nn.Parameter(weight.abs().mean().reshape(()))
+        self._generators: dict[str, torch.Generator] = {}
+        self.meet()
+
+    def takes(self, layer: MethodLayer) -> bool:
+        return layer.is_convolution
+
+    def begin_layer(self, layer: MethodLayer, generator: torch.Generator) -> None:
+        self._generators.setdefault(layer.parameter, generator)
+        if not layer.computed:
+            self._start(layer, layer.weight)
+
+    def _start(self, layer: MethodLayer, weight: Tensor) -> None:
+        """The distributions of a weight, and the number that its values are multiplied by, where it has none yet."""
+        options, name, weight = self.options, layer.parameter, weight.detach()
+        known = self.parameters.get(f"logits.{name}")
+        if known is not None:
+            if known.shape[:-1] != weight.shape:
+                raise ValueError(
+                    f"slb: layer {layer.name} uses the weight {name} with axes {tuple(weight.shape)}, another layer "
+                    f"with {tuple(known.shape[:-1])}; give each a weight of its own"
+                )
+            return
+        if options.init is LogitsInit.WEIGHTS:
+            relative = weight / weight.abs().amax().clamp(min=torch.finfo(weight.dtype).tiny)
+            start = -((relative[..., None] - self.values) ** 2)
+        else:
+            # Deviation of a normal distribution by fan-out, counted on the tensor with its last axis.
+            fan = weight.shape[layer.output_axes[0]] * math.prod(weight.shape[2:]) * len(self.values)
+            drawn = torch.randn(*weight.shape, len(self.values), generator=self._generators[name])
+            start = drawn * math.sqrt(2 / fan)
+        self.parameters[f"logits.{name}"] = nn.Parameter(start)
+        if options.scale is ValueScale.PER_LAYER:
+            self.parameters[f"scale.{name}"] = nn.Parameter(weight.abs().mean().reshape(()))
 
     def site(self, site: Site) -> Quantizers | None:
-        layer = self.layers.get(site.name)
+        layer = self.layer_of(site)
         if layer is None:
             return None
+
+        def weight(w: Tensor) -> Tensor:
+            self._start(layer, w)
+            return self.weight(layer)
+
         if not self.options.activations:
-            return Quantizers(weight=lambda _: self.weight(layer))
+            return Quantizers(weight=weight)
         return Quantizers(
-            input=lambda x: self._activation(f"input.{site.name}", x),
-            weight=lambda _: self.weight(layer),
-            output=lambda y: self._activation(f"output.{site.name}", y),
+            input=lambda x: self._activation(f"input.{site.name}", x, site.time),
+            weight=weight,
+            output=lambda y: self._activation(f"output.{site.name}", y, site.time),
         )
 
     def weight(self, layer: MethodLayer) -> Tensor:
@@ -186,14 +211,19 @@ class SLBState(MethodState):
         scale = self.parameters.get(f"scale.{layer.parameter}")
         return found if scale is None else found * scale
 
-    def _activation(self, name: str, x: Tensor) -> Tensor:
+    def _activation(self, name: str, x: Tensor, time: int) -> Tensor:
+        known = self.once(("range", name, time), lambda: self._range(name, x))
+        if self._steps < self.options.activation_delay:
+            return x
+        return asymmetric(x, known[0], known[1], ACTIVATION_BITS)
+
+    def _range(self, name: str, x: Tensor) -> Tensor:
+        """The range of activations at a place, which training moves on."""
         known = self.ranges.setdefault(name, torch.tensor(INITIAL_RANGE))
         if self.training and not self.calibrating:
             now = torch.stack([x.detach().amin(), x.detach().amax()]).float()
             known = self.ranges[name] = ACTIVATION_DECAY * known + (1 - ACTIVATION_DECAY) * now
-        if self._steps < self.options.activation_delay:
-            return x
-        return asymmetric(x, known[0], known[1], ACTIVATION_BITS)
+        return known
 
     def group(self, parameter: str) -> Group:
         # After the temperature's end logits get no gradient, so that neither momentum nor weight decay moves them.
@@ -230,7 +260,7 @@ class SLBState(MethodState):
                 self.parameters[f"logits.{layer.parameter}"],
                 self.parameters.get(f"scale.{layer.parameter}"),
             )
-            codes = _likeliest(logits).to(torch.uint8)
+            codes = layer.stored(_likeliest(logits).to(torch.uint8))
             one = torch.ones(()) if scale is None else scale.detach()
             found.append(
                 ExportedLayer(

@@ -22,7 +22,8 @@ from predictor.flow.sites import Quantizers, Site
 from training.export.layer import ExportedLayer
 from training.methods.direction import deviation_of
 from training.methods.errors import ErrorOptions, ErrorState, exported_absmax
-from training.methods.method import About, MethodLayer, MethodSetup
+from training.methods.layers import MethodLayer
+from training.methods.method import About, MethodSetup
 from training.quantizers.clipped import SMALLEST_STEP, Clipped, absmax
 from training.quantizers.description import AtAbsmax, AtThreshold, Description
 from training.quantizers.estimator import straight_through
@@ -191,19 +192,22 @@ class UnifiedInt8State(ErrorState):
         self._thresholds = Thresholds(ACTIVATION_DECAY)
 
     def site(self, site: Site) -> Quantizers | None:
-        layer = self.layers.get(site.name)
+        layer = self.layer_of(site)
         if layer is None:
             return None
         return Quantizers(
-            input=lambda x: self._activation(site.name, x),
+            input=lambda x: self._activation(site, x),
             weight=self.quantizer.at_absmax,
             error=lambda e: self._error(layer, e),
         )
 
-    def _activation(self, name: str, x: Tensor) -> Tensor:
+    def _activation(self, site: Site, x: Tensor) -> Tensor:
         if self.options.activation_threshold is ActivationThreshold.ABSMAX:
             return self.quantizer.at_absmax(x)
-        threshold = self._thresholds.see(name, absmax(x), self.training and not self.calibrating)
+        threshold = self.once(
+            ("threshold", site.name, site.time),
+            lambda: self._thresholds.see(site.name, absmax(x), self.training and not self.calibrating),
+        )
         return straight_through(x, self.quantizer(x, threshold), x.detach().abs() <= threshold)
 
     def _error(self, layer: MethodLayer, e: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,11 +219,11 @@ class UnifiedInt8State(ErrorState):
         both = self.error_quantizer(e, threshold, rounding, self._streams)
         if self.options.alpha:
             nearest = both if rounding is Rounding.NEAREST else self.error_quantizer(e, threshold)
-            self.rates.see(layer.parameter, deviation_of(nearest, e))
+            self.rates.see(layer.made_of, deviation_of(nearest, e))
         return both, both
 
     def group(self, parameter: str) -> Group:
-        return Group(own=parameter) if any(layer.parameter == parameter for layer in self.layers.values()) else Group()
+        return self.own_rate(parameter)
 
     def end_step(self) -> None:
         self._steps += 1

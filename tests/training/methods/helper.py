@@ -11,7 +11,7 @@ def started(method, model, x, epochs=10, seed=0):
     """A method's state after its calibrating pass over x, and the data flow whose sites it quantizes."""
     flow = DataFlow(model)
     with flow:
-        state = begin(method, flow, lambda: model(x), epochs, Streams(seed), seed)
+        state, _ = begin(method, flow, lambda: model(x), epochs, Streams(seed), seed)
     flow.site, state.training = state.site, True
     return state, flow
 

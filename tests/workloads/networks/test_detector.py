@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from predictor.flow.dataflow import DataFlow
-from training.weights import start_from_scratch
+from training.starting import start_from_scratch
 from workloads import load
 from workloads.data import scenes
 from workloads.networks.average_precision import Detections, overlaps

@@ -1,0 +1,62 @@
+"""Starting from scratch: nothing is left of what was there."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
+
+from training.starting import start_from_scratch
+
+KINDS = {
+    "new weight_norm": parametrizations.weight_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "new spectral_norm": parametrizations.spectral_norm,
+    "old weight_norm": weight_norm,
+    "old spectral_norm": spectral_norm,
+    "pruning": lambda m: prune.l1_unstructured(m, "weight", 3),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.filterwarnings("ignore:.*_norm.*:FutureWarning")
+def test_a_computed_weight_is_drawn_anew(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(KINDS[name](nn.Linear(6, 4)), nn.Linear(4, 2)).eval()
+    with torch.no_grad():
+        model(torch.randn(2, 6))
+    before = model[0].weight.detach().clone()
+    bias = model[0].bias.detach().clone()
+    torch.manual_seed(1)
+    start_from_scratch(model)
+    with torch.no_grad():
+        model(torch.randn(2, 6))
+    after = model[0].weight.detach()
+    assert not torch.isclose(after, before).all()
+    assert not torch.equal(model[0].bias, bias)
+    assert all(p.isfinite().all() for p in model.parameters())
+    if "weight_norm" in name:
+        # What a fresh layer of the same generator has.
+        torch.manual_seed(1)
+        fresh = nn.Linear(6, 4)
+        torch.testing.assert_close(after, fresh.weight.detach())
+
+
+def test_a_parameter_that_is_not_drawn_is_named():
+    class Half(nn.Linear):
+        def __init__(self):
+            super().__init__(4, 4)
+            self.gain = nn.Parameter(torch.full((4,), 3.0))
+
+    with pytest.raises(ValueError, match=r"parameter 0\.gain is not drawn anew"):
+        start_from_scratch(nn.Sequential(Half()))
+
+
+def test_a_parametrization_without_inverse_is_named():
+    class Softplus(nn.Module):
+        def forward(self, x):
+            return nn.functional.softplus(x)
+
+    layer = nn.Linear(4, 4)
+    parametrize.register_parametrization(layer, "weight", Softplus())
+    with pytest.raises(ValueError, match=r"layer 1 \(ParametrizedLinear\) computes its weight"):
+        start_from_scratch(nn.Sequential(nn.ReLU(), layer))
