@@ -111,10 +111,12 @@ def add_weight(
     lr, weight_decay: those that the optimizer was made with. The weight is in the optimizer's list already.
     """
     (group,) = _groups([weight], lr, weight_decay)
-    base = group["lr"]
-    optimizer.add_param_group({**group, "initial_lr": base, "lr": base * schedule.lr_lambdas[0](schedule.last_epoch)})
+    base, rule = group["lr"], schedule.lr_lambdas[0]
+    now = base * rule(schedule.last_epoch)
+    optimizer.add_param_group({**group, "initial_lr": base, "lr": now})
     schedule.base_lrs.append(base)
-    schedule.lr_lambdas.append(schedule.lr_lambdas[0])
+    schedule.lr_lambdas.append(rule)
+    schedule._last_lr.append(now)
 
 
 def schedule_of(optimizer: torch.optim.Optimizer, schedule: Schedule | str, warmup: int, steps: int) -> LambdaLR:

@@ -1,7 +1,5 @@
 """Which products of a network methods quantize, however they are written, and when they come."""
 
-import copy
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -244,7 +242,11 @@ LATE = {
 }
 
 
-@pytest.mark.parametrize("name", LATE)
+def _some_slow(names, *quick):
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", _some_slow(LATE, "octo", "slb", "lsq+ui8+lac"))
 def test_layers_that_come_later_are_met_and_resumed(name, tmp_path):
     """An expert that the first passes did not reach is quantized when it comes, its parameters are trained, and a run
     that was ended goes on to the same bits."""
@@ -257,17 +259,13 @@ def test_layers_that_come_later_are_met_and_resumed(name, tmp_path):
     assert {"experts.0:conv1d", "experts.1:conv1d"} <= set(layers)
     late = [name for name in state.trained() if "experts.1" in name]
     assert bool(late) is (name not in ("dai8", "ui8"))
-    calls = []
 
-    def ending(model, batch):
-        calls.append(1)
-        if len(calls) == 17:
+    def ending(at):
+        if at.done == 11:
             raise KeyboardInterrupt
-        return loss(model, batch)
 
-    broken = Workload("experts", Experts(), routed(), ending)
     with pytest.raises(KeyboardInterrupt):
-        train(broken, output=tmp_path / "cut", seed=2, **options)
+        train(workload, output=tmp_path / "cut", seed=2, progress=ending, **options)
     again = train(workload, output=tmp_path / "cut", seed=2, resume=True, **options)
     assert again.steps.loss.tolist() == whole.steps.loss.tolist()
     for key, value in state.trained().items():
@@ -332,7 +330,7 @@ CHECKPOINTED = {
 }
 
 
-@pytest.mark.parametrize("name", CHECKPOINTED)
+@pytest.mark.parametrize("name", _some_slow(CHECKPOINTED, "lsq", "octo", "slb", "dai8", "ui8"))
 def test_checkpointing_changes_no_number(name):
     def twice(model, batch):
         """Two passes for one loss: what is computed again belongs to its own."""
@@ -342,8 +340,8 @@ def test_checkpointing_changes_no_number(name):
     found = [
         train(
             Workload("c", Checkpointed(kind), batches(3, 1, 8), twice),
-            method=copy.deepcopy(CHECKPOINTED[name]),
-            epochs=2,
+            method=CHECKPOINTED[name],
+            epochs=1,
             start="pretrained",
             rate=0.05,
         )

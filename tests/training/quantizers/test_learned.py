@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from predictor.flow.sites import Quantizers, compute
+from predictor.flow.operands import Operands
+from predictor.flow.sites import Quantizers, Site, compute
 from tests.processes import python
 from tests.training.methods.helper import started
 from training.methods import DistributionAdaptiveInt8, Octo, UnifiedInt8
@@ -171,7 +172,8 @@ def test_operands_of_the_backward_pass_take_their_places(operation):
         bias = torch.randn(4, requires_grad=True) if operation in ("conv2d", "conv_transpose2d", "linear") else None
         # A new operand may lie in memory in another order.
         quantizers = Quantizers(operands=lambda x, w: ((2 * x.contiguous() + 1), (w - 3)))
-        y = compute(product, x, w, bias, quantizers)
+        operands = Operands(x, w, bias, product, (0,), -1)
+        y = compute(operands, Site("", operation, 0, None, (0,), -1), quantizers, True)
         assert torch.equal(y, product(x, w, bias))
         e = torch.randn(y.shape)
         y.backward(e, retain_graph=True)
