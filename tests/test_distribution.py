@@ -35,3 +35,8 @@ def test_every_folder_of_modules_is_a_package():
     for floor in FLOORS:
         for path in (HOME / floor).glob("**/*.py"):
             assert (path.parent / "__init__.py").is_file(), path
+
+
+def test_an_editable_installation_is_found_before_folders_that_are_no_packages():
+    """By a path, which comes before a namespace; the finder of the usual mode comes after one."""
+    assert PYPROJECT["tool"]["distutils"]["editable_wheel"] == {"mode": "compat"}

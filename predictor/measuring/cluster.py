@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +11,7 @@ from typing import Any
 
 from numeric_formats.checks import at_least
 from numeric_formats.messages import one_line
+from predictor.measuring.greeting import reached
 from predictor.measuring.messages import READY, Lost, Reply, WorkerError
 from predictor.measuring.pool import Pool
 from predictor.measuring.units import Unit
@@ -21,10 +19,6 @@ from predictor.measuring.workers import Worker
 
 PATIENCE = 120.0
 """Seconds without any process at work after which a cluster counts as full or gone."""
-ANSWER = 3.0
-"""Seconds in which a cluster has to answer at its address. Ray waits for minutes, and does not hear Ctrl-C then."""
-GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""What a client of gRPC begins with (RFC 9113, sections 3.4 and 6.5); the server begins with a frame of type 4 too."""
 
 
 @dataclass(eq=False)
@@ -64,7 +58,7 @@ class Cluster(Pool):
         self._ours = not ray.is_initialized()
         if self._ours:
             try:
-                ray.init(address=_found(address), log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(address=reached(address), log_to_driver=False, logging_level=logging.ERROR)
             except (OSError, RuntimeError, ValueError) as error:
                 raise ValueError(f"there is no Ray cluster at {address}: {one_line(error)[:200]}") from error
         nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
@@ -122,43 +116,3 @@ class _Remote(Worker):
     def ready(self) -> str:
         """Once it runs."""
         return READY
-
-
-def _found(address: str) -> str:
-    """Where to connect to; OSError or ValueError where nothing answers there."""
-    if address == "local":  # Ray begins a cluster on this machine
-        return address
-    place = address
-    if address == "auto":
-        # As Ray goes about it: the environment, else what the last cluster on this machine has left, running or not.
-        place = os.environ.get("RAY_ADDRESS") or import_module("ray._private.services").canonicalize_bootstrap_address(
-            "auto"
-        )
-    host, _, port = place.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise ValueError(f"{place!r} is no address; auto or host:port is needed")
-    answers: list[OSError | None] = []
-    # In a thread: looking up a name has no limit of time.
-    asking = threading.Thread(target=lambda: answers.append(_asked(host.strip("[]"), int(port))), daemon=True)
-    asking.start()
-    asking.join(2 * ANSWER)
-    error = answers[0] if answers else TimeoutError("timed out")
-    if error is not None:
-        found = "" if place == address else ", where the last one was; ray start --head begins one"
-        raise ConnectionError(f"nothing answers at {place} ({one_line(error)}){found}")
-    return place
-
-
-def _asked(host: str, port: int) -> OSError | None:
-    """What went wrong when a Ray server was greeted; None where it greeted back."""
-    try:
-        with socket.create_connection((host, port), ANSWER) as link:
-            if os.environ.get("RAY_USE_TLS", "0") == "0":
-                link.settimeout(ANSWER)
-                link.sendall(GREETING)
-                answer = link.recv(9, socket.MSG_WAITALL)
-                if len(answer) < 9 or answer[3] != GREETING[-6]:
-                    return ConnectionError("what listens there is no Ray")
-    except (OSError, UnicodeError) as error:  # of a name that is none
-        return ConnectionError(one_line(error))
-    return None

@@ -6,7 +6,6 @@ import shutil
 import pytest
 from numba import config
 
-import formats
 from formats.kernel.caching import kept, kept_njit
 from tests.processes import ROOT, python
 
@@ -73,27 +72,29 @@ def test_a_function_is_compiled_with_its_options():
     assert _twice.targetoptions["nogil"]
 
 
+ROUNDING = "import formats; print(formats.__file__, formats.get('FP134').round(1.3))"
+SUMS = """
+import numpy as np, formats, formats.kernel.accumulate
+from formats.kernel.sums import _sums
+print(formats.__file__, _sums(np.float32([2]), np.float32([3]))[0])
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("cache", ["cache", "file/cache"])
-def test_an_installation_that_cannot_be_written(tmp_path, cache):
+@pytest.mark.parametrize(
+    ("cache", "code", "value"), [("cache", ROUNDING, 1.3125), ("file/cache", SUMS, -3.0)], ids=["ours", "none"]
+)
+def test_an_installation_that_cannot_be_written(tmp_path, cache, code, value):
     """Neither beside the source, as a file stands where numba's folder would be, nor in a home."""
     for name in ("numeric_formats", "formats"):
         shutil.copytree(ROOT / name, tmp_path / "site" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for folder, _, _ in os.walk(tmp_path / "site"):
         (tmp_path / "site" / folder / "__pycache__").touch()
-    (tmp_path / "file").touch()
-    code = "import formats.kernel.sums; print(formats.__file__, formats.get('FP134').round(1.3))"
-    done = python(
-        "-c",
-        code,
-        cwd=tmp_path,
-        PYTHONPATH=tmp_path / "site",
-        HOME=tmp_path / "file",
-        XDG_CACHE_HOME="",
-        FORMATS_CACHE=tmp_path / cache,
-        PYTHONDONTWRITEBYTECODE="1",
-    )
-    place, value = done.stdout.split()
+    file = tmp_path / "file"
+    file.touch()
+    nowhere = {"HOME": file, "XDG_CACHE_HOME": file, "PYTHONDONTWRITEBYTECODE": 1}
+    done = python("-c", code, cwd=tmp_path, PYTHONPATH=tmp_path / "site", FORMATS_CACHE=tmp_path / cache, **nowhere)
+    place, found = done.stdout.split()
     assert place == str(tmp_path / "site" / "formats" / "__init__.py")
-    assert float(value) == formats.get("FP134").round(1.3)
+    assert float(found) == value
     assert bool(list(tmp_path.glob("cache/numba/*/*.nbi"))) == (cache == "cache")

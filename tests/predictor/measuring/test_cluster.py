@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from predictor.measuring import cluster
+from predictor.measuring import greeting
 from predictor.measuring.cluster import Cluster
 from tests.processes import PATIENCE, ROOT, python
 
@@ -96,7 +96,7 @@ class Ray:
 @pytest.fixture
 def ray(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", Ray())
-    monkeypatch.setattr(cluster, "ANSWER", 0.2)
+    monkeypatch.setattr(greeting, "ANSWER", 0.3)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -129,14 +129,18 @@ def free_port():
         return server.getsockname()[1]
 
 
-SETTINGS_FRAME = bytes((0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100))
+SETTINGS = bytes((0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100))
+OF_GRPC = SETTINGS + bytes((0, 0, 2, 1, 4, 0, 0, 0, 1, 0x3F, 0x88))
+OF_A_PROXY = SETTINGS + bytes((0, 0, 1, 1, 5, 0, 0, 0, 1, 0x8D))  # 404
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (SETTINGS_FRAME, "asked for"),
+        (OF_GRPC, "asked for"),
         (b"", "timed out"),  # as a firewall, or a process that hangs
+        (OF_A_PROXY, "what listens there is no Ray server"),
+        (SETTINGS, "timed out"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "what listens there is no Ray"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what listens there is no Ray"),
     ],
@@ -188,9 +192,11 @@ def test_a_cluster_that_has_ended_is_not_waited_for(ray, monkeypatch):
     place = f"127.0.0.1:{free_port()}"
     services = SimpleNamespace(canonicalize_bootstrap_address=lambda address: place)
     monkeypatch.setitem(sys.modules, "ray._private.services", services)
-    with pytest.raises(ValueError, match=f"nothing answers at {place} .*, where the last one was; ray start --head"):
+    with pytest.raises(
+        ValueError, match=f"nothing answers at {place} .*, where the last cluster was; ray start --head"
+    ):
         Cluster("auto")
-    with listening(SETTINGS_FRAME) as address:
+    with listening(OF_GRPC) as address:
         monkeypatch.setenv("RAY_ADDRESS", address)
         with pytest.raises(ValueError, match=f"at auto: asked for {address}"):
             Cluster("auto")
