@@ -19,11 +19,18 @@ def hooked(module: nn.Module) -> bool:
 class Traced(fx.GraphModule):
     """A traced network whose copies keep all that it holds; torch's own drop attributes and hooks."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Nothing of what the network's own class asks of classes that are made from it."""
+
     def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
-        made = super().__deepcopy__(memo)
-        # The very copies that were made there.
-        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return made
+        made = Traced.__new__(Traced)
+        memo[id(self)] = made
+        held = copy.deepcopy(self.__dict__, memo)
+        root = nn.Module()
+        root.__dict__.update(held)
+        fx.GraphModule.__init__(made, root, held["_graph"])
+        made.__dict__.update(held)
+        return _with_class(made, type(self))
 
     def __reduce__(self) -> Any:
         if hooked(self):
@@ -75,7 +82,7 @@ def traced(model: nn.Module) -> fx.GraphModule:
             "its forward pass may not depend on values or shapes of tensors"
         ) from error
     try:
-        made = _of_class(type(model))(model, graph, type(model).__name__)
+        made = Traced(model, graph)
     except Exception as error:
         raise ValueError(
             f"the network itself ({type(model).__name__}) cannot be made of a graph by torch.fx: {first_line(error)}"
@@ -89,7 +96,12 @@ def traced(model: nn.Module) -> fx.GraphModule:
         )
     # All of the network's own, modules that the graph does not call too.
     made.__dict__.update(vars(model) | graph_own)
-    return made.eval()
+    try:
+        return _with_class(made, type(model)).eval()
+    except TypeError as error:  # of a metaclass
+        raise ValueError(
+            f"the network itself ({type(model).__name__}) cannot be made of a graph by torch.fx: {first_line(error)}"
+        ) from error
 
 
 _EVERY_MODULE = frozenset(vars(nn.Module()))
@@ -105,9 +117,14 @@ def _names(model: nn.Module) -> set[str]:
     return {*dir(type(model)), *vars(model), *model._modules, *model._parameters, *model._buffers} - _EVERY_MODULE
 
 
-def _of_class(kind: type[nn.Module]) -> type[fx.GraphModule]:
-    """Traced networks of a class: its methods work, and isinstance does."""
+def _with_class(made: fx.GraphModule, kind: type[nn.Module]) -> fx.GraphModule:
+    """Let a traced network be of a class too, so that its methods work, and isinstance does; once it holds all, which
+    methods such as __getattr__ may need."""
     own = next(each for each in kind.__mro__ if not issubclass(each, fx.GraphModule | _Held))
-    if own is nn.Module:
-        return Traced
-    return type(kind.__name__, (Traced, _Held, own), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+    if own is not nn.Module:
+        both = type(own.__name__, (Traced, _Held, own), {"__module__": own.__module__, "__doc__": own.__doc__})
+        # torch puts the forward pass of each graph into a class of this name.
+        made.__class__ = type("GraphModuleImpl", (both,), {})
+        made.__class__.__name__ = own.__name__
+        made.recompile()
+    return made

@@ -295,5 +295,12 @@ def _at_products(model: nn.Module, site: Callable[[Site], Quantizers | None]) ->
             del self.__dict__["_quantizing"]
 
     # A class of its own, and no hooks: copies of the network keep the class.
-    model.__class__ = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
+    model.__class__ = type(kind.__name__, (_Plain, kind), {"__call__": call, "__module__": kind.__module__})
     return model
+
+
+class _Plain:
+    """Keeps the network's class from asking anything of one that is made from it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        pass

@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -227,15 +228,15 @@ def _at_products(model: nn.Module, layers: list[ExportedLayer]) -> Iterator[_Who
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of packages that are not installed and of its own future."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without what the exporter says of packages that are not installed, of its own future, and of what it cannot
+    do."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(level)
 
 
 def export_onnx(path: Path | str, model: nn.Module, quantized: Exportable, *example: Tensor) -> float | None:

@@ -53,6 +53,51 @@ def test_a_loss_finds_on_it_what_it_finds_on_the_original(name, kind, tmp_path):
         assert begin_from(tmp_path / "run", work)[0].model.half == 5
 
 
+class Asking(Hooked):
+    def __init_subclass__(cls, tag, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.tag = tag
+
+
+class Tagged(Asking, tag=3):
+    pass
+
+
+class Wrapping(nn.Module):
+    """Gives what its inner network has."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = Hooked()
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.module, name)
+
+    def forward(self, x):
+        return self.module(x)
+
+
+class Halving(Hooked):
+    def __call__(self, x):
+        return super().__call__(x / 2)
+
+
+@pytest.mark.parametrize("kind", [Tagged, Wrapping, Halving])
+def test_classes_with_ways_of_their_own(kind, tmp_path):
+    work = Workload("net", kind(), batches(), lambda m, b: F.cross_entropy(m(b[0]), b[1], m.class_weight))
+    found = quantize(work, "INT8", "INT8", **QUICK)
+    x, path = work.batches[0][0], tmp_path / "net.safetensors"
+    want = work.model(x)
+    assert (found.model(x) - want).norm() < 0.03 * want.norm()
+    assert isinstance(found.model, kind)
+    torch.testing.assert_close(copy.deepcopy(found.model)(x), found.model(x), rtol=0, atol=0)
+    codes.export(path, found.network, found.codes, work)
+    torch.testing.assert_close(codes.load(path, kind())(x), found.model(x), rtol=1e-5, atol=1e-5)
+
+
 def with_hook(kind):
     made = Hooked()
     if kind == "before the root":
