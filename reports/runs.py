@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 
 from numeric_formats.messages import first_line
+from numeric_formats.version import NAME
 from training.log import STEPS
 from training.loop import SETTINGS
 from training.scheme import FULL_PRECISION
 
 SAID = ("workload", "weight", "weight_rounding")
 """What the settings of every run say."""
-NO_SETTING = ("seed", "threads", "versions", "torch", "checkpoint_every", "angle_every", "metric_every")
+NO_SETTING = ("seed", "threads", "versions", "torch", NAME, "checkpoint_every", "angle_every", "metric_every")
 """What is recorded of a run and makes no other setting of it."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from numeric_formats.version import NAME, versions_of
+from numeric_formats.version import NAME, VERSION, versions_of
 from predictor.device import device_of
 from predictor.flow.dataflow import unwrapped
 from predictor.measuring.context import batch_digest
@@ -60,7 +60,7 @@ def fingerprint(workload: Workload, batches: Sequence[Batch], kept: bool) -> dic
 
 
 def provenance(workload: Workload, batches: Sequence[Batch]) -> dict[str, str]:
-    """What decides the bits of a run beside weights and options: data, code, and torch."""
+    """What decides the bits of a run beside weights and options: data, code, torch and this distribution."""
     model = unwrapped(workload.model)
     known = [*model.parameters(), *model.state_dict(keep_vars=True).values()]
     # Of mini-batches that are drawn when they are asked for, the same are seen each time.
@@ -75,6 +75,7 @@ def provenance(workload: Workload, batches: Sequence[Batch]) -> dict[str, str]:
         "loss_digest": code_digest(workload.loss),
         "metric_digest": code_digest(workload.metric),
         "torch": torch.__version__,
+        NAME: VERSION,
     }
 
 

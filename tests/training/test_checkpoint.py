@@ -143,6 +143,9 @@ def test_a_run_goes_on_with_the_network_and_torch_that_it_began_with(begun, monk
     assert "another network" in refused(*begun, frozen)
     monkeypatch.setattr(torch, "__version__", "9.9.9")
     assert "made with torch" in refused(*begun)
+    monkeypatch.undo()
+    monkeypatch.setattr("training.reproducible.VERSION", "9.9.9")
+    assert "made with numeric-formats '" in refused(*begun)
 
 
 def test_mini_batches_that_are_drawn_when_asked_for_are_the_same_each_time(tmp_path):

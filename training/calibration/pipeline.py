@@ -177,7 +177,11 @@ def _open(folder: Path, settings: dict[str, Any], resume: bool, force: bool) -> 
     else:
         # In this order, whenever it is ended: an earlier run that has lost its layers makes them again.
         if (folder / ADAROUND).exists():
-            shutil.rmtree(folder / ADAROUND)
+            try:
+                shutil.rmtree(folder / ADAROUND)
+            except OSError as error:  # which names a file without its folder
+                error.filename = str(folder / ADAROUND / Path(str(error.filename)).name)
+                raise
         for name in (RESULT, END):
             (folder / name).unlink(missing_ok=True)
     write_json(path, settings)

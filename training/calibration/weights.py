@@ -95,10 +95,10 @@ def _learn_rounding(
             "range_digest": digest(done.thresholds[layer.name]),
             "run_digest": earlier,
         }
+        unfinished = None if path is None else path.with_suffix(".unfinished.safetensors")
         if path is not None and path.exists():
             done.rounded[layer.name] = _read_layer(path, layer, bound_to)
         else:
-            unfinished = None if path is None else path.with_suffix(".unfinished.safetensors")
 
             def show(iteration: int, k: int = k) -> None:
                 calibrating.report("AdaRound", k * adaround.iterations + iteration, len(layers) * adaround.iterations)
@@ -125,11 +125,11 @@ def _learn_rounding(
                 )
                 # With the strides that the weight had.
                 layer.module.weight.data = nearest.copy_(rounded)
-            if path is not None and unfinished is not None:
+            if path is not None:
                 state = {"settings": bound_to, "rounded": asdict(done.rounded[layer.name])}
                 checkpoint.write(path, {"weight": layer.weight}, state)
-        if path is not None:
-            path.with_suffix(".unfinished.safetensors").unlink(missing_ok=True)
+        if unfinished is not None and unfinished.exists():
+            unfinished.unlink()
         earlier = digest((earlier, layer.name, layer.weight))
         calibrating.report("AdaRound", (k + 1) * adaround.iterations, len(layers) * adaround.iterations)
 
