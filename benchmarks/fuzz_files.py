@@ -455,10 +455,12 @@ def one(name: str, seed: int, folder: Path) -> str:
     r = random.Random(f"{name} {seed}")
     own, other = (original(name, (seed + k) % VARIANTS) for k in (0, 1))
     path = own.restore(folder)
-    path.write_bytes(damaged(own.files[own.target], other.files[other.target], r))
+    content = damaged(own.files[own.target], other.files[other.target], r)
+    path.write_bytes(content)
+    held = other.held if content == other.files[other.target] else own.held
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
-        return verdict(KINDS[name], path, own.held)
+        return verdict(KINDS[name], path, held)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

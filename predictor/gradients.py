@@ -303,6 +303,11 @@ class Gradients:
                 f"the model of workload {name} was called without a tensor that can be found: give it tensors, or "
                 "mappings, sequences, named tuples or data classes that hold them"
             )
+        if not flow.gave_tensor:
+            raise ValueError(
+                f"the model of workload {name} gives a {flow.gave}, in which no tensor is found: let it give tensors, "
+                "or mappings, sequences, named tuples or data classes that hold them"
+            )
         if not flow.points or not flow.gave_output:
             raise ValueError(
                 f"what the model of workload {name} gives does not depend on the mini-batch that it was given, so that "

@@ -1,13 +1,15 @@
 """The tensors in what a network is given and gives back, whatever holds them.
 
 Containers are mappings (dict, OrderedDict, UserDict, defaultdict, mappingproxy, transformers' ModelOutput), tuples and
-named tuples, lists, data classes, and types.SimpleNamespace, in one another to any depth. Other objects hold nothing.
+named tuples, lists, deques, data classes, and types.SimpleNamespace, in one another to any depth. Other objects hold
+nothing.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -23,7 +25,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     """All tensors in nested containers."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, tuple | list):
+    elif isinstance(value, tuple | list | deque):
         for entry in value:
             yield from tensors_in(entry)
     elif isinstance(value, Mapping):
@@ -56,6 +58,9 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     made = copy.copy(value)
     if isinstance(value, list):
         made[:] = [map_tensors(function, entry) for entry in value]
+    elif isinstance(value, deque):
+        made.clear()
+        made.extend(map_tensors(function, entry) for entry in value)
     elif isinstance(value, MutableMapping):
         for key, entry in list(value.items()):
             made[key] = map_tensors(function, entry)

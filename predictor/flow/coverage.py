@@ -21,7 +21,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from predictor.flow.operations import CHOOSES, MOVES
+from predictor.flow.operations import CHOOSES, LEAVES_TORCH, MOVES
 from predictor.flow.points import Skipped
 from predictor.flow.sites import Quantizers, Site
 from workloads.containers import tensors_in
@@ -78,6 +78,11 @@ class _Call:
     operations: list[_Operation]
 
 
+def shape_of(t: Tensor) -> tuple[int, ...]:
+    """Of nested tensors, which have none, how many there are."""
+    return (t.size(0),) if t.is_nested and t.layout is torch.strided else tuple(t.shape)
+
+
 def memory_of(t: Tensor) -> torch.UntypedStorage | None:
     """Where a tensor's elements lie, those that are there of a sparse one; None where it does not say, as inside
     function transforms."""
@@ -87,6 +92,12 @@ def memory_of(t: Tensor) -> torch.UntypedStorage | None:
         return t.untyped_storage()
     except (NotImplementedError, RuntimeError):
         return None
+
+
+def address_of(t: Tensor) -> int:
+    """Of a tensor's elements; 0 where they lie nowhere."""
+    memory = memory_of(t)
+    return 0 if memory is None else memory.data_ptr()
 
 
 def _bare(name: str) -> str:
@@ -213,12 +224,14 @@ class Watch(TorchDispatchMode):
         outputs = list(tensors_in(result))
         self._mark(outputs)
         name = _bare(function._schema.name)
+        if name == "local_scalar_dense" and args[0].is_floating_point():
+            self._list(_Operation(self._layer(), "item", (), LEAVES_TORCH, 0))
         makes = [t for t in outputs if t.is_floating_point() or t.is_complex()]
         if makes and name not in _NOTHING_NEW:
             operation = _Operation(
                 self._layer(),
                 name,
-                tuple(makes[0].shape),
+                shape_of(makes[0]),
                 _reason(makes[0], self._calls[-1] if self._calls else None),
                 _multiply_accumulates(function, args, kwargs, result),
             )

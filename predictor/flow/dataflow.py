@@ -22,10 +22,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 from predictor.flow import decompositions
 from predictor.flow.calls import carry_out, dense, eagerly, run_backward
 from predictor.flow.checkpointing import Place, checkpoints_find_their_points
-from predictor.flow.coverage import Watch, memory_of
+from predictor.flow.coverage import Watch, address_of, shape_of
 from predictor.flow.float32 import call_in_float32
 from predictor.flow.operands import OPERATIONS, operands_of
-from predictor.flow.operations import COMPUTES, is_cut, name_of, reason_for_no_point
+from predictor.flow.operations import COMPUTES, LEAVES, LEAVES_TORCH, is_cut, name_of, reason_for_no_point
 from predictor.flow.origins import Made, Origins
 from predictor.flow.points import Point, Quantizer, Rounded, Skipped, mark_last
 from predictor.flow.sites import Quantizers, Site, SiteCounts, compute
@@ -57,12 +57,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return inner
 
 
-def _address(t: Tensor) -> int:
-    """Of a tensor's elements; 0 where they lie nowhere."""
-    memory = memory_of(t)
-    return 0 if memory is None else memory.data_ptr()
-
-
 class DataFlow:
     """The points of one network. Use as a context manager, call the network inside, and get gradients inside.
 
@@ -88,7 +82,8 @@ class DataFlow:
         watch: sees the forward passes below torch's functions, where it is set before them.
         passes: forward passes so far.
         saw_input: whether the last pass was given a tensor.
-        gave_output: whether a tensor that it gave depends on one that it was given.
+        gave: the name of the type of what it gave; gave_tensor: whether a tensor is found in it; gave_output: whether
+            one depends on a tensor that the network was given.
 
     Raises:
         ValueError: there is no layer of a name in `exact`, or part of the network is TorchScript.
@@ -114,7 +109,7 @@ class DataFlow:
         self.watch: Watch | None = None
         self.passes = 0
         self.saw_input = False
-        self.gave_output = False
+        self.gave, self.gave_tensor, self.gave_output = "", False, False
         self._differentiated = False
         self._mode = _Mode(self)
         self._inside = 0
@@ -128,6 +123,10 @@ class DataFlow:
         self._learned: Any = WeakIdKeyDictionary()
         self._opened = ExitStack()
         self._input_memory: set[int] = set()
+
+    def __deepcopy__(self, _: Any) -> DataFlow:
+        """A network that copies a part of itself copies the hooks with it, whose flow is this one."""
+        return self
 
     def __enter__(self) -> DataFlow:
         with ExitStack() as opened:
@@ -159,7 +158,7 @@ class DataFlow:
         kept = self.points, self.skipped, self.parameters
         self.points, self.skipped, self.parameters = [], [], list(kept[2])
         # What is computed again starts from other tensor objects in the same memory.
-        self._input_memory = {_address(t) for t in self._from_input} - {0}
+        self._input_memory = {address_of(t) for t in self._from_input} - {0}
         try:
             with self._mode:
                 found = run_backward(loss, parameters, keep)
@@ -223,6 +222,8 @@ class DataFlow:
         self._inside -= 1
         if not self._inside:
             self._leave()
+            self.gave = type(output).__name__
+            self.gave_tensor = any(True for _ in tensors_in(output))
             self.gave_output = any(self._depends_on_input([t]) for t in tensors_in(output))
             mark_last(tensors_in(output))
             if self.evaluation and not self._differentiated:
@@ -250,7 +251,7 @@ class DataFlow:
         layer = self.layer
         call = self._calls.get((layer, operation), 0)
         self._calls[layer, operation] = call + 1
-        point = Point(len(self.points), layer, operation, call, tuple(output.shape), self.is_exact(layer))
+        point = Point(len(self.points), layer, operation, call, shape_of(output), self.is_exact(layer))
         self.points.append(point)
         return point
 
@@ -273,7 +274,7 @@ class DataFlow:
     # Calls of torch's functions inside the network.
 
     def _depends_on_input(self, inputs: list[Tensor]) -> bool:
-        if self._input_memory and any(_address(t) in self._input_memory for t in inputs):
+        if self._input_memory and any(address_of(t) in self._input_memory for t in inputs):
             return True
         return any(t in self._from_input or (t.grad_fn is not None and not self._origins.knows(t)) for t in inputs)
 
@@ -319,7 +320,9 @@ class DataFlow:
                 self._warn_if_unknown(name)
                 result = map_tensors(lambda t: self.point(t, name) if self._can_be_pointed(t, frozen) else t, result)
             elif name not in ("get", "set", "requires_grad"):
-                self.skipped.append(Skipped(self.layer, name, tuple(outputs[0].shape), reason))
+                self.skipped.append(Skipped(self.layer, name, shape_of(outputs[0]), reason))
+        elif depends and name in LEAVES and inputs[0].is_floating_point():
+            self.skipped.append(Skipped(self.layer, name, shape_of(inputs[0]), LEAVES_TORCH))
         if frozen:
             self._learned.update((t, True) for t in tensors_in(result))
         if in_place and isinstance(args[0], Tensor):

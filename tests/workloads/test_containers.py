@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import types
+from collections import deque
 
 import pytest
 import torch
@@ -80,3 +81,11 @@ def test_a_mapping_that_cannot_be_changed_is_refused_by_name():
 
     with pytest.raises(TypeError, match="a Fixed holds tensors and cannot be changed; give a dict"):
         map_tensors(lambda t: 2 * t, Fixed())
+
+
+def test_a_deque_holds_tensors_and_its_length():
+    given = deque([torch.ones(1), "text", {"a": torch.zeros(1)}], maxlen=5)
+    made = map_tensors(lambda t: t + 1, given)
+    assert (type(made), made.maxlen, made[1]) == (deque, 5, "text")
+    assert [t.item() for t in tensors_in(made)] == [2, 1]
+    assert [t.item() for t in tensors_in(given)] == [1, 0]

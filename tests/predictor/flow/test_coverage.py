@@ -1,5 +1,7 @@
 """Whatever depends on the input and makes new numbers has a point or stands under "no point" with its reason."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from torch import nn
 
 from predictor import measure
 from predictor.flow.dataflow import DataFlow
+from predictor.flow.operations import LEAVES_TORCH
 from predictor.gradients import Gradients
 from predictor.listing import list_points
 from predictor.self_check import check
@@ -179,3 +182,59 @@ def test_sparse_gradients_are_measured():
         return Workload("words", net, [(words, torch.ones(5, 3))], lambda m, b: (m(b[0]) - b[1]).square().sum())
 
     assert measure(made(True), ["FP134"]).angle.tolist() == measure(made(False), ["FP134"]).angle.tolist()
+
+
+@pytest.mark.parametrize(
+    ("odd", "operation"),
+    [
+        (lambda net, x: x + torch.from_numpy(x.detach().numpy() * 2), "numpy"),
+        (lambda net, x: x * x.mean().item(), "item"),
+        (lambda net, x: x * float(x.mean()), "item"),
+        (lambda net, x: x + torch.tensor(x.tolist()), "tolist"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Converting a tensor")
+def test_what_leaves_torch_is_listed(odd, operation):
+    _, skipped, _ = list_points(workload(odd))
+    assert [operation, LEAVES_TORCH] in [[row[1], row[3]] for row in skipped], skipped
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_listed():
+    def nested(net, x):
+        return torch.nested.nested_tensor([x[:2], x[2:]]).to_padded_tensor(0.0).flatten(0, 1)
+
+    _, skipped, _ = list_points(workload(nested))
+    assert "to_padded_tensor" in [row[1] for row in skipped]
+
+
+def test_a_network_that_copies_a_part_of_itself():
+    plain, copies = (workload(odd) for odd in (lambda net, x: net.a(x), lambda net, x: copy.deepcopy(net.a)(x)))
+    assert measure(copies, ["FP134"], ["A"]).angle.tolist()[0] > 0
+    with Gradients(plain, plain.batches[0]) as one, Gradients(copies, copies.batches[0]) as other:
+        assert one.loss.item() == other.loss.item()
+        assert [point.operation for point in one.flow.points] == [point.operation for point in other.flow.points]
+
+
+class Box:
+    """Holds a tensor where nobody looks."""
+
+    def __init__(self, x):
+        self.x = x
+
+
+@pytest.mark.parametrize("kind", [Box, lambda x: {x}, lambda x: iter([x])])
+def test_an_output_without_a_tensor_that_is_found_is_named(kind):
+    class Boxes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return kind(self.a(x))
+
+    made = Workload(
+        "boxes", Boxes(), [torch.ones(2, 8)], lambda m, b: m(b).x.sum() if kind is Box else next(iter(m(b))).sum()
+    )
+    with pytest.raises(ValueError, match=r"the model of workload boxes gives a \w+, in which no tensor is found"):
+        measure(made, ["FP134"])
