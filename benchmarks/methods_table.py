@@ -41,7 +41,7 @@ from training import train
 from training.log import STEPS
 from training.loop import RESULT
 from training.methods import LSQ, SLB, DistributionAdaptiveInt8, LSQPlus, Method, Octo, UnifiedInt8, dai8
-from training.scheme import Scheme
+from training.scheme import TensorFormats
 from training.settings import TrainingSettings
 from training.trainer import Trainer
 from workloads import load
@@ -144,8 +144,10 @@ def trainer_of(method: Method) -> Callable[[], None]:
     """A step of a method, ready to be timed."""
     own = load("resnet20")
     batch = own.minibatches(BATCH)[0]
-    scheme = Scheme(activation=None, error=None, weight=None, gradient=None, master=None)
-    trainer = Trainer(own, own.model.train(), scheme, TrainingSettings(epochs=1, rate=0.01), 1000, method, [batch])
+    tensor_formats = TensorFormats(activation=None, error=None, weight=None, gradient=None, master=None)
+    trainer = Trainer(
+        own, own.model.train(), tensor_formats, TrainingSettings(epochs=1, rate=0.01), 1000, method, [batch]
+    )
     trainer.begin_epoch(1)
 
     def step() -> None:

@@ -5,7 +5,8 @@ A and AE, and against plain noise.
     python benchmarks/predictors.py runs/validate/runs.csv benchmarks/exhaustive_resnet20.parquet
 
 Angles are means over the 16 mini-batches of the truth (benchmarks/exhaustive.py). "As trained" are angles over 8
-mini-batches, measured here, of the formats with the one binade of headroom that training's delayed scales leave. Noise
+mini-batches, measured here, under the scheme of training (docs/definitions/prediction.md section 6), like projection,
+bias and loss; E|A is E given A. Noise
 is the noise-to-signal ratio |Q(t) - t|^2 / |t|^2, added up over all activations, all errors, or both, of one
 full-precision pass. Printed for each: Spearman's and Kendall's correlation with the final loss and Spearman's
 difference to the angle AE of the whole gradient, each with the 95% interval of a bootstrap over formats and seeds; all
@@ -26,7 +27,6 @@ from predictor.gradients import Gradients
 from predictor.noise import Kind, observe
 from predictor.statistics import rank_correlations, resamples
 from reports import results
-from training.scheme import ERROR_HEADROOM, is_delayable
 from workloads import load
 
 REFERENCE = "angle AE, all"
@@ -48,12 +48,15 @@ def noise_sums(model: str, names: list[str]) -> dict[str, np.ndarray]:
 
 
 def as_trained(model: str, names: list[str]) -> dict[str, np.ndarray]:
-    """Angles with the headroom that the training harness leaves, where the format's scale is the harness's."""
-    scaled = [f"{name}/headroom{ERROR_HEADROOM}" if is_delayable(formats.get(name)) else name for name in names]
-    table = measure(load(model), scaled, minibatches=8, batch_size=64).set_index("format")
+    """What `measure` says under the scheme of training: angles, lengths and bias. Projections count by how far they
+    are from 1."""
+    table = measure(load(model), names, minibatches=8, batch_size=64).set_index("format")
+    of = {effect: table[table["effect"] == effect].loc[names] for effect in ("AE", "E", "A", "E|A")}
     return {
-        f"angle {effect}, as trained": table[table["effect"] == effect]["angle"].loc[scaled].to_numpy()
-        for effect in ("AE", "E", "A")
+        **{f"angle {effect}, as trained": found["angle"].to_numpy() for effect, found in of.items()},
+        **{f"projection {effect}": (found["projection"] - 1).abs().to_numpy() for effect, found in of.items()},
+        **{f"bias {effect}": found["bias"].to_numpy() for effect, found in of.items()},
+        "loss": of["AE"]["loss"].to_numpy(),
     }
 
 

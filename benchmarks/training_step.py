@@ -20,7 +20,7 @@ import torch
 import typer
 
 import formats
-from training.scheme import Scheme
+from training.scheme import TensorFormats
 from training.settings import TrainingSettings
 from training.trainer import Trainer
 from workloads import Workload, load
@@ -48,8 +48,12 @@ def full_step(workload: Workload, batch: tuple[torch.Tensor, torch.Tensor]) -> C
 def rounded_step(workload: Workload, batch: tuple[torch.Tensor, torch.Tensor]) -> Callable[[], None]:
     """A step of the harness."""
     fp134 = formats.get("FP134")
-    scheme = Scheme(activation=fp134, error=fp134, weight=fp134, gradient=fp134, master=formats.get("FP169"))
-    trainer = Trainer(workload, workload.model.train(), scheme, TrainingSettings(epochs=1, rate=0.01), steps=1000)
+    tensor_formats = TensorFormats(
+        activation=fp134, error=fp134, weight=fp134, gradient=fp134, master=formats.get("FP169")
+    )
+    trainer = Trainer(
+        workload, workload.model.train(), tensor_formats, TrainingSettings(epochs=1, rate=0.01), steps=1000
+    )
 
     def step() -> None:
         with trainer:

@@ -19,6 +19,7 @@ from commands.options import (
     MinibatchesOption,
     ModelOption,
     OutputOption,
+    SchemeOption,
     StoreOption,
     TwoTermsOption,
     WeightsOption,
@@ -81,6 +82,7 @@ def measure(
     batch_size: BatchSizeOption = None,
     scope: Annotated[str, typer.Option(help="all, first, layers, or a parameter's name")] = "all",
     exact: ExactOption = None,
+    scheme: SchemeOption = "paper",
     two_terms: TwoTermsOption = True,
     device: DeviceOption = "cpu",
     store: StoreOption = True,
@@ -94,6 +96,7 @@ def measure(
     from predictor import measure as measure_angles
     from predictor.angles import COVERAGE
     from predictor.device import on_device
+    from predictor.scheme import scheme_of
     from reports import results
     from reports.tables import angles as tables
     from workloads import load
@@ -111,13 +114,20 @@ def measure(
             batch_size=batch_size,
             scopes=[scope],
             exact=exact or (),
+            scheme=scheme,
             two_terms=two_terms,
             **measuring,
         )
     said = [found.attrs[COVERAGE]] if COVERAGE in found.attrs else []
     say(tables.measurement(found), *said)
     if output is not None:
-        settings = {"workload": model, "formats": names, "minibatches": minibatches, "batch_size": batch_size}
+        settings = {
+            "workload": model,
+            "formats": names,
+            "minibatches": minibatches,
+            "batch_size": batch_size,
+            **scheme_of(scheme, two_terms=two_terms).settings,
+        }
         results.write(found, output, settings)
         say(f"wrote {output}")
 
@@ -138,6 +148,7 @@ def attribute(
     batch_size: BatchSizeOption = None,
     dry_run: DryRunOption = False,
     exact: ExactOption = None,
+    scheme: SchemeOption = "paper",
     two_terms: TwoTermsOption = True,
     top: Annotated[int, typer.Option(min=1, help="layers to print")] = 20,
     output: OutputOption = None,
@@ -166,7 +177,9 @@ def attribute(
         results.check_output(plot, style.ENDINGS, force)
     workload, kept = load(model, data, weights), exact or ()
     if dry_run:
-        work = estimate(workload, format, minibatches, batch_size=batch_size, exact=kept, two_terms=two_terms)
+        work = estimate(
+            workload, format, minibatches, batch_size=batch_size, exact=kept, scheme=scheme, two_terms=two_terms
+        )
         say(tables.attribution_estimate(model, work))
         return
     with progress_shown() as show:
@@ -176,6 +189,7 @@ def attribute(
             minibatches,
             batch_size=batch_size,
             exact=kept,
+            scheme=scheme,
             two_terms=two_terms,
             progress=show,
         )

@@ -45,6 +45,13 @@ MinibatchesOption = Annotated[
 ExactOption = Annotated[
     list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")
 ]
+SchemeOption = Annotated[
+    str,
+    typer.Option(
+        help="by which activations and errors are rounded, in training as in measuring: paper (scales leave one binade "
+        "free) or current (none)"
+    ),
+]
 TwoTermsOption = Annotated[
     bool, typer.Option("--two-terms/--one-term", help="round inputs and last errors in two terms")
 ]

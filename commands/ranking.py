@@ -33,6 +33,7 @@ from commands.options import (
     OutputOption,
     PassesOption,
     RankingArgument,
+    SchemeOption,
     ShapeOption,
     StoreOption,
     TopOption,
@@ -61,6 +62,7 @@ class Planned(TypedDict):
     batch_size: int | None
     exhaustive: bool
     exact: Sequence[str]
+    scheme: str
     two_terms: bool
 
 
@@ -115,6 +117,7 @@ def rank(
     store: StoreOption = True,
     dry_run: DryRunOption = False,
     exact: ExactOption = None,
+    scheme: SchemeOption = "paper",
     two_terms: TwoTermsOption = True,
     top: TopOption = 20,
     output: OutputOption = None,
@@ -135,6 +138,7 @@ def rank(
     FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
     """
     from predictor.device import on_device
+    from predictor.scheme import scheme_of
     from reports import results
     from reports.tables import rankings as tables
     from search.across import rank_across
@@ -149,7 +153,7 @@ def rank(
         results.check_output(output, results.ENDINGS, force)
     chosen = choose(None if formats is None else split(formats), bits, family, max_binades)
     if sweep:
-        chosen = sweep_scales(chosen, parse_axes(sweep))
+        chosen = sweep_scales(chosen, parse_axes(sweep), scheme_of(scheme))
     workloads = {name: on_device(load(name, data, weights), device) for name in model}
     planned: Planned = {
         "effects": split(effects),
@@ -157,6 +161,7 @@ def rank(
         "batch_size": batch_size,
         "exhaustive": exhaustive,
         "exact": exact or (),
+        "scheme": scheme,
         "two_terms": two_terms,
     }
     if dry_run:
@@ -197,12 +202,16 @@ def search(
     shape: ShapeOption = "any",
     max_precisions: MaxPrecisionsOption = None,
     max_runs: MaxRunsOption = None,
-    headroom: HeadroomOption = "0,1",
+    headroom: Annotated[
+        str | None,
+        typer.Option(help="comma-separated: binades that may be left free; default: what the scheme leaves, or 0,1"),
+    ] = None,
     best: Annotated[int, typer.Option(help="formats to synthesize for each effect, and pairs for AE")] = 3,
     noise_passes: PassesOption = 1,
     minibatches: MinibatchesOption = None,
     batch_size: BatchSizeOption = None,
     exact: ExactOption = None,
+    scheme: SchemeOption = "paper",
     two_terms: TwoTermsOption = True,
     average_bits: Annotated[
         float | None,
@@ -244,7 +253,9 @@ def search(
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
     wanted = split(effects)
-    constraints = Constraints(max_binades, shape, max_precisions, max_runs, numbers("--headroom", headroom))
+    constraints = Constraints(
+        max_binades, shape, max_precisions, max_runs, None if headroom is None else numbers("--headroom", headroom)
+    )
     workload, complete = on_device(load(model, data, weights), device), True
     with measuring_session(workers, cluster, store, device) as measuring:
         if average_bits is not None:
@@ -257,6 +268,7 @@ def search(
                 passes=noise_passes,
                 batch_size=batch_size,
                 exact=exact or (),
+                scheme=scheme,
                 two_terms=two_terms,
                 **measuring,
             )
@@ -272,6 +284,7 @@ def search(
                 minibatches=minibatches,
                 batch_size=batch_size,
                 exact=exact or (),
+                scheme=scheme,
                 two_terms=two_terms,
                 with_cost=pareto,
                 **measuring,

@@ -17,6 +17,7 @@ from commands.options import (
     ModelOption,
     RankingArgument,
     RateOption,
+    SchemeOption,
     TwoTermsOption,
     WeightRoundingOption,
     WeightsOption,
@@ -54,7 +55,11 @@ def train(
     ] = None,
     weight_rounding: WeightRoundingOption = "hysteresis",
     master_rounding: Annotated[str, typer.Option(help="nearest or stochastic")] = "stochastic",
-    scale: Annotated[str, typer.Option(help="of activations, errors and gradients: delayed or current")] = "delayed",
+    scale: Annotated[
+        str | None,
+        typer.Option(help="of activations, errors and gradients, instead of the scheme's: delayed or current"),
+    ] = None,
+    scheme: SchemeOption = "paper",
     two_terms: TwoTermsOption = True,
     method: Annotated[
         list[str] | None,
@@ -153,6 +158,7 @@ def train(
             weight_rounding=weight_rounding,
             master_rounding=master_rounding,
             scale=scale,
+            scheme=scheme,
             two_terms=two_terms,
             method=method_from(method, option or (), ranges) if method else None,
             epochs=epochs,
@@ -212,6 +218,10 @@ def validate(
     ] = "float32",
     master: Annotated[str, typer.Option(help="format of master weights and momentum")] = "float32",
     weight_rounding: WeightRoundingOption = "hysteresis",
+    scheme: SchemeOption = "paper",
+    any_scheme: Annotated[
+        bool, typer.Option("--any-scheme", help="train by another scheme than the ranking measured by")
+    ] = False,
 ) -> None:
     """Train formats from all over a ranking, and see whether the angle has predicted how well each goes.
 
@@ -227,6 +237,7 @@ def validate(
 
     from predictor.columns import BITS, NAME, angle_column
     from predictor.measuring.store import Store
+    from predictor.scheme import Scheme
     from reports import results
     from reports.plots import style, training
     from reports.tables import training as tables
@@ -253,6 +264,8 @@ def validate(
             rate=rate,
             batch_size=batch_size,
             weight_rounding=weight_rounding,
+            scheme=scheme,
+            ranked=None if any_scheme else Scheme.recorded(results.sidecar(ranking)),
         )
     agreement = found.agreement
     title = f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each"

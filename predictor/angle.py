@@ -65,6 +65,21 @@ def degrees(sums: NDArray[np.float64]) -> float:
     return math.degrees(math.atan2(math.sqrt(max(0.0, difference * square - product * product)), square + product))
 
 
+def projection(sums: NDArray[np.float64]) -> float:
+    """<g_q, g> / |g|^2: 1 where the quantized gradient is as long as the full-precision one along its direction; NaN
+    where one is zero or not finite."""
+    if failed(sums) or not sums[2]:
+        return math.nan
+    return 1 + float(sums[0] / sums[2])
+
+
+def length_ratio(sums: NDArray[np.float64]) -> float:
+    """|g_q| / |g|; NaN as for `projection`."""
+    if failed(sums) or not sums[2]:
+        return math.nan
+    return math.sqrt(max(0.0, float(1 + (2 * sums[0] + sums[1]) / sums[2])))
+
+
 def deviation(sums: NDArray[np.float64]) -> float:
     """1 - cos of the same angle, from 0 to 2; 0 where the full-precision gradient is zero, 1 where only the quantized
     one is, or is not finite.

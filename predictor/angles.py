@@ -1,5 +1,6 @@
 """Exact angles of formats on mini-batches."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -7,16 +8,35 @@ import pandas as pd
 
 from formats.pairs import Candidate, candidate
 from numeric_formats.progress import Report, quiet
-from predictor.columns import ANGLE, EFFECT, FAILURES, FORMAT, HIGH, LOW, SCOPE, N
-from predictor.effects import DEFAULT_EFFECTS, check_effects
+from predictor.columns import (
+    ANGLE,
+    BIAS,
+    BIAS_HIGH,
+    BIAS_LOW,
+    EFFECT,
+    FAILURES,
+    FORMAT,
+    HIGH,
+    LENGTH_RATIO,
+    LOSS_RISE,
+    LOW,
+    PROJECTION,
+    SCOPE,
+    N,
+)
+from predictor.effects import MEASURED_EFFECTS, check_effects
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
-from predictor.measuring.units import ALL, DEFAULT_MINIBATCHES, FIRST, check_minibatches
+from predictor.measuring.units import ALL, DEFAULT_MINIBATCHES, FIRST, Measurement, check_minibatches
+from predictor.scheme import Preset, Scheme, scheme_of
+from predictor.sketches import Bias, bias
 from predictor.statistics import angle_interval
 from workloads.workload import Workload
 
-COLUMNS = (FORMAT, EFFECT, SCOPE, ANGLE, LOW, HIGH, N, FAILURES)
+OF_ANGLE = (FORMAT, EFFECT, SCOPE, ANGLE, LOW, HIGH)
+OF_LENGTH = (PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE)
+COLUMNS = (*OF_ANGLE, *OF_LENGTH, N, FAILURES)
 COVERAGE = "coverage"
 """Where a table of angles says what the points cover."""
 EACH = "layers"
@@ -26,12 +46,13 @@ EACH = "layers"
 def measure(
     workload: Workload,
     candidates: Sequence[str | Candidate],
-    effects: Iterable[str] = DEFAULT_EFFECTS,
+    effects: Iterable[str] = MEASURED_EFFECTS,
     minibatches: int | None = None,
     *,
     batch_size: int | None = None,
     scopes: Sequence[str] = (ALL,),
     exact: Sequence[str] = (),
+    scheme: Scheme | str = Preset.PAPER,
     two_terms: bool = True,
     store: Store | None = None,
     executor: Executor | None = None,
@@ -42,19 +63,23 @@ def measure(
     Args:
         workload: the network, its loss and its mini-batches.
         candidates: formats, pairs, or their names.
-        effects: of E, A, AE, and, asked for by name, W (weights rounded as activations are) and WAE.
+        effects: of E, A, AE, E|A (what errors add where activations are rounded anyhow), and, asked for by name, W
+            (weights rounded as the format itself says) and WAE.
         minibatches: how many; by default 8, or all where there are fewer.
         batch_size: examples of a mini-batch, by default the workload's.
         scopes: "all" (one angle over the whole network's gradient), "first" (the first layer's), or names of
             parameters; ["layers"] for each of them.
         exact: layers kept in full precision.
+        scheme: by which activations and errors are rounded: `paper`, `current`, or a `Scheme`.
         two_terms: whether inputs and last errors are rounded in two terms.
         store: where exact measurements are found and kept; by default none is.
         executor: what measures, by default this process.
         progress: hears of every format on a mini-batch that is measured.
 
     Returns:
-        One row per format, effect and scope: format, effect, scope, angle, low, high (95% t-interval), n
+        One row per format, effect and scope: format, effect, scope, angle, low, high (95% t-interval), projection
+        (<g_q, g> / |g|^2) and length_ratio (|g_q| / |g|), bias with bias_low and bias_high
+        (`predictor.sketches.Bias`; of scope "all" alone), loss (the mean of what rounding adds to it), n
         (mini-batches), failures (zero or non-finite gradients, counted as 90 degrees). Its `attrs["coverage"]` says
         how much of the network is rounded and measured.
 
@@ -66,7 +91,9 @@ def measure(
         raise ValueError("no format was given")
     wanted = check_effects(effects)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
-    measuring = Measuring(workload, exact, two_terms, store, executor or InProcess(), progress)
+    measuring = Measuring(
+        workload, exact, scheme_of(scheme, two_terms=two_terms), store, executor or InProcess(), progress
+    )
     found, done, total = [], 0, len(batches) * len(chosen)
     measuring.report(MEASURE, done, total)
     for measurement in measuring.measured(chosen, batches, wanted):
@@ -88,10 +115,20 @@ def measure(
         for effect in wanted:
             mine = [m for m in found if m.format == index and m.effect is effect]
             for scope in scopes:
-                mean, low, high = angle_interval(np.array([m.angle(scope) for m in mine]))
+                of_angle = angle_interval(np.array([m.angle(scope) for m in mine]))
                 failures = sum(m.failed(scope) for m in mine)
-                rows.append((format.name, effect.value, scope, mean, low, high, len(mine), failures))
+                rows.append(
+                    (format.name, effect.value, scope, *of_angle, *_of_length(mine, scope), len(mine), failures)
+                )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     if measuring.checked is not None:
         table.attrs[COVERAGE] = measuring.checked.sentence
     return table
+
+
+def _of_length(mine: Sequence[Measurement], scope: str) -> tuple[float, ...]:
+    """The columns OF_LENGTH of one format, effect and scope."""
+    lengths = (np.mean([m.projection(scope) for m in mine]), np.mean([m.length_ratio(scope) for m in mine]))
+    nothing = Bias(math.nan, math.nan, math.nan)
+    of_bias = bias([m.sketch for m in mine], [m.square for m in mine]) if scope == ALL else nothing
+    return (*map(float, lengths), of_bias.value, of_bias.low, of_bias.high, float(np.mean([m.loss for m in mine])))

@@ -28,9 +28,11 @@ from numeric_formats.progress import Report, quiet
 from predictor.angle import FAILED, degrees, layer_sums
 from predictor.columns import ALONE, KIND, LAYER, NETWORK, SHARE, WITHOUT, N, angle_column, high_column, low_column
 from predictor.flow.points import Point, Quantizer
-from predictor.gradients import Gradients, activation_quantizer, error_quantizer, layer_of, round_in_dtype
+from predictor.gradients import Gradients, layer_of
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.units import ALL, Subject, check_minibatches, used_batch_size
+from predictor.quantizers import activation_quantizer, error_quantizer, round_in_dtype
+from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.statistics import angle_interval
 from workloads.digests import digest, weights_digest
 from workloads.workload import Workload
@@ -114,8 +116,8 @@ class _Cells:
     def __init__(self, gradients: Gradients, format: Candidate, counted: Callable[[], None]):
         self.gradients, self.counted = gradients, counted
         self.forward_format, self.backward_format = formats_of(format)
-        self.activation = activation_quantizer(self.forward_format, gradients.two_terms)
-        self.error = error_quantizer(self.backward_format, gradients.two_terms)
+        self.activation = activation_quantizer(self.forward_format, gradients.scheme)
+        self.error = error_quantizer(self.backward_format, gradients.scheme)
         self.layers = np.array([layer_of(name) for name in gradients.names])
 
     def rows(self) -> Iterator[_Row]:
@@ -213,16 +215,18 @@ def estimate(
     *,
     batch_size: int | None = None,
     exact: Sequence[str] = (),
+    scheme: Scheme | str = Preset.PAPER,
     two_terms: bool = True,
 ) -> Estimate:
     """What `attribute` with these arguments would do, and about how long it would take."""
     chosen = candidate(format)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
-    with Subject(workload, exact, two_terms).gradients(batches[0]) as gradients:
+    rules = scheme_of(scheme, two_terms=two_terms)
+    with Subject(workload, exact, rules).gradients(batches[0]) as gradients:
         layers = _layers(gradients)
         points = len(gradients.flow.points)
         for_activation, for_error = formats_of(chosen)
-        activation, error = activation_quantizer(for_activation, two_terms), error_quantizer(for_error, two_terms)
+        activation, error = activation_quantizer(for_activation, rules), error_quantizer(for_error, rules)
         for _ in range(2):  # the first compiles what is not in the cache
             began = time.monotonic()
             loss = gradients.forward(activation)
@@ -242,6 +246,7 @@ def attribute(
     *,
     batch_size: int | None = None,
     exact: Sequence[str] = (),
+    scheme: Scheme | str = Preset.PAPER,
     two_terms: bool = True,
     progress: Report = quiet,
 ) -> pd.DataFrame:
@@ -257,6 +262,7 @@ def attribute(
         minibatches: how many; by default 4, or all where there are fewer.
         batch_size: examples of a mini-batch, by default the workload's.
         exact: layers kept in full precision, which get no rows.
+        scheme: by which activations and errors are rounded: `paper`, `current`, or a `Scheme`.
         two_terms: whether inputs and last errors are rounded in two terms.
         progress: hears of every quantized gradient.
 
@@ -272,7 +278,8 @@ def attribute(
     """
     chosen = candidate(format)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
-    measuring = Measuring(workload, exact, two_terms, progress=progress)
+    rules = scheme_of(scheme, two_terms=two_terms)
+    measuring = Measuring(workload, exact, rules, progress=progress)
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     done, total, complete = 0, 0, True
     began = time.monotonic()
@@ -301,11 +308,11 @@ def attribute(
         "minibatches": len(batches),
         "batch_size": used_batch_size(workload, batch_size),
         "exact": list(exact),
-        "two_terms": two_terms,
         "gradients": done,
         "complete": complete,
         "seconds": time.monotonic() - began,
     }
+    table.attrs.update(rules.settings)
     return table
 
 

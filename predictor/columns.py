@@ -11,6 +11,10 @@ ANGLE, LOW, HIGH, N, SOURCE = "angle", "low", "high", "n", "source"
 MEASURED, PREDICTED = "measured", "predicted"
 """What a column of sources holds, beside nothing where there is no angle."""
 FAILURES, SHARE, SECONDS = "failures", "share", "seconds"
+PROJECTION, LENGTH_RATIO, LOSS_RISE = "projection", "length_ratio", "loss"
+"""Means over mini-batches: <g_q, g> / |g|^2, |g_q| / |g|, and the loss less that of full precision."""
+BIAS, BIAS_LOW, BIAS_HIGH = "bias", "bias_low", "bias_high"
+"""What does not average out over mini-batches (`predictor.sketches`)."""
 
 RANK, NAME, BITS, FAMILY, GRANULARITY, PROFILE, BINADES = (
     *("rank", "name", "bits", "family", "granularity", "profile", "binades"),

@@ -9,20 +9,24 @@ from numeric_formats.checks import not_allowed
 
 
 class Effect(StrEnum):
-    """What is quantized when an angle is measured: errors, activations, both; weights, and all three."""
+    """What is quantized when an angle is measured: errors, activations, both; errors where activations are rounded in
+    the gradient that they are compared with too; weights, and all three."""
 
     E = "E"
     A = "A"
     AE = "AE"
+    E_GIVEN_A = "E|A"
     W = "W"
     WAE = "WAE"
 
 
 DEFAULT_EFFECTS = (Effect.E, Effect.A, Effect.AE)
+MEASURED_EFFECTS = (*DEFAULT_EFFECTS, Effect.E_GIVEN_A)
+"""Those of `measure`: beside A and AE, E given A costs next to nothing."""
 
 
 def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:
-    """Effects from their names, in the order E, A, AE, W, WAE; ValueError for others."""
+    """Effects from their names, in the order E, A, AE, E|A, W, WAE; ValueError for others."""
     wanted = {str(effect).upper() for effect in effects}
     for name in sorted(wanted - set(Effect)):
         raise not_allowed("effect", name, Effect)

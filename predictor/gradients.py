@@ -5,21 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-import formats
 from formats import Format
 from formats.pairs import Candidate, formats_of
 from predictor.effects import Effect
 from predictor.flow.coverage import Watch
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.points import Point, Quantizer
-from predictor.flow.sites import Quantizers, Site
+from predictor.quantizers import activation_quantizer, computed_weights, error_quantizer, round_in_dtype
+from predictor.scheme import PAPER, Scheme
 from workloads.calls import call
 from workloads.workload import Batch, Workload
 
@@ -30,48 +30,6 @@ NORMALIZATIONS = (
     nn.LocalResponseNorm,
     nn.RMSNorm,
 )
-
-
-def round_in_dtype(format: Format, x: Tensor, top: int | None = None) -> Tensor:
-    """Round without touching infinities (attention masks), in the dtype of x; `top` is for formats of this package that
-    have one."""
-    if isinstance(format, formats.ProfileFormat | formats.StandardFormat | formats.CodebookFormat):
-        rounded: Tensor = format.round(x, top=top, keep_infinities=True)
-    else:
-        rounded = format.round(x)
-        infinite = x.isinf()
-        if infinite.any():
-            rounded = torch.where(infinite, x, rounded)
-    return rounded.to(x.dtype)
-
-
-def two_terms(x: Tensor, round: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Q(x) + Q(x - Q(x)); `round` takes a tensor and the number of its term, 0 or 1, each of which has its own
-    scale."""
-    first = round(x, 0)
-    return first + round(torch.where(first.isinf(), 0.0, x - first), 1)
-
-
-def _two_terms(format: Format, x: Tensor) -> Tensor:
-    return two_terms(x, lambda term, _: round_in_dtype(format, term))
-
-
-def activation_quantizer(format: Format, two_terms: bool = True) -> Quantizer:
-    """Rounds activations; inputs of the network get two terms."""
-
-    def quantize(x: Tensor, point: Point) -> Tensor:
-        return _two_terms(format, x) if two_terms and point.two_terms else round_in_dtype(format, x)
-
-    return quantize
-
-
-def error_quantizer(format: Format, two_terms: bool = True) -> Quantizer:
-    """Rounds errors; those of the last points get two terms."""
-
-    def quantize(e: Tensor, point: Point) -> Tensor:
-        return _two_terms(format, e) if two_terms and point.last else round_in_dtype(format, e)
-
-    return quantize
 
 
 def measured_parameters(model: nn.Module) -> dict[int, str]:
@@ -140,18 +98,21 @@ def same_passes(model: nn.Module) -> Iterator[None]:
             module._buffers[name] = buffer
 
 
-def _computed_weights(format: Format, names: set[str]) -> Callable[[Site], Quantizers | None]:
-    """Rounds the weights of products that are computed from some of these parameters; the gradient goes straight
-    through."""
+class Quantized(NamedTuple):
+    """One quantized gradient.
 
-    def weight(w: Tensor) -> Tensor:
-        return round_in_dtype(format, w.detach()) + (w - w.detach())
+    Attributes:
+        effect: What was rounded.
+        gradients: Of each measured parameter, in the order of `Gradients.names`.
+        reference: What they are compared with: the full-precision gradients, or for E given A those with activations
+            rounded.
+        loss: That of the forward pass, less the full-precision one.
+    """
 
-    def at(site: Site) -> Quantizers | None:
-        made = site.origin is not None and site.origin.computed and names & set(site.origin.parameters)
-        return Quantizers(weight=weight) if made else None
-
-    return at
+    effect: Effect
+    gradients: list[Tensor]
+    reference: list[Tensor]
+    loss: float
 
 
 class Gradients:
@@ -161,7 +122,7 @@ class Gradients:
         workload: whose network and loss.
         batch: the mini-batch.
         exact: layers kept in full precision.
-        two_terms: whether inputs and last errors are rounded in two terms.
+        scheme: by which activations and errors are rounded.
         watched: whether the full-precision forward pass is watched below torch's functions (`flow.watch`).
 
     Attributes:
@@ -183,11 +144,11 @@ class Gradients:
         batch: Batch,
         *,
         exact: Sequence[str] = (),
-        two_terms: bool = True,
+        scheme: Scheme = PAPER,
         watched: bool = False,
     ):
         workload.require_numbers()
-        self.workload, self.batch, self.two_terms = workload, batch, two_terms
+        self.workload, self.batch, self.scheme = workload, batch, scheme
         self.flow = DataFlow(workload.model, exact)
         if watched:
             self.flow.watch = Watch(lambda: self.flow.layer)
@@ -340,7 +301,7 @@ class Gradients:
         rounded = [round_in_dtype(format, p.detach()) for p in chosen]
         try:
             if wanted & self._computed:
-                self.flow.site = _computed_weights(format, wanted)
+                self.flow.site = computed_weights(format, wanted)
             self._own = [(p, p.data) for p in chosen]
             for p, values in zip(chosen, rounded, strict=True):
                 p.data = values
@@ -368,26 +329,40 @@ class Gradients:
         self._rounded_by[loss] = None  # what is computed again is not shown twice
         self.backward(loss, see(error), keep=False)
 
-    def quantized(self, format: Candidate, effects: Sequence[Effect]) -> Iterator[tuple[Effect, list[Tensor]]]:
-        """The quantized gradients, in the order of `names`, for each effect.
+    def quantized(self, format: Candidate, effects: Sequence[Effect]) -> Iterator[Quantized]:
+        """The quantized gradients for each effect, in the order of `Effect`.
 
-        Effect E uses the forward pass that all formats share; A and AE share one of their own. Weights are rounded as
-        activations are, and hold their own values whenever a gradient is handed out.
+        Effect E uses the forward pass that all formats share; A, AE and E given A share one of their own. Weights
+        are rounded as the format itself says, and hold their own values whenever a gradient is handed out.
         """
         for_activation, for_error = formats_of(format)
-        activation = activation_quantizer(for_activation, self.two_terms)
-        error = error_quantizer(for_error, self.two_terms)
+        activation = activation_quantizer(for_activation, self.scheme)
+        error = error_quantizer(for_error, self.scheme)
         if Effect.E in effects:
-            yield Effect.E, self.backward(self.loss, error, keep=True)
-        if Effect.A in effects or Effect.AE in effects:
-            loss = self.forward(activation)
-            if Effect.A in effects:
-                yield Effect.A, self.backward(loss, None, keep=Effect.AE in effects)
-            if Effect.AE in effects:
-                yield Effect.AE, self.backward(loss, error, keep=False)
-            del loss
+            yield Quantized(Effect.E, self.backward(self.loss, error, keep=True), self.full, 0.0)
+        if {Effect.A, Effect.AE, Effect.E_GIVEN_A} & set(effects):
+            yield from self._with_activations(activation, error, effects)
         for effect, rounded in ((Effect.W, (None, None)), (Effect.WAE, (activation, error))):
             if effect in effects:
                 with self.rounded_weights(for_activation):
-                    found = self.backward(self.forward(rounded[0]), rounded[1], keep=False)
-                yield effect, found
+                    loss = self.forward(rounded[0])
+                    found = self.backward(loss, rounded[1], keep=False)
+                yield Quantized(effect, found, self.full, self._more(loss))
+
+    def _with_activations(self, activation: Quantizer, error: Quantizer, of: Sequence[Effect]) -> Iterator[Quantized]:
+        """A, AE and E given A, from one forward pass."""
+        loss, given, alone = self.forward(activation), Effect.E_GIVEN_A in of, []
+        more = self._more(loss)
+        if given or Effect.A in of:
+            alone = self.backward(loss, None, keep=given or Effect.AE in of)
+        if Effect.A in of:
+            yield Quantized(Effect.A, alone, self.full, more)
+        if given or Effect.AE in of:
+            both = self.backward(loss, error, keep=False)
+            if Effect.AE in of:
+                yield Quantized(Effect.AE, both, self.full, more)
+            if given:
+                yield Quantized(Effect.E_GIVEN_A, both, alone, more)
+
+    def _more(self, loss: Tensor) -> float:
+        return loss.item() - self.loss.item()

@@ -27,6 +27,7 @@ from formats.pairs import Candidate, formats_of
 from predictor.angle import layer_sums
 from predictor.flow.points import Point
 from predictor.gradients import Gradients
+from predictor.scheme import PAPER, Scheme
 
 BINADES = 48
 """Binades below a tensor's largest magnitude that are told apart; all energy further down is in the last row."""
@@ -214,12 +215,14 @@ class Noise:
         kinds: whether it is an activation or an error.
         tables: of all rows.
         direct: the NSR of formats without tables, by digest, (rows,).
+        scheme: by which all of them were rounded.
     """
 
     points: tuple[Point, ...]
     kinds: tuple[Kind, ...]
     tables: NoiseTables
     direct: dict[str, NDArray[np.float64]]
+    scheme: Scheme = PAPER
 
     def rows(self, kind: Kind) -> NDArray[np.int64]:
         """The rows of activations or of errors."""
@@ -230,7 +233,9 @@ class Noise:
         for."""
         if has_table(format):
             assert isinstance(format, ProfileFormat)
-            return self.tables.nsr(format)
+            at_rest = self.scheme.at_rest(format)
+            assert isinstance(at_rest, ProfileFormat)  # as the format is
+            return self.tables.nsr(at_rest)
         return self.direct[format.digest]
 
     def ratios(self, candidates: Sequence[Candidate]) -> NDArray[np.float64]:
@@ -246,7 +251,12 @@ class Noise:
 
     def to_bytes(self) -> bytes:
         """Everything, for a store; `from_bytes` reads it again."""
-        facts = {"points": [asdict(point) for point in self.points], "kinds": self.kinds, "direct": list(self.direct)}
+        facts = {
+            "points": [asdict(point) for point in self.points],
+            "kinds": self.kinds,
+            "direct": list(self.direct),
+            "scheme": asdict(self.scheme),
+        }
         arrays = {name: getattr(self.tables, name) for name in TABLES}
         file = BytesIO()
         ratios = np.array(list(self.direct.values())).reshape(len(self.direct), len(self.points))
@@ -265,6 +275,7 @@ class Noise:
                 tuple(Kind(kind) for kind in facts["kinds"]),
                 tables,
                 dict(zip(facts["direct"], arrays["ratios"], strict=True)),
+                Scheme(**facts["scheme"]),
             )
 
 
@@ -276,26 +287,29 @@ def needs_rounding(candidates: Iterable[Candidate]) -> dict[str, Format]:
 def observe(gradients: Gradients, candidates: Iterable[Candidate] = ()) -> Noise:
     """Record the noise of every tensor of one full-precision pass; candidates without tables are rounded there and
     then."""
+    scheme = gradients.scheme
     direct = needs_rounding(candidates)
     points: list[Point] = []
     kinds: list[Kind] = []
     tables: list[NoiseTable] = []
     ratios: list[list[float]] = []
+    at_rest = [scheme.at_rest(format) for format in direct.values()]
 
     def add(x: Tensor, point: Point, kind: Kind) -> None:
         points.append(point)
         kinds.append(kind)
         tables.append(noise_table(x))
-        ratios.append([direct_nsr(format, x) for format in direct.values()])
+        ratios.append([direct_nsr(format, x) for format in at_rest])
 
     def activation(x: Tensor, point: Point) -> None:
-        if not point.exact and not (gradients.two_terms and point.two_terms):
+        if not point.exact and not (scheme.two_terms and point.two_terms):
             add(x, point, Kind.A)
 
     def error(e: Tensor, point: Point) -> None:
-        if not point.exact and not (gradients.two_terms and point.last):
+        if not point.exact and not (scheme.two_terms and point.last):
             add(e, point, Kind.E)
 
     gradients.observe(activation, error)
     by_format = np.array(ratios).reshape(len(points), len(direct)).T
-    return Noise(tuple(points), tuple(kinds), NoiseTables.of(tables), dict(zip(direct, by_format, strict=True)))
+    direct_ratios = dict(zip(direct, by_format, strict=True))
+    return Noise(tuple(points), tuple(kinds), NoiseTables.of(tables), direct_ratios, scheme)

@@ -31,6 +31,7 @@ from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import check_minibatches
+from predictor.scheme import Preset, Scheme, scheme_of
 from search.candidates import choose
 from search.planning import RankingOptions
 from search.settings import AcrossSettings, RankingSettings
@@ -97,6 +98,7 @@ def rank_across(
     exhaustive: bool = False,
     time_budget: float | None = None,
     exact: Sequence[str] = (),
+    scheme: Scheme | str = Preset.PAPER,
     two_terms: bool = True,
     with_cost: bool = False,
     store: Store | None = None,
@@ -127,8 +129,9 @@ def rank_across(
     share = None if time_budget is None else time_budget / len(workloads)
     options = RankingOptions(tuple(effects), by, minibatches, batch_size, exhaustive, share, with_cost)
     found: dict[str, Ranking[RankingSettings]] = {}
+    rules = scheme_of(scheme, two_terms=two_terms)
     for name, workload in workloads.items():
-        measuring = Measuring(workload, tuple(exact), two_terms, store, executor or InProcess(), progress)
+        measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress)
         try:
             found[name] = rank_chosen(measuring, chosen, options)
         except KeyboardInterrupt:

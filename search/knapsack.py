@@ -25,6 +25,7 @@ from formats.profile import Profile
 from formats.scale import MOST_HEADROOM
 from numeric_formats.checks import at_least, one_of
 from predictor.noise import BINADES, PRECISIONS, NoiseTables
+from predictor.scheme import CURRENT, Scheme, headroom_needed
 
 FEWEST_BITS, MOST_BITS = 2, 8
 """Widths that are searched; wider formats keep more bits than noise tables tell apart, and make no noise that
@@ -130,14 +131,14 @@ class Constraints:
         precisions: At most this many different ones.
         runs: At most this many runs of equal precision.
         headrooms: The numbers of binades that may be left free above the largest magnitude; more than one never
-            lessens noise, since with one nothing saturates.
+            lessens noise, since with one nothing saturates. None: what the scheme leaves, and one.
     """
 
     binades: int | None = None
     shape: str = ProfileShape.ANY
     precisions: int | None = None
     runs: int | None = None
-    headrooms: tuple[int, ...] = (0, 1)
+    headrooms: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("binades", "precisions", "runs"):
@@ -145,6 +146,8 @@ class Constraints:
             if limit is not None and (not isinstance(limit, int) or limit < 1):
                 raise ValueError(f"at most {limit!r} {name}: a whole number from 1 is needed")
         object.__setattr__(self, "shape", one_of("shape", ProfileShape, self.shape))
+        if self.headrooms is None:
+            return
         if not self.headrooms:
             raise ValueError("no headroom was given; 0 leaves no binade free")
         for headroom in self.headrooms:
@@ -152,6 +155,14 @@ class Constraints:
                 raise ValueError(
                     f"headroom {headroom!r}: a whole number of binades from 0 to {MOST_HEADROOM} is needed"
                 )
+
+    def headrooms_in(self, scheme: Scheme) -> list[int]:
+        """The headrooms that profiles may have; ValueError for 0 where the scheme leaves some to whatever says none."""
+        usual = (scheme.headroom, max(scheme.headroom, 1))
+        chosen = sorted(set(usual if self.headrooms is None else self.headrooms))
+        if scheme.headroom and 0 in chosen:
+            raise headroom_needed(scheme)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -245,7 +256,11 @@ def _profiles(
 
 
 def synthesize(
-    scores: ScoreTable, bits: int = 8, constraints: Constraints = Constraints(), count: int = 1
+    scores: ScoreTable,
+    bits: int = 8,
+    constraints: Constraints = Constraints(),
+    count: int = 1,
+    scheme: Scheme = CURRENT,
 ) -> list[Synthesized]:
     """The `count` best tensor-scaled profiles of a width, the best first; all there are, where there are fewer.
 
@@ -256,6 +271,7 @@ def synthesize(
         bits: The width, 2 to 8.
         constraints: What a profile must keep to.
         count: How many are wanted.
+        scheme: By which formats are rounded; a headroom that it leaves anyhow is not part of a name.
 
     Raises:
         ValueError: Another width, or fewer than one wanted.
@@ -264,20 +280,29 @@ def synthesize(
     at_least(f"the best {count} formats", count)
     found = chain.from_iterable(
         ((score, profile, headroom) for score, profile in islice(_profiles(scores, bits, constraints, headroom), count))
-        for headroom in sorted(set(constraints.headrooms))
+        for headroom in constraints.headrooms_in(scheme)
     )
     best = heapq.nsmallest(count, found, key=lambda entry: entry[0])
     return [
-        Synthesized(from_profile(profile, bits, scale=Scale(headroom=headroom)), score)
+        Synthesized(
+            from_profile(profile, bits, scale=Scale(headroom=0 if headroom == scheme.headroom else headroom)), score
+        )
         for score, profile, headroom in best
     ]
 
 
 def synthesize_pairs(
-    activations: ScoreTable, errors: ScoreTable, bits: int = 8, constraints: Constraints = Constraints(), count: int = 1
+    activations: ScoreTable,
+    errors: ScoreTable,
+    bits: int = 8,
+    constraints: Constraints = Constraints(),
+    count: int = 1,
+    scheme: Scheme = CURRENT,
 ) -> list[tuple[Pair, float]]:
     """The `count` best pairs of a format for activations and one for errors, with the sums of their scores, the best
     first."""
-    for_activations, for_errors = (synthesize(scores, bits, constraints, count) for scores in (activations, errors))
+    for_activations, for_errors = (
+        synthesize(scores, bits, constraints, count, scheme) for scores in (activations, errors)
+    )
     pairs = ((Pair(a.format, e.format), a.score + e.score) for a, e in product(for_activations, for_errors))
     return heapq.nsmallest(count, pairs, key=lambda entry: entry[1])

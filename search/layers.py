@@ -17,6 +17,7 @@ from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.noise import Noise
+from predictor.scheme import CURRENT, Preset, Scheme, scheme_of
 from search.knapsack import Constraints, ScoreTable, check_width, synthesize
 from search.sensitivity import check_fitted, check_passes, check_rows, known_formats, observed_noise, row_weights
 from search.settings import LayersSettings, origin_of
@@ -73,13 +74,14 @@ def format_per_layer(
     average_bits: float,
     widths: Iterable[int] = WIDTHS,
     constraints: Constraints = Constraints(),
+    scheme: Scheme = CURRENT,
 ) -> pd.DataFrame:
     """The format of each layer with which the sum of all scores is least, while the average number of bits is at most
     `average_bits`.
 
-    passes, weights: noise of full-precision passes and the weight of each of its rows. The average is over the elements
-    of all tensors of positive weight that are rounded; a layer with no such tensor has no row. Every width's format is
-    the best of all profiles, and the choice among widths is exact.
+    passes, weights: noise of full-precision passes and the weight of each of its rows. scheme: as for `synthesize`. The
+    average is over the elements of all tensors of positive weight that are rounded; a layer with no such tensor has no
+    row. Every width's format is the best of all profiles, and the choice among widths is exact.
 
     Returns one row a layer, in the order of execution: layer, name, bits, profile, elements (in a mini-batch), score.
     """
@@ -95,7 +97,7 @@ def format_per_layer(
     found = []
     for layer in layers:
         table = ScoreTable.of([entry.tables for entry in passes], [row * rows[layer] for row in weights])
-        found.append([synthesize(table, bits, constraints)[0] for bits in allowed])
+        found.append([synthesize(table, bits, constraints, scheme=scheme)[0] for bits in allowed])
     scores = np.array([[entry.score for entry in row] for row in found]).reshape(len(layers), len(allowed))
     chosen = allocate(scores, [[bits * count for bits in allowed] for count in elements], budget)
     best = [row[choice] for row, choice in zip(found, chosen, strict=True)]
@@ -121,6 +123,7 @@ def search_layers(
     passes: int = 1,
     batch_size: int | None = None,
     exact: Sequence[str] = (),
+    scheme: Scheme | str = Preset.PAPER,
     two_terms: bool = True,
     store: Store | None = None,
     executor: Executor | None = None,
@@ -149,12 +152,13 @@ def search_layers(
     batches = workload.minibatches(batch_size)
     check_passes(passes, len(batches))
     seen = batches[:passes]
-    measuring = Measuring(workload, tuple(exact), two_terms, store, executor or InProcess(), progress)
+    rules = scheme_of(scheme, two_terms=two_terms)
+    measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress)
     known = known_formats(max(allowed))
     noise = observed_noise(measuring, seen, known)
     check_rows(workload, noise, [of])
     weights = row_weights(measuring, noise, seen, known, (of,))[of]
-    table = format_per_layer(noise, [weights] * len(noise), average_bits, allowed, constraints)
+    table = format_per_layer(noise, [weights] * len(noise), average_bits, allowed, constraints, rules)
     settings = LayersSettings(
         **origin_of(measuring, seen, batch_size),
         effect=of,

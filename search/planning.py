@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from formats.pairs import Candidate
 from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects
 from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
+from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.surrogate import KINDS
 from search.candidates import choose
 from search.race import RUNGS, most_units, rungs_until
@@ -98,6 +99,7 @@ def plan(
     batch_size: int | None = None,
     exhaustive: bool = False,
     exact: Sequence[str] = (),
+    scheme: Scheme | str = Preset.PAPER,
     two_terms: bool = True,
 ) -> Plan:
     """What `rank` with these arguments would do, and about how long it would take.
@@ -109,7 +111,7 @@ def plan(
     options = RankingOptions(wanted, None, minibatches, batch_size, exhaustive)
     batches = options.batches(workload, len(chosen))
     began = time.monotonic()
-    with Subject(workload, tuple(exact), two_terms).gradients(batches[0]) as gradients:
+    with Subject(workload, tuple(exact), scheme_of(scheme, two_terms=two_terms)).gradients(batches[0]) as gradients:
         shared = time.monotonic() - began
         points = sum(not point.exact for point in gradients.flow.points)
         seconds = []

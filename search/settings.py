@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from predictor.device import device_of
 from predictor.effects import Effect
 from predictor.measuring.units import Subject, used_batch_size
+from predictor.scheme import Scheme
 from search.knapsack import Constraints
 from workloads.digests import digest, weights_digest
 
@@ -22,16 +23,18 @@ class ResultSettings:
         weights: SHA-256 of parameters and buffers.
         device: Where the network ran.
         data: SHA-256 of the mini-batches.
+        scheme: By which activations and errors were rounded.
     """
 
     workload: str
     weights: str
     device: str
     data: str
+    scheme: Scheme
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields by name, for a sidecar."""
-        return asdict(self)
+        """All fields by name, for a sidecar, the scheme with its parts."""
+        return asdict(self) | self.scheme.settings
 
 
 class Origin(TypedDict):
@@ -43,7 +46,7 @@ class Origin(TypedDict):
     data: str
     batch_size: int | None
     exact: tuple[str, ...]
-    two_terms: bool
+    scheme: Scheme
 
 
 def origin_of(subject: Subject, batches: Sequence[object], batch_size: int | None) -> Origin:
@@ -56,7 +59,7 @@ def origin_of(subject: Subject, batches: Sequence[object], batch_size: int | Non
         "data": digest(list(batches)),
         "batch_size": used_batch_size(workload, batch_size),
         "exact": tuple(subject.exact),
-        "two_terms": subject.two_terms,
+        "scheme": subject.scheme,
     }
 
 
@@ -82,7 +85,7 @@ class RankingSettings(ResultSettings):
         by: The effect that orders the table.
         minibatches: Over how many angles are averaged.
         batch_size: Examples in one; None where the workload has mini-batches of its own.
-        exhaustive: As it was given, like time_budget (seconds), exact and two_terms.
+        exhaustive: As it was given, like time_budget (seconds) and exact.
         candidates: How many formats are in the table.
         measured: How many of them have an exact angle of `by`.
         gradients: How many quantized ones were measured.
@@ -105,7 +108,6 @@ class RankingSettings(ResultSettings):
     exhaustive: bool
     time_budget: float | None
     exact: tuple[str, ...]
-    two_terms: bool
     candidates: int
     measured: int
     gradients: int
@@ -147,7 +149,6 @@ class SearchSettings(ResultSettings):
     minibatches: int
     batch_size: int | None
     exact: tuple[str, ...]
-    two_terms: bool
     candidates: int
     gradients: int
     failures: int
@@ -167,7 +168,6 @@ class LayersSettings(ResultSettings):
     passes: int
     batch_size: int | None
     exact: tuple[str, ...]
-    two_terms: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ class AcrossSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """All fields by name, for a sidecar; the formats of all networks are written once."""
-        found = asdict(self)
-        for own in found["models"].values():
+        models = {name: own.as_dict() for name, own in self.models.items()}
+        for own in models.values():
             del own["formats"]
-        return found
+        return asdict(self) | {"models": models}

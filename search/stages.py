@@ -25,6 +25,7 @@ from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.noise import Noise, needs_rounding, observe
+from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
 from search.candidates import choose
 from search.planning import ANCHOR_MINIBATCHES, ANCHORS, FEW, RankingOptions
@@ -208,6 +209,7 @@ def rank(
     exhaustive: bool = False,
     time_budget: float | None = None,
     exact: Sequence[str] = (),
+    scheme: Scheme | str = Preset.PAPER,
     two_terms: bool = True,
     with_cost: bool = False,
     store: Store | None = None,
@@ -231,6 +233,7 @@ def rank(
         exhaustive: Measure every candidate on all mini-batches.
         time_budget: Seconds after which measuring stops with what it has.
         exact: Layers kept in full precision.
+        scheme: By which activations and errors are rounded: `paper`, `current`, or a `Scheme`.
         two_terms: Whether inputs and last errors are rounded in two terms.
         with_cost: Add the column `gates` (formats/hardware/cost.py).
         store: Where exact measurements are found and kept; by default nowhere.
@@ -243,7 +246,8 @@ def rank(
     Raises:
         ValueError: Arguments out of range.
     """
-    measuring = Measuring(workload, tuple(exact), two_terms, store, executor or InProcess(), progress)
+    rules = scheme_of(scheme, two_terms=two_terms)
+    measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress)
     options = RankingOptions(effects, by, minibatches, batch_size, exhaustive, time_budget, with_cost)
     return rank_chosen(measuring, choose(candidates), options)
 

@@ -16,6 +16,9 @@ from formats.hardware.cost import gates_of
 from formats.pairs import Candidate, formats_of
 from formats.profile import written
 from predictor.columns import (
+    BIAS,
+    BIAS_HIGH,
+    BIAS_LOW,
     BINADES,
     BITS,
     FAMILY,
@@ -25,6 +28,7 @@ from predictor.columns import (
     NAME,
     PREDICTED,
     PROFILE,
+    PROJECTION,
     RANK,
     SECONDS,
     angle_column,
@@ -35,6 +39,7 @@ from predictor.columns import (
 )
 from predictor.effects import Effect
 from predictor.measuring.units import Measurement
+from predictor.sketches import bias
 from predictor.statistics import angle_interval, paired_interval
 from search.settings import ResultSettings
 
@@ -44,12 +49,15 @@ class MeasuredAngles:
     """Angles in degrees of every candidate and effect by mini-batch, as they come in."""
 
     by_minibatch: dict[tuple[int, Effect], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    measured: dict[tuple[int, Effect], dict[int, Measurement]] = field(default_factory=lambda: defaultdict(dict))
     seconds: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     failures: int = 0
 
     def add(self, measurement: Measurement) -> None:
         """Take in one measurement."""
-        self.by_minibatch[measurement.format, measurement.effect][measurement.minibatch] = measurement.angle()
+        key, number = (measurement.format, measurement.effect), measurement.minibatch
+        self.by_minibatch[key][number] = measurement.angle()
+        self.measured[key][number] = measurement
         self.seconds[measurement.format] += measurement.seconds
         self.failures += int(measurement.failed())
 
@@ -57,6 +65,13 @@ class MeasuredAngles:
         """Mini-batch to angle, in the order of mini-batches, so that sums over them do not depend on which came in
         first; empty where nothing was measured."""
         return dict(sorted(self.by_minibatch.get((candidate, effect), {}).items()))
+
+    def lengths(self, candidate: int, effect: Effect) -> dict[str, float]:
+        """Mean projection, and the bias with its interval, of what was measured, by column."""
+        found = [entry for _, entry in sorted(self.measured.get((candidate, effect), {}).items())]
+        of_bias = bias([entry.sketch for entry in found], [entry.square for entry in found])
+        mean = float(np.mean([entry.projection() for entry in found])) if found else float("nan")
+        return {PROJECTION: mean, BIAS: of_bias.value, BIAS_LOW: of_bias.low, BIAS_HIGH: of_bias.high}
 
 
 SettingsT = TypeVar("SettingsT", bound=ResultSettings)
@@ -151,6 +166,8 @@ def tabulate(
 ) -> pd.DataFrame:
     """The table of a ranking over `minibatches` mini-batches.
 
+    Projection and bias are those of the effect `by`, where it was measured.
+
     predicted: angle, low and high of every candidate; used where a candidate was not measured on all mini-batches.
     Without it the mean of what was measured stands, and nothing (source "") where there is none; the order is then by
     the mini-batches that all have in common.
@@ -174,6 +191,7 @@ def tabulate(
                 n_column(effect): len(values),
                 source_column(effect): MEASURED if len(values) else PREDICTED if effect in predicted else "",
             }
+        row |= angles.lengths(index, by)
         row[SECONDS] = angles.seconds.get(index, 0.0)
         rows.append(row)
     table = whole_numbers(pd.DataFrame(rows))

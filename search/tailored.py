@@ -24,6 +24,7 @@ from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import DEFAULT_MINIBATCHES, check_minibatches
 from predictor.noise import Kind, Noise
+from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.statistics import paired_interval, pareto
 from search.knapsack import Constraints, ScoreTable, check_width, synthesize, synthesize_pairs
 from search.sensitivity import (
@@ -69,6 +70,7 @@ def _candidates(
     bits: int,
     constraints: Constraints,
     best: int,
+    scheme: Scheme,
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
     """What is worth measuring, the reference first, and why, both by digest."""
     chosen: dict[str, Candidate] = {}
@@ -82,11 +84,11 @@ def _candidates(
     reference = standard[int(np.argmin(_scores(noise, list(weights.values())[-1], standard)))]
     add(next((entry for entry in standard if entry.name == REFERENCE), reference), "reference")
     for effect, rows in weights.items():
-        for entry in synthesize(_table(noise, rows), bits, constraints, best):
+        for entry in synthesize(_table(noise, rows), bits, constraints, best, scheme):
             add(entry.format, "synthesized", effect)
         if effect is Effect.AE:
             activations, errors = (_table(noise, rows, kind) for kind in (Kind.A, Kind.E))
-            for pair, _ in synthesize_pairs(activations, errors, bits, constraints, best):
+            for pair, _ in synthesize_pairs(activations, errors, bits, constraints, best, scheme):
                 add(pair if pair.activation != pair.error else pair.activation, "pair", effect)
         if bits in WIDTHS:
             for role, granularity in (("catalogue", Granularity.TENSOR), ("block", Granularity.BLOCK)):
@@ -108,6 +110,7 @@ def search(
     minibatches: int | None = None,
     batch_size: int | None = None,
     exact: Sequence[str] = (),
+    scheme: Scheme | str = Preset.PAPER,
     two_terms: bool = True,
     with_cost: bool = False,
     store: Store | None = None,
@@ -133,6 +136,7 @@ def search(
         minibatches: How many are measured, by default 8, or all where there are fewer.
         batch_size: Examples in a mini-batch, by default the workload's.
         exact: Layers kept in full precision.
+        scheme: By which activations and errors are rounded: `paper`, `current`, or a `Scheme`.
         two_terms: Whether inputs and last errors are rounded in two terms.
         with_cost: Add the columns gates (formats/hardware/cost.py) and front: whether no other row has both a smaller
             angle and fewer gates.
@@ -156,14 +160,15 @@ def search(
     check_passes(passes, len(everything))
     start = min(len(batches), len(everything) - passes)
     seen = everything[start : start + passes]
-    measuring = Measuring(workload, tuple(exact), two_terms, store, executor or InProcess(), progress)
+    rules = scheme_of(scheme, two_terms=two_terms)
+    measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress)
     began = time.monotonic()
 
     known = known_formats(bits)
     noise = observed_noise(measuring, seen, known)
     check_rows(workload, noise, wanted)
     weights = {effect: [row] * len(noise) for effect, row in row_weights(measuring, noise, seen, known, wanted).items()}
-    chosen, roles = _candidates(noise, weights, known, bits, constraints, best)
+    chosen, roles = _candidates(noise, weights, known, bits, constraints, best, rules)
     candidates, angles = list(chosen.values()), MeasuredAngles()
     complete = True
     units = [(number, index) for number in range(len(batches)) for index in range(len(candidates))]

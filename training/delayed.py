@@ -13,8 +13,8 @@ from formats import Format, ProfileFormat, Scale
 from formats.kernel import Survey, survey_rounded
 from formats.tensors import find_top
 from predictor.angle import in_order, memory_order
-from predictor.gradients import round_in_dtype
-from training.scheme import is_delayable
+from predictor.quantizers import round_in_dtype
+from predictor.scheme import is_delayable, with_headroom
 
 
 def survey_of(x: Tensor, q: Tensor, limit: float) -> Survey:
@@ -96,24 +96,20 @@ class Delayed:
 
 
 class Places:
-    """Rounds the tensors of one kind (A, E or G) in one format, each place with its own delayed scale where `headroom`
-    is given. Formats that are no precision profile with a tensor scale follow their own rule for the scale.
+    """Rounds the tensors of one kind (A, E or G) in one format, each place with its own delayed scale. Formats that are
+    no precision profile with a tensor scale follow their own rule for the scale.
 
     Attributes:
         kind: A, E or G.
-        format: It.
-        headroom: Binades that delayed scales leave free; None where scales are not delayed.
+        format: As it rounds: with the headroom that scales leave, its own or else the given one.
+        delayed: Whether scales are those of the steps before; else each tensor has its own.
         observations: Of this step's tensors.
         tops: The delayed top exponents by place and term, which is all the state between steps.
     """
 
-    def __init__(self, kind: str, format: Format, headroom: int | None):
-        self.kind, self.format = kind, format
-        if isinstance(format, ProfileFormat) and is_delayable(format):
-            # A headroom in the format's name goes before the usual one.
-            self.headroom = None if headroom is None else format.scale.headroom or headroom
-        else:
-            self.headroom = None
+    def __init__(self, kind: str, format: Format, headroom: int, delayed: bool = True):
+        self.kind, self.format = kind, with_headroom(format, headroom)
+        self.delayed = delayed and is_delayable(format)
         self.observations: list[RoundingCounts] = []
         self._states: dict[tuple[str, int], Delayed] = {}
 
@@ -132,7 +128,7 @@ class Places:
             limit = np.inf if top is None else float(self.format.max(top))  # type: ignore[attr-defined]
             seen = survey_of(x, rounded, limit)
         largest, overflows, underflows = seen
-        if self.headroom is not None:
+        if self.delayed:
             assert top is not None  # a delayed scale
             self._states.setdefault((place, term), Delayed(top)).see(largest, overflows)
         self.observations.append(
@@ -154,15 +150,16 @@ class Places:
         state = self._states.get((place, term))
         if state is not None:
             return state.top
-        return _top_of(format if self.headroom is None else format.with_scale(Scale(headroom=self.headroom)), x)
+        # A delayed scale is one of the floor rule, whatever the format's own.
+        return _top_of(format.with_scale(Scale(headroom=format.scale.headroom)) if self.delayed else format, x)
 
     def advance(self) -> list[RoundingCounts]:
         """End a step: scales move on. Returns what rounding did in it."""
-        if self.headroom is not None:
-            assert isinstance(self.format, ProfileFormat)
+        if self.delayed:
+            assert isinstance(self.format, ProfileFormat)  # is_delayable
             low, high = self.format.top_range
             for state in self._states.values():
-                state.advance(self.headroom, low, high)
+                state.advance(self.format.scale.headroom, low, high)
         seen, self.observations = self.observations, []
         return seen
 

@@ -22,6 +22,7 @@ from numeric_formats.checks import one_of
 from numeric_formats.files import check_same, hold, write_json
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.measuring.store import Store
+from predictor.scheme import Preset, ScaleRule, Scheme, scheme_of
 from predictor.self_check import Checked
 from training import checkpoint
 from training.board import Board
@@ -30,7 +31,7 @@ from training.log import LAYERS, Log
 from training.methods.method import Method, MethodState, settings_of
 from training.optimizers import Optimizer, Schedule
 from training.reproducible import fingerprint, installation
-from training.scheme import FULL_PRECISION, ScaleRule, Scheme, training_format
+from training.scheme import FULL_PRECISION, TensorFormats, training_format
 from training.settings import Start, TrainingSettings
 from training.starting import start_from_scratch
 from training.trainer import Trainer
@@ -94,7 +95,8 @@ def train(
     master: str | Format | None = None,
     weight_rounding: Rounding | str = Rounding.HYSTERESIS,
     master_rounding: Rounding | str = Rounding.STOCHASTIC,
-    scale: ScaleRule | str = ScaleRule.DELAYED,
+    scheme: Scheme | str = Preset.PAPER,
+    scale: ScaleRule | str | None = None,
     two_terms: bool = True,
     method: Method | None = None,
     epochs: int,
@@ -135,7 +137,9 @@ def train(
         master: Of master weights and of their momentum.
         weight_rounding: `nearest`, `stochastic` or `hysteresis`.
         master_rounding: `nearest` or `stochastic`.
-        scale: Of activations, errors and gradients: `delayed` or `current`.
+        scheme: By which activations, errors and gradients are rounded: `paper`, `current`, or a
+            `predictor.scheme.Scheme`.
+        scale: Instead of the scheme's: `delayed` or `current`.
         two_terms: Round network inputs and last errors in two terms.
         method: A published training method (`training.methods`), which quantizes layers in its own way, beside the
             rounding that the formats ask for.
@@ -191,7 +195,7 @@ def train(
         metric_every=metric_every,
     )
     usual, usual_master = ("FP134", "FP169") if method is None else (FULL_PRECISION, FULL_PRECISION)
-    scheme = Scheme(
+    tensor_formats = TensorFormats(
         activation=training_format(usual if activation is None else activation),
         error=training_format(usual if error is None else error),
         weight=training_format(usual if weight is None else weight),
@@ -199,19 +203,19 @@ def train(
         master=training_format(usual_master if master is None else master),
         weight_rounding=one_of("weight rounding", Rounding, weight_rounding),
         master_rounding=one_of("master rounding", Rounding, master_rounding),
-        scale=one_of("scale", ScaleRule, scale),
-        two_terms=two_terms,
+        scheme=scheme_of(scheme, scale=scale, two_terms=two_terms),
     )
     workload.require_numbers()
     folder = None if output is None else Path(output)
     source = workload.batches if workload.train is None else workload.train
     batches = replace(workload, batches=source).minibatches(settings.batch_size)
     made_from = fingerprint(workload, batches, folder is not None)
-    recorded = {**asdict(settings), **scheme.settings, **settings_of(method), **made_from}
+    recorded = {**asdict(settings), **tensor_formats.settings, **settings_of(method), **made_from}
     if tensorboard and folder is None:
         raise ValueError("tensorboard needs an output, the folder to write to")
     run = _Run(
-        workload, batches, scheme, settings, method, recorded, folder, resume, force, tensorboard, store, progress
+        *(workload, batches, tensor_formats, settings, method, recorded),
+        *(folder, resume, force, tensorboard, store, progress),
     )
     with nullcontext() if folder is None else hold(folder, LAYERS):
         return run.result()
@@ -226,7 +230,7 @@ class _Run:
 
     workload: Workload
     batches: Sequence[Batch]
-    scheme: Scheme
+    tensor_formats: TensorFormats
     settings: TrainingSettings
     method: Method | None
     recorded: dict[str, Any]
@@ -253,7 +257,7 @@ class _Run:
         if path is not None and path.exists() and not (self.resume or self.force):
             raise FileExistsError(f"{path} exists; use --resume to go on from it or --force to replace it")
         rounds = self.method is not None or any(
-            each is not None for each in (self.scheme.activation, self.scheme.error)
+            each is not None for each in (self.tensor_formats.activation, self.tensor_formats.error)
         )
         checked = check_flow(self.workload, self.store) if rounds else None
         model = copied(self.workload.model).train()
@@ -264,7 +268,9 @@ class _Run:
             torch.manual_seed(self.settings.seed)
             if self.settings.start is Start.SCRATCH:
                 start_from_scratch(model)
-            trainer = Trainer(self.workload, model, self.scheme, self.settings, self.steps, self.method, self.batches)
+            trainer = Trainer(
+                self.workload, model, self.tensor_formats, self.settings, self.steps, self.method, self.batches
+            )
             covered = self._covered(trainer, checked)
             log = Log(folder)
             first = self._restored(trainer, log)
@@ -289,7 +295,9 @@ class _Run:
         said = []
         if isinstance(checked, str):
             said.append(f"the flow was not held against torch's own gradient: {checked}")
-        elif checked is not None and (self.scheme.activation is not None or self.scheme.error is not None):
+        elif checked is not None and (
+            self.tensor_formats.activation is not None or self.tensor_formats.error is not None
+        ):
             said.append(checked.sentence)
         if trainer.coverage is not None:
             said += [line for line in (trainer.coverage.sentence, trainer.coverage.remainder) if line]

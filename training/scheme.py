@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import formats
-from formats import Format, ProfileFormat, Rounding
+from formats import Format, Rounding
 from formats.scale import Granularity
 from numeric_formats.checks import not_allowed
+from predictor.scheme import PAPER, Scheme
 
 FULL_PRECISION = "float32"
 """The name by which a tensor is left as it is."""
 
-ERROR_HEADROOM, GRADIENT_HEADROOM = 1, 2
-"""Binades that delayed scales leave free: for activations and errors, and for weight gradients."""
-
 FormatOrNone = Format | None
-
-
-class ScaleRule(StrEnum):
-    """Whether the scale of activations, errors and gradients comes from the tensors before (delayed) or from the tensor
-    itself (current)."""
-
-    DELAYED = "delayed"
-    CURRENT = "current"
 
 
 def training_format(given: str | Format) -> FormatOrNone:
@@ -36,11 +25,6 @@ def training_format(given: str | Format) -> FormatOrNone:
     if isinstance(given, str) and given.strip().lower() == FULL_PRECISION:
         return None
     return formats.get(given)
-
-
-def is_delayable(format: Format) -> bool:
-    """Whether a format takes a top exponent that the caller keeps: precision profiles with one scale a tensor."""
-    return isinstance(format, ProfileFormat) and format.granularity is Granularity.TENSOR
 
 
 def per_channel(format: Format, axis: int) -> Format:
@@ -83,7 +67,7 @@ def mode_arguments(rounding: Rounding, seed: int, stream: int, previous: Tensor 
 
 
 @dataclass(frozen=True)
-class Scheme:
+class TensorFormats:
     """The format of each tensor of training, and how it is rounded; None for a format leaves float32.
 
     Args:
@@ -94,9 +78,7 @@ class Scheme:
         master: Of master weights and their momentum.
         weight_rounding: `nearest`, `stochastic` or `hysteresis`.
         master_rounding: `nearest` or `stochastic`.
-        scale: How activations, errors and gradients of precision profiles with a tensor scale find it; other formats
-            follow their own rule.
-        two_terms: Whether network inputs and last errors get two terms.
+        scheme: The rules by which activations, errors and gradients are rounded.
 
     Raises:
         ValueError: For a mode that does not exist, or that the format does not have.
@@ -112,8 +94,7 @@ class Scheme:
     master: FormatOrNone
     weight_rounding: Rounding = Rounding.HYSTERESIS
     master_rounding: Rounding = Rounding.STOCHASTIC
-    scale: ScaleRule = ScaleRule.DELAYED
-    two_terms: bool = True
+    scheme: Scheme = PAPER
 
     def __post_init__(self) -> None:
         _check_rounding(
@@ -131,6 +112,5 @@ class Scheme:
             **{f"{role}_digest": FULL_PRECISION if format is None else format.digest for role, format in given.items()},
             "weight_rounding": self.weight_rounding.value,
             "master_rounding": self.master_rounding.value,
-            "scale": self.scale.value,
-            "two_terms": self.two_terms,
+            **self.scheme.settings,
         }

@@ -8,8 +8,8 @@ from typing import TypedDict
 
 from formats import Rounding
 from numeric_formats.checks import number, one_of
+from predictor.scheme import ScaleRule, Scheme
 from training.optimizers import Optimizer, Schedule
-from training.scheme import ScaleRule
 
 
 class Start(StrEnum):
@@ -76,7 +76,8 @@ class TrainingKeywords(TypedDict, total=False):
 
     weight_rounding: Rounding | str
     master_rounding: Rounding | str
-    scale: ScaleRule | str
+    scheme: Scheme | str
+    scale: ScaleRule | str | None
     two_terms: bool
     batch_size: int | None
     optimizer: Optimizer | str

@@ -17,7 +17,9 @@ from predictor.device import device_of
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.points import Point, Quantizer
 from predictor.flow.sites import site_from_plain
-from predictor.gradients import evaluation_mode, measured_parameters, two_terms
+from predictor.gradients import evaluation_mode, measured_parameters
+from predictor.quantizers import two_terms
+from predictor.scheme import ScaleRule
 from training import checkpoint
 from training.checking import check_weights_seen
 from training.coverage import Covered
@@ -25,7 +27,7 @@ from training.delayed import Places, RoundingCounts
 from training.methods.method import Method, MethodState, NetworkInTraining, begin
 from training.optimizers import OPTIMIZERS, add_weight, schedule_of
 from training.reproducible import random_state, set_random_state, undisturbed
-from training.scheme import ERROR_HEADROOM, GRADIENT_HEADROOM, ScaleRule, Scheme
+from training.scheme import TensorFormats
 from training.settings import TrainingSettings
 from training.weights import Streams, Weight, masters_in_place, weights_of
 from workloads.calls import call
@@ -70,7 +72,7 @@ class Trainer:
     Args:
         workload: Its loss, and its test data and metric for `metric`.
         model: The network, whose parameters hold the rounded weights between steps.
-        scheme: The format of every tensor.
+        tensor_formats: The format of every tensor, and the scheme by which it is rounded.
         settings: All else of the run.
         steps: How many there will be, which the schedule of the learning rate needs.
         method: Quantizes layers in its own way, beside the scheme.
@@ -84,33 +86,32 @@ class Trainer:
         self,
         workload: Workload,
         model: nn.Module,
-        scheme: Scheme,
+        tensor_formats: TensorFormats,
         settings: TrainingSettings,
         steps: int,
         method: Method | None = None,
         batches: Sequence[Batch] = (),
     ):
-        self.workload, self.scheme, self.settings, self.batches = workload, scheme, settings, batches
+        self.workload, self.settings, self.batches = workload, settings, batches
+        self.tensor_formats, self.scheme = tensor_formats, tensor_formats.scheme
         self.device = device_of(workload)
         self.streams = Streams(settings.seed)
         self.flow = DataFlow(model)
-        self.weights = weights_of(self.flow.model, scheme, self.streams)
+        self.weights = weights_of(self.flow.model, tensor_formats, self.streams)
         if not self.weights:
             raise ValueError(f"workload {workload.name}: no parameter of the network requires a gradient")
         # Without a method, a state whose hooks do nothing.
         self.coverage: Covered | None = None
         self.method = MethodState() if method is None else self._begin(method)
         self._site = None if method is None else self.method.site
+        scheme, given = self.scheme, tensor_formats
+        rounded = (
+            ("A", given.activation, scheme.headroom),
+            ("E", given.error, scheme.headroom),
+            ("G", given.gradient, scheme.gradient_headroom),
+        )
         delayed = scheme.scale is ScaleRule.DELAYED
-        self.places = {
-            kind: Places(kind, format, headroom if delayed else None)
-            for kind, format, headroom in (
-                ("A", scheme.activation, ERROR_HEADROOM),
-                ("E", scheme.error, ERROR_HEADROOM),
-                ("G", scheme.gradient, GRADIENT_HEADROOM),
-            )
-            if format is not None
-        }
+        self.places = {kind: Places(kind, f, room, delayed) for kind, f, room in rounded if f is not None}
         optimizer = OPTIMIZERS[settings.optimizer]
         self.optimizer = optimizer(self.weights, settings.rate, settings.momentum, settings.weight_decay)
         self.schedule = schedule_of(self.optimizer, settings.schedule, settings.warmup, steps)
@@ -136,7 +137,7 @@ class Trainer:
         return state
 
     def _of_method(self, name: str, parameter: nn.Parameter) -> Weight:
-        return Weight(f"{METHOD}{name}", parameter, False, None, self.scheme, self.streams)
+        return Weight(f"{METHOD}{name}", parameter, False, None, self.tensor_formats, self.streams)
 
     def _take_in(self, names: Iterable[str] | None = None) -> None:
         """Train what the method has made since, for layers that came for the first time; in the order of the names."""
@@ -218,7 +219,7 @@ class Trainer:
             raise ValueError(
                 f"the loss of workload {self.workload.name} is no tensor of one element that depends on the network"
             )
-        if self.scheme.weight is not None:
+        if self.tensor_formats.weight is not None:
             check_weights_seen(self.flow.computed.values())
         value = loss.item()
         self._take_in()

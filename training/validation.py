@@ -17,6 +17,7 @@ from numeric_formats.files import Held, check_same, read_json, write_json
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.columns import BITS, NAME, angle_column, effects_in
 from predictor.measuring.store import Store
+from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.statistics import Agreement, agreement
 from training.loop import Outcome, Result, train
 from training.scheme import FULL_PRECISION
@@ -98,6 +99,16 @@ def _fixed_choice(output: Path, settings: dict[str, Any]) -> None:
     check_same(path, read_json(path, "give another output"), settings)
 
 
+def _check_scheme(ranked: Scheme, trained: Scheme) -> None:
+    """ValueError where a ranking measured by other rules than training goes by."""
+    if ranked.measured != trained.measured:
+        given, needed = (f"{of.name}{'' if of.two_terms else ' in one term'}" for of in (ranked, trained))
+        raise ValueError(
+            f"the ranking is of scheme {given}, the trainings are of scheme {needed}: rank with --scheme "
+            f"{trained.name}, train with --scheme {ranked.name}, or say --any-scheme"
+        )
+
+
 def validate(
     workload: Workload,
     ranking: pd.DataFrame,
@@ -112,6 +123,7 @@ def validate(
     master: str = FULL_PRECISION,
     epochs: int = 5,
     store: Store | None = None,
+    ranked: Scheme | str | None = None,
     progress: Report = quiet,
     **training: Unpack[TrainingKeywords],
 ) -> Validation:
@@ -134,6 +146,7 @@ def validate(
         master: The same of master weights and momentum.
         epochs: Of each training.
         store: As for `train`.
+        ranked: The scheme of the ranking, which has to be that of the trainings; None does not look.
         progress: Called after every step.
         training: What else `training.train` takes.
 
@@ -141,9 +154,14 @@ def validate(
         Every training, and how well angle and loss agree.
 
     Raises:
-        ValueError: For a ranking that lacks a format or angle, and for a folder of another choice; and all that `train`
-            raises.
+        ValueError: For a ranking that lacks a format or angle or is of another scheme, and for a folder of
+            another choice; and all that `train` raises.
     """
+    trained = scheme_of(
+        training.get("scheme", Preset.PAPER), scale=training.get("scale"), two_terms=training.get("two_terms", True)
+    )
+    if ranked is not None:
+        _check_scheme(scheme_of(ranked), trained)
     output = Path(output)
     chosen = spread(ranking, count, effect)
     angles = dict(zip(ranking[NAME], ranking[angle_column(effect)], strict=True))
@@ -161,6 +179,7 @@ def validate(
         "master": master,
         "epochs": epochs,
         **training,
+        **trained.settings,
     }
     # A ranking is data: no name in it runs a file, or leads out of the folder.
     of_name = {name: get(name, files=False) for name in chosen}

@@ -16,7 +16,7 @@ from formats import CodebookFormat, Format, ProfileFormat, Rounding
 from formats.scale import Granularity
 from predictor.gradients import measured_parameters
 from training.delayed import Places, RoundingCounts
-from training.scheme import Scheme, mode_arguments, per_channel
+from training.scheme import TensorFormats, mode_arguments, per_channel
 
 
 class Streams:
@@ -71,15 +71,15 @@ class Weight:
         parameter: nn.Parameter,
         quantized: bool,
         channels: int | None,
-        scheme: Scheme,
+        formats: TensorFormats,
         streams: Streams,
     ):
         self.name, self.parameter, self.quantized = name, parameter, quantized
         self.group = Group()
-        self._streams, self._rounding = streams, scheme.weight_rounding
-        self._master_format = scheme.master if quantized else None
-        self._master_rounding = scheme.master_rounding
-        format = scheme.weight if quantized else None
+        self._streams, self._rounding = streams, formats.weight_rounding
+        self._master_format = formats.master if quantized else None
+        self._master_rounding = formats.master_rounding
+        format = formats.weight if quantized else None
         self._format: Format | None = format if format is None or channels is None else per_channel(format, channels)
         start = parameter.detach().clone()
         # To nearest at the start: there is no step yet whose mean stochastic rounding would keep.
@@ -158,15 +158,15 @@ def _channel_axes(model: nn.Module) -> Iterator[tuple[int, int]]:
             yield id(module.weight), 1 if module.transposed else 0
 
 
-def weights_of(model: nn.Module, scheme: Scheme, streams: Streams) -> list[Weight]:
-    """The parameters of a network that are trained, quantized as the scheme says; the parameters hold w_q afterwards.
+def weights_of(model: nn.Module, formats: TensorFormats, streams: Streams) -> list[Weight]:
+    """The parameters of a network that are trained, quantized as the formats say; the parameters hold w_q afterwards.
 
     Quantized are those of two or more dimensions outside normalization layers; those of convolutions with one scale an
     output channel.
     """
     quantized, axes = measured_parameters(model), dict(_channel_axes(model))
     return [
-        Weight(name, parameter, id(parameter) in quantized, axes.get(id(parameter)), scheme, streams)
+        Weight(name, parameter, id(parameter) in quantized, axes.get(id(parameter)), formats, streams)
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     ]

@@ -15,12 +15,13 @@ from formats.kernel.largest import largest_flat, largest_of_tiles
 from formats.kernel.modes import round_flat_in_mode, round_tiles_in_mode
 from formats.kernel.neighbours import round_between
 from formats.kernel.scaled import round_scaled
-from formats.kernel.sums import sums_of_difference
+from formats.kernel.sums import BUCKETS, sketch_of_difference, sketch_places, sums_of_difference
 from formats.kernel.survey import Survey, round_and_survey, survey_rounded
 from formats.kernel.tiles import round_tiles
 from formats.kernel.tiling import FLAT_TILE
 
 __all__ = [
+    "BUCKETS",
     "FLAT_TILE",
     "FOUND_AT_ONCE",
     "Survey",
@@ -40,6 +41,8 @@ __all__ = [
     "round_scaled",
     "round_tiles",
     "round_tiles_in_mode",
+    "sketch_of_difference",
+    "sketch_places",
     "sums_of_difference",
     "survey_rounded",
 ]

@@ -29,7 +29,10 @@ MEASURING = (
         for name in ("checks", "layout", "number_format", "packing", "profile", "rounding", "scale")
     ),
     *(f"formats/{name}.py" for name in ("specials", "spelling", "tensors")),
-    *(f"predictor/{name}.py" for name in ("angle", "device", "effects", "gradients", "noise")),
+    *(
+        f"predictor/{name}.py"
+        for name in ("angle", "device", "effects", "gradients", "noise", "quantizers", "scheme", "sketches")
+    ),
     *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
     *(f"workloads/{name}.py" for name in ("containers", "copies", "digests", "minibatches", "workload")),
 )
@@ -51,7 +54,8 @@ class Context:
         weights: SHA-256 of parameters and buffers.
         network: SHA-256 of its code and settings (predictor/measuring/fingerprint.py says what that cannot see).
         loss: SHA-256 of its code and settings.
-        points: exact layers, two terms, and SHA-256 of the source that places points, rounds and measures.
+        points: exact layers, what of the scheme counts, and SHA-256 of the source that places points, rounds and
+            measures.
         torch: its version, numba's, and the precision of float32 products.
         device: with the processor's kind.
         memory_format: of the parameters.
@@ -89,7 +93,7 @@ def context_of(subject: Subject, threads: int | None = None) -> Context:
         weights=weights_digest(model),
         network=code_digest(model, [*model.parameters(), *model.state_dict(keep_vars=True).values()]),
         loss=code_digest(workload.loss),
-        points=json.dumps([sorted(subject.exact), subject.two_terms, source_digest()]),
+        points=json.dumps([sorted(subject.exact), subject.scheme.measured, source_digest()]),
         torch=f"{torch.__version__}, numba {numba.__version__}, float32 products {products}",
         device=f"{device.type} {kind}",
         memory_format=_memory_format(model),

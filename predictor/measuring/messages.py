@@ -12,6 +12,7 @@ from torch import Tensor
 
 from numeric_formats.messages import one_line
 from predictor.measuring.units import Measurement, Subject
+from predictor.scheme import Scheme
 from workloads import load
 from workloads.containers import map_tensors
 from workloads.digests import weights_digest
@@ -36,7 +37,7 @@ class Setup:
         content: the workload's pickled weights, or its pickled model and loss.
         weights: their SHA-256.
         exact: layers kept in full precision.
-        two_terms: whether inputs and last errors are rounded in two terms.
+        scheme: by which activations and errors are rounded.
         precision: torch's of float32 products.
     """
 
@@ -45,7 +46,7 @@ class Setup:
     content: bytes
     weights: str
     exact: tuple[str, ...]
-    two_terms: bool
+    scheme: Scheme
     precision: str
 
     @classmethod
@@ -66,7 +67,7 @@ class Setup:
             content,
             weights_digest(workload.model),
             tuple(subject.exact),
-            subject.two_terms,
+            subject.scheme,
             torch.get_float32_matmul_precision(),
         )
 
@@ -85,7 +86,7 @@ class Setup:
                 "give it a function that makes the same network"
             )
         torch.set_float32_matmul_precision(self.precision)
-        return Subject(Workload(self.name, model, [], loss), self.exact, self.two_terms)
+        return Subject(Workload(self.name, model, [], loss), self.exact, self.scheme)
 
 
 def pickled(value: Any, what: str, remedy: str, dumps: Dumps = pickle.dumps) -> bytes:

@@ -148,11 +148,23 @@ class Measuring(Subject):
                     if stored is None:
                         absent.append(effect)
                     else:
-                        yield Measurement(index, effect, number, stored.parameters, stored.sums, stored.seconds)
+                        yield Measurement(
+                            index,
+                            effect,
+                            number,
+                            stored.parameters,
+                            stored.sums,
+                            stored.sketch,
+                            stored.loss,
+                            stored.seconds,
+                        )
                 if absent:
                     missing.append(Unit(number, index, tuple(absent)))
         for found in self._run(candidates, batches, missing):
-            entries = [(candidates[m.format].digest, m.effect, Stored(m.parameters, m.sums, m.seconds)) for m in found]
+            entries = [
+                (candidates[m.format].digest, m.effect, Stored(m.parameters, m.sums, m.sketch, m.loss, m.seconds))
+                for m in found
+            ]
             self.store.put(context, keys[found[0].minibatch], entries)
             yield from found
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from formats.kernel import BUCKETS
 from numeric_formats.folders import cache_folder
 from predictor.effects import Effect
 from predictor.measuring.context import Context
@@ -41,12 +42,29 @@ class Stored:
     Attributes:
         parameters: names of the parameters.
         sums: their <d,g>, |d|^2, |g|^2, (parameters, 3) float64.
+        sketch: of d and g, (2, BUCKETS) float32.
+        loss: less that of full precision.
         seconds: what it took.
     """
 
     parameters: tuple[str, ...]
     sums: NDArray[np.float64]
+    sketch: NDArray[np.float32]
+    loss: float
     seconds: float
+
+    def to_bytes(self) -> bytes:
+        """All numbers but the seconds."""
+        loss = np.array([self.loss], np.float64)
+        return b"".join(np.ascontiguousarray(array).tobytes() for array in (loss, self.sums, self.sketch))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, parameters: tuple[str, ...], seconds: float) -> Stored:
+        """What `to_bytes` gave; ValueError for other bytes."""
+        count = 1 + 3 * len(parameters)
+        numbers = np.frombuffer(content, np.float64, count)
+        sketch = np.frombuffer(content, np.float32, offset=count * 8).reshape(2, BUCKETS)
+        return cls(parameters, numbers[1:].reshape(-1, 3).copy(), sketch.copy(), float(numbers[0]), seconds)
 
 
 @dataclass(frozen=True)
@@ -127,8 +145,7 @@ class Store:
                     if checksum != _checksum(context.digest, batch, format, effect, parameters, sums, seconds):
                         raise sqlite3.DatabaseError("a measurement is not what was written")
                     names = tuple(json.loads(parameters))
-                    array = np.frombuffer(sums, np.float64).reshape(len(names), 3).copy()
-                    found[format, Effect(effect)] = Stored(names, array, seconds)
+                    found[format, Effect(effect)] = Stored.from_bytes(sums, names, seconds)
             return found
 
         return self._database.carry_out(read, {})
@@ -138,7 +155,7 @@ class Store:
         there already stays."""
         # Here, so that what goes wrong inside is the file's.
         rows = [
-            (format, effect.value, json.dumps(stored.parameters), _bytes(stored.sums), stored.seconds)
+            (format, effect.value, json.dumps(stored.parameters), stored.to_bytes(), stored.seconds)
             for format, effect, stored in entries
         ]
 
@@ -237,10 +254,6 @@ class Store:
         for aside in self._database.files_set_aside():
             aside.unlink()
         return number
-
-
-def _bytes(sums: NDArray[np.float64]) -> bytes:
-    return np.ascontiguousarray(sums, np.float64).tobytes()
 
 
 def _checksum(context: str, batch: str, format: str, effect: str, layers: str, sums: bytes, seconds: float) -> int:

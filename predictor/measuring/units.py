@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from formats.pairs import Candidate
 from numeric_formats.checks import at_least
-from predictor.angle import degrees, failed, layer_sums
+from predictor.angle import degrees, failed, layer_sums, length_ratio, projection
 from predictor.effects import Effect
 from predictor.gradients import Gradients
+from predictor.scheme import PAPER, Scheme
+from predictor.sketches import sketch
 from workloads.workload import Batch, Workload
 
 ALL, FIRST = "all", "first"
@@ -29,16 +31,16 @@ class Subject:
     Attributes:
         workload: the network, its loss and its mini-batches.
         exact: layers kept in full precision.
-        two_terms: whether inputs and last errors are rounded in two terms.
+        scheme: by which activations and errors are rounded.
     """
 
     workload: Workload
     exact: Sequence[str] = ()
-    two_terms: bool = True
+    scheme: Scheme = PAPER
 
     def gradients(self, batch: Batch, watched: bool = False) -> Gradients:
         """The gradients of one mini-batch, to be used as a context manager. watched: as for `Gradients`."""
-        return Gradients(self.workload, batch, exact=self.exact, two_terms=self.two_terms, watched=watched)
+        return Gradients(self.workload, batch, exact=self.exact, scheme=self.scheme, watched=watched)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Measurement:
         minibatch: the place of the mini-batch.
         parameters: names of the parameters whose gradients were compared, in the order of their first use.
         sums: <d,g>, |d|^2, |g|^2 of each of them, (parameters, 3).
+        sketch: of d and g (`predictor.sketches`), (2, BUCKETS).
+        loss: with the forward pass rounded as the effect has it, less that of full precision.
         seconds: what it took.
     """
 
@@ -69,11 +73,26 @@ class Measurement:
     minibatch: int
     parameters: tuple[str, ...]
     sums: NDArray[np.float64]
+    sketch: NDArray[np.float32]
+    loss: float
     seconds: float
 
     def angle(self, scope: str = ALL) -> float:
         """Degrees in a scope."""
         return degrees(self._sums(scope))
+
+    def projection(self, scope: str = ALL) -> float:
+        """<g_q, g> / |g|^2 in a scope."""
+        return projection(self._sums(scope))
+
+    def length_ratio(self, scope: str = ALL) -> float:
+        """|g_q| / |g| in a scope."""
+        return length_ratio(self._sums(scope))
+
+    @property
+    def square(self) -> float:
+        """|g|^2 over all parameters."""
+        return float(self.sums[:, 2].sum())
 
     def failed(self, scope: str = ALL) -> bool:
         """Whether the quantized gradient is zero or not finite there."""
@@ -107,9 +126,11 @@ def measure_unit(gradients: Gradients, unit: Unit, format: Candidate) -> list[Me
     """The measurements of one unit, one an effect, on the open gradients of its mini-batch; `format` is its
     candidate."""
     parameters, found, began = tuple(gradients.names), [], time.monotonic()
-    for effect, quantized in gradients.quantized(format, unit.effects):
-        sums = layer_sums(quantized, gradients.full)
+    for q in gradients.quantized(format, unit.effects):
+        sums, sketched = layer_sums(q.gradients, q.reference), sketch(q.gradients, q.reference)
         now = time.monotonic()
-        found.append(Measurement(unit.format, effect, unit.minibatch, parameters, sums, now - began))
+        found.append(
+            Measurement(unit.format, q.effect, unit.minibatch, parameters, sums, sketched, q.loss, now - began)
+        )
         began = now
     return found

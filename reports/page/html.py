@@ -69,6 +69,7 @@ def command(settings: dict[str, Any], columns: list[str], output: str) -> str:
     words += ["--exhaustive"] * settings["exhaustive"]
     for layer in settings["exact"]:
         words += ["--exact", layer]
+    words += ["--scheme", settings.get("scheme", "current")]  # as before schemes were recorded
     words += ["--one-term"] * (not settings["two_terms"]) + ["--cost"] * (GATES in columns)
     return shlex.join([*words, "--device", settings["device"], "--output", output])
 

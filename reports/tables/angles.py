@@ -7,9 +7,29 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from predictor.columns import ALONE, ANGLE, EFFECT, FAILURES, FORMAT, HIGH, KIND, LAYER, LOW, SCOPE, SHARE, WITHOUT, N
+from predictor.columns import (
+    ALONE,
+    ANGLE,
+    BIAS,
+    BIAS_HIGH,
+    BIAS_LOW,
+    EFFECT,
+    FAILURES,
+    FORMAT,
+    HIGH,
+    KIND,
+    LAYER,
+    LENGTH_RATIO,
+    LOSS_RISE,
+    LOW,
+    PROJECTION,
+    SCOPE,
+    SHARE,
+    WITHOUT,
+    N,
+)
 from predictor.measuring.units import ALL
-from reports.tables.cells import with_half_width
+from reports.tables.cells import or_dash, with_half_width, with_interval
 from reports.tables.layout import Part, plain
 
 if TYPE_CHECKING:
@@ -28,15 +48,26 @@ def points(model: str, listed: Sequence[Sequence[str]], skipped: Sequence[Sequen
 
 
 def measurement(table: pd.DataFrame) -> Part:
-    """Rows of `predictor.measure`: format, effect, scope, angle with its 95% half-width, mini-batches, failures."""
+    """Rows of `predictor.measure`: angle with its 95% half-width, lengths, bias with its interval, what rounding adds
+    to the loss."""
     rows = []
     for _, row in table.iterrows():
         half = "" if pd.isna(row[LOW]) else f" ± {(row[HIGH] - row[LOW]) / 2:.4f}"
         failures = str(row[FAILURES]) if row[FAILURES] else ""
-        rows.append([row[FORMAT], row[EFFECT], row[SCOPE], f"{row[ANGLE]:.4f}{half}", str(row[N]), failures])
+        lengths = [or_dash(row[column], ".4f") for column in (PROJECTION, LENGTH_RATIO)]
+        rows.append(
+            [
+                *(row[FORMAT], row[EFFECT], row[SCOPE], f"{row[ANGLE]:.4f}{half}"),
+                *(*lengths, with_interval(row, BIAS, BIAS_LOW, BIAS_HIGH), f"{row[LOSS_RISE]:+.4g}"),
+                *(str(row[N]), failures),
+            ]
+        )
     headers = [
         *((name, "left") for name in ("format", "effect", "scope")),
-        *((name, "right") for name in ("angle (deg)", "mini-batches", "failed")),
+        *(
+            (name, "right")
+            for name in ("angle (deg)", "projection", "length", "bias", "loss", "mini-batches", "failed")
+        ),
     ]
     return plain(None, headers, rows)
 

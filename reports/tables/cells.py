@@ -23,6 +23,13 @@ def with_half_width(row: Any, effect: str) -> str:
     return f"{angle:.3f}" if pd.isna(low) else f"{angle:.3f} ± {(high - low) / 2:.3f}"
 
 
+def with_interval(row: Any, value: str, low: str, high: str) -> str:
+    """A number with the ends of its interval."""
+    if pd.isna(row[value]):
+        return "-"
+    return f"{row[value]:.3g}" if pd.isna(row[low]) else f"{row[value]:.3g} [{row[low]:.3g}, {row[high]:.3g}]"
+
+
 def angle(row: Any, effect: str) -> str:
     """The angle of an effect in a ranking's row, with its 95% half-width; ~ is predicted."""
     found = row[angle_column(effect)]

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from predictor.columns import (
+    BIAS,
     BITS,
     GATES,
     MEAN_RANK,
     NAME,
     PROFILE,
+    PROJECTION,
     RANK,
     WORST,
     WORST_ON,
@@ -45,7 +47,8 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str) -
     """The first `top` formats of a ranking, and what it took. again: what becomes of measurements, and how it
     goes on where it ended early."""
     of = found.settings
-    title = f"{model}: {of.candidates} formats by the angle of {found.by} over {of.minibatches} mini-batches"
+    over = f"over {of.minibatches} mini-batches, scheme {of.scheme.name}"
+    title = f"{model}: {of.candidates} formats by the angle of {found.by} {over}"
     parts: list[Part] = [_ranking(found.table, top, f"{title}; {of.measured} measured"), READING]
     if not pd.isna(of.regret_at_most):  # as it is where there was one mini-batch
         limit = f"more than {of.regret_at_most:.2g} degrees (97.5% confidence for each)"
@@ -62,10 +65,12 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str) -
 
 def _ranking(table: pd.DataFrame, top: int, title: str) -> Part:
     effects = effects_in(table.columns)
+    lengths = [column for column in (PROJECTION, BIAS) if column in table.columns]
     gates = [GATES] if GATES in table.columns else []
     headers = [
         *((RANK, "right"), ("format", "left"), (BITS, "right")),
         *((f"angle {effect} (deg)", "right") for effect in effects),
+        *((column, "right") for column in lengths),
         *((column, "right") for column in gates),
         (PROFILE, "left"),
     ]
@@ -73,6 +78,7 @@ def _ranking(table: pd.DataFrame, top: int, title: str) -> Part:
         [
             *(str(row[RANK]), str(row[NAME]), or_dash(row[BITS])),
             *(angle(row, effect) for effect in effects),
+            *(or_dash(row[column], ".3g") for column in lengths),
             *(or_dash(row[column], ".0f") for column in gates),
             str(row[PROFILE]),
         ]

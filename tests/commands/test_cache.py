@@ -3,12 +3,11 @@
 import json
 import re
 
-import numpy as np
-
 from predictor.effects import Effect
 from predictor.measuring.context import Context
-from predictor.measuring.store import Store, Stored
+from predictor.measuring.store import Store
 from tests.command import run
+from tests.predictor.measuring.entries import stored
 
 
 def test_cache(folder, monkeypatch):
@@ -16,7 +15,7 @@ def test_cache(folder, monkeypatch):
     path = folder / "cache" / "measurements.sqlite"
     context = Context("w" * 64, "n", "l", "p", "torch 2", "cpu", "contiguous", 3)
     with Store.open() as store:
-        store.put(context, "batch", [(name, Effect.E, Stored(("a",), np.ones((1, 3)), 1.0)) for name in ("f", "g")])
+        store.put(context, "batch", [(name, Effect.E, stored(1, ("a",))) for name in ("f", "g")])
     info = json.loads(run("cache", "info", "--json", cwd=folder).stdout)
     assert (info["path"], info["measurements"], info["formats"], info["minibatches"]) == (str(path), 2, 2, 1)
     assert (info["contexts"][0]["threads"], info["contexts"][0]["measurements"]) == (3, 2)
@@ -40,7 +39,7 @@ def test_a_damaged_store_is_looked_at_and_emptied(folder, monkeypatch):
     path = folder / "cache" / "measurements.sqlite"
     for command, said in ((("info",), "0 measurements"), (("clear", "--yes"), "forgot 0 measurements")):
         with Store.open() as store:
-            store.put(Context(*"wnlptdm", 1), "b", [("f", Effect.E, Stored(("a",), np.ones((1, 3)), 1.0))])
+            store.put(Context(*"wnlptdm", 1), "b", [("f", Effect.E, stored(1, ("a",)))])
         content = bytearray(path.read_bytes())
         content[content.index(b"CREATE TABLE names") + len(b"CREATE TABLE ")] ^= 0x80
         path.write_bytes(content)

@@ -103,7 +103,7 @@ def test_a_swept_ranking(folder):
         "-o",
         "r.csv",
     )
-    run(*arguments, "--sweep", "headroom=0,1", "--sweep", "scale=floor,rceil", cwd=folder)
+    run(*arguments, "--scheme", "current", "--sweep", "headroom=0,1", "--sweep", "scale=floor,rceil", cwd=folder)
     suffixes = ("", "/rceil", "/headroom1", "/rceil/headroom1")
     table = pd.read_csv(folder / "r.csv")
     assert set(table.name) == {name + suffix for name in ("FP134", "BM43") for suffix in suffixes}
@@ -165,7 +165,7 @@ def test_search_measures_what_it_finds(folder):
     assert (settings["reference"], settings["held_out"], settings["constraints"]["headrooms"]) == (
         "FP134",
         True,
-        [0, 1],
+        None,
     )
 
 

@@ -26,13 +26,14 @@ class Counting(InProcess):
         return super().run(work)
 
 
-def test_measure_by_hand():
+@pytest.mark.parametrize(("scheme", "format"), [("current", "FP123"), ("paper", "FP123/headroom1")])
+def test_measure_by_hand(scheme, format):
     """Effect AE on a linear model equals the gradient written out."""
     torch.manual_seed(1)
     w, x, t = nn.Linear(6, 4, bias=False), torch.randn(5, 6), torch.randn(5, 4)
     workload = Workload("linear", w, [(x, t)], lambda m, b: (m(b[0]).tanh() * b[1]).sum())
-    found = measure(workload, ["FP123"], minibatches=1).set_index("effect").angle
-    f = formats.get("FP123")
+    found = measure(workload, ["FP123"], minibatches=1, scheme=scheme).set_index("effect").angle
+    f = formats.get(format)
 
     def two(v):
         return f.round(v) + f.round(v - f.round(v))
@@ -125,7 +126,7 @@ def test_the_store_executor_and_progress_change_no_number(tmp_path):
         last = Workload("small", workload.model, workload.batches[2:], workload.loss)
         measure(last, names, ["A"], store=store)
         assert store.info().measurements == 2
-        for left in (3 * 2 * 3 - 2, 0):
+        for left in (3 * 2 * 4 - 2, 0):
             executor = Counting()
             told = []
             found = measure(
@@ -138,5 +139,5 @@ def test_the_store_executor_and_progress_change_no_number(tmp_path):
             )
             pd.testing.assert_frame_equal(found, plain, check_exact=True)
             assert told == [Progress("measure", done, 6) for done in range(7)]
-            assert store.info().measurements == 3 * 2 * 3
+            assert store.info().measurements == 3 * 2 * 4
             assert executor.effects == left

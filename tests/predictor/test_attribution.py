@@ -65,7 +65,7 @@ def test_every_row_is_the_angle_of_a_gradient_written_out():
         angles = [degrees(layer_sums(gradients(batch, rounded), gradients(batch, set())).sum(0)) for batch in batches]
         return angle_interval(np.array(angles))
 
-    table = attribute(workload, Pair(FORWARD, BACKWARD))
+    table = attribute(workload, Pair(FORWARD, BACKWARD), scheme="current")
     layers = [(kind, layer) for kind in KINDS for layer in (["(network)"] if kind in "AE" else []) + ["0", "1"]]
     assert list(zip(table.kind, table.layer, strict=True)) == [("WAEG", "all"), *((k, "all") for k in KINDS), *layers]
     for _, row in table.iterrows():

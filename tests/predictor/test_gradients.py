@@ -64,6 +64,11 @@ class Counting:
         return FP123.round(x)
 
 
+def of_effects(gradients, effects):
+    """Quantized gradients by effect."""
+    return {found.effect: found.gradients for found in gradients.quantized(FP123, effects)}
+
+
 def test_weights_are_rounded_and_the_gradient_is_straight_through(workload):
     """The same as the gradients of a copy whose weights of two dimensions, but no normalization's, are rounded for
     good."""
@@ -73,16 +78,16 @@ def test_weights_are_rounded_and_the_gradient_is_straight_through(workload):
             p.copy_(FP123.round(p))
     with Gradients(workload, workload.batches[0]) as gradients:
         assert gradients.names == ["embedding.weight", "conv.weight"]
-        found = dict(gradients.quantized(FP123, [Effect.W]))[Effect.W]
+        found = of_effects(gradients, [Effect.W])[Effect.W]
     expected = torch.autograd.grad(
         workload.loss(other, workload.batches[0]), [other.embedding.weight, other.conv.weight]
     )
     for q, e in zip(found, expected, strict=True):
         assert torch.equal(q, e)
     with Gradients(Workload("rounded", other, workload.batches, workload.loss), workload.batches[0]) as gradients:
-        expected = dict(gradients.quantized(FP123, [Effect.AE]))[Effect.AE]
+        expected = of_effects(gradients, [Effect.AE])[Effect.AE]
     with Gradients(workload, workload.batches[0]) as gradients:
-        found = dict(gradients.quantized(FP123, [Effect.WAE]))[Effect.WAE]
+        found = of_effects(gradients, [Effect.WAE])[Effect.WAE]
     for q, e in zip(found, expected, strict=True):
         assert torch.equal(q, e)
 
@@ -98,14 +103,14 @@ def test_tied_weights_are_rounded_once_and_by_the_forward_format(workload):
 def test_the_order_of_effects_and_their_graphs(workload):
     """Rounding weights in between disturbs no graph that is kept."""
     with Gradients(workload, workload.batches[0]) as gradients:
-        alone = {effect: dict(gradients.quantized(FP123, [effect]))[effect] for effect in ALL_EFFECTS}
-        together = list(gradients.quantized(FP123, ALL_EFFECTS))
+        alone = {effect: of_effects(gradients, [effect])[effect] for effect in ALL_EFFECTS}
+        together = list(of_effects(gradients, ALL_EFFECTS).items())
         again = gradients.backward(gradients.loss, None, keep=True)
         assert all(torch.equal(a, b) for a, b in zip(again, gradients.full, strict=True))
-    assert [effect for effect, _ in together] == ["E", "A", "AE", "W", "WAE"]
+    assert [effect for effect, _ in together] == ["E", "A", "AE", "E|A", "W", "WAE"]
     for effect, found in together:
         assert all(torch.equal(a, b) for a, b in zip(found, alone[effect], strict=True)), effect
-    assert list(measure(workload, ["FP134"]).effect) == ["E", "A", "AE"]
+    assert list(measure(workload, ["FP134"]).effect) == ["E", "A", "AE", "E|A"]
     assert list(measure(workload, ["FP134"], ["wae", "W", "E"]).effect) == ["E", "W", "WAE"]
 
 

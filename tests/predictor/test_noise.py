@@ -9,6 +9,7 @@ import formats
 from predictor import Pair
 from predictor.gradients import Gradients
 from predictor.noise import Kind, NoiseTables, direct_nsr, has_table, noise_table, observe
+from predictor.scheme import CURRENT, PAPER, Scheme
 from tests.nets import small_workload
 
 
@@ -65,12 +66,13 @@ def test_infinities_are_left_out():
     assert noise_table(masked).nsr(formats.get("FP134")) == noise_table(x).nsr(formats.get("FP134"))
 
 
-def test_a_pass_records_what_rounding_would_do():
+@pytest.mark.parametrize(("scheme", "headroom"), [(CURRENT, ""), (PAPER, "/headroom1")])
+def test_a_pass_records_what_rounding_would_do(scheme, headroom):
     workload = small_workload(1)
     candidates = [formats.get("FP134"), formats.get("BM43"), Pair(formats.get("INT8"), formats.get("FP152"))]
-    with Gradients(workload, workload.batches[0]) as gradients:
+    with Gradients(workload, workload.batches[0], scheme=scheme) as gradients:
         noise = observe(gradients, candidates)
-        one_term = Gradients(workload, workload.batches[0], two_terms=False)
+        one_term = Gradients(workload, workload.batches[0], scheme=Scheme(two_terms=False))
     with one_term:
         assert [kind.value for kind in observe(one_term, candidates).kinds] == ["A", "A", "A", "E", "E"]
     model, (x, labels) = workload.model, workload.batches[0]
@@ -82,7 +84,7 @@ def test_a_pass_records_what_rounding_would_do():
     assert noise.kinds == (Kind.A, Kind.A, Kind.E)
     assert [point.layer for point in noise.points] == ["0", "3", "0"]
     ratios = noise.ratios(candidates)
-    for row, (a, e) in enumerate((("FP134",) * 2, ("BM43",) * 2, ("INT8", "FP152"))):
+    for row, (a, e) in enumerate(((f"FP134{headroom}",) * 2, ("BM43",) * 2, (f"INT8{headroom}", f"FP152{headroom}"))):
         expected = [
             direct_nsr(formats.get(a), conv),
             direct_nsr(formats.get(a), out),

@@ -239,7 +239,7 @@ def test_the_check_is_made_once_and_kept(tmp_path, monkeypatch):
         assert len(passes) == 1
         again = measure(workload, ["FP134", "INT8"], ["E"], 2, store=store)
         assert again.angle[0] == first.angle[0]
-        other = Measuring(workload, (), True, store)
+        other = Measuring(workload, store=store)
         with other.opened(workload.batches[0]):
             pass
         assert len(passes) == 1  # the store knows of the check

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import formats
 from formats import Scale
 from predictor.noise import BINADES, PRECISIONS, NoiseTables, has_table, noise_table
+from predictor.scheme import CURRENT
 from search.knapsack import Constraints, ProfileShape, ScoreTable, synthesize, synthesize_pairs
 
 CONSTRAINTS = [
@@ -95,7 +96,7 @@ def test_the_best_of_all_profiles(bits, constraints):
             (profile, headroom): by_definition(table, profile, headroom)
             for profile in profiles
             if fulfils(profile, constraints)
-            for headroom in constraints.headrooms
+            for headroom in constraints.headrooms_in(CURRENT)
         }
         found = synthesize(table, bits, constraints, 8)
         # Precision in a binade above all data changes nothing, so that several formats may share a score.

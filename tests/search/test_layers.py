@@ -8,6 +8,7 @@ import pytest
 import formats
 from predictor.gradients import Gradients
 from predictor.noise import observe
+from predictor.scheme import CURRENT
 from search.knapsack import Constraints
 from search.layers import allocate, format_per_layer
 from tests.nets import small_workload
@@ -36,7 +37,7 @@ def test_the_best_choice_of_all(seed):
 @pytest.fixture(scope="module")
 def noise():
     workload = small_workload(1)
-    with Gradients(workload, workload.batches[0]) as gradients:
+    with Gradients(workload, workload.batches[0], scheme=CURRENT) as gradients:
         return observe(gradients)
 
 

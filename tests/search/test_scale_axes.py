@@ -5,6 +5,7 @@ import pytest
 import formats
 from formats import Scale
 from predictor import Pair
+from predictor.scheme import PAPER
 from search import rank
 from search.candidates import choose
 from search.scale_axes import Axis, parse_axes, sweep
@@ -90,7 +91,9 @@ def test_refusals(name, text, message):
 
 def test_a_swept_ranking_has_a_row_for_each():
     chosen = sweep(choose(["FP134", "FP143"]), parse_axes(["headroom=0,1"]))
-    ranking = rank(small_workload(2), chosen, effects=["E"])
+    ranking = rank(small_workload(2), chosen, effects=["E"], scheme="current")
     assert sorted(ranking.table.name) == ["FP134", "FP134/headroom1", "FP143", "FP143/headroom1"]
     assert len(set(ranking.settings.formats.values())) == 4
     assert ranking.table.angle_E.nunique() == 4
+    with pytest.raises(ValueError, match="headroom 0: scheme paper leaves 1 free where a format says none"):
+        sweep(chosen, parse_axes(["headroom=0,1"]), PAPER)

@@ -10,7 +10,8 @@ from search.across import rank_across
 from search.layers import search_layers
 from tests.nets import net
 
-FIRST = ["workload", "weights", "device", "data"]
+FIRST = ["workload", "weights", "device", "data", "scheme"]
+SCHEME = ["scale", "headroom", "gradient_headroom", "two_terms"]
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +28,11 @@ def test_of_a_ranking(workload):
     ranking = rank(workload, formats.catalogue(8)[:30], effects=["AE", "E"], minibatches=2, exact=["0"])
     kept = as_written(ranking.settings)
     assert list(kept) == [
-        *(*FIRST, "effects", "by", "minibatches", "batch_size", "exhaustive", "time_budget", "exact", "two_terms"),
+        *(*FIRST, "effects", "by", "minibatches", "batch_size", "exhaustive", "time_budget", "exact"),
         *("candidates", "measured", "gradients", "exhaustive_gradients", "regret_at_most", "left_the_race"),
-        *("surrogate", "failures", "complete", "seconds", "formats", "coverage"),
+        *("surrogate", "failures", "complete", "seconds", "formats", "coverage", *SCHEME),
     ]
+    assert [kept[key] for key in ("scheme", *SCHEME)] == ["paper", "delayed", 1, 2, True]
     assert (kept["effects"], kept["by"], kept["exact"]) == (["E", "AE"], "AE", ["0"])
     assert list(kept["surrogate"]) == ["E", "AE"]
     assert set(kept["surrogate"]["E"]) == {"held_out", "widened"}
@@ -41,14 +43,14 @@ def test_of_a_search(workload):
     kept = as_written(search(workload, effects=["E"], best=1, minibatches=1).settings)
     assert list(kept) == [
         *(*FIRST, "bits", "effects", "by", "constraints", "best", "passes", "held_out", "reference", "minibatches"),
-        *("batch_size", "exact", "two_terms", "candidates", "gradients", "failures", "complete", "seconds", "formats"),
+        *("batch_size", "exact", "candidates", "gradients", "failures", "complete", "seconds", "formats", *SCHEME),
     ]
-    constraints = {"binades": None, "shape": "any", "precisions": None, "runs": None, "headrooms": [0, 1]}
+    constraints = {"binades": None, "shape": "any", "precisions": None, "runs": None, "headrooms": None}
     assert kept["constraints"] == constraints
     _, settings = search_layers(workload, 6.5, widths=(6, 8), effect="A")
     kept = as_written(settings)
     assert list(kept) == [
-        *(*FIRST, "effect", "average_bits", "widths", "constraints", "passes", "batch_size", "exact", "two_terms"),
+        *(*FIRST, "effect", "average_bits", "widths", "constraints", "passes", "batch_size", "exact", *SCHEME),
     ]
     assert (kept["effect"], kept["widths"], kept["constraints"]) == ("A", [6, 8], constraints)
 

@@ -37,11 +37,18 @@ def whole(workload):
 def test_all_498_with_the_documented_columns(whole):
     ranking, seen = whole
     table = ranking.table
-    assert list(table.columns) == COLUMNS + [f"{c}_{e}" for e in ("E", "A", "AE") for c in PER_EFFECT] + ["seconds"]
+    assert list(table.columns) == COLUMNS + [f"{c}_{e}" for e in ("E", "A", "AE") for c in PER_EFFECT] + [
+        *("projection", "bias", "bias_low", "bias_high", "seconds")
+    ]
     assert len(table) == 498
     assert set(table.name) == {f.name for f in formats.catalogue()}
     assert table.angle_AE.is_monotonic_increasing
-    assert table.notna().all().all()
+    # The bias is of two mini-batches, of which there is no interval, and of what was measured.
+    assert table.drop(columns=["projection", "bias", "bias_low", "bias_high"]).notna().all().all()
+    both = table.n_AE == 2
+    assert table.bias[both].notna().all()
+    assert table.bias[~both].isna().all()
+    assert (table.projection.notna() == (table.n_AE > 0)).all()
     assert list(dict.fromkeys(progress.stage for progress in seen)) == [Stage.SCREEN, Stage.ANCHORS, Stage.RACE]
     for stage in Stage:
         last = [progress for progress in seen if progress.stage is stage][-1:]
@@ -88,10 +95,12 @@ def test_the_winner_is_the_true_winner_or_ties_with_it(workload, whole):
 
 def test_measured_angles_are_those_of_measure(workload, whole):
     table = whole[0].table.set_index("name")
-    exact = measure(workload, ["FP134", "INT8"], minibatches=2)
+    exact = measure(workload, ["FP134", "INT8"], ["E", "A", "AE"], minibatches=2)
     for _, row in exact.iterrows():
         assert table.loc[row.format, f"angle_{row.effect}"] == row.angle
         assert table.loc[row.format, f"low_{row.effect}"] == row.low
+        if row.effect == "AE":
+            assert (table.loc[row.format, ["projection", "bias"]] == row[["projection", "bias"]]).all()
 
 
 def test_the_same_again(workload, whole):

@@ -78,7 +78,7 @@ def test_names_give_the_measured_formats_and_differences_are_paired(workload, fo
 
 def test_other_widths_and_constraints(workload):
     result = search(
-        workload, 5, effects=["A"], constraints=Constraints(runs=2, headrooms=(0,)), best=3, passes=2, minibatches=4
+        workload, 5, effects=["A"], constraints=Constraints(runs=2, headrooms=(1,)), best=3, passes=2, minibatches=4
     )
     assert not result.settings.held_out
     table = result.table
@@ -88,6 +88,8 @@ def test_other_widths_and_constraints(workload):
     assert all(profile.count(",") <= 1 for profile in made.profile)
     assert result.settings.reference in {"INT5", "FP122", "FP131"}
     assert table.role.str.contains("reference").sum() == 1
+    with pytest.raises(ValueError, match="headroom 0: scheme paper leaves 1 free"):
+        search(workload, 5, constraints=Constraints(headrooms=(0,)))
 
 
 def test_an_interrupt_keeps_what_was_measured(workload):

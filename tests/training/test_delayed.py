@@ -72,7 +72,7 @@ def test_places_and_terms_have_scales_of_their_own():
 
 
 def test_current_scales_keep_nothing():
-    places = Places("A", formats.get("FP134"), None)
+    places = Places("A", formats.get("FP134"), 0, delayed=False)
     x = torch.randn(50)
     assert torch.equal(places.round(1000 * x, "p"), formats.get("FP134").round(1000 * x))
     assert torch.equal(places.round(x, "p"), formats.get("FP134").round(x))

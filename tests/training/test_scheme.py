@@ -4,12 +4,12 @@ import pytest
 
 import formats
 from formats import Rounding
-from training.scheme import Scheme
+from training.scheme import TensorFormats
 
 
 def scheme(weight="FP134", rounding=Rounding.HYSTERESIS, master="FP169"):
     fp134 = formats.get("FP134")
-    return Scheme(fp134, fp134, formats.get(weight), fp134, formats.get(master), rounding)
+    return TensorFormats(fp134, fp134, formats.get(weight), fp134, formats.get(master), rounding)
 
 
 def test_formats_that_cannot_round_as_asked_are_refused():

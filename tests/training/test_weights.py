@@ -16,7 +16,7 @@ from tests.training import small
 from training import train
 from training.loop import Outcome
 from training.optimizers import MasterSGD
-from training.scheme import Scheme
+from training.scheme import TensorFormats
 from training.weights import Streams, weights_of
 from workloads import Workload
 
@@ -79,7 +79,7 @@ def hysteresis(format, values, previous):
 
 def scheme(weight="FP134", rounding=Rounding.HYSTERESIS, master="FP169"):
     fp134 = formats.get("FP134")
-    return Scheme(fp134, fp134, formats.get(weight), fp134, formats.get(master), rounding)
+    return TensorFormats(fp134, fp134, formats.get(weight), fp134, formats.get(master), rounding)
 
 
 def fractions(x):

@@ -12,7 +12,9 @@ from torch.utils.checkpoint import checkpoint
 import formats
 from predictor.flow import dataflow
 from predictor.flow.dataflow import DataFlow
-from predictor.gradients import Gradients, activation_quantizer, error_quantizer
+from predictor.gradients import Gradients
+from predictor.quantizers import activation_quantizer, error_quantizer
+from predictor.scheme import CURRENT
 from workloads import Workload
 from workloads.networks.resnet import resnet18, resnet20
 
@@ -336,9 +338,9 @@ def test_two_terms_at_inputs_and_last_points():
     model = nn.Linear(8, 4, bias=False)
     format = formats.get("FP123")
     with DataFlow(model) as flow:
-        flow.activation = activation_quantizer(format)
+        flow.activation = activation_quantizer(format, CURRENT)
         output = model(SEQUENCE)
-        flow.error = error_quantizer(format)
+        flow.error = error_quantizer(format, CURRENT)
         target = torch.linspace(-1, 1, 60).reshape(5, 3, 4)
         (found,) = flow.gradients((output * target).sum(), [model.weight])
 

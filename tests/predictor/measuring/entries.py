@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from formats.kernel import BUCKETS
 from predictor.effects import Effect
 from predictor.measuring.context import Context
 from predictor.measuring.store import Store, Stored
@@ -10,8 +11,9 @@ CONTEXT = Context("w", "n", "l", "p", "t", "d", "m", 1)
 
 
 def stored(value, parameters=("a", "b")):
-    """An entry whose sums are all one number."""
-    return Stored(parameters, np.full((len(parameters), 3), value, np.float64), 0.25)
+    """An entry whose sums, sketch and loss are all one number."""
+    sums = np.full((len(parameters), 3), value, np.float64)
+    return Stored(parameters, sums, np.full((2, BUCKETS), value, np.float32), float(value), 0.25)
 
 
 def filled(path, rows=400):

@@ -159,17 +159,17 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-import numpy as np
 from predictor.measuring.context import Context
-from predictor.measuring.store import Store, Stored
+from predictor.measuring.store import Store
 from predictor.effects import Effect
+from tests.predictor.measuring.entries import stored
 context = Context("w", "n", "l", "p", "t", "d", "m", 1)
 with Store.open(Path(sys.argv[1])) as store:
-    store.put(context, "b", [("first", Effect.E, Stored(("a",), np.ones((1, 3)), 1.0))])
+    store.put(context, "b", [("first", Effect.E, stored(1, ("a",)))])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
     for number in range(50):
-        store.put(context, "b", [(f"format{number}", Effect.E, Stored(("a",) * 99, np.ones((99, 3)), 1.0))])
+        store.put(context, "b", [(f"format{number}", Effect.E, stored(1, ("a",) * 99))])
     assert ("first", Effect.E) in store.get(context, "b", ["first"], [Effect.E])
 """
 

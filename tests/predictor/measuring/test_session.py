@@ -10,6 +10,7 @@ from predictor.effects import DEFAULT_EFFECTS, Effect
 from predictor.measuring.executors import InProcess, Work
 from predictor.measuring.store import FILE, Store
 from predictor.measuring.units import Subject, Unit
+from predictor.scheme import Scheme
 from tests.nets import loss, net
 from tests.predictor.measuring.bits import bits, measured
 from tests.processes import python
@@ -77,7 +78,7 @@ def test_only_what_is_missing_is_measured(workload, all_bits, tmp_path):
         assert executor.units == []
         assert store.info().measurements == len(all_bits)
         # Other settings share nothing.
-        bits(measured(workload, CANDIDATES[:1], workload.batches[:1], [A], two_terms=False, **arguments))
+        bits(measured(workload, CANDIDATES[:1], workload.batches[:1], [A], scheme=Scheme(two_terms=False), **arguments))
         bits(measured(workload, CANDIDATES[:1], workload.batches[:1], [A], exact=["0"], **arguments))
         assert len(executor.units) == 2
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from formats.kernel import BUCKETS
 from predictor.effects import Effect
 from predictor.measuring.store import Store, Stored, default_path
 from tests.predictor.measuring.entries import CONTEXT, filled, stored
@@ -19,7 +20,8 @@ E, A, AE = Effect.E, Effect.A, Effect.AE
 
 def test_bits_come_back(path):
     sums = np.array([[0.1, np.nan, -0.0], [np.inf, 5e-324, 1 / 3]])
-    entry = Stored(("conv.weight", "ünï, [code]"), sums, 0.1 + 0.2)
+    sketch = np.arange(2 * BUCKETS, dtype=np.float32).reshape(2, BUCKETS) / 3
+    entry = Stored(("conv.weight", "ünï, [code]"), sums, sketch, -0.1, 0.1 + 0.2)
     with Store.open(path) as store:
         store.put(CONTEXT, "batch", [("f", E, entry), ("g", AE, stored(2))])
         assert store.get(CONTEXT, "batch", ["f"], [A, AE]) == {}
@@ -27,6 +29,8 @@ def test_bits_come_back(path):
         found = store.get(CONTEXT, "batch", ["f", "h"], [E, A])
         assert list(found) == [("f", E)]
         assert found["f", E].sums.tobytes() == sums.tobytes()
+        assert found["f", E].sketch.tobytes() == sketch.tobytes()
+        assert found["f", E].loss == -0.1
         assert (found["f", E].parameters, found["f", E].seconds) == (entry.parameters, entry.seconds)
         assert set(store.get(CONTEXT, "batch", ["f", "g"], Effect)) == {("f", E), ("g", AE)}
         assert store.get(CONTEXT, "other", ["f"], [E]) == {}
@@ -53,17 +57,17 @@ def test_what_is_there_stays(path):
 
 WRITER = """
 import sys
-import numpy as np
 from pathlib import Path
 from predictor.measuring.context import Context
-from predictor.measuring.store import Store, Stored
+from predictor.measuring.store import Store
 from predictor.effects import Effect
+from tests.predictor.measuring.entries import stored
 context = Context("w", "n", "l", "p", "t", "d", "m", 1)
 sys.stdin.readline()  # both begin together
 with Store.open(Path(sys.argv[1])) as store:
     for number in range(int(sys.argv[2]), int(sys.argv[3])):
-        stored = Stored(("a",), np.full((1, 3), number), 1.0)
-        store.put(context, f"batch{number % 5}", [(f"format{number}", e, stored) for e in list(Effect)[:3]])
+        entry = stored(number, ("a",))
+        store.put(context, f"batch{number % 5}", [(f"format{number}", e, entry) for e in list(Effect)[:3]])
 """
 
 

@@ -14,6 +14,7 @@ from predictor.measuring.messages import Failure
 from predictor.measuring.store import FILE, Store
 from predictor.measuring.units import Unit
 from predictor.measuring.workers import Worker, Workers
+from predictor.scheme import Scheme
 from tests.nets import Breaking, Deadly, Refusing, broken_loss, drawn, loss, net, slow_loss
 from tests.predictor.measuring.bits import bits, measured
 from tests.processes import ROOT, read_until, running, wait_until
@@ -56,7 +57,7 @@ def test_two_workers_measure_the_bits_of_one_process(pool, all_bits, tmp_path):
     # Again, and other settings, in the same processes.
     again = measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool, units=[(1, 2), (3, 0)])
     assert bits(again) == {key: value for key, value in all_bits.items() if key[:2] in ((1, 2), (3, 0))}
-    for settings in ({"two_terms": False}, {"exact": ["0"]}):
+    for settings in ({"scheme": Scheme(two_terms=False)}, {"exact": ["0"]}):
         here = bits(measured(workload, CANDIDATES[:2], workload.batches, [E, AE], **settings))
         assert bits(measured(workload, CANDIDATES[:2], workload.batches, [E, AE], executor=pool, **settings)) == here
         assert here != {key: value for key, value in all_bits.items() if key[1] < 2 and key[2] is not A}

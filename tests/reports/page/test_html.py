@@ -97,11 +97,13 @@ def test_the_command_that_makes_the_ranking_again():
     settings = {**SETTINGS, "formats": dict.fromkeys(("FP134", "profile:8:4x2,5"), "digest")}
     assert html.command(settings, ["gates"], "r.csv") == (
         "formats rank --model resnet20 --formats FP134,profile:8:4x2,5 --effects E,AE --by E --minibatches 4 "
-        "--batch-size 64 --exhaustive --exact 'conv 1' --exact fc --one-term --cost --device cpu --output r.csv"
+        "--batch-size 64 --exhaustive --exact 'conv 1' --exact fc --scheme current --one-term --cost --device cpu "
+        "--output r.csv"
     )
     whole = html.command({**SETTINGS, "formats": {entry.name: "" for entry in formats.catalogue()}}, [], "r.csv")
     assert "--formats" not in whole
     assert "--cost" not in whole
+    assert "--scheme paper" in html.command({**SETTINGS, "formats": {}, "scheme": "paper"}, [], "r.csv")
     assert html.command({"command": "formats rank -m mine.py:net"}, [], "r.csv") == "formats rank -m mine.py:net"
 
 

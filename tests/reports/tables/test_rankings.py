@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from predictor.effects import Effect
+from predictor.scheme import PAPER
 from reports.tables import rankings
 from search.settings import RankingSettings
 from search.table import Ranking
@@ -22,7 +23,7 @@ TABLE = pd.DataFrame(
 )
 SETTINGS = RankingSettings(
     **{"workload": "net", "weights": "w", "device": "cpu", "data": "d", "effects": (Effect.AE,), "by": Effect.AE},
-    **{"minibatches": 4, "batch_size": None, "exhaustive": False, "time_budget": None, "exact": (), "two_terms": True},
+    **{"minibatches": 4, "batch_size": None, "exhaustive": False, "time_budget": None, "exact": (), "scheme": PAPER},
     **{"candidates": 3, "measured": 2, "gradients": 7, "exhaustive_gradients": 12, "regret_at_most": 0.123},
     **{"left_the_race": {}, "surrogate": {}, "failures": 0, "complete": True, "seconds": 5.0, "formats": {}},
     coverage=None,
@@ -32,7 +33,7 @@ SETTINGS = RankingSettings(
 def lines(complete=True, **changed):
     found = Ranking(TABLE, Effect.AE, complete, dataclasses.replace(SETTINGS, **changed))
     table, *rest = rankings.ranking("net", found, 2, "are kept; again")
-    assert table.title == "net: 3 formats by the angle of AE over 4 mini-batches; 2 measured"
+    assert table.title == "net: 3 formats by the angle of AE over 4 mini-batches, scheme paper; 2 measured"
     assert table.row_count == 2
     assert rest[0] == rankings.READING
     return rest[1:]

@@ -1,0 +1,157 @@
+"""Does the prediction predict? Formats that were chosen before any training are trained on four networks.
+
+    python benchmarks/validation.py choose                       writes benchmarks/validation/formats.txt, once
+    python benchmarks/validation.py train resnet20 --seeds 4     adds to benchmarks/validation/resnet20.csv
+
+Every format rounds activations and errors by the default scheme; weights, gradients and master weights are float32, so
+that what is trained is what is measured. A training is a folder of --runs and goes on where it was ended; a row is
+written once it is finished, seed by seed. Several processes share the work. Settings, and why:
+docs/results/prediction.md.
+"""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+import typer
+
+from numeric_formats.files import Held, hold
+from reports import results
+from training import train
+from training.loop import Outcome
+from training.validation import spread
+from workloads import Workload, load
+
+HERE = Path(__file__).parent / "validation"
+FORMATS = HERE / "formats.txt"
+NAMED = (
+    *("INT8", "INT7", "INT6", "FP125", "FP134", "FP143", "FP152", "FP133", "FP123", "FP132"),
+    *("BM43", "BM24", "MXFP8-E4M3", "MXFP6-E2M3"),
+)
+"""Trained whatever their places are."""
+SPREAD = 10
+"""Formats from all over the ranking beside them."""
+FULL = "float32"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    minibatches: of the training set, taken from its beginning.
+    """
+
+    epochs: int
+    batch_size: int
+    minibatches: int
+    rate: float
+    optimizer: str = "sgd"
+    weight_decay: float = 5e-4
+
+
+RECIPES = {
+    "resnet20": Recipe(epochs=6, batch_size=32, minibatches=50, rate=0.1),
+    "mobilenetv2": Recipe(epochs=6, batch_size=32, minibatches=50, rate=0.1),
+    "lstm": Recipe(epochs=5, batch_size=32, minibatches=40, rate=1e-2, optimizer="adamw", weight_decay=0.0),
+    "transformer": Recipe(epochs=6, batch_size=32, minibatches=50, rate=3e-3, optimizer="adamw", weight_decay=0.0),
+}
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def choose(ranking: Annotated[Path, typer.Option(help="of `formats rank -m resnet20`", exists=True)]) -> None:
+    """Write down which formats are trained."""
+    table = results.read(ranking)
+    others = table[~table["name"].isin(NAMED)]
+    HERE.mkdir(exist_ok=True)
+    with FORMATS.open("x") as file:  # never again
+        file.write("\n".join((*NAMED, *spread(others, SPREAD, "AE"))) + "\n")
+    print(FORMATS.read_text())
+
+
+def workload_of(network: str) -> Workload:
+    """A network with as much of its training data as the recipe has."""
+    of = RECIPES[network]
+    workload = load(network)
+    batches = replace(workload, batches=workload.train).minibatches(of.batch_size)[: of.minibatches]
+    assert len(batches) == of.minibatches
+    return replace(workload, train=batches)
+
+
+def one(workload: Workload, network: str, name: str, seed: int, runs: Path) -> dict[str, object]:
+    """The row of one training."""
+    of, began = RECIPES[network], time.monotonic()
+    given = {"activation": name, "error": name, **dict.fromkeys(("weight", "gradient", "master"), FULL)}
+    found = train(
+        workload,
+        **given,
+        epochs=of.epochs,
+        optimizer=of.optimizer,
+        rate=of.rate,
+        weight_decay=of.weight_decay,
+        metric_every=of.epochs,
+        seed=seed,
+        output=runs / network / f"{name.replace('/', '_')}-{seed}",
+        resume=True,
+    )
+    losses = found.epochs["loss"].tolist()
+    finished = found.outcome is Outcome.FINISHED
+    return {
+        "network": network,
+        "name": name,
+        "seed": seed,
+        "outcome": found.outcome.value,
+        "loss": losses[-1] if finished else float("inf"),
+        "metric": found.metric,
+        "losses": " ".join(f"{loss:.6g}" for loss in losses),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def write(row: dict[str, object], path: Path) -> None:
+    """Add a row, once, whatever other processes do."""
+    while True:
+        try:
+            with hold(path.parent / f".{path.stem}"):
+                known = pd.read_csv(path) if path.exists() else pd.DataFrame()
+                table = pd.concat([known, pd.DataFrame([row])]).drop_duplicates(["name", "seed"])
+                table.sort_values(["seed", "name"]).to_csv(path.with_suffix(".new"), index=False)
+                os.replace(path.with_suffix(".new"), path)
+            return
+        except Held:
+            time.sleep(0.1)
+
+
+@app.command("train")
+def train_all(
+    network: str,
+    seeds: int = 4,
+    runs: Path = Path("runs/validation"),
+    formats: Annotated[str, typer.Option(help="comma-separated, instead of formats.txt")] = "",
+) -> None:
+    """Train every format from every seed."""
+    torch.set_num_threads(1)
+    names = [FULL, *(formats.split(",") if formats else FORMATS.read_text().split())]
+    path = HERE / f"{network}.csv"
+    HERE.mkdir(exist_ok=True)
+    workload = workload_of(network)
+    for seed in range(seeds):
+        for name in names:
+            known = pd.read_csv(path) if path.exists() else pd.DataFrame({"name": [], "seed": []})
+            if ((known["name"] == name) & (known["seed"] == seed)).any():
+                continue
+            try:
+                row = one(workload, network, name, seed, runs)
+            except Held:
+                continue  # another process is at it
+            write(row, path)
+            print(*(row[key] for key in ("network", "name", "seed", "loss", "metric", "seconds")), flush=True)
+
+
+if __name__ == "__main__":
+    app()
