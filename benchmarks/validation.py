@@ -54,10 +54,10 @@ class Recipe:
 
 
 RECIPES = {
-    "resnet20": Recipe(epochs=6, batch_size=32, minibatches=50, rate=0.1),
-    "mobilenetv2": Recipe(epochs=6, batch_size=32, minibatches=50, rate=0.1),
+    "resnet20": Recipe(epochs=8, batch_size=32, minibatches=40, rate=0.1),
+    "mobilenetv2": Recipe(epochs=8, batch_size=32, minibatches=40, rate=0.1),
     "lstm": Recipe(epochs=5, batch_size=32, minibatches=40, rate=1e-2, optimizer="adamw", weight_decay=0.0),
-    "transformer": Recipe(epochs=6, batch_size=32, minibatches=50, rate=3e-3, optimizer="adamw", weight_decay=0.0),
+    "transformer": Recipe(epochs=8, batch_size=32, minibatches=40, rate=3e-3, optimizer="adamw", weight_decay=0.0),
 }
 
 app = typer.Typer(add_completion=False)
