@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from numeric_formats.progress import Progress, Report
+from predictor.flow.float32 import InFloat32
 from training.calibration.activations import weights_frozen
 from training.calibration.network import Network
 from training.calibration.options import CalibrationOptions
@@ -53,7 +54,7 @@ class Calibrating:
         """The mean over mini-batches."""
         handle = model.register_forward_pre_hook(self._see_derivatives, with_kwargs=True)
         try:
-            with weights_frozen(model):
+            with InFloat32(), weights_frozen(model):
                 return float(np.mean([self.workload.loss_of(model, batch).item() for batch in batches]))
         finally:
             handle.remove()
@@ -67,7 +68,7 @@ class Calibrating:
         if workload.test is None or workload.metric is None:
             return None
         test = replace(workload, batches=workload.test).minibatches()
-        with weights_frozen(model):
+        with InFloat32(), weights_frozen(model):
             return float(np.mean([workload.metric_of(model, batch) for batch in test]))
 
     def record(self, name: str, model: nn.Module) -> None:

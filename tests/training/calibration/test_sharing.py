@@ -176,3 +176,25 @@ def test_a_quantization_says_what_it_covers():
     assert (
         found.covered.remainder == "left in float32: (network):mm (only convolution and linear modules are quantized)"
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_regions_of_16_bits_are_computed_in_float32(dtype):
+    class Region(nn.Module):
+        def __init__(self, on):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.on = nn.Linear(8, 16), nn.Linear(16, 8), on
+
+        def forward(self, x):
+            with torch.autocast("cpu", dtype, enabled=self.on):
+                return self.b(F.relu(self.a(x))).float()
+
+    steps = [
+        [
+            step.loss
+            for step in quantize(Workload("r", Region(on), [batch()], loss), "INT4", "INT8", adaround=None).steps
+        ]
+        for on in (False, True)
+    ]
+    assert steps[0] == steps[1]

@@ -391,3 +391,27 @@ def test_a_metric_may_take_a_derivative():
         )
         # Straight through the rounding, by weights of 8 bits.
         assert found.metric == pytest.approx(force(model, data[0]), rel=0.05)
+
+
+def test_formats_meet_layers_that_come_later(tmp_path):
+    """Delayed scales of places that come later are made when they come, and resumed."""
+
+    class Plain(Experts):
+        def __init__(self):
+            super().__init__()
+            self.experts = nn.ModuleList([nn.Conv1d(4, 4, 1), nn.Conv1d(4, 4, 1)])
+
+    def ending(at):
+        if at.done == 11:
+            raise KeyboardInterrupt
+
+    options = {"epochs": 2, "start": "pretrained", "rate": 0.02, "checkpoint_every": 1, "seed": 2}
+    workload = Workload("experts", Plain(), routed(), loss)
+    whole = train(workload, output=tmp_path / "whole", **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(workload, output=tmp_path / "cut", progress=ending, **options)
+    again = train(workload, output=tmp_path / "cut", resume=True, **options)
+    assert again.steps.loss.tolist() == whole.steps.loss.tolist()
+    places = whole.layers[whole.layers.kind == "A"].place
+    assert places.str.startswith("experts.0").any()
+    assert places.str.startswith("experts.1").any()
