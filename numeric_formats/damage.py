@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import SEEK_END
+from pathlib import Path
+from typing import BinaryIO
 
 from numeric_formats.messages import first_line, printable
 
@@ -31,3 +35,24 @@ def reading(where: object, kind: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.filename is not None:
             raise
         raise ValueError(f"{where} cannot be read as {kind}: {printable(first_line(error))}") from error
+
+
+END, MANY = 22, 0xFFFF
+"""Bytes of what ends a zip archive, without its comment; stands there for more entries than it can count."""
+
+
+@contextmanager
+def archive_of(file: Path | BinaryIO) -> Iterator[zipfile.ZipFile]:
+    """A zip archive, opened; to be used inside `reading`.
+
+    Raises:
+        ValueError: Its directory counts other entries than are found: zipfile itself passes over all that follow a
+            damaged one.
+    """
+    with zipfile.ZipFile(file) as archive:
+        assert archive.fp is not None  # it was just opened
+        archive.fp.seek(-END - len(archive.comment), SEEK_END)
+        entries = int.from_bytes(archive.fp.read(END)[10:12], "little")
+        if entries not in (len(archive.infolist()), MANY):
+            raise ValueError(f"its directory is damaged: {len(archive.infolist())} of {entries} entries are found")
+        yield archive

@@ -3,7 +3,6 @@ tensors."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from formats import ProfileFormat
 from formats.pairs import Candidate, Pair
-from numeric_formats.damage import reading
+from numeric_formats.damage import archive_of, reading
 from predictor.columns import NSR_MEAN, NSR_WORST, RANK, ROLE, WORST
 from predictor.noise import NoiseTables, direct_nsr, has_table, noise_table
 from search.candidates import choose
@@ -109,7 +108,7 @@ def read_dump(path: Path) -> Dump:
 def _members(file: BinaryIO) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz; ValueError for a member that is none, or whose name comes twice."""
     arrays: dict[str, NDArray[Any]] = {}
-    with zipfile.ZipFile(file) as archive:
+    with archive_of(file) as archive:
         for entry in archive.infolist():
             name = entry.filename.removesuffix(".npy")
             if name in arrays:

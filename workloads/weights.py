@@ -9,13 +9,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from numeric_formats.damage import reading
+from numeric_formats.damage import archive_of, reading
 from numeric_formats.messages import printable
 
 PICKLED = (".pth", ".pt", ".bin", ".tar")
 ENDINGS = (".safetensors", *PICKLED)
 INSIDE = ("state_dict", "model")
 """Where a training checkpoint keeps the network's state."""
+FOLDER = 1 << 4
+"""Of an entry of a zip archive: the attribute that makes it a folder."""
 REPEATED = 1 << 26
 """Elements up to which a tensor may have more than its file holds, by repeating some."""
 
@@ -55,8 +57,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _check_sums(path: Path) -> None:
     """ValueError where what torch.save wrote is not what it was: torch.load itself compares no checksum."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with archive_of(path) as archive:
             damaged = archive.testzip()
+            folders = [entry.filename for entry in archive.infolist() if entry.external_attr & FOLDER]
+        if folders:  # of which torch reads nothing, and leaves the tensor as it finds the memory
+            raise ValueError(f"{folders[0]!r} is a folder")
         if damaged is not None:
             raise ValueError(f"the checksum of {damaged!r} is another; it was damaged, or saved without checksums")
 

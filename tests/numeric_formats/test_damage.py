@@ -1,13 +1,15 @@
 """Whatever a library raises about a file is one line that names it."""
 
+import io
 import pickle
 import tokenize
 import warnings
+import zipfile
 import zlib
 
 import pytest
 
-from numeric_formats.damage import reading
+from numeric_formats.damage import archive_of, reading
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,32 @@ def test_what_a_file_says_reaches_no_terminal():
 def test_what_libraries_warn_of_is_not_said():
     with reading("w", "weights"):
         warnings.warn("possible bomb", UserWarning, stacklevel=1)
+
+
+def zipped(*names, comment=b""):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.comment = comment
+        for name in names:
+            archive.writestr(name, b"content")
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content", [zipped(), zipped("a", "é/b"), zipped("a", comment=b"said"), b"before" + zipped("a")]
+)
+def test_whole_archives_are_opened(content):
+    with archive_of(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+
+
+def test_entries_behind_a_damaged_one_are_missed():
+    content = bytearray(zipped("a", "b", "c"))
+    content[content.index(b"PK\x01\x02") + 32] = 200  # the length of the first one's comment
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == ["a"]
+    with (
+        pytest.raises(ValueError, match="its directory is damaged: 1 of 3 entries are found"),
+        archive_of(io.BytesIO(content)),
+    ):
+        pass

@@ -121,3 +121,12 @@ def test_numbers_of_another_kind_do_not_fit(tmp_path, kind):
     torch.save(state, path)
     with pytest.raises(ValueError, match=rf"does not fit net: 3\.weight is of {kind}, the network's of torch\.float32"):
         fill(net(), path, "net")
+
+
+def test_a_tensor_that_is_called_a_folder_is_not_made_of_memory_as_it_was(tmp_path):
+    torch.save({"a": torch.ones(64)}, tmp_path / "w.pth")
+    content = bytearray((tmp_path / "w.pth").read_bytes())
+    content[content.rindex(b"w/data/0") - 8] |= 16
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"w\.pth cannot be read as .*: 'w/data/0' is a folder"):
+        read_state(tmp_path / "w.pth")

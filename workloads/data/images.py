@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
-from numeric_formats.damage import reading
+from numeric_formats.damage import archive_of, reading
 from numeric_formats.messages import printable
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _listed(place: Path) -> list[str]:
     if place.is_dir():
         found = list(_walked(place))
     elif zipfile.is_zipfile(place):
-        with reading(place, "a zip archive"), zipfile.ZipFile(place) as archive:
+        with reading(place, "a zip archive"), archive_of(place) as archive:
             found = archive.namelist()
     else:
         raise ValueError(
