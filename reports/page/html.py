@@ -161,6 +161,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
     effects = _effects(table)
     settings = dict(sidecar.get("settings", {}))
     digests: dict[str, str] = settings.get("formats", {})
+    minibatches = settings["minibatches"] if isinstance(settings.get("minibatches"), int) else 0
     by = settings.get("by") or ("AE" if "AE" in effects else effects[-1])
     # What decides comes first, where a narrow screen shows it.
     angles = {f"angle.{effect}": f"angle {effect}" for effect in sorted(effects, key=lambda effect: effect != by)}
@@ -174,7 +175,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
 
     def cell(row: pd.Series[Any], key: str) -> str:
         if key.startswith("angle."):
-            return cells.angle(row, key.removeprefix("angle."))
+            return cells.angle(row, key.removeprefix("angle."), minibatches)
         value = _plain(row[key])
         return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
 

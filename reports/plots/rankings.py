@@ -73,7 +73,7 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     log_axis(axes.xaxis)
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")  # "best" takes seconds, and warns of it
     labelled = shown[shown[FAMILY].isin(LABELLED) | (shown.index == shown.index.min())]
     label_points(axes, labelled[[NAME, across, up]].itertuples(index=False), shown[[across, up]])
     return figure

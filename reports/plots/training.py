@@ -69,7 +69,7 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
     else:
         axes.set_ylim(bottom=0)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="upper right")
     return figure
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from predictor.columns import PREDICTED, angle_column, high_column, low_column, source_column
+from predictor.columns import PREDICTED, angle_column, high_column, low_column, n_column, source_column
 from predictor.statistics import Agreement
 
 
@@ -30,10 +30,11 @@ def with_interval(row: Any, value: str, low: str, high: str) -> str:
     return f"{row[value]:.3g}" if pd.isna(row[low]) else f"{row[value]:.3g} [{row[low]:.3g}, {row[high]:.3g}]"
 
 
-def angle(row: Any, effect: str) -> str:
-    """The angle of an effect in a ranking's row, with its 95% half-width; ~ is predicted."""
-    found = row[angle_column(effect)]
-    if not pd.isna(found) and row[source_column(effect)] == PREDICTED:
+def angle(row: Any, effect: str, minibatches: int = 0) -> str:
+    """The angle of an effect in a ranking's row, with its 95% half-width; ~ is an estimate: predicted, or measured on
+    fewer mini-batches than the ranking has."""
+    found, measured = row[angle_column(effect)], row.get(n_column(effect), minibatches)
+    if not pd.isna(found) and (row[source_column(effect)] == PREDICTED or measured < minibatches):
         return f"~{found:.3g}"
     return with_half_width(row, effect)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from search.settings import RankingSettings
     from search.table import Ranking
 
-READING = "angles: mean and 95% half-width; ~ predicted; equal ranks are ties"
+READING = "angles: mean and 95% half-width; ~ an estimate, not measured on all mini-batches; equal ranks are ties"
 
 
 def plan(model: str, of: Plan) -> str:
@@ -49,7 +49,7 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str) -
     of = found.settings
     over = f"over {of.minibatches} mini-batches, scheme {of.scheme.name}"
     title = f"{model}: {of.candidates} formats by the angle of {found.by} {over}"
-    parts: list[Part] = [_ranking(found.table, top, f"{title}; {of.measured} measured"), READING]
+    parts: list[Part] = [_ranking(found.table, top, f"{title}; {of.measured} measured", of.minibatches), READING]
     if not pd.isna(of.regret_at_most):  # as it is where there was one mini-batch
         limit = f"more than {of.regret_at_most:.2g} degrees (97.5% confidence for each)"
         parts.append(f"no other is better than {found.table[NAME].iloc[0]} by {limit}")
@@ -63,7 +63,7 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str) -
     return parts
 
 
-def _ranking(table: pd.DataFrame, top: int, title: str) -> Part:
+def _ranking(table: pd.DataFrame, top: int, title: str, minibatches: int) -> Part:
     effects = effects_in(table.columns)
     lengths = [column for column in (PROJECTION, BIAS) if column in table.columns]
     gates = [GATES] if GATES in table.columns else []
@@ -77,7 +77,7 @@ def _ranking(table: pd.DataFrame, top: int, title: str) -> Part:
     rows = [
         [
             *(str(row[RANK]), str(row[NAME]), or_dash(row[BITS])),
-            *(angle(row, effect) for effect in effects),
+            *(angle(row, effect, minibatches) for effect in effects),
             *(or_dash(row[column], ".3g") for column in lengths),
             *(or_dash(row[column], ".0f") for column in gates),
             str(row[PROFILE]),

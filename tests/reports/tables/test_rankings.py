@@ -7,7 +7,7 @@ import pytest
 
 from predictor.effects import Effect
 from predictor.scheme import PAPER
-from reports.tables import rankings
+from reports.tables import cells, rankings
 from search.settings import RankingSettings
 from search.table import Ranking
 
@@ -37,6 +37,13 @@ def lines(complete=True, **changed):
     assert table.row_count == 2
     assert rest[0] == rankings.READING
     return rest[1:]
+
+
+def test_what_was_not_measured_on_all_mini_batches_is_an_estimate():
+    row = {"angle_A": 9.96, "low_A": 4.2, "high_A": 15.8, "source_A": "measured", "n_A": 2}
+    assert cells.angle(row, "A", 16) == "~9.96"
+    assert cells.angle(row | {"n_A": 16}, "A", 16) == "9.960 ± 5.800"
+    assert cells.angle(row | {"n_A": 0, "source_A": "predicted"}, "A", 16) == "~9.96"
 
 
 def test_what_it_took():
