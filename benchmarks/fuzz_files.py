@@ -250,9 +250,10 @@ def _picture(ending: str, **options: Any) -> Callable[[random.Random], bytes]:
 
 def _image(name: str, encode: Callable[[random.Random], bytes], checked: bool = False) -> Kind:
     def make(folder: Path, r: random.Random) -> Path:
-        for number, part in enumerate("ab"):
+        own = [encode(r), encode(random.Random(0))]
+        for number, (part, content) in enumerate(zip("ab", own, strict=True)):
             (folder / "set" / part).mkdir(parents=True, exist_ok=True)
-            (folder / "set" / part / f"{number}_{name}").write_bytes(encode(r))
+            (folder / "set" / part / f"{number}_{name}").write_bytes(content)
         return folder / "set" / "a" / f"0_{name}"
 
     def read(path: Path) -> Any:
@@ -275,7 +276,7 @@ def _zip(method: int) -> Kind:
         found = read_folder("set", path)
         return _pixels(found.train)
 
-    return Kind(make, read)
+    return Kind(make, read, checked=True)
 
 
 def _cifar() -> Kind:
@@ -334,8 +335,8 @@ KINDS: dict[str, Kind] = {
     "toml": _toml(),
     "zip, deflated": _zip(zipfile.ZIP_DEFLATED),
     "zip, stored": _zip(zipfile.ZIP_STORED),
-    "png": _image("x.png", _picture("PNG")),
-    "png of 16 bits": _image("x.png", _picture("PNG", mode="I;16")),
+    "png": _image("x.png", _picture("PNG"), checked=True),
+    "png of 16 bits": _image("x.png", _picture("PNG", mode="I;16"), checked=True),
     "jpeg": _image("x.jpg", _picture("JPEG")),
     "bmp": _image("x.bmp", _picture("BMP")),
     "webp": _image("x.webp", _picture("WEBP")),

@@ -9,6 +9,7 @@ import os
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -63,7 +64,13 @@ class ImageFiles:
 
         name = self.names[number]
         with reading(f"{self.place}: {printable(name)}", "an image"):
-            return _eight_bits(Image.open(io.BytesIO(self._content(name))))
+            content = self._content(name)
+            image = Image.open(io.BytesIO(content))
+            if image.format == "PNG":
+                # All checksums: to decode, Pillow is content with a file whose end is missing.
+                image.verify()
+                image = Image.open(io.BytesIO(content))
+            return _eight_bits(image)
 
     def _content(self, name: str) -> bytes:
         """Of one file; ValueError for a pipe or a device, which may have no end, and for more than an image has."""
@@ -130,6 +137,17 @@ def _walked(place: Path) -> Iterator[str]:
             yield (Path(folder) / file).relative_to(place).as_posix()
 
 
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(ENDINGS) and _is_own(name)
+
+
+def _check_name(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """BadZipFile where what is passed over has another name in the archive's directory than before its content, as an
+    image may have come to be called something else; whether it can be read is all the same."""
+    with suppress(RuntimeError, NotImplementedError), archive.open(entry):
+        pass
+
+
 def _listed(place: Path) -> list[str]:
     """Names of image files, with /, in order."""
     if place.is_dir():
@@ -137,12 +155,15 @@ def _listed(place: Path) -> list[str]:
     elif zipfile.is_zipfile(place):
         with reading(place, "a zip archive"), archive_of(place) as archive:
             found = archive.namelist()
+            for entry in archive.infolist():
+                if not _is_image(entry.filename):
+                    _check_name(archive, entry)
     else:
         raise ValueError(
             f"images {place}: a folder or a zip archive is needed"
             + ("" if place.exists() else ", and there is nothing")
         )
-    images = sorted(name for name in found if name.lower().endswith(ENDINGS) and _is_own(name))
+    images = sorted(filter(_is_image, found))
     for name, following in pairwise(images):
         if name == following:
             raise ValueError(f"images {place}: {printable(name)} comes twice in it, and which one is meant is not said")

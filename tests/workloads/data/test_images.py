@@ -347,3 +347,21 @@ def test_parts_and_classes_are_not_mixed(tmp_path):
         read_folder("mine", tmp_path / "two")
     write_folder(tmp_path / "vehicles", ["bus", "train"], 1)  # a class of its own
     assert read_folder("mine", tmp_path / "vehicles").classes == ("bus", "train")
+
+
+def test_a_png_whose_end_is_missing_is_refused(tmp_path):
+    write_folder(tmp_path, ["a"], 1)
+    path = tmp_path / "a" / "0.png"
+    path.write_bytes(path.read_bytes()[:-16])  # the end, and the checksum before it
+    with pytest.raises(ValueError, match=r"a/0\.png cannot be read as an image"):
+        read_folder("imagefolder", tmp_path).train.read(0)
+
+
+@pytest.mark.parametrize("name", [b"a/0.pnh", b"a/0.pn/", b"./0.png", b"\x00/0.png"])
+def test_an_image_whose_name_was_damaged_is_not_passed_over(tmp_path, name):
+    write_folder(tmp_path / "images", ["a", "b"], 1)
+    content = zipped(tmp_path / "images", tmp_path / "set.zip").read_bytes()
+    at = content.rindex(b"a/0.png")
+    (tmp_path / "set.zip").write_bytes(content[:at] + name + content[at + 7 :])
+    with pytest.raises(ValueError, match=r"set\.zip cannot be read as a zip archive: File name in directory"):
+        read_folder("imagefolder", tmp_path / "set.zip")
