@@ -4,9 +4,10 @@ command goes on.
     OMP_NUM_THREADS=1 python benchmarks/kill_matrix.py [COMMAND ...] > benchmarks/kill_matrix.txt
 
 A file operation is what changes a file or folder: open for writing, write, fsync, replace, unlink, mkdir, rmdir, chmod,
-and a statement of the store's database. At each comes a SIGKILL before it, which is after the one before, and then a full
-disk in its place; at a write also a SIGKILL in the middle. What a reader then finds has to be whole, old or new; what the command that goes on leaves has to be what
-one that nothing happened to leaves, bit for bit but for times, and no temporary file.
+and a statement of the store's database. At each comes a SIGKILL before it, which is after the one before, and then a
+full disk in its place; at a write also a SIGKILL in the middle. What a reader then finds has to be whole, old or new;
+what the command that goes on leaves has to be what one that nothing happened to leaves, bit for bit but for times, and
+no temporary file.
 """
 
 from __future__ import annotations
@@ -383,7 +384,8 @@ def main(names: list[str]) -> int:
         wrong += len(failures)
         total = sum(counts.values())
         print(
-            f"{scenario.name}: {counts['before']} file operations, {counts['middle']} of them writes; killed at each, and the disk full: "
+            f"{scenario.name}: {counts['before']} file operations, {counts['middle']} of them writes; "
+            f"killed at each, and the disk full: "
             f"{total - len(failures)} of {total} right",
             *failures,
             sep="\n",
