@@ -4,6 +4,8 @@ import copy
 import errno
 import os
 import pickle
+import shutil
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -180,10 +182,10 @@ def made(seed=0, batches=3, loss=small.loss):
 FEW = {"adaround": AdaRound(iterations=8, checkpoint_every=3), "rank_layers": False, "minibatches": 3}
 
 
-@pytest.fixture
-def ended(tmp_path):
+@pytest.fixture(scope="module")
+def ended_once(tmp_path_factory):
     """The folder of a run that was ended in the third layer, past an unfinished checkpoint."""
-    folder = tmp_path / "ended"
+    folder = tmp_path_factory.mktemp("ended") / "run"
 
     def end(at):
         if at.stage == "AdaRound" and at.done == 2 * 8 + 5:
@@ -194,6 +196,12 @@ def ended(tmp_path):
     names = sorted(path.name for path in (folder / "adaround").iterdir())
     assert names == ["0000.safetensors", "0001.safetensors", "0002.unfinished.safetensors"]
     return folder
+
+
+@pytest.fixture
+def ended(ended_once, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(ended_once, tmp_path / "ended"))
 
 
 def held(folder):
