@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
 
 from predictor.flow.sites import Site
 from predictor.measuring.session import Measuring
@@ -39,3 +43,23 @@ def check_weights_seen(computed: Iterable[Site]) -> None:
             "format of weights would round those, and not what the product sees: give weights float32 (-W float32), "
             "use a method, or make it a parameter (torch.nn.utils.parametrize.remove_parametrizations)"
         )
+
+
+def check_memory(workload: Workload) -> None:
+    """ValueError where two parameters lie in the same memory: a copy of the network would train them apart."""
+    places: dict[int, list[tuple[str, nn.Parameter]]] = defaultdict(list)
+    for name, parameter in workload.model.named_parameters():
+        places[parameter.untyped_storage().data_ptr()].append((name, parameter))
+    for place, together in places.items():
+        if not place or len(together) < 2:
+            continue
+        elements = max(p.untyped_storage().nbytes() // p.element_size() for _, p in together)
+        taken = torch.zeros(elements, dtype=torch.bool)
+        for name, parameter in together:
+            own = taken.as_strided(parameter.shape, parameter.stride(), parameter.storage_offset())
+            if own.any():
+                raise ValueError(
+                    f"parameter {name} of workload {workload.name} lies in the memory of {together[0][0]} and is "
+                    "another parameter, so that a copy of the network would train them apart; make both the same nn.Parameter"
+                )
+            own.fill_(True)

@@ -26,7 +26,7 @@ from predictor.scheme import Preset, ScaleRule, Scheme, scheme_of
 from predictor.self_check import Checked
 from training import checkpoint
 from training.board import Board
-from training.checking import check_flow
+from training.checking import check_flow, check_memory
 from training.log import LAYERS, Log
 from training.methods.method import Method, MethodState, settings_of
 from training.optimizers import Optimizer, Schedule
@@ -259,6 +259,7 @@ class _Run:
         rounds = self.method is not None or any(
             each is not None for each in (self.tensor_formats.activation, self.tensor_formats.error)
         )
+        check_memory(self.workload)
         checked = check_flow(self.workload, self.store) if rounds else None
         model = copied(self.workload.model).train()
         settings = {**self.recorded, **installation()}

@@ -37,7 +37,12 @@ _NOTHING_NEW = CHOOSES | MOVES | frozenset(_ALSO.split())
 
 NOT_CHOSEN = "not among the layers that are quantized"
 NO_WEIGHT = "no factor is made of parameters alone"
+NO_SITE = "no product of two matrices that can be quantized"
 """Why a product is left in full precision."""
+
+
+NO_GRADIENT = "needs no gradient"
+"""Why an operation has no point."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ class Watch(TorchDispatchMode):
         self._covered = 0
         self._left: dict[tuple[str, str], Skipped] = {}
         self.sites: dict[str, Site] = {}
+        self._products = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -185,9 +191,11 @@ class Watch(TorchDispatchMode):
         """A product is computed inside, at a site with these quantizers."""
         quantized = quantizers is not None and quantizers.quantize
         self.enter_call()
+        self._products += 1
         try:
             yield
         finally:
+            self._products -= 1
             if quantized:
                 self.sites[site.name] = site
             # Whether it has a point is the surrounding call's business.
@@ -195,7 +203,7 @@ class Watch(TorchDispatchMode):
 
     def _leave(self, operation: _Operation, site: Site | None) -> None:
         if site is None:
-            name, reason = operation.name, operation.reason
+            name, reason = operation.name, NO_SITE if operation.reason == NO_GRADIENT else operation.reason
         elif site.origin is not None:
             name, reason = site.operation, NOT_CHOSEN
         else:
@@ -219,10 +227,12 @@ class Watch(TorchDispatchMode):
         kwargs = kwargs or {}
         depends = any(map(self._is_from_input, tensors_in((args, kwargs))))
         result = function(*args, **kwargs)
-        if not depends:
+        # Quantized factors may have come from outside torch, and depend on the input all the same.
+        if not depends and not self._products:
             return result
         outputs = list(tensors_in(result))
-        self._mark(outputs)
+        if depends:
+            self._mark(outputs)
         name = _bare(function._schema.name)
         if name == "local_scalar_dense" and args[0].is_floating_point():
             self._list(_Operation(self._layer(), "item", (), LEAVES_TORCH, 0))
@@ -255,4 +265,4 @@ def _reason(output: Tensor, call: _Call | None) -> str:
         return "complex numbers"
     if not torch.is_grad_enabled():
         return "no gradient is recorded here (no_grad, or a function of its own)"
-    return "needs no gradient"
+    return NO_GRADIENT

@@ -362,9 +362,13 @@ class DataFlow:
         watched = nullcontext() if self.watch is None or self.site is None else self.watch.product(site, quantizers)
         with watched:
             if quantizers is None or not operands.x.numel():  # an expert that nothing was sent to
-                return carry_out(function, args, kwargs)
-            bias = operands.bias
-            return compute(operands, site, quantizers, bias is None or not self._depends_on_input([bias]))
+                result = carry_out(function, args, kwargs)
+            else:
+                own_bias = operands.bias is None or not self._depends_on_input([operands.bias])
+                result = compute(operands, site, quantizers, own_bias)
+        if self.watch is not None:
+            self.watch.begin(result)
+        return result
 
     def _in_place(self, function: Any, name: str, args: Any, kwargs: Any, frozen: bool) -> Any:
         """Compute on a copy, quantize, write back: an operation that saved its own output still finds it."""

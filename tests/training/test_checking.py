@@ -81,3 +81,17 @@ def test_the_check_is_made_once_and_the_store_knows_it(tmp_path, monkeypatch):
     assert made == [1, 1]
     assert first.coverage == second.coverage
     assert first.coverage[0].startswith("points cover 100% of the multiply-accumulates")
+
+
+def test_parameters_that_share_memory_and_not_themselves_are_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[2].weight = nn.Parameter(model[0].weight.data)
+    with pytest.raises(ValueError, match=r"parameter 2\.weight of workload flat lies in the memory of 0\.weight"):
+        train(Workload("flat", model, [BATCH], loss), epochs=1, start="pretrained")
+    # Side by side in one piece of memory, or one parameter: both are right.
+    flat = torch.randn(8, 4)
+    model[0].weight, model[2].weight = nn.Parameter(flat[::2]), nn.Parameter(flat[1::2])
+    assert len(train(Workload("flat", model, [BATCH], loss), epochs=1, start="pretrained").steps) == 1
+    model[2].weight = model[0].weight
+    found = train(Workload("tied", model, [BATCH], loss), epochs=1, start="pretrained").model
+    assert found[2].weight is found[0].weight

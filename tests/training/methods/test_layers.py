@@ -114,7 +114,10 @@ def test_steps_of_channels_go_along_the_output():
     assert run.parameters["step.w"].shape == (1, 6)
 
 
-def test_what_is_left_in_float32_is_told():
+@pytest.mark.parametrize(
+    "method", [LSQ(), DistributionAdaptiveInt8(), Octo(include_linear=True)], ids=lambda m: m.about.name
+)
+def test_what_is_left_in_float32_is_told(method):
     class Attention(nn.Module):
         def __init__(self):
             super().__init__()
@@ -127,7 +130,7 @@ def test_what_is_left_in_float32_is_told():
             h = self.attention(h, h, h, need_weights=False)[0] @ self.fixed
             return self.head(self.mix(h, h)).mean(1)
 
-    found = train(Workload("w", Attention(), batches(1, 3, 4), loss), method=LSQ(), epochs=1)
+    found = train(Workload("w", Attention(), batches(1, 3, 4), loss), method=method, epochs=1)
     first, left = found.coverage
     assert first.startswith("quantized: 4 products")
     assert "attention:matmul, (network):matmul (no factor is made of parameters alone)" in left
