@@ -60,6 +60,6 @@ def check_memory(workload: Workload) -> None:
             if own.any():
                 raise ValueError(
                     f"parameter {name} of workload {workload.name} lies in the memory of {together[0][0]} and is "
-                    "another parameter, so that a copy of the network would train them apart; make both the same nn.Parameter"
+                    "another one, so that a copy of the network would train them apart; make both the same nn.Parameter"
                 )
             own.fill_(True)
