@@ -34,7 +34,7 @@ from training.calibration.ranges import RangeRule
 from training.calibration.result import ADAROUND, END, RESULT, SETTINGS, LayerLoss, Quantized, QuantizedCodes
 from training.calibration.session import Calibrating
 from training.calibration.weights import QuantizedWeights, learnable, quantize_weights
-from training.export.agreement import difference, first_call, first_difference, outputs_of
+from training.export.agreement import EXACT, difference, first_call, first_difference, outputs_of
 from training.reproducible import provenance
 from workloads.digests import weights_digest
 from workloads.workload import Batch, Workload
@@ -45,9 +45,6 @@ RANKED_ON = 4
 LARGEST_CHANGE = 1e-3
 """More than this, relative, between the losses before and after a step that keeps what the network computes means that
 it does not, such as a batch normalization that was not of the layer's channels."""
-
-TRACE_ERROR = 1e-5
-"""More than this between outputs of the network and of its trace, relative to their size, is another function."""
 
 
 def quantize(
@@ -159,8 +156,8 @@ def check_traced(workload: Workload, module: nn.Module, batch: Batch) -> None:
     with InFloat32():
         call = first_call(workload, workload.model, batch)
         apart = difference(outputs_of(module, call), outputs_of(workload.model, call))
-        layer = None if apart <= TRACE_ERROR else first_difference(module, workload.model, call, TRACE_ERROR)
-    if not apart <= TRACE_ERROR:
+        layer = None if apart <= EXACT else first_difference(module, workload.model, call, EXACT)
+    if not apart <= EXACT:
         raise ValueError(
             f"torch.fx traces another function than the network computes: their outputs differ by {apart:.2g} of their "
             f"size{'' if layer is None else f', from layer {layer} on'}; its forward pass may change no buffer or "

@@ -17,6 +17,8 @@ from training.export.layer import Exportable
 from workloads.containers import map_tensors, tensors_in
 from workloads.workload import Batch, Workload
 
+EXACT = 1e-5
+"""More than this between outputs of two networks that compute alike, relative to their size, and they do not."""
 CALLS = 2
 """Of a network in a row, so that one that remembers is not taken for one that does not."""
 

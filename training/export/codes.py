@@ -15,30 +15,25 @@ tensors, or null. Under "aliases" is a JSON object of other names that a paramet
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from numeric_formats.files import write_atomically
-from training.export.agreement import Call, copied, difference, first_call, outputs_of, where
-from training.export.layer import Exportable, ExportedLayer
-from training.export.loading import ALIASES, LAYERS, PROBE, Stored, aliases_of, filled, load, stored
+from training.export.agreement import EXACT, Call, copied, difference, first_call, outputs_of, where
+from training.export.content import content_of
+from training.export.layer import Exportable
+from training.export.loading import PROBE, Stored, filled, load, stored
 from training.export.probe import check_probe, probe_of
-from training.quantizers.description import to_plain
 from workloads.workload import Workload
 
 __all__ = ["check_export", "export", "export_to", "load"]
 
 SUFFIXES = (".safetensors", ".onnx")
-
-TOLERANCE = 1e-5
-"""More than this between outputs of a loaded file and of evaluation, relative to their size, is no export."""
 
 
 def export(
@@ -61,7 +56,7 @@ def export(
         batch_size: Of the mini-batch; None for the workload's.
 
     Returns:
-        By how much outputs differ, relative to their size (at most `TOLERANCE`); None without a workload.
+        By how much outputs differ, relative to their size (at most `EXACT`); None without a workload.
 
     Raises:
         ValueError: Where there is no quantized layer, a weight has no 8-bit codes, or what is loaded does not compute
@@ -77,11 +72,11 @@ def export(
     if not layers:
         raise ValueError(f"export {path}: nothing has quantized weights, so that there are no codes to write")
     for whole in (False, True):
-        tensors, metadata = _content(model, layers, whole)
+        tensors, metadata = content_of(model, layers, whole)
         metadata[PROBE] = json.dumps(probe)
         made = _loaded(replace(stored(str(path), metadata, tensors), probe=None), model)
         apart = None if call is None or want is None else difference(outputs_of(made, call), want)
-        if apart is None or apart <= TOLERANCE:
+        if apart is None or apart <= EXACT:
             if probe is not None:
                 check_probe(str(path), probe, made)
             write_atomically(Path(path), save(tensors, metadata=metadata))
@@ -90,7 +85,7 @@ def export(
     assert call is not None
     raise ValueError(
         f"export {path}: what is loaded from it differs from evaluation by {apart:.2g} of the outputs' size (at most "
-        f"{TOLERANCE:g} is allowed){where(made, model, quantized, call, TOLERANCE)}; nothing was written"
+        f"{EXACT:g} is allowed){where(made, model, quantized, call, EXACT)}; nothing was written"
     )
 
 
@@ -151,55 +146,3 @@ def export_to(
     if found is None:
         return "not checked: onnxruntime is not installed"
     return f"in onnxruntime it differs from evaluation by {found:.1g} of the outputs' size"
-
-
-def _content(model: nn.Module, layers: list[ExportedLayer], whole: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata. whole: the weights in float32 too."""
-    tensors: dict[str, Tensor] = {}
-    rows = [_row(entry, tensors) for entry in layers]
-    aliases = aliases_of(model)
-    coded = {aliases.get(entry.parameter, entry.parameter) for entry in layers}
-    # Weights that modules share, or that have other codes at each product, may be used in float32 too.
-    kept = {first for name, first in aliases.items() if _module(model, name) is not _module(model, first)}
-    codes = Counter(parameter for parameter, _ in {(row["parameter"], row["codes"]) for row in rows})
-    kept |= {aliases.get(name, name) for name, count in codes.items() if count > 1}
-    for name, tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
-        if whole or name not in coded or name in kept:
-            if name in tensors:
-                raise ValueError(f"{name} is a name of the network and one that an export gives to codes; rename it")
-            tensors[name] = tensor
-    own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    return own, {LAYERS: json.dumps(rows), ALIASES: json.dumps(aliases)}
-
-
-def _module(model: nn.Module, parameter: str) -> nn.Module:
-    return model.get_submodule(parameter.rpartition(".")[0])
-
-
-def _row(entry: ExportedLayer, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """What the file says of a product, whose tensors are put to the others."""
-    product = entry.site or entry.layer
-    weight = {"codes": entry.codes, "scale": entry.scale, "table": entry.table}
-    name = entry.parameter
-    if any(_other(tensors, f"{name}.{key}", tensor) for key, tensor in weight.items()):
-        name = f"{entry.parameter} at {product}"
-    named = {key: (f"{name}.{key}", tensor) for key, tensor in weight.items()}
-    named["added"] = f"{product}.added", entry.added
-    named["folded_bias"] = f"{entry.parameter}.folded_bias", entry.folded_bias
-    if _other(tensors, *named["folded_bias"]):
-        named["folded_bias"] = f"{product}.folded_bias", entry.folded_bias
-    tensors |= {key: tensor for key, tensor in named.values() if tensor is not None}
-    return {
-        "layer": entry.layer,
-        "site": entry.site,
-        "parameter": entry.parameter,
-        "code": entry.code,
-        "input": to_plain(entry.input),
-        "output": to_plain(entry.output),
-        **{key: name if tensor is not None else None for key, (name, tensor) in named.items()},
-    }
-
-
-def _other(tensors: dict[str, Tensor], name: str, tensor: Tensor | None) -> bool:
-    """Whether a name is taken by another tensor."""
-    return name in tensors and (tensor is None or not torch.equal(tensors[name], tensor))

@@ -73,6 +73,9 @@ class Stored:
     probe: dict[str, Any] | None
 
 
+Around = Callable[[Site, Quantizers | None], Quantizers | None]
+
+
 def load(path: Path | str, model: nn.Module) -> nn.Module:
     """A copy of a network with exported weights, in evaluation mode, that computes in plain float32.
 
@@ -148,8 +151,11 @@ def _quantizer(plain: dict[str, Any] | None) -> OneToOne | None:
     return None if described is None else described.quantizer()
 
 
-def filled(held: Stored, model: nn.Module) -> nn.Module:
-    """A copy of a network that computes what a file says. Raises ValueError where the file does not fit it."""
+def filled(held: Stored, model: nn.Module, around: Around = lambda _, quantizers: quantizers) -> nn.Module:
+    """A copy of a network that computes what a file says. Raises ValueError where the file does not fit it.
+
+    around: gives what is done at a product in place of what the file says.
+    """
     model = copied(unwrapped(model)).eval()
     names = _names(model)
     owner = {name: group[0] for group in names.values() for name in group}
@@ -166,7 +172,8 @@ def filled(held: Stored, model: nn.Module) -> nn.Module:
             if found is not None and found.shape == own.shape:
                 own.copy_(found)
     kept = {name: weight for name, weight in weights.items() if name not in values}
-    made = _at_products(model, _Sites(held, model, owner, kept))
+    sites = _Sites(held, model, owner, kept)
+    made = _at_products(model, lambda site: around(site, sites(site)))
     if held.probe is not None:
         check_probe(held.name, held.probe, made)
     return made

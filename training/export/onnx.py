@@ -18,15 +18,14 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from numeric_formats.files import write_atomically
-from numeric_formats.messages import first_line, one_line
+from numeric_formats.messages import one_line
 from predictor.flow.dataflow import DataFlow, unwrapped
 from predictor.flow.sites import Quantizers, Site
-from training.export.agreement import CALLS, Call, copied, difference, evaluated, outputs_of, where
+from training.export.agreement import Call, copied, evaluated
 from training.export.layer import Exportable, ExportedLayer
 from training.export.operations import (
     INT4,
@@ -37,6 +36,7 @@ from training.export.operations import (
     round_trip,
     translations,
 )
+from training.export.running import checked
 from training.quantizers.clipped import SMALLEST_STEP
 from training.quantizers.description import (
     AtAbsmax,
@@ -48,9 +48,6 @@ from training.quantizers.description import (
     PartOfRange,
 )
 from training.quantizers.integers import zero_point
-
-TOLERANCE = 1e-3
-"""More than this between outputs of onnxruntime and of evaluation, relative to their size, is no export."""
 
 
 class _Weight(nn.Module):
@@ -251,7 +248,7 @@ def export_onnx(path: Path | str, model: nn.Module, quantized: Exportable, *exam
         *example: What the network takes: its inputs of a mini-batch, which both are run on.
 
     Returns:
-        By how much outputs differ, relative to their size (at most `TOLERANCE`); None where onnxruntime is not
+        By how much outputs differ, relative to their size (`training.export.running`); None where onnxruntime is not
         installed.
 
     Raises:
@@ -268,9 +265,7 @@ def export_onnx(path: Path | str, model: nn.Module, quantized: Exportable, *exam
         raise ValueError("the method has no quantized layers to export")
     with _at_products(model, layers) as made:
         content = _content(path, made, example)
-        found = (
-            None if find_spec("onnxruntime") is None else _checked(path, content, made, model, quantized, call, want)
-        )
+        found = None if find_spec("onnxruntime") is None else checked(path, content, made, model, quantized, call, want)
     write_atomically(Path(path), content)
     return found
 
@@ -306,48 +301,3 @@ def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def _checked(
-    path: Path | str,
-    content: bytes,
-    made: _Whole,
-    model: nn.Module,
-    quantized: Exportable,
-    call: Call,
-    want: list[Tensor],
-) -> float:
-    """The difference between onnxruntime and evaluation. Raises ValueError that says what is the cause, where it is too
-    large."""
-    found = difference(_outputs(path, content, call), want)
-    if found <= TOLERANCE:
-        return found
-    if difference(_outputs(path, content, call, optimized=False), want) <= TOLERANCE:
-        cause = "; onnxruntime's optimizations make the difference, without them there is none"
-    elif difference(outputs_of(made, call), want) > TOLERANCE:
-        cause = where(made.network, model, quantized, call, TOLERANCE)
-    else:
-        cause = "; torch computes the same before it is written as ONNX"
-    raise ValueError(
-        f"export {path}: in onnxruntime it differs from evaluation by {found:.2g} of the outputs' size (at most "
-        f"{TOLERANCE:g} is allowed){cause}; nothing was written"
-    )
-
-
-def _outputs(path: Path | str, content: bytes, call: Call, optimized: bool = True) -> list[Tensor]:
-    """Like `outputs_of`, of onnxruntime with its default settings, or without its optimizations."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        given = {entry.name: x.detach().cpu().numpy() for entry, x in zip(session.get_inputs(), call.args, strict=True)}
-        results = [torch.from_numpy(np.asarray(y)).double() for y in session.run(None, given)]
-    except (ImportError, MemoryError):
-        raise
-    except Exception as error:  # onnxruntime has exceptions of its own
-        raise ValueError(f"export {path}: onnxruntime cannot run it ({first_line(error)}); use .safetensors") from error
-    return results * CALLS

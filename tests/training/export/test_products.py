@@ -324,3 +324,19 @@ def test_a_network_of_the_same_names_that_computes_something_else_is_refused(tmp
     # Nothing of the data is in the file.
     with safe_open(path, "pt") as file:
         assert set(json.loads(file.metadata()["probe"])) == {"args", "kwargs", "count", "outputs"}
+
+
+@pytest.mark.parametrize("kind", ["keyword", "in parts"])
+def test_each_product_is_followed_where_outputs_differ(tmp_path, monkeypatch, kind):
+    of = workload(Net(kind))
+    found = train(of, method=LSQ(weight_bits=3, activation_bits=3), **OPTIONS)
+    monkeypatch.setattr("training.export.running.TOLERANCE", -1.0)
+    assert "differs from evaluation by 0" in export_to(tmp_path / "net.onnx", of, found.model, found.method_state)
+    # As onnxruntime optimizes by itself: biases are rounded to steps of the product.
+    monkeypatch.setattr("training.export.running.TOLERANCE", 1e-3)
+    monkeypatch.setattr("training.export.onnx.add_biases_apart", lambda model: None)
+    (tmp_path / "net.onnx").unlink()
+    if kind == "keyword":
+        with pytest.raises(ValueError, match=r"evaluation by 0\.0.*; onnxruntime's optimizations make the difference;"):
+            export_to(tmp_path / "net.onnx", of, found.model, found.method_state)
+        assert not list(tmp_path.iterdir())
