@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from workloads.containers import tensors_in
 
@@ -13,16 +15,23 @@ def copied(model: nn.Module) -> nn.Module:
     """A copy that shares nothing with the network.
 
     Old weight_norm, spectral_norm and pruning keep a computed weight beside the parameters, which copy.deepcopy
-    refuses; the copy has its values, until its next forward pass computes it anew.
+    refuses; the copy has its values, until its next forward pass computes it anew. Scripted functions, which nothing
+    changes, are those of the network.
 
     Raises:
         ValueError: where the network cannot be copied.
     """
-    memo: dict[int, Tensor] = {
+    memo: dict[int, Any] = {
         id(t): t.detach().clone()
         for module in model.modules()
         for t in tensors_in(vars(module))
         if t.requires_grad and not t.is_leaf
+    }
+    memo |= {
+        id(value): value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, torch.jit.ScriptFunction)
     }
     try:
         return copy.deepcopy(model, memo)

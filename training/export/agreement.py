@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from numeric_formats.messages import first_line
 from predictor.gradients import evaluation_mode, same_passes
 from training.export.layer import Exportable
 from workloads.containers import map_tensors, tensors_in
+from workloads.copies import copied
 from workloads.workload import Batch, Workload
 
 EXACT = 1e-5
@@ -34,14 +33,6 @@ class Call:
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """A copy of a network. Raises ValueError where torch cannot make one."""
-    try:
-        return copy.deepcopy(model)
-    except RuntimeError as error:
-        raise ValueError(f"the network, a {type(model).__name__}, cannot be copied: {first_line(error)}") from error
 
 
 class _Seen(Exception):

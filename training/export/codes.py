@@ -24,11 +24,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from numeric_formats.files import write_atomically
-from training.export.agreement import EXACT, Call, copied, difference, first_call, outputs_of, where
+from training.export.agreement import EXACT, Call, difference, first_call, outputs_of, where
 from training.export.content import content_of
 from training.export.layer import Exportable
 from training.export.loading import PROBE, Stored, filled, load, stored
 from training.export.probe import check_probe, probe_of
+from workloads.copies import copied
 from workloads.workload import Workload
 
 __all__ = ["check_export", "export", "export_to", "load"]

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 import formats
 from predictor.flow.dataflow import DataFlow, unwrapped
 from predictor.flow.sites import OneToOne, Quantizers, Site
-from training.export.agreement import copied
 from training.export.probe import check_probe
 from training.quantizers.clipped import Clipped
 from training.quantizers.description import from_plain
+from workloads.containers import map_tensors
+from workloads.copies import copied
 from workloads.minibatches import HALVES
 
 LAYERS = "layers"
@@ -293,7 +294,11 @@ def _at_products(model: nn.Module, site: Callable[[Site], Quantizers | None]) ->
         if self.__dict__.get("_quantizing"):  # the network calls itself
             return kind.__call__(self, *args, **kwargs)
         flow = DataFlow(self)
-        flow.site, flow.pointed = site, False
+        # As in evaluation: what comes from the input through scripted code shows in what needs a gradient.
+        flow.site, flow.pointed, flow.evaluation = site, False, not torch.is_grad_enabled()
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False):
+                args, kwargs = map_tensors(Tensor.clone, args), map_tensors(Tensor.clone, kwargs)
         self.__dict__["_quantizing"] = True
         try:
             with flow:

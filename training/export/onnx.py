@@ -25,7 +25,7 @@ from numeric_formats.files import write_atomically
 from numeric_formats.messages import one_line
 from predictor.flow.dataflow import DataFlow, unwrapped
 from predictor.flow.sites import Quantizers, Site
-from training.export.agreement import Call, copied, evaluated
+from training.export.agreement import Call, evaluated
 from training.export.layer import Exportable, ExportedLayer
 from training.export.operations import (
     INT4,
@@ -48,6 +48,7 @@ from training.quantizers.description import (
     PartOfRange,
 )
 from training.quantizers.integers import zero_point
+from workloads.copies import copied
 
 
 class _Weight(nn.Module):

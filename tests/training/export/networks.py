@@ -1,5 +1,6 @@
 """Networks whose products stand where an export may miss them, each with what its loss gives it."""
 
+import warnings
 from collections import namedtuple
 from dataclasses import dataclass
 
@@ -12,6 +13,14 @@ from workloads import Workload
 
 def weight():
     return nn.Parameter(torch.randn(8, 8) * 0.5)
+
+
+def _scripted(x, w):
+    return torch.nn.functional.linear(x.tanh(), w)
+
+
+with warnings.catch_warnings(action="ignore"):  # torch would rather have something else
+    scripted = torch.jit.script(_scripted)
 
 
 class Inside(nn.Module):
@@ -90,6 +99,10 @@ class Net(nn.Module):
                 return self.m(self.m(h).tanh() * 50)
             case "shared module":
                 return self.again(self.m(h).tanh() * 50)
+            case "scripted":
+                return scripted(h, self.m.weight)
+            case "vmap":
+                return torch.vmap(lambda row: F.linear(row, self.m.weight))(h)
             case "functional_call":
                 return torch.func.functional_call(self.m, {"weight": self.m.weight * 2}, (F.gelu(h),))
         return self.m(h)
@@ -97,7 +110,7 @@ class Net(nn.Module):
 
 KINDS = (
     *("inside", "before", "second", "in parts", "subclass", "root", "forward()", "keyword", "twice", "shared module"),
-    "functional_call",
+    *("functional_call", "scripted", "vmap"),
 )
 
 

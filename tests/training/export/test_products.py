@@ -55,6 +55,10 @@ def test_a_loaded_network_computes_what_evaluation_computes(tmp_path, kind, meth
     assert torch.equal(nn.Sequential(loaded, nn.Identity())(x), loaded(x))
     assert torch.equal(torch.func.functional_call(loaded, dict(loaded.named_parameters()), (x,)), loaded(x))
     assert isinstance(loaded, Net)
+    for way in (torch.no_grad, torch.inference_mode):
+        with way():
+            assert torch.equal(loaded(x + 0), loaded(x))
+            assert apart(loaded(x + 0), want) <= 1e-6
 
 
 def test_a_weight_that_is_computed_on_the_way_has_no_codes(tmp_path):
