@@ -36,6 +36,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import formats
+from formats.kernel import BUCKETS
 from predictor.effects import Effect
 from predictor.measuring.context import Context
 from predictor.measuring.store import Store, Stored
@@ -174,12 +175,17 @@ def _checkpoint() -> Kind:
 CONTEXT = Context("w", "n", "l", "p", "t", "cpu", "", 1)
 
 
+def _stored(number: int) -> Stored:
+    sketch = np.full((2, BUCKETS), number, np.float32)
+    return Stored(("a", "b"), np.arange(6.0).reshape(2, 3) + number, sketch, 0.5, 0.25)
+
+
 def _store() -> Kind:
     def make(folder: Path, r: random.Random) -> Path:
         path = folder / "measurements.sqlite"
         with Store.open(path) as store:
             for number in range(4):
-                stored = Stored(("a", "b"), np.arange(6.0).reshape(2, 3) + number, 0.25)
+                stored = _stored(number)
                 store.put(CONTEXT, "batch", [(f"format {number}", Effect.AE, stored)])
             store.put_record(CONTEXT, "batch", "check", b"kept")
         return path
@@ -190,11 +196,11 @@ def _store() -> Kind:
             for number in range(4):
                 found = store.get(CONTEXT, "batch", [f"format {number}"], [Effect.AE])
                 for stored in found.values():
-                    if stored.sums.tolist() != (np.arange(6.0).reshape(2, 3) + number).tolist():
+                    if stored.to_bytes() != _stored(number).to_bytes():
                         return "another measurement"
             if store.get_record(CONTEXT, "batch", "check", bytes) not in (b"kept", None):
                 return "another record"
-            store.put(CONTEXT, "batch", [("new", Effect.E, Stored(("a",), np.ones((1, 3)), 1.0))])
+            store.put(CONTEXT, "batch", [("new", Effect.E, _stored(9))])
             store.info()
             store.clear()
         return "right, or forgotten"
