@@ -70,7 +70,7 @@ def test_a_weight_that_is_computed_on_the_way_has_no_codes(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["inside", "second", "keyword", "twice", "root"])
+@pytest.mark.parametrize("kind", ["second", "twice"])
 def test_onnxruntime_computes_what_evaluation_computes(tmp_path, kind):
     of = workload(Net(kind))
     found = train(of, method=LSQ(), **OPTIONS)
