@@ -2,6 +2,8 @@
 
     python benchmarks/validation.py choose                       writes benchmarks/validation/formats.txt, once
     python benchmarks/validation.py train resnet20 --seeds 4     adds to benchmarks/validation/resnet20.csv
+    python benchmarks/validation.py measure resnet20             writes benchmarks/validation/resnet20_indicators.csv
+    python benchmarks/validation.py table                        sets one against the other, for networks that have both
 
 Every format rounds activations and errors by the default scheme; weights, gradients and master weights are float32, so
 that what is trained is what is measured. A training is a folder of --runs and goes on where it was ended; a row is
@@ -12,14 +14,22 @@ docs/results/prediction.md.
 import os
 import time
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 import torch
 import typer
 
+from formats import get
 from numeric_formats.files import Held, hold
+from predictor import measure as measure_angles
+from predictor.gradients import Gradients
+from predictor.noise import Kind, observe
+from predictor.scheme import CURRENT, PAPER, Scheme
+from predictor.statistics import agreement, rank_correlations
 from reports import results
 from training import train
 from training.loop import Outcome
@@ -151,6 +161,76 @@ def train_all(
                 continue  # another process is at it
             write(row, path)
             print(*(row[key] for key in ("network", "name", "seed", "loss", "metric", "seconds")), flush=True)
+
+
+@app.command()
+def measure(network: str, minibatches: int = 8) -> None:
+    """Measure everything that might predict, on the pretrained network."""
+    names, workload, found = FORMATS.read_text().split(), load(network), {}
+    for label, scheme in (("paper", PAPER), ("current", CURRENT), ("3 binades", Scheme(headroom=3))):
+        table = measure_angles(
+            *(workload, names, ["E"] if scheme.headroom == 3 else ["E", "A", "AE", "E|A"], minibatches),
+            batch_size=RECIPES[network].batch_size,
+            scopes=["all", "first"],
+            scheme=scheme,
+        ).set_index("format")
+        for (effect, scope), part in table.groupby(["effect", "scope"]):
+            rows = part.loc[names]
+            found[f"angle {effect}, {scope}, {label}"] = rows["angle"]
+            if scope == "all" and label == "paper":
+                found |= {
+                    f"projection {effect}": (rows["projection"] - 1).abs(),
+                    f"bias {effect}": rows["bias"],
+                    f"loss {effect}": rows["loss"],
+                }
+    chosen = [get(name) for name in names]
+    with Gradients(workload, workload.minibatches(RECIPES[network].batch_size)[0]) as gradients:
+        noise = observe(gradients, chosen)
+    for kind in Kind:
+        found[f"noise of {kind}"] = noise.ratios(chosen)[:, noise.rows(kind)].sum(1)
+    pd.DataFrame(found, index=pd.Index(names, name="name")).to_csv(HERE / f"{network}_indicators.csv")
+
+
+def gaps(network: str) -> pd.DataFrame:
+    """The final loss over that of float32, less 1: a row per format, a column per seed that all of them have."""
+    runs = pd.read_csv(HERE / f"{network}.csv").pivot_table(index="name", columns="seed", values="loss")
+    runs = runs.dropna(axis=1)
+    return runs.loc[FORMATS.read_text().split()] / runs.loc[FULL] - 1
+
+
+def reliability(by_seed: pd.DataFrame) -> float:
+    """Of the mean over seeds: Spearman's correlation between two, averaged over pairs, stepped up (Spearman-Brown)."""
+    count = by_seed.shape[1]
+    pairs = [rank_correlations(*by_seed.to_numpy().T[list(pair)])[0] for pair in combinations(range(count), 2)]
+    mean = float(np.mean(pairs)) if pairs else float("nan")
+    return count * mean / (1 + (count - 1) * mean)
+
+
+@app.command()
+def table() -> None:
+    """How well each indicator orders the gaps of each network."""
+    for network in RECIPES:
+        indicators, runs = HERE / f"{network}_indicators.csv", HERE / f"{network}.csv"
+        if not (indicators.exists() and runs.exists()):
+            continue
+        measured, by_seed = pd.read_csv(indicators, index_col="name"), gaps(network)
+        if not by_seed.shape[1]:
+            continue
+        kept = reliability(by_seed)
+        print(
+            f"{network}: {len(by_seed)} formats, {by_seed.shape[1]} seeds; reliability of their mean {kept:.3f}, ",
+            end="",
+        )
+        print(f"so at most {np.sqrt(kept):.3f}" if kept > 0 else "no ceiling")
+        print(f"  {'indicator':28} {'Spearman':>8}  95%               {'Kendall':>7}  95%")
+        losses = [row.tolist() for row in by_seed.to_numpy()]
+        scores = {name: agreement(measured.loc[by_seed.index, name], losses) for name in measured}
+        for name, of in sorted(scores.items(), key=lambda entry: -entry[1].spearman):
+            print(
+                f"  {name:28} {of.spearman:8.3f}  {of.spearman_low:6.3f} to {of.spearman_high:6.3f}  "
+                f"{of.kendall:7.3f}  {of.kendall_low:6.3f} to {of.kendall_high:6.3f}"
+            )
+        print(f"  {len(scores)} looks: a 95% interval of the best of them is that of 1 - 0.05/{len(scores)}")
 
 
 if __name__ == "__main__":

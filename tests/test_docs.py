@@ -47,6 +47,7 @@ def test_blocks_of_a_page():
         blocks("<!-- quick -->\n```sh\nmake\n```\n")
 
 
+@pytest.mark.slow
 def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path):
     build = ("-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site")
     python(*build, NO_MKDOCS_2_WARNING=1)

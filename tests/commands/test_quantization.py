@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 from safetensors.torch import load_file
 
 
+@pytest.mark.slow
 def test_quantize_tells_steps_and_layers_and_exports(folder, inside):
     quick = ("quantize", "-m", "mine.py:net", "-W", "INT4", "--adaround-iterations", "4", "--minibatches", "1")
     code, out, _ = inside(*quick, "-o", "run", "--export", "net.safetensors")

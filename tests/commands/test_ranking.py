@@ -44,6 +44,7 @@ def test_dry_run_measures_nothing(folder):
     assert re.search(r"2 points; 1 formats, at most 1 measured on at most 1 mini-batches: 3 quantized", out)
 
 
+@pytest.mark.slow
 def test_a_second_ranking_measures_nothing(folder):
     arguments = ("rank", "-m", "mine.py:net", "--minibatches", "2", "--cost")
     first = run(*arguments, "-o", "first.csv", cwd=folder).stdout
@@ -111,6 +112,7 @@ def test_a_swept_ranking(folder):
     assert table.angle_AE.is_monotonic_increasing
 
 
+@pytest.mark.slow
 def test_several_networks_and_what_is_made_of_their_ranking(folder, inside):
     code, out, _ = inside(
         *(

@@ -4,6 +4,7 @@ import json
 import re
 
 import pandas as pd
+import pytest
 from safetensors.torch import load_file
 
 from numeric_formats.files import hold
@@ -67,6 +68,7 @@ def test_train_in_a_folder_that_cannot_be_gone_on_with(folder, inside):
     assert checkpoint.read_bytes() == (folder / "whole" / "checkpoint.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_train_exports_what_a_method_trained(folder, inside):
     command = ("train", "-m", "mine.py:net", "--epochs", "1", "--method", "dai8", "-o", "run")
     code, out, _ = inside(*command, "--export", "net.onnx")
@@ -100,6 +102,7 @@ def test_train_that_diverges_says_so_and_keeps_its_checkpoint(folder, inside):
     assert inside(*arguments, "--resume") == (code, out, errors)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_training_says_how_to_go_on(folder):
     code, _, err = interrupted(
         *("train", "-m", "mine.py:endless", "--epochs", "10", "--checkpoint-every", "1", "-o", "run"),

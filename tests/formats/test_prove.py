@@ -14,6 +14,7 @@ def test_rounding_is_exact_for_all_float32(name):
     assert good, line
 
 
+@pytest.mark.slow
 def test_the_proof_finds_mistakes():
     format = formats.get("FP134")
     assert scan(format.grid.words, 0, 1 << 31) == [0, 0, 0]

@@ -16,6 +16,7 @@ def write(folder, name, angles, digests=None):
     return folder / name
 
 
+@pytest.mark.slow
 def test_places_overlap_and_correlations(tmp_path):
     names = "PQRSTUV"
     first = write(tmp_path, "a.csv", dict(zip(names, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, float("nan")), strict=True)))

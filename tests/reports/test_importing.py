@@ -1,5 +1,7 @@
 """Every module of reports and commands can be the first that is imported."""
 
+import pytest
+
 from tests.imports import modules
 from tests.processes import python
 
@@ -18,6 +20,7 @@ for name in sys.argv[2].split():
 """
 
 
+@pytest.mark.slow
 def test_each_module_can_be_imported_first():
     found = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path.parts[0] for path in modules()}
     below = [name for name, floor in found.items() if floor in ("formats", "predictor", "search", "training")]

@@ -13,6 +13,7 @@ from training import train
 from training.loop import Outcome
 
 
+@pytest.mark.slow
 def test_the_default_scheme_learns_as_full_precision_does():
     """Over seeds, since one run of so small a network tells little."""
     options = {"epochs": 8, "rate": 0.05}
@@ -27,6 +28,7 @@ def test_the_default_scheme_learns_as_full_precision_does():
     assert losses["INT4"] > 1.5 * losses["full"]  # and formats do matter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", ["FP134", "LOG4"])
 def test_hysteresis_flips_less(weight):
     flips = {

@@ -47,6 +47,7 @@ def options(output):
     return {"output": output, "count": 3, "seeds": 2, "epochs": 1, "rate": 0.05}
 
 
+@pytest.mark.slow
 def test_runs_are_made_once_and_the_choice_stands_before_them(tmp_path, monkeypatch):
     few = RANKING[RANKING["bits"] == 8]
     steps = []
@@ -86,6 +87,7 @@ def test_runs_are_made_once_and_the_choice_stands_before_them(tmp_path, monkeypa
         validate(small.workload(), few, formats=["FP133"], **options(tmp_path))
 
 
+@pytest.mark.slow
 def test_what_is_rounded(tmp_path):
     few = RANKING[RANKING["bits"] == 8]
     once = options(tmp_path) | {"seeds": 1}
@@ -113,6 +115,7 @@ def test_a_diverged_run_is_the_worst(tmp_path):
     assert np.isnan(found.agreement.spearman)
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_is_at_is_waited_for(tmp_path, monkeypatch):
     few = RANKING[RANKING["bits"] == 8]
     made, slept = [], []

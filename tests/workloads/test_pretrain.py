@@ -63,6 +63,7 @@ def test_a_resumed_pretraining_ends_as_an_uninterrupted_one(tmp_path, monkeypatc
         pretrain.main("smal", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_trains_what_is_bundled():
     assert "Usage: python -m benchmarks.pretrain" in python("-m", "benchmarks.pretrain", "--help").stdout
     assert list(PRETRAININGS) == list(BUNDLED)

@@ -193,6 +193,7 @@ def test_vectors_find_each_wrong_rounding():
     assert (flushed != right).any()
 
 
+@pytest.mark.slow
 def test_decode_tables(written):
     for (format, top), (_, path, _) in zip(CASES, written, strict=True):
         text = path.read_text()
@@ -273,6 +274,7 @@ def test_c_agrees_with_the_emulator(compiled, tmp_path):
         assert (np.delete(bits32(values), used) == UNUSED).all()
 
 
+@pytest.mark.slow
 def test_headers_are_cpp_too(compiled):
     gxx = shutil.which("g++")
     if gxx is None:

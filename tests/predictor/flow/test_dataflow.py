@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils import checkpoint as torch_checkpoint
 from torch.utils.checkpoint import checkpoint
 
 import formats
@@ -464,3 +465,17 @@ def test_ctrl_c_at_any_line_is_ctrl_c_and_leaves_torch_as_it_was():
         flow.__exit__()
     assert not model._forward_hooks
     assert all(torch.equal(a, b) for a, b in zip(passes(), expected, strict=True))
+
+
+def test_flows_are_closed_in_any_order():
+    """The second to be opened once put back what the first had changed, for good."""
+    own = torch_checkpoint._checkpoint_without_reentrant_generator, torch_checkpoint.CheckpointFunction.apply
+    first, second = DataFlow(nn.Linear(2, 2)), DataFlow(nn.Linear(2, 2))
+    for flow in (first, second):
+        flow.__enter__()
+    assert torch_checkpoint._checkpoint_without_reentrant_generator is not own[0]
+    first.__exit__()
+    assert torch_checkpoint._checkpoint_without_reentrant_generator is not own[0]
+    second.__exit__()
+    assert torch_checkpoint._checkpoint_without_reentrant_generator is own[0]
+    assert torch_checkpoint.CheckpointFunction.apply == own[1]

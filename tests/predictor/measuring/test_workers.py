@@ -43,6 +43,7 @@ def pids(pool):
     return {member.handle.process.pid for member in pool._members}
 
 
+@pytest.mark.slow
 def test_two_workers_measure_the_bits_of_one_process(pool, all_bits, tmp_path):
     workload = net()
     with Store.open(tmp_path / FILE) as store:

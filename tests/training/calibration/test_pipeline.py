@@ -122,6 +122,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     assert not (tmp_path / "killed" / "activations").exists()
 
 
+@pytest.mark.slow
 def test_exports_compute_what_the_model_computes(workload, tmp_path):
     found = quantize(workload, "INT4", "INT8", adaround=None, per_channel=True, minibatches=2, rank_layers=False)
     x, _ = small.images(64, 7)
@@ -297,6 +298,7 @@ def test_a_run_goes_on_with_the_data_and_code_that_it_began_with(ended, other, w
     assert held(ended) == before
 
 
+@pytest.mark.slow
 def test_an_ended_run_goes_on_to_the_same_bits(ended, tmp_path):
     resumed = quantize(made(), output=ended, resume=True, **FEW)
     whole = quantize(made(), output=tmp_path / "whole", **FEW)

@@ -240,6 +240,7 @@ def sequences(*lengths):
     return Workload("sequences", net, data, loss)
 
 
+@pytest.mark.slow
 def test_adaround_refuses_mini_batches_of_several_shapes_before_anything_else(tmp_path):
     stages, run = [], tmp_path / "run"
     quick = AdaRound(iterations=5)

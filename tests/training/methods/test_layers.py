@@ -249,6 +249,7 @@ def _some_slow(names, *quick):
     return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _some_slow(LATE, "octo", "slb", "lsq+ui8+lac"))
 def test_layers_that_come_later_are_met_and_resumed(name, tmp_path):
     """An expert that the first passes did not reach is quantized when it comes, its parameters are trained, and a run

@@ -10,6 +10,7 @@ from workloads.bundled.networks import load_weights
 from workloads.networks.resnet import resnet18, resnet20
 
 
+@pytest.mark.slow
 def test_resnet18_is_full_width_and_reaches_its_accuracy():
     workload = load("resnet18")
     assert sum(p.numel() for p in workload.model.parameters()) == 11_172_810
@@ -21,6 +22,7 @@ def test_resnet18_is_full_width_and_reaches_its_accuracy():
     assert np.mean([workload.metric(workload.model, batch) for batch in tests]) > 0.93
 
 
+@pytest.mark.slow
 def test_resnet20_is_the_cifar_network_and_reaches_its_accuracy():
     workload = load("resnet20")
     assert sum(p.numel() for p in workload.model.parameters()) == 269_434
@@ -39,6 +41,7 @@ def test_batches_larger_than_the_data(name):
         workload.minibatches(10**6)
 
 
+@pytest.mark.slow
 def test_mobilenetv2_is_depthwise_and_reaches_its_accuracy():
     workload = load("mobilenetv2")
     assert sum(p.numel() for p in workload.model.parameters()) == 149_034

@@ -59,6 +59,7 @@ def test_it_reaches_its_precision():
     assert workload.metric(workload.model, whole) == pytest.approx(0.8512, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_mini_batches_are_the_same_each_time():
     workload = load("detector")
     batches, again = workload.minibatches(64), workload.minibatches(64)

@@ -16,6 +16,7 @@ from workloads.networks.language import LENGTH, LSTM, Transformer, bits_per_char
 MODELS = {"lstm": (LSTM, 372_095, 1.9600), "transformer": (Transformer, 429_407, 1.9455)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_models_reach_their_bits_per_character(name):
     network, weights, reached = MODELS[name]

@@ -82,7 +82,8 @@ def test_loss_metric_and_measurement(folder):
     logits = workload.model(held_out).logits
     expected = F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), held_out[:, 1:].reshape(-1)).item()
     assert math.isclose(workload.metric(workload.model, held_out), math.exp(expected), rel_tol=1e-6)
-    found = measure(workload, ["FP134", "INT6"], minibatches=2, batch_size=4)
+    # INT6 with a free binade flushes a whole gradient of one of these networks.
+    found = measure(workload, ["FP134", "INT6"], minibatches=2, batch_size=4, scheme="current")
     assert (found.angle > 0).all()
     assert found.angle.max() < 90
 
@@ -123,6 +124,7 @@ def test_sizes_of_networks_whose_configuration_says_little():
         _sizes("hf:x", Made(SimpleNamespace(), None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt2"], indirect=True)
 def test_other_processes_make_the_same_workload(folder):
     workload = load("hf:tiny", f"text:{folder / 'text.txt'}", folder)
