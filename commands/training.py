@@ -265,7 +265,7 @@ def validate(
             batch_size=batch_size,
             weight_rounding=weight_rounding,
             scheme=scheme,
-            ranked=None if any_scheme else Scheme.recorded(results.sidecar(ranking)),
+            ranked=None if any_scheme else Scheme.recorded(results.sidecar(ranking).get("settings", {})),
         )
     agreement = found.agreement
     title = f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each"

@@ -111,3 +111,17 @@ def test_ctrl_c_in_a_training_says_how_to_go_on(folder):
     )
     assert code == 130, err
     assert err.endswith("interrupted; the same command with --resume goes on from the last checkpoint in run\n")
+
+
+@pytest.mark.slow
+def test_a_ranking_as_it_is_written_is_validated_by_its_own_scheme(inside):
+    validate = ("validate", "r.csv", "-m", "mine.py:net", "--count", "3", "--seeds", "1", "--epochs", "1")
+    for scheme, other in (("paper", "current"), ("current", "paper")):
+        ranked = ("rank", "-m", "mine.py:net", "-f", "FP134,INT8,FP143", "--minibatches", "1", "--scheme", scheme)
+        assert inside(*ranked, "-o", "r.csv", "--force")[0] == 0
+        code, _, errors = inside(*validate, "-o", other, "--scheme", other)
+        assert code == 2
+        assert errors[0].startswith(f"error: the ranking is of scheme {scheme}, the trainings are of scheme {other}")
+    code, out, errors = inside(*validate, "-o", "val", "--scheme", "current")
+    assert (code, errors) == (0, [])
+    assert out.splitlines()[-1] == "wrote val/runs.csv and val/loss_against_angle.png"
