@@ -38,8 +38,8 @@ from safetensors.torch import save_file
 import formats
 from formats.kernel import BUCKETS
 from predictor.effects import Effect
-from predictor.measuring.context import Context
 from predictor.measuring.store import Store, Stored
+from predictor.measuring.validity import Context
 from reports import results, runs
 from search.fitting import read_tensors
 from training import checkpoint

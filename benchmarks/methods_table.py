@@ -43,7 +43,7 @@ from training.loop import RESULT
 from training.methods import LSQ, SLB, DistributionAdaptiveInt8, LSQPlus, Method, Octo, UnifiedInt8, dai8
 from training.scheme import TensorFormats
 from training.settings import TrainingSettings
-from training.trainer import Trainer
+from training.step import Trainer
 from workloads import load
 
 SCRATCH: dict[str, Any] = {"epochs": 5, "rate": 0.1}

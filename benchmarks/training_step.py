@@ -22,7 +22,7 @@ import typer
 import formats
 from training.scheme import TensorFormats
 from training.settings import TrainingSettings
-from training.trainer import Trainer
+from training.step import Trainer
 from workloads import Workload, load
 
 

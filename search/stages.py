@@ -20,10 +20,10 @@ from formats import Family
 from formats.pairs import Candidate
 from numeric_formats.progress import Report, quiet
 from predictor.effects import DEFAULT_EFFECTS, Effect
-from predictor.measuring.context import batch_digest
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
+from predictor.measuring.validity import batch_digest
 from predictor.noise import Noise, needs_rounding, observe
 from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread

@@ -1,5 +1,5 @@
 """The training loop: any workload, any formats (docs/definitions/training.md sections 1 to 3). One
-step of it is `Trainer.step` in training/trainer.py.
+step of it is `Trainer.step` in training/step.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from training.reproducible import fingerprint, installation
 from training.scheme import FULL_PRECISION, TensorFormats, training_format
 from training.settings import Start, TrainingSettings
 from training.starting import start_from_scratch
-from training.trainer import Trainer
+from training.step import Trainer
 from workloads.copies import copied
 from workloads.workload import Batch, Workload
 

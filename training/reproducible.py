@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from numeric_formats.version import NAME, VERSION, versions_of
 from predictor.device import device_of
 from predictor.flow.dataflow import unwrapped
-from predictor.measuring.context import batch_digest
-from predictor.measuring.fingerprint import code_digest
+from predictor.measuring.code_digests import code_digest
+from predictor.measuring.validity import batch_digest
 from workloads.digests import digest, weights_digest
 from workloads.workload import Batch, Workload
 

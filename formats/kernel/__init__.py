@@ -1,6 +1,6 @@
 """The loops that round: float32 and float64 of any bits, one loop for every profile.
 
-The rule that they follow is `formats.rounding.rounded`, for one number in plain Python; `nearest` says how the fast
+The rule that they follow is `formats.rounding.rounded`, for one number in plain Python; `addition` says how the fast
 ones work. The functions here take numpy arrays and run compiled tasks on several threads; nothing is compiled before it
 is first called. `words` and `threads` are for compiled tasks elsewhere too: name the words, make a task of a function
 of them, pack, run.

@@ -7,6 +7,7 @@ from numba import int64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
+from formats.kernel.addition import finish, round4, round8
 from formats.kernel.bits import (
     INFINITY4,
     INFINITY8,
@@ -20,7 +21,6 @@ from formats.kernel.bits import (
 )
 from formats.kernel.grid import CHANGES_LOOP, DELTA1, DELTA2, LOOP, TAIL_SHIFT, change_bits, highest_bits, is_fast
 from formats.kernel.largest import RULE, top_of
-from formats.kernel.nearest import finish, round4, round8
 from formats.kernel.threads import share, task_for_each_size
 from formats.kernel.tiling import TILING, cut, strides
 from formats.kernel.words import BITS, NUMBER, Words

@@ -7,6 +7,7 @@ from numba import float32, float64, int32, int64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
+from formats.kernel.addition import round4
 from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8
 from formats.kernel.grid import (
     BINADES,
@@ -22,7 +23,6 @@ from formats.kernel.grid import (
     is_fast,
 )
 from formats.kernel.largest import NO_RULE, RULE, largest_of_run, top_of
-from formats.kernel.nearest import round4
 from formats.kernel.threads import task_for_each_size
 from formats.kernel.tiling import CHUNK, TILING, cut, cut_flat, place, strides, tiles_of_thread
 from formats.kernel.words import CODES, NUMBER, Words

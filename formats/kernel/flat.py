@@ -7,9 +7,9 @@ from numba import int64
 from numpy.typing import NDArray
 
 from formats.kernel import threads
+from formats.kernel.addition import round_run
 from formats.kernel.bits import i8, largest_rounded
 from formats.kernel.largest import NO_RULE, RULE, largest_of_run, top_of
-from formats.kernel.nearest import round_run
 from formats.kernel.threads import share_of_multiples, task_for_each_size
 from formats.kernel.words import BITS, NUMBER, Words
 

@@ -11,10 +11,10 @@ from numba import float32, float64, int64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
+from formats.kernel.addition import round4
 from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8, largest_rounded
 from formats.kernel.exact import MODES, NEAREST, STOCHASTIC
 from formats.kernel.modes import mode4
-from formats.kernel.nearest import round4
 from formats.kernel.philox import fill
 from formats.kernel.threads import share_of_multiples, task
 from formats.kernel.tiling import CHUNK

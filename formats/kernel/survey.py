@@ -7,6 +7,7 @@ from numba import int64, njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
+from formats.kernel.addition import round_run
 from formats.kernel.bits import (
     INFINITY4,
     INFINITY8,
@@ -18,7 +19,6 @@ from formats.kernel.bits import (
     i8,
     largest_rounded,
 )
-from formats.kernel.nearest import round_run
 from formats.kernel.threads import task_for_each_size
 from formats.kernel.tiling import TILING, cut_flat, tiles_of_thread
 from formats.kernel.words import BITS, NUMBER, Words

@@ -7,8 +7,8 @@ from numba import int64
 from numpy.typing import NDArray
 
 from formats.kernel import threads
+from formats.kernel.addition import round_run
 from formats.kernel.bits import largest_rounded
-from formats.kernel.nearest import round_run
 from formats.kernel.threads import task_for_each_size
 from formats.kernel.tiling import TILING, cut, place, strides, tiles_of_thread
 from formats.kernel.words import BITS, NUMBER, Words

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from predictor.measuring.context import batch_digest
 from predictor.measuring.executors import Work
 from predictor.measuring.messages import Failure, Lost, Reply, Setup, WorkerError, compact, pickled
 from predictor.measuring.units import Measurement, Unit
+from predictor.measuring.validity import batch_digest
 
 AHEAD = 2
 """Units that a process has at once, so that it never waits for the next."""

@@ -15,10 +15,10 @@ from numeric_formats.checks import at_least
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.effects import Effect, check_effects
 from predictor.gradients import Gradients
-from predictor.measuring.context import Context, batch_digest, context_of
 from predictor.measuring.executors import Executor, InProcess, Work
 from predictor.measuring.store import Store, Stored
 from predictor.measuring.units import Measurement, Subject, Unit
+from predictor.measuring.validity import Context, batch_digest, context_of
 from predictor.self_check import Checked, check
 from workloads.workload import Batch
 

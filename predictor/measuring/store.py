@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from formats.kernel import BUCKETS
 from numeric_formats.folders import cache_folder
 from predictor.effects import Effect
-from predictor.measuring.context import Context
 from predictor.measuring.database import LOGS, TABLES, Database, transaction
+from predictor.measuring.validity import Context
 
 FILE = "measurements.sqlite"
 T = TypeVar("T")

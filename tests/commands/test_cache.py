@@ -4,8 +4,8 @@ import json
 import re
 
 from predictor.effects import Effect
-from predictor.measuring.context import Context
 from predictor.measuring.store import Store
+from predictor.measuring.validity import Context
 from tests.command import run
 from tests.predictor.measuring.entries import stored
 

@@ -18,7 +18,7 @@ from numba import int64, njit
 
 import formats
 from formats.kernel import threads
-from formats.kernel.nearest import round4
+from formats.kernel.addition import round4
 from formats.kernel.threads import share_of_multiples, task, thread_number
 from formats.kernel.words import NUMBER, Words
 from tests.formats.reference import UNIT, Reference

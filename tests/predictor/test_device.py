@@ -14,9 +14,9 @@ from predictor import angle, device, noise
 from predictor.device import device_of, on_device
 from predictor.effects import DEFAULT_EFFECTS
 from predictor.gradients import Gradients
-from predictor.measuring.context import context_of
 from predictor.measuring.session import Measuring, executor_of
 from predictor.measuring.units import Subject
+from predictor.measuring.validity import context_of
 from tests.nets import loss, net
 from workloads import Workload
 
@@ -121,7 +121,7 @@ def test_a_workload_is_moved(monkeypatch, as_they_were):
 def test_contexts_say_where(monkeypatch, as_they_were):
     monkeypatch.setattr(device, "devices", lambda: ["cpu", "meta"])
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda given: f"a kind of {given}")
-    monkeypatch.setattr("predictor.measuring.context.weights_digest", lambda model: "w")
+    monkeypatch.setattr("predictor.measuring.validity.weights_digest", lambda model: "w")
     here = context_of(Subject(net()))
     assert here.device.startswith("cpu ")
     moved = on_device(net(), "meta")

@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.nets import loss
 from training import train
-from training.trainer import Trainer
+from training.step import Trainer
 from workloads import Workload
 
 

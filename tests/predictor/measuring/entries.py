@@ -4,8 +4,8 @@ import numpy as np
 
 from formats.kernel import BUCKETS
 from predictor.effects import Effect
-from predictor.measuring.context import Context
 from predictor.measuring.store import Store, Stored
+from predictor.measuring.validity import Context
 
 CONTEXT = Context("w", "n", "l", "p", "t", "d", "m", 1)
 

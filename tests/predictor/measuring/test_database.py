@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from predictor.measuring.context import Context
+from predictor.measuring.validity import Context
 from predictor.measuring.store import Store
 from predictor.effects import Effect
 from tests.predictor.measuring.entries import stored

@@ -58,7 +58,7 @@ def test_what_is_there_stays(path):
 WRITER = """
 import sys
 from pathlib import Path
-from predictor.measuring.context import Context
+from predictor.measuring.validity import Context
 from predictor.measuring.store import Store
 from predictor.effects import Effect
 from tests.predictor.measuring.entries import stored

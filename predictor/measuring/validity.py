@@ -14,7 +14,7 @@ import torch
 
 from predictor.device import device_of
 from predictor.flow.dataflow import unwrapped
-from predictor.measuring.fingerprint import code_digest
+from predictor.measuring.code_digests import code_digest
 from predictor.measuring.units import Subject
 from workloads.containers import tensors_in
 from workloads.digests import digest, weights_digest
@@ -33,10 +33,10 @@ MEASURING = (
         f"predictor/{name}.py"
         for name in ("angle", "device", "effects", "gradients", "noise", "quantizers", "scheme", "sketches")
     ),
-    *(f"predictor/measuring/{name}.py" for name in ("context", "fingerprint", "units")),
+    *(f"predictor/measuring/{name}.py" for name in ("code_digests", "units", "validity")),
     *(f"workloads/{name}.py" for name in ("containers", "copies", "digests", "minibatches", "workload")),
 )
-"""Folders and files that decide the bits of a kept measurement; tests/predictor/measuring/test_context.py holds them
+"""Folders and files that decide the bits of a kept measurement; tests/predictor/measuring/test_validity.py holds them
 against the imports of what measures."""
 TAKING_NO_PART = (
     "formats/kernel/accumulate.py",
@@ -52,7 +52,7 @@ class Context:
 
     Attributes:
         weights: SHA-256 of parameters and buffers.
-        network: SHA-256 of its code and settings (predictor/measuring/fingerprint.py says what that cannot see).
+        network: SHA-256 of its code and settings (predictor/measuring/code_digests.py says what that cannot see).
         loss: SHA-256 of its code and settings.
         points: exact layers, what of the scheme counts, and SHA-256 of the source that places points, rounds and
             measures.

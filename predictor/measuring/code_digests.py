@@ -1,5 +1,5 @@
 """Fingerprints of code: what a loss or a network computes, beside its weights. What else decides whether a kept
-measurement is valid: predictor/measuring/context.py.
+measurement is valid: predictor/measuring/validity.py.
 
 Two functions get one fingerprint only if their compiled code is equal, with the constants, defaults, closures and
 global names that it uses, and so on for every function, class and object that they lead to. Not seen: compiled

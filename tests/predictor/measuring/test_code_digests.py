@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from predictor.measuring.context import batch_digest, context_of
-from predictor.measuring.fingerprint import code_digest
+from predictor.measuring.code_digests import code_digest
 from predictor.measuring.units import Subject
+from predictor.measuring.validity import batch_digest, context_of
 from tests.nets import net
 from tests.processes import python
 
@@ -64,7 +64,7 @@ def test_a_function_that_a_loss_calls_counts(monkeypatch):
 @pytest.mark.slow
 def test_fingerprints_are_equal_in_every_process():
     code = (
-        "from predictor.measuring.context import context_of, batch_digest; "
+        "from predictor.measuring.validity import context_of, batch_digest; "
         "from predictor.measuring.units import Subject; from tests.nets import net; "
         "print(context_of(Subject(net()), threads=1).digest, batch_digest(net().batches[1]))"
     )

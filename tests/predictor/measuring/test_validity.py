@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from predictor.measuring.context import HOME, batch_digest, context_of, measuring_sources, source_digest
 from predictor.measuring.units import Subject
+from predictor.measuring.validity import HOME, batch_digest, context_of, measuring_sources, source_digest
 from predictor.scheme import CURRENT, Scheme
 from tests.imports import file_of, modules, reached
 from tests.nets import net
@@ -42,7 +42,7 @@ def kinds_of_formats() -> list[Path]:
 def measuring() -> set[Path]:
     """What takes part in a measurement: all that measures a unit, observes noise, makes a key, and every kind of
     format."""
-    roots = [file_of(name) for name in ("predictor.measuring.units", "predictor.noise", "predictor.measuring.context")]
+    roots = [file_of(name) for name in ("predictor.measuring.units", "predictor.noise", "predictor.measuring.validity")]
     return reached([*(path for path in roots if path is not None), *kinds_of_formats()], [*NAMES, *REFUSALS, *PLACES])
 
 
