@@ -89,7 +89,7 @@ def rank(
         typer.Option(
             "--sweep",
             help="rank every format with each of these: "
-            "headroom=0,1,2, scale=floor,rceil or block=16,32 (may be repeated)",
+            "headroom=1,2,3, scale=floor,rceil or block=16,32 (may be repeated)",
         ),
     ] = None,
     effects: EffectsOption = "E,A,AE",
@@ -135,7 +135,7 @@ def rank(
     Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive
     --minibatches 16 · formats rank -m timm:resnet18 --data imagefolder:photos --weights mine.pth · formats rank -m
     hf:gpt2 --data text:book.txt · formats rank -m resnet18 -m resnet20 -o both.csv · formats rank -m resnet20 -f
-    FP134,BM43 --sweep headroom=0,1 --sweep scale=floor,rceil
+    FP134,BM43 --sweep headroom=1,2 --sweep scale=floor,rceil
     """
     from predictor.device import on_device
     from predictor.scheme import scheme_of
