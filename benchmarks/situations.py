@@ -22,6 +22,9 @@ from benchmarks.situation import files, networks  # noqa: F401
 from benchmarks.situation.listing import SITUATIONS, WRONG, run
 
 
+HOME = Path(__file__).resolve().parents[1]
+
+
 def main(only: Annotated[str, typer.Option(help="those whose names hold this")] = "") -> None:
     torch.set_num_threads(1)
     verdicts: Counter[str] = Counter()
@@ -30,7 +33,10 @@ def main(only: Annotated[str, typer.Option(help="those whose names hold this")] 
             continue
         with tempfile.TemporaryDirectory() as folder:
             outcome = run(name, Path(folder))
-            expected, found = (text.replace(f"{folder}/", "") for text in (outcome.expected, outcome.found))
+            expected, found = (
+                " ".join(text.replace(f"{folder}/", "").replace(f"{HOME}/", "").split())
+                for text in (outcome.expected, outcome.found)
+            )
         verdicts[outcome.verdict] += 1
         print(f"{name}\n    expected: {expected}\n    found: {found}\n    {outcome.verdict}", flush=True)
     print(", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())))
