@@ -21,7 +21,6 @@ import typer
 from benchmarks.situation import files, networks  # noqa: F401
 from benchmarks.situation.listing import SITUATIONS, WRONG, run
 
-
 HOME = Path(__file__).resolve().parents[1]
 
 
