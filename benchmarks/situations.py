@@ -33,7 +33,7 @@ def main(only: Annotated[str, typer.Option(help="those whose names hold this")] 
         with tempfile.TemporaryDirectory() as folder:
             outcome = run(name, Path(folder))
             expected, found = (
-                " ".join(text.replace(f"{folder}/", "").replace(f"{HOME}/", "").split())
+                " ".join(text.replace(f"{folder}/", "").replace(folder, "FOLDER").replace(f"{HOME}/", "").split())
                 for text in (outcome.expected, outcome.found)
             )
         verdicts[outcome.verdict] += 1
