@@ -18,6 +18,7 @@ from predictor.effects import check_effects
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import check_minibatches
+from predictor.scheme import CURRENT
 from predictor.statistics import interval
 from workloads import load
 
@@ -36,7 +37,9 @@ def main(
     batches = check_minibatches(workload, minibatches, None)
     angles = np.empty((len(chosen), minibatches))
     with Store.open() as store:
-        for found in Measuring(workload, store=store).measured(chosen, batches, check_effects([effect])):
+        for found in Measuring(workload, scheme=CURRENT, store=store).measured(
+            chosen, batches, check_effects([effect])
+        ):
             angles[found.format, found.minibatch] = found.angle()
     for name, row in zip(names[1:], angles[1:], strict=True):
         mean, low, _ = interval(row - angles[0])

@@ -35,7 +35,7 @@ def report(name: str) -> None:
     workload = load(MODEL)
     began = time.monotonic()
     found = [
-        attribute(replace(workload, batches=[batch]), name).set_index(["kind", "layer"])
+        attribute(replace(workload, batches=[batch]), name, scheme="current").set_index(["kind", "layer"])
         for batch in workload.minibatches(BATCH)[:2]
     ]
     first, second = found

@@ -23,6 +23,7 @@ from numeric_formats.files import write_atomically
 from predictor.effects import DEFAULT_EFFECTS
 from predictor.measuring.session import Measuring
 from predictor.measuring.units import FIRST, check_minibatches
+from predictor.scheme import CURRENT
 from workloads import Workload, load
 
 BATCH = 64
@@ -60,7 +61,7 @@ def main(
             continue
         began = time.monotonic()
         rows = []
-        for found in Measuring(workload).measured(candidates, [batches[number]], DEFAULT_EFFECTS):
+        for found in Measuring(workload, scheme=CURRENT).measured(candidates, [batches[number]], DEFAULT_EFFECTS):
             name = candidates[found.format].name
             rows.append(
                 (name, found.effect.value, number, found.angle(), found.angle(FIRST), found.failed(), found.seconds)

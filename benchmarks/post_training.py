@@ -32,6 +32,7 @@ from predictor.effects import check_effects
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import check_minibatches
+from predictor.scheme import CURRENT
 from predictor.statistics import agreement_of_pairs
 from training.calibration import AdaRound, quantize
 from workloads import load
@@ -180,7 +181,7 @@ def angles_of(network: str, names: list[str], minibatches: int) -> dict[str, flo
     batches = check_minibatches(workload, minibatches, None)
     total = dict.fromkeys(names, 0.0)
     with Store.open() as store:
-        measuring = Measuring(workload, store=store)
+        measuring = Measuring(workload, scheme=CURRENT, store=store)
         for found in measuring.measured([candidate(name) for name in names], batches, check_effects(["A"])):
             total[names[found.format]] += found.angle() / minibatches
     return total

@@ -34,7 +34,9 @@ def main(
     exact = pd.read_parquet(truth)
     minibatches = exact.minibatch.nunique()
     workload = chosen_workload(model, minibatches, weights, images)
-    found = rank(workload, minibatches=minibatches, batch_size=BATCH if callable(workload.batches) else None)
+    found = rank(
+        workload, scheme="current", minibatches=minibatches, batch_size=BATCH if callable(workload.batches) else None
+    )
     table, settings = found.table, found.settings
     print(f"{model}: {len(table)} formats, {minibatches} mini-batches of {BATCH}; {settings.seconds:.0f} s")
     print(

@@ -19,6 +19,7 @@ import formats
 from predictor.effects import DEFAULT_EFFECTS
 from predictor.measuring.session import Measuring
 from predictor.noise import has_table, observe
+from predictor.scheme import CURRENT
 from search.knapsack import Constraints, ProfileShape, ScoreTable, synthesize
 from search.sensitivity import row_weights
 from workloads import load
@@ -69,7 +70,7 @@ def main(
     workload = load(model)
     batch = workload.minibatches()[0]
     known = list(formats.catalogue(8))
-    measuring = Measuring(workload)
+    measuring = Measuring(workload, scheme=CURRENT)
     with measuring.gradients(batch) as gradients:
         noise = observe(gradients, known)
     fitted = row_weights(measuring, [noise], [batch], known, DEFAULT_EFFECTS)
