@@ -230,7 +230,8 @@ def test_ctrl_c_keeps_what_was_measured(folder):
 @pytest.mark.parametrize(
     ("more", "kept"), [((), "are kept; the same command goes on from there"), (("--no-store",), "are not kept")]
 )
-def test_what_becomes_of_measurements_that_a_budget_ended(folder, more, kept):
+def test_what_becomes_of_measurements_that_a_budget_ended(folder, more, kept, monkeypatch):
+    monkeypatch.setenv("FORMATS_CACHE", str(folder / "cache"))  # what other tests have kept counts as measured too
     command = ("rank", "-m", "mine.py:net", "-f", "FP134,INT8", "--minibatches", "2", "--time-budget", "1e-300")
     out = run(*command, *more, cwd=folder).stdout
     assert f"ended early by the time budget: 3 measurements were made and {kept}" in " ".join(out.split())
