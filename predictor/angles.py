@@ -30,8 +30,7 @@ from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import ALL, DEFAULT_MINIBATCHES, FIRST, Measurement, check_minibatches
 from predictor.scheme import Preset, Scheme, scheme_of
-from predictor.sketches import Bias, bias
-from predictor.statistics import angle_interval
+from predictor.statistics import Bias, angle_interval, bias
 from workloads.workload import Workload
 
 OF_ANGLE = (FORMAT, EFFECT, SCOPE, ANGLE, LOW, HIGH)
@@ -79,7 +78,7 @@ def measure(
     Returns:
         One row per format, effect and scope: format, effect, scope, angle, low, high (95% t-interval), projection
         (<g_q, g> / |g|^2) and length_ratio (|g_q| / |g|), bias with bias_low and bias_high
-        (`predictor.sketches.Bias`; of scope "all" alone), loss (the mean of what rounding adds to it), n
+        (`predictor.statistics.Bias`; of scope "all" alone), loss (the mean of what rounding adds to it), n
         (mini-batches), failures (zero or non-finite gradients, counted as 90 degrees). Its `attrs["coverage"]` says
         how much of the network is rounded and measured.
 

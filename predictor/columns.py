@@ -14,7 +14,7 @@ FAILURES, SHARE, SECONDS = "failures", "share", "seconds"
 PROJECTION, LENGTH_RATIO, LOSS_RISE = "projection", "length_ratio", "loss"
 """Means over mini-batches: <g_q, g> / |g|^2, |g_q| / |g|, and the loss less that of full precision."""
 BIAS, BIAS_LOW, BIAS_HIGH = "bias", "bias_low", "bias_high"
-"""What does not average out over mini-batches (`predictor.sketches`)."""
+"""What does not average out over mini-batches (`predictor.statistics.bias`)."""
 
 RANK, NAME, BITS, FAMILY, GRANULARITY, PROFILE, BINADES = (
     *("rank", "name", "bits", "family", "granularity", "profile", "binades"),

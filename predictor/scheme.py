@@ -10,7 +10,7 @@ from typing import Any
 
 from formats import Format, ProfileFormat
 from formats.scale import MOST_HEADROOM, Granularity
-from numeric_formats.checks import not_allowed, number, one_of
+from numeric_formats.checks import number, one_of
 
 
 class ScaleRule(StrEnum):
@@ -143,9 +143,7 @@ def scheme_of(
         ValueError: For another name, or parts that mean nothing.
     """
     if not isinstance(given, Scheme):
-        if given not in tuple(Preset):
-            raise not_allowed("scheme", given, Preset)
-        given = PRESETS[Preset(given)]
+        given = PRESETS[one_of("scheme", Preset, given)]
     if scale is not None and one_of("scale", ScaleRule, scale) is not given.scale:
         given = CURRENT if scale == ScaleRule.CURRENT else PAPER
     if headroom is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,13 @@ OUTSIDE = (2.5, 97.5)
 """The percentiles that an interval of this confidence lies between."""
 RESAMPLES = 2_000
 """Bootstrap samples."""
+FEWEST = 3
+"""Mini-batches that the interval of a bias takes."""
+
+
+def half_width(error: float, count: int) -> float:
+    """Of the 95% t-interval of a mean of so many values with this standard error."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * error)
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -29,6 +37,57 @@ def angle_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     """Mean and 95% t-interval of angles, without what no angle can be."""
     mean, low, high = interval(values)
     return mean, max(low, 0.0) if low == low else low, min(high, 180.0) if high == high else high
+
+
+@dataclass(frozen=True)
+class Bias:
+    """|E d|^2 over the variance of the full-precision gradient, E|g|^2 - |E g|^2: how much of a mini-batch's own noise
+    it would take to turn every step by as much.
+
+    Attributes:
+        value: The estimate, unbiased above and below the line, so that it can be negative; NaN for fewer than two
+            mini-batches.
+        low: Of its 95% interval, by the jackknife over mini-batches and a t-distribution; NaN for fewer than FEWEST.
+        high: The other end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def bias(sketches: Sequence[NDArray[np.float32]], squares: Sequence[float]) -> Bias:
+    """The bias of one format and effect: the part of what rounding does to a gradient that does not average out.
+
+    With d_b = g_q - g on mini-batch b, |E d|^2 is the mean of <d_b, d_c> over pairs of different mini-batches.
+
+    Args:
+        sketches: What `predictor.sketches.sketch` gave on each mini-batch.
+        squares: |g|^2 on each.
+
+    Source:
+        docs/definitions/prediction.md section 7.
+    """
+    n = len(sketches)
+    if n < 2:
+        return Bias(math.nan, math.nan, math.nan)
+    each, energy = np.asarray(sketches, np.float64), np.asarray(squares, np.float64)
+    value = _ratio(each, energy)
+    if n < FEWEST:
+        return Bias(value, math.nan, math.nan)
+    others = np.array([_ratio(np.delete(each, b, 0), np.delete(energy, b)) for b in range(n)])
+    error = math.sqrt((n - 1) / n * float(((others - others.mean()) ** 2).sum()))
+    return Bias(value, value - half_width(error, n), value + half_width(error, n))
+
+
+def _ratio(sketches: NDArray[np.float64], squares: NDArray[np.float64]) -> float:
+    """|E d|^2 / (E|g|^2 - |E g|^2) from (n, 2, BUCKETS) sketches and |g|^2."""
+    n = len(sketches)
+    total, own = sketches.sum(0), (sketches**2).sum(2)
+    # |sum|^2 less every mini-batch with itself is twice the sum over pairs.
+    of_difference, of_gradient = ((total**2).sum(1) - own.sum(0)) / (n * (n - 1))
+    variance = float(squares.mean()) - of_gradient
+    return float(of_difference / variance) if variance > 0 else math.nan
 
 
 def paired_interval(own: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, float, float]:

@@ -39,8 +39,7 @@ from predictor.columns import (
 )
 from predictor.effects import Effect
 from predictor.measuring.units import Measurement
-from predictor.sketches import bias
-from predictor.statistics import angle_interval, paired_interval
+from predictor.statistics import angle_interval, bias, paired_interval
 from search.settings import ResultSettings
 
 

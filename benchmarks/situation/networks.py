@@ -600,7 +600,7 @@ def _(folder: Path) -> Outcome:
     return right_or_refused(do, "hook")
 
 
-def _border(kind: str) -> Outcome:
+def _border(kind: str, folder: Path) -> Outcome:
     from training.export import codes
     from training.methods import quantized
 
@@ -619,13 +619,10 @@ def _border(kind: str) -> Outcome:
         found = train(classified(make()), method=LSQPlus(), epochs=1, start="pretrained", rate=0.01)
         with quantized(found.model, found.method_state), torch.no_grad():
             expected = found.model.eval()(X)
-        place = Path("border.safetensors")
-        try:
-            codes.export(place, found.model, found.method_state)
-            with torch.no_grad():
-                apart = (codes.load(place, make())(X) - expected).abs().max().item()
-        finally:
-            place.unlink(missing_ok=True)
+        place = folder / "border.safetensors"
+        codes.export(place, found.model, found.method_state)
+        with torch.no_grad():
+            apart = (codes.load(place, make())(X) - expected).abs().max().item()
         return compared("the outputs of evaluation", f"{apart:.1e} apart", apart < 1e-4)
 
     return right_or_refused(do, "layer|product|1|differ")
@@ -648,7 +645,7 @@ class Second(nn.Module):
 for _border_kind in (
     *("behind an activation", "before an activation", "of a second argument", "by forward()", "by input="),
 ):
-    situation(f"a product {_border_kind}, exported and loaded")(lambda folder, kind=_border_kind: _border(kind))
+    situation(f"a product {_border_kind}, exported and loaded")(lambda folder, kind=_border_kind: _border(kind, folder))
 
 
 @situation("AdaRound on mini-batches of several lengths")

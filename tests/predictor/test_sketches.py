@@ -6,9 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from formats.kernel import BUCKETS, sketch_places
-from predictor.sketches import bias, sketch
+from predictor.sketches import sketch
+from predictor.statistics import bias
 
 
 def exact(differences, gradients):
@@ -42,7 +44,7 @@ def test_as_defined_where_no_two_elements_share_a_number_of_the_sketch():
     assert got.value == pytest.approx(exact(d, g), rel=1e-6)
     others = [exact(np.delete(d, b, 0), np.delete(g, b, 0)) for b in range(4)]
     error = math.sqrt(3 / 4 * sum((other - np.mean(others)) ** 2 for other in others))
-    assert got.high - got.low == pytest.approx(2 * 1.96 * error, rel=1e-5)
+    assert got.high - got.low == pytest.approx(2 * stats.t.ppf(0.975, 3) * error, rel=1e-5)
 
 
 def of_size(n, size, offset, noise):
