@@ -3,18 +3,12 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
+from torch.nn.utils import parametrize
 
+from tests.training.computed import ways
 from training.starting import start_from_scratch
 
-KINDS = {
-    "new weight_norm": parametrizations.weight_norm,
-    "orthogonal": parametrizations.orthogonal,
-    "new spectral_norm": parametrizations.spectral_norm,
-    "old weight_norm": weight_norm,
-    "old spectral_norm": spectral_norm,
-    "pruning": lambda m: prune.l1_unstructured(m, "weight", 3),
-}
+KINDS = ways(3)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
+from tests.training.computed import ways
 from training import train
 from training.calibration import AdaRound, begin_from, quantize
 from training.calibration.equalization import equalize
@@ -105,14 +105,7 @@ def test_a_head_that_is_tied_to_the_embedding(tmp_path):
     assert set(apart.kept) == {"embed", "position.weight"}
 
 
-KINDS = {
-    "new weight_norm": parametrizations.weight_norm,
-    "orthogonal": parametrizations.orthogonal,
-    "new spectral_norm": parametrizations.spectral_norm,
-    "old weight_norm": weight_norm,
-    "old spectral_norm": spectral_norm,
-    "pruning": lambda m: prune.l1_unstructured(m, "weight", 9),
-}
+KINDS = ways(9)
 
 
 @pytest.mark.parametrize("name", KINDS)
