@@ -1,0 +1,45 @@
+"""What projection, length, bias and loss cost beside the angle of a measurement, and what a measurement costs.
+
+    python benchmarks/columns.py resnet20 lstm transformer resnet18
+
+A measurement (E and AE of FP134 on one mini-batch of 64) is made as always, and in turns with it the part of it that
+the columns other than the angle need: the sketches. Medians of both are compared in one process, one thread.
+"""
+
+import statistics
+import sys
+import time
+
+import torch
+
+import formats
+from predictor.angle import layer_sums
+from predictor.effects import Effect
+from predictor.gradients import Gradients
+from predictor.sketches import sketch
+from workloads import load
+
+TURNS = 15
+BATCH = 64
+
+torch.set_num_threads(1)
+print("network           E and AE with all columns   sums of the angle   sketches   share of sketches")
+for name in sys.argv[1:]:
+    workload, fp134 = load(name), formats.get("FP134")
+    whole, sums, sketches = [], [], []
+    with Gradients(workload, workload.minibatches(BATCH)[0]) as gradients:
+        for turn in range(TURNS):
+            spent = [0.0, 0.0]
+            began = time.perf_counter()
+            for q in gradients.quantized(fp134, (Effect.E, Effect.AE)):
+                for place, function in enumerate((layer_sums, sketch)):
+                    before = time.perf_counter()
+                    function(q.gradients, q.reference)
+                    spent[place] += time.perf_counter() - before
+            if turn:  # the first compiles
+                whole.append(time.perf_counter() - began)
+                sums.append(spent[0])
+                sketches.append(spent[1])
+    of = [statistics.median(times) for times in (whole, sums, sketches)]
+    share = of[2] / (of[0] - of[2])
+    print(f"{name:16} {of[0] * 1e3:22.1f} ms {of[1] * 1e3:18.2f} ms {of[2] * 1e3:7.2f} ms {share:16.2%}", flush=True)
