@@ -15,6 +15,8 @@ PROJECTION, LENGTH_RATIO, LOSS_RISE = "projection", "length_ratio", "loss"
 """Means over mini-batches: <g_q, g> / |g|^2, |g_q| / |g|, and the loss less that of full precision."""
 BIAS, BIAS_LOW, BIAS_HIGH = "bias", "bias_low", "bias_high"
 """What does not average out over mini-batches (`predictor.statistics.bias`)."""
+GAP, GAP_LOW, GAP_HIGH = "gap", "gap_low", "gap_high"
+"""How much worse a format trains: its final loss over that of float32, less 1 (`predictor.risk`)."""
 
 RANK, NAME, BITS, FAMILY, GRANULARITY, PROFILE, BINADES = (
     *("rank", "name", "bits", "family", "granularity", "profile", "binades"),
@@ -23,6 +25,8 @@ DESCRIBED = (NAME, BITS, FAMILY, GRANULARITY, PROFILE, BINADES)
 """What describes a format, in the order of the columns."""
 GATES, FRONT, ROLE, ELEMENTS, SCORE = "gates", "front", "role", "elements", "score"
 
+NETWORK_NAME = "network"
+"""What was trained."""
 MEAN_RANK, WORST_ON = "mean_rank", "worst_on"
 """Of a ranking over several networks: the mean of a format's ranks, and the network with its largest angle."""
 WORST = "worst"

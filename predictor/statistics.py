@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +133,22 @@ def rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[f
         return np.nan, np.nan
     # As ranks, since a diverged run's loss is infinite.
     return stats.spearmanr(stats.rankdata(x), stats.rankdata(y)).statistic, stats.kendalltau(x, y).statistic
+
+
+def reliability(by_seed: NDArray[np.float64]) -> float:
+    """Of the mean over seeds: Spearman's correlation between two seeds, averaged over pairs, stepped up by
+    Spearman-Brown. Its square root is the most that any predictor's correlation can be expected to reach.
+
+    Args:
+        by_seed: What each format came to, (formats, seeds); infinite where it diverged.
+
+    Returns:
+        At most 1; NaN for fewer than two seeds, or where all of one are equal.
+    """
+    count = by_seed.shape[1]
+    pairs = [rank_correlations(one, other)[0] for one, other in combinations(by_seed.T, 2)]
+    mean = float(np.mean(pairs)) if pairs else float("nan")
+    return count * mean / (1 + (count - 1) * mean)
 
 
 def resamples(

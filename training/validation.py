@@ -4,7 +4,7 @@ angles."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,13 +12,13 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from formats import get
+from formats import Format, get
 from numeric_formats.files import Held, check_same, read_json, write_json
 from numeric_formats.progress import Progress, Report, quiet
-from predictor.columns import BITS, NAME, angle_column, effects_in
+from predictor.columns import ANGLE, BIAS, BITS, GAP, NAME, NETWORK_NAME, PROJECTION, angle_column, effects_in
 from predictor.measuring.store import Store
 from predictor.scheme import Preset, Scheme, scheme_of
-from predictor.statistics import Agreement, agreement
+from predictor.statistics import Agreement, agreement, reliability
 from training.loop import Outcome, Result, train
 from training.scheme import FULL_PRECISION
 from training.settings import TrainingKeywords
@@ -74,15 +74,20 @@ class Validation:
     """What a validation gave.
 
     Attributes:
-        runs: A row per training: name, bits, angle (degrees), seed, outcome, loss (mean of the last epoch's training
-            loss, infinite where the run diverged), metric.
-        agreement: Of angle and loss.
+        runs: A row per training: network, name, bits, angle (degrees), seed, outcome, loss (mean of the last epoch's
+            training loss, infinite where the run diverged), metric, full_loss (that of float32 from the same seed), gap
+            (loss over full_loss, less 1), and angle_<effect>, projection and bias as the ranking has them.
+        agreement: Of the angle and the loss.
+        others: Of everything else that the ranking has and the loss, by name.
+        reliability: Of the mean loss over seeds (`predictor.statistics.reliability`).
         settings: Plain values.
         coverage: How much of the network the formats' points cover, in lines.
     """
 
     runs: pd.DataFrame
     agreement: Agreement
+    others: dict[str, Agreement]
+    reliability: float
     settings: dict[str, Any]
     coverage: tuple[str, ...] = ()
 
@@ -182,54 +187,96 @@ def validate(
         **trained.settings,
     }
     # A ranking is data: no name in it runs a file, or leads out of the folder.
-    of_name = {name: get(name, files=False) for name in chosen}
+    of_name: dict[str, Format | str] = {FULL_PRECISION: FULL_PRECISION}
+    of_name |= {name: get(name, files=False) for name in chosen}
     _fixed_choice(output, settings)
+
+    def trained_once(name: str, seed: int, report: Report) -> Result:
+        return train(
+            workload,
+            activation=of_name[name],
+            error=of_name[name],
+            weight=of_name[name] if weight == SAME else weight,
+            gradient=of_name[name] if gradient == SAME else gradient,
+            master=of_name[name] if master == SAME else master,
+            epochs=epochs,
+            seed=seed,
+            output=output / f"{name}-{seed}",
+            resume=True,
+            store=store,
+            progress=report,
+            **training,
+        )
+
     # Seed by seed: whoever stops early has compared all formats.
-    waiting = [(name, seed) for seed in range(seeds) for name in chosen]
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
-    coverage: tuple[str, ...] = ()
+    units = [(name, seed) for seed in range(seeds) for name in of_name]
+    results = _all_trained(units, trained_once, progress)
+    rows = []
+    for name, seed in ((name, seed) for name in chosen for seed in range(seeds)):
+        loss, full = _loss(results[name, seed]), _loss(results[FULL_PRECISION, seed])
+        rows.append(
+            {
+                NETWORK_NAME: workload.name,
+                NAME: name,
+                BITS: None if pd.isna(widths[name]) else int(widths[name]),
+                ANGLE: float(angles[name]),
+                "seed": seed,
+                "outcome": results[name, seed].outcome.value,
+                "loss": loss,
+                "metric": results[name, seed].metric,
+                "full_loss": full,
+                GAP: loss / full - 1 if np.isfinite(full) else np.nan,
+            }
+        )
+    runs = pd.DataFrame(rows).join(_indicators(ranking), on=NAME)
+    by_seed = runs.pivot_table(index=NAME, columns="seed", values="loss", sort=False)
+    losses = by_seed.to_numpy()
+    others = {
+        str(column): agreement(_distance(str(column), of_format), losses.tolist())
+        for column, of_format in runs.groupby(NAME, sort=False)[list(_indicators(ranking))].first().items()
+        if of_format.notna().all()
+    }
+    return Validation(
+        runs,
+        agreement([float(angles[name]) for name in by_seed.index], losses.tolist()),
+        others,
+        reliability(losses),
+        settings | {"seeds": seeds},
+        results[chosen[0], 0].coverage,
+    )
+
+
+def _indicators(ranking: pd.DataFrame) -> pd.DataFrame:
+    """All that a ranking says of each format that might predict how it trains, by name."""
+    wanted = [*(angle_column(effect) for effect in effects_in(ranking)), PROJECTION, BIAS]
+    return ranking.set_index(NAME)[[column for column in wanted if column in ranking]]
+
+
+def _distance(column: str, values: pd.Series[float]) -> list[float]:
+    """An indicator such that more is worse: of a projection, how far it is from 1."""
+    return ((values - 1).abs() if column == PROJECTION else values).tolist()
+
+
+def _all_trained(
+    units: Sequence[tuple[str, int]], one: Callable[[str, int, Report], Result], progress: Report
+) -> dict[tuple[str, int], Result]:
+    """The training of every format and seed; what another process is at comes last."""
+    found: dict[tuple[str, int], Result] = {}
+    waiting = list(units)
     while waiting:
         busy = []
         for name, seed in waiting:
-            where = f"run {len(rows) + 1}/{seeds * len(chosen)}, {name} seed {seed}"
+            where = f"run {len(found) + 1}/{len(units)}, {name} seed {seed}"
 
-            def show(at: Progress, where: str = where, before: int = len(rows)) -> None:
-                total = seeds * len(chosen) * at.total
+            def show(at: Progress, where: str = where, before: int = len(found)) -> None:
+                total = len(units) * at.total
                 progress(Progress("step", before * at.total + at.done, total, f"{where}, {at.note}"))
 
             try:
-                result = train(
-                    workload,
-                    activation=of_name[name],
-                    error=of_name[name],
-                    weight=of_name[name] if weight == SAME else weight,
-                    gradient=of_name[name] if gradient == SAME else gradient,
-                    master=of_name[name] if master == SAME else master,
-                    epochs=epochs,
-                    seed=seed,
-                    output=output / f"{name}-{seed}",
-                    resume=True,
-                    store=store,
-                    progress=show,
-                    **training,
-                )
+                found[name, seed] = one(name, seed, show)
             except Held:
                 busy.append((name, seed))
-                continue
-            coverage = result.coverage
-            rows[name, seed] = {
-                "name": name,
-                "bits": None if pd.isna(widths[name]) else int(widths[name]),
-                "angle": float(angles[name]),
-                "seed": seed,
-                "outcome": result.outcome.value,
-                "loss": _loss(result),
-                "metric": result.metric,
-            }
         waiting = busy
         if waiting:
             time.sleep(5)
-    runs = pd.DataFrame([rows[name, seed] for name in chosen for seed in range(seeds)])
-    grouped = runs.groupby("name", sort=False)
-    found = agreement(grouped["angle"].first().tolist(), [group.tolist() for _, group in grouped["loss"]])
-    return Validation(runs, found, settings | {"seeds": seeds}, coverage)
+    return found

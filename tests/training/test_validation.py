@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 import training.validation as module
 from numeric_formats.files import hold
@@ -50,18 +51,20 @@ def options(output):
 @pytest.mark.slow
 def test_runs_are_made_once_and_the_choice_stands_before_them(tmp_path, monkeypatch):
     few = RANKING[RANKING["bits"] == 8]
+    few = few.assign(projection=few["name"].map({"FP134": 0.75, "INT8": 1.25, "FP152": 1.5}), bias=float("nan"))
     steps = []
 
     def stop(at):
         steps.append(where(at))
-        if steps[-1] == (3, "FP152", 0, 4):
+        if steps[-1] == (4, "FP152", 0, 4):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         validate(small.workload(), few, progress=stop, **options(tmp_path))
     assert json.loads((tmp_path / "choice.json").read_text())["formats"] == ["FP134", "INT8", "FP152"]
-    # Seed by seed, not format by format.
-    assert [entry for entry in steps if entry[3] == 1] == [(1, "FP134", 0, 1), (2, "INT8", 0, 1), (3, "FP152", 0, 1)]
+    # Seed by seed, not format by format, and float32 first.
+    order = ("float32", "FP134", "INT8", "FP152")
+    assert [entry for entry in steps if entry[3] == 1] == [(run, name, 0, 1) for run, name in enumerate(order, 1)]
     steps.clear()
     found = validate(
         small.workload(),
@@ -70,17 +73,21 @@ def test_runs_are_made_once_and_the_choice_stands_before_them(tmp_path, monkeypa
         **options(tmp_path),
     )
     assert [entry for entry in steps if entry[3] == 8] == [
-        (3, "FP152", 0, 8),
-        (4, "FP134", 1, 8),
-        (5, "INT8", 1, 8),
-        (6, "FP152", 1, 8),
+        (4, "FP152", 0, 8),
+        *((run, name, 1, 8) for run, name in enumerate(order, 5)),
     ]
     assert found.runs[["name", "seed"]].to_numpy().tolist() == [
         [n, s] for n in ("FP134", "INT8", "FP152") for s in (0, 1)
     ]
     assert found.runs["angle"].tolist() == [2, 2, 5, 5, 16, 16]
-    epochs = pd.read_csv(tmp_path / "INT8-1" / "epochs.csv")
-    assert found.runs["loss"].iloc[3] == pytest.approx(epochs["loss"].iloc[-1])
+    own, full = (pd.read_csv(tmp_path / f"{name}-1" / "epochs.csv")["loss"].iloc[-1] for name in ("INT8", "float32"))
+    assert found.runs["loss"].iloc[3] == pytest.approx(own)
+    assert found.runs["gap"].iloc[3] == pytest.approx(own / full - 1)
+    assert found.runs["angle_AE"].tolist() == found.runs["angle"].tolist()
+    assert list(found.others) == ["angle_AE", "projection"]
+    # Projections of 0.75, 1.25 and 1.5 are ordered by how far they are from 1; two are as far.
+    mean = found.runs.groupby("name", sort=False)["loss"].mean()
+    assert found.others["projection"].spearman == pytest.approx(spearmanr([0.25, 0.25, 0.5], mean).statistic)
     with pytest.raises(ValueError, match="made with epochs 1, not 2"):
         validate(small.workload(), few, **(options(tmp_path) | {"epochs": 2}))
     with pytest.raises(ValueError, match="not in the ranking"):
@@ -113,6 +120,7 @@ def test_a_diverged_run_is_the_worst(tmp_path):
     assert found.runs["outcome"].tolist() == ["diverged"] * 3
     assert np.isinf(found.runs["loss"]).all()
     assert np.isnan(found.agreement.spearman)
+    assert found.runs["gap"].isna().all()  # float32 diverged too
 
 
 @pytest.mark.slow
@@ -134,7 +142,11 @@ def test_a_run_that_another_process_is_at_is_waited_for(tmp_path, monkeypatch):
                 made.append((name, seed))
 
         found = validate(small.workload(), few, progress=note, **options(tmp_path))
-    assert slept == [[("INT8", 0), ("FP152", 0), ("FP134", 1), ("INT8", 1), ("FP152", 1)]]
+    first, second = (
+        [(name, seed) for name in ("float32", "FP134", "INT8", "FP152") if (name, seed) != ("FP134", 0)]
+        for seed in (0, 1)
+    )
+    assert slept == [[*first, *second]]
     assert made == [*slept[0], ("FP134", 0)]
     assert len(found.runs) == 6
 

@@ -1,0 +1,154 @@
+"""How much worse a format will train: its gap to float32, told from trainings of several networks
+(docs/definitions/prediction.md section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from predictor.columns import GAP, NETWORK_NAME, angle_column
+from predictor.effects import Effect
+from predictor.scheme import PAPER
+from predictor.statistics import CONFIDENCE
+
+INDICATOR = Effect.E
+"""Whose angle, over the whole network, tells the gap."""
+SCHEME = PAPER
+"""By which the bundled trainings rounded, and their angles were measured."""
+DIVERGED = 10.0
+"""The gap that a training which diverged counts with; no other counts with more."""
+
+_ANGLE = "angle"
+
+
+@dataclass(frozen=True)
+class Risk:
+    """The gap as a function of the angle, that never falls, with an interval for one more training.
+
+    Gaps count as log(1 + gap), the logarithm of the loss over that of float32. The function is the isotonic regression
+    in which every network weighs the same, from 0 at an angle of 0. Its interval is as wide as it takes for each
+    network that was left out: with z what a training lies off the function made of all others, over (scatter + the
+    function), it reaches from the lowest to the highest end of the 95% ranges of z that the networks have.
+
+    Attributes:
+        angles: Where the function has its corners, in degrees, from 0.
+        levels: log(1 + gap) there.
+        scatter: What trainings lie off the function where it is low: the median distance, in log(1 + gap).
+        below: How far the interval reaches down, in units of scatter + level.
+        above: How far up.
+        networks: What was trained.
+        trainings: How many were.
+    """
+
+    angles: NDArray[np.float64]
+    levels: NDArray[np.float64]
+    scatter: float
+    below: float
+    above: float
+    networks: tuple[str, ...]
+    trainings: int
+
+    def gaps(self, angles: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Gap, and the lower and upper end of its 95% interval, of each angle in degrees; NaN where there is none. Of
+        an angle beyond all that was trained the upper end is infinite."""
+        x = np.asarray(angles, np.float64)
+        level = np.interp(x, self.angles, self.levels)
+        spread = self.scatter + level
+        high = np.where(x > self.angles[-1], np.inf, np.expm1(level + self.above * spread))
+        return np.expm1(level), np.expm1(level - self.below * spread), np.where(np.isnan(x), np.nan, high)
+
+    @property
+    def sentence(self) -> str:
+        """What it stands on."""
+        names = ", ".join(self.networks)
+        return f"gap: from {self.trainings} trainings of {len(self.networks)} networks ({names}), with 95% intervals"
+
+
+def bundled_trainings() -> pd.DataFrame:
+    """The trainings that come with the package (docs/results/prediction.md): network, name, seed, gap, and the angle of
+    every effect that was measured, angle_E and so on, under `SCHEME`."""
+    with resources.as_file(resources.files("predictor") / "trainings.csv") as path:
+        return pd.read_csv(path, dtype={NETWORK_NAME: str, "name": str})
+
+
+def fit(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> Risk:
+    """The risk that trainings tell.
+
+    Args:
+        trainings: network, gap (infinite where one diverged) and angle_<indicator> of each; rows without a gap or an
+            angle do not count.
+        indicator: Whose angle.
+
+    Raises:
+        ValueError: Fewer than two networks, of which one could be left out.
+    """
+    used = _used(trainings, indicator)
+    networks = tuple(used[NETWORK_NAME].unique())
+    if len(networks) < 2:
+        raise ValueError(
+            f"trainings of {len(networks)} network{'s' * (len(networks) != 1)} with an angle of {indicator} and a gap "
+            "are there; those of two are needed, of which one can be left out"
+        )
+    off, level = _left_out(used)
+    scatter = float(np.median(np.abs(off[level <= np.median(level)])))
+    z = pd.Series(off / (scatter + level)).groupby(used[NETWORK_NAME].to_numpy())
+    tail = (1 - CONFIDENCE) / 2
+    corners, levels = _isotonic(used)
+    return Risk(
+        angles=corners,
+        levels=levels,
+        scatter=scatter,
+        below=max(0.0, -float(z.quantile(tail, interpolation="lower").min())),
+        above=max(0.0, float(z.quantile(1 - tail, interpolation="higher").max())),
+        networks=networks,
+        trainings=len(used),
+    )
+
+
+def coverage(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> pd.Series[float]:
+    """By network: the share of its trainings whose gap lies in the interval that all other networks give, of which
+    there have to be two or more."""
+    shares = {}
+    for network, own in _used(trainings, indicator).groupby(NETWORK_NAME, sort=False):
+        others = fit(trainings[trainings[NETWORK_NAME] != network], indicator)
+        _, low, high = others.gaps(own[_ANGLE].tolist())
+        gap = own[GAP].clip(upper=DIVERGED)
+        shares[str(network)] = float(((low <= gap) & (gap <= high)).mean())
+    return pd.Series(shares, dtype=float)
+
+
+def _used(trainings: pd.DataFrame, indicator: Effect) -> pd.DataFrame:
+    """The trainings that have both, in the order of their angles."""
+    column = angle_column(indicator)
+    used = trainings[trainings[GAP].notna() & trainings[column].notna()]
+    return used.sort_values([column, NETWORK_NAME], kind="stable").rename(columns={column: _ANGLE})
+
+
+def _isotonic(used: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The corners of the isotonic regression, from an angle of 0."""
+    weights = 1 / used.groupby(NETWORK_NAME)[GAP].transform("size")
+    table = pd.DataFrame({_ANGLE: used[_ANGLE], "weight": weights, "sum": weights * _logarithm(used[GAP])})
+    places = table.groupby(_ANGLE).sum()  # trainings of one angle are one place
+    found = isotonic_regression(places["sum"] / places["weight"], weights=places["weight"], increasing=True)
+    # Of all functions that never fall and are nowhere negative, this one is the nearest.
+    levels = np.maximum(found.x, 0.0)
+    return np.array([0.0, *places.index]), np.array([0.0, *levels])
+
+
+def _left_out(used: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each training lies off the function of all other networks, and that function there."""
+    level = np.empty(len(used))
+    for network in used[NETWORK_NAME].unique():
+        own = (used[NETWORK_NAME] == network).to_numpy()
+        level[own] = np.interp(used[_ANGLE][own], *_isotonic(used[~own]))
+    return _logarithm(used[GAP]) - level, level
+
+
+def _logarithm(gap: pd.Series[float]) -> NDArray[np.float64]:
+    return np.log1p(gap.clip(upper=DIVERGED).to_numpy(np.float64))

@@ -1,0 +1,85 @@
+"""The gap that trainings of several networks tell: what never falls, what is held by networks that were left out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from predictor.risk import DIVERGED, coverage, fit
+
+
+def trainings(slopes, count=40, noise=0.0, seed=0):
+    """Networks whose gap is their slope times the angle's square, but for noise in the logarithm."""
+    random = np.random.default_rng(seed)
+    angles = np.geomspace(0.5, 40, count)
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "network": f"net{number}",
+                "name": [f"f{place}" for place in range(count)],
+                "angle_E": angles,
+                "gap": np.expm1(np.log1p(slope * angles**2) + noise * random.standard_normal(count)),
+            }
+        )
+        for number, slope in enumerate(slopes)
+    )
+
+
+def test_equal_networks_give_their_own_gap_without_an_interval():
+    of = trainings([1e-3, 1e-3])
+    risk = fit(of)
+    gap, low, high = risk.gaps(of["angle_E"][:40])
+    assert gap == pytest.approx(of["gap"][:40].to_numpy(), rel=1e-12)
+    assert low == pytest.approx(gap, abs=1e-9) and high == pytest.approx(gap, abs=1e-9)
+    assert risk.networks == ("net0", "net1") and risk.trainings == 80
+
+
+def test_between_and_beyond_what_was_trained():
+    # By hand: log(1 + gap) is the mean of both at 10 degrees, and half of that at 5, on the way from 0.
+    of = pd.DataFrame({"network": ["a", "b"], "angle_E": [10.0, 10.0], "gap": [np.expm1(0.2), np.expm1(0.4)]})
+    gap, low, high = fit(of).gaps([0, 5, 10, 11, np.nan])
+    assert np.log1p(gap[:4]) == pytest.approx([0, 0.15, 0.3, 0.3])
+    assert np.isinf(high[3]) and not np.isinf(high[:3]).any() and not np.isinf(low[:4]).any()
+    assert np.isnan([gap[4], low[4], high[4]]).all()
+    # Left out, a lies 0.2 below what b says, and b 0.2 above a; both are so far off where the function is 0.4 and 0.2.
+    risk = fit(of)
+    assert risk.scatter == pytest.approx(0.2)
+    assert (risk.below, risk.above) == (pytest.approx(0.2 / (0.2 + 0.4)), pytest.approx(0.2 / (0.2 + 0.2)))
+
+
+def test_the_gap_never_falls_and_is_never_negative():
+    of = trainings([1e-3, 2e-3, 5e-4], noise=0.3)
+    gap, low, high = fit(of).gaps(np.geomspace(0.01, 40, 500))
+    for values in (gap, high):
+        assert (np.diff(values) >= 0).all()
+    assert (gap >= 0).all() and (low <= gap).all() and (gap <= high).all()
+
+
+def test_every_network_weighs_the_same():
+    one, other = trainings([1e-3]), trainings([4e-3]).assign(network="other")
+    alone = fit(pd.concat([one, other])).gaps([10.0])[0]
+    thrice = fit(pd.concat([one, one, one, other])).gaps([10.0])[0]
+    assert thrice == pytest.approx(alone, rel=1e-12)
+
+
+def test_intervals_hold_a_network_that_was_left_out():
+    of = trainings([1e-3, 1.5e-3, 7e-4, 1.2e-3, 9e-4], count=100, noise=0.05)
+    held = coverage(of)
+    assert list(held.index) == [f"net{number}" for number in range(5)]
+    assert (held >= 0.9).all()
+    # One that behaves in another way is not held, and that is told.
+    strange = trainings([0.5]).assign(network="strange")
+    assert coverage(pd.concat([of, strange]))["strange"] < 0.5
+
+
+def test_a_diverged_training_counts_with_a_large_gap():
+    of = trainings([1e-3, 1e-3])
+    of.loc[of["angle_E"] == of["angle_E"].max(), "gap"] = np.inf
+    gap, _, _ = fit(of).gaps([of["angle_E"].max()])
+    assert gap == pytest.approx([DIVERGED])
+
+
+def test_what_has_no_gap_or_angle_does_not_count():
+    of = trainings([1e-3, 1e-3])
+    assert fit(pd.concat([of, of.head(3).assign(gap=np.nan), of.head(2).assign(angle_E=np.nan)])).trainings == 80
+    with pytest.raises(ValueError, match="trainings of 1 network with an angle of E and a gap are there"):
+        fit(of[of["network"] == "net1"])
