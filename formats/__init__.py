@@ -18,6 +18,7 @@ from formats.kinds.integer_real import IntegerFormat
 from formats.kinds.microscaling import MicroscalingFormat
 from formats.kinds.nvfp4 import NVFP4Format, NVFP4Scales
 from formats.kinds.profile_format import ProfileFormat, from_profile
+from formats.kinds.scaled_standards import RealStandardFormat, ScaledStandardFormat
 from formats.kinds.standard_format import StandardFormat
 from formats.kinds.standards import minifloat
 from formats.lookup import get
@@ -45,9 +46,11 @@ __all__ = [
     "NVFP4Scales",
     "Overflow",
     "ProfileFormat",
+    "RealStandardFormat",
     "Rounding",
     "Scale",
     "ScalePolicy",
+    "ScaledStandardFormat",
     "StandardFormat",
     "catalogue",
     "from_codebook",

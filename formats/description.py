@@ -14,11 +14,13 @@ from formats.kinds.integer_real import IntegerFormat
 from formats.kinds.microscaling import MicroscalingFormat, microscaling_formats
 from formats.kinds.nvfp4 import ELEMENT, NVFP4, NVFP4Format
 from formats.kinds.profile_format import ProfileFormat
+from formats.kinds.scaled_standards import RealStandardFormat, ScaledStandardFormat
 from formats.kinds.standard_format import StandardFormat
 from formats.lookup import get
 from formats.names import STANDARDS
 from formats.number_format import NumberFormat
 from formats.profile import Profile, fixed, written
+from formats.scale import LONGEST_BLOCK
 from formats.tables.standards import ROWS
 
 MOST_VALUES = 256
@@ -40,8 +42,8 @@ def _body(profile: Profile) -> int:
 def _at(format: NumberFormat, top: int | None) -> tuple[NumberFormat, Profile | None, int]:
     """The format whose codes these are, its profile if it has one, and its top exponent: the one given, or the plainest
     there is."""
-    if isinstance(format, NVFP4Format | StandardFormat):
-        element = format if isinstance(format, StandardFormat) else ELEMENT
+    if isinstance(format, NVFP4Format | StandardFormat | RealStandardFormat):
+        element = _element(format)
         if top not in (None, element.top):
             raise ValueError(
                 f"top {top} was given; the values of {format.name} are shown at top exponent {element.top} only"
@@ -54,10 +56,18 @@ def _at(format: NumberFormat, top: int | None) -> tuple[NumberFormat, Profile | 
     assert isinstance(format, ProfileFormat | CodebookFormat)
     low, high = format.top_range
     if top is None:
-        top = min(max(format.emax if isinstance(format, MicroscalingFormat) else 0, low), high)
+        plain = format.element.top if isinstance(format, ScaledStandardFormat) else 0
+        top = min(max(format.emax if isinstance(format, MicroscalingFormat) else plain, low), high)
     if not low <= top <= high:
         raise ValueError(f"top {top} is outside {low} to {high}, where all values of {format.name} are float32 numbers")
     return format, format.profile if isinstance(format, ProfileFormat) else None, top
+
+
+def _element(format: NVFP4Format | StandardFormat | RealStandardFormat) -> StandardFormat:
+    """The standard whose codes these are."""
+    if isinstance(format, StandardFormat):
+        return format
+    return ELEMENT if isinstance(format, NVFP4Format) else format.element
 
 
 def _of_codes(format: NumberFormat, top: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -70,7 +80,7 @@ def _of_codes(format: NumberFormat, top: int) -> tuple[NDArray[np.float64], NDAr
         return values.astype(np.float64), np.ones(len(values), np.bool_)
     assert isinstance(format, ProfileFormat | CodebookFormat)
     decoded = np.ldexp(format._decoded[: 1 << format.bits], top)
-    known = ~np.isnan(decoded)
+    known = format.element._decoded[0] if isinstance(format, ScaledStandardFormat) else ~np.isnan(decoded)
     if isinstance(format, CodebookFormat) and format.nan_code is not None:
         known[format.nan_code] = True
     return decoded, known
@@ -88,10 +98,10 @@ def _scale(format: NumberFormat) -> str:
         return "constant"
     scale = format.scale
     block = "x".join(map(str, scale.block)) if isinstance(scale.block, tuple) else scale.block
-    group = f"block of {block}" if block else scale.per.value
+    group = "row" if block == LONGEST_BLOCK else f"block of {block}" if block else scale.per.value
     if isinstance(format, NVFP4Format):
         return f"E4M3 per {group}, float32 per tensor"
-    if isinstance(format, IntegerFormat):
+    if isinstance(format, IntegerFormat | RealStandardFormat):
         return f"real (float32) per {group}"
     kind = "E8M0" if isinstance(format, MicroscalingFormat) else "power of two"
     return f"{kind} per {group}, {scale.policy.value}" + (f", headroom {scale.headroom}" if scale.headroom else "")

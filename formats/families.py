@@ -33,7 +33,7 @@ def _profiles(bits: int) -> set[Profile]:
 
 
 def _order(format: ProfileFormat) -> tuple[object, ...]:
-    family = list(Family).index(format.family)
+    family = [*Family].index(Family(format.family))
     if format.family is Family.TAPERED:
         upper = max(format.profile)
         return (-format.bits, family, upper, format.profile.count(upper), format.profile.index(upper))

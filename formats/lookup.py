@@ -16,10 +16,10 @@ def get(name: str | Format, *, files: bool = True) -> Format:
     Args:
         name: INT8, FP134 (sign, exponent, fraction bits), T8.5x3@2, BM43 or BM<4,3>, profile:8:4x2,5x3,4x7,3,2,1; the
             standards of `formats.names.standard` (E4M3, float8_e5m2, bf16, posit<8,2>, ...), MXFP4 and the other MX
-            formats, NVFP4; any of them but standards, and codebooks, with another scale: FP134/channel, FP134/block32,
-            INT8/tile16x16, FP134/headroom1, NF4/block64; INT8/real and INT8/real/channel, which have a scale that is no
-            power of two; FILE.toml or FILE.py for the format that a file of one's own defines
-            (`formats.load_formats`), FILE:NAME for one of several.
+            formats, NVFP4; any of them with another scale: FP134/channel, FP134/row, FP134/block32, INT8/tile16x16,
+            FP134/headroom1, NF4/block64; standards with a scale from the data, a power of two (E4M3/tensor,
+            E4M3/block128); INT8/real, E4M3/real and E4M3/real/row, whose scale is no power of two; FILE.toml or FILE.py
+            for the format that a file of one's own defines (`formats.load_formats`), FILE:NAME for one of several.
         files: whether a name may be that of a file. False for names that stand in data, since a .py file is run.
 
     Raises:

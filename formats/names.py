@@ -15,10 +15,11 @@ from formats.kinds.integer_real import IntegerFormat
 from formats.kinds.microscaling import microscaling_formats
 from formats.kinds.nvfp4 import NVFP4, NVFP4Format
 from formats.kinds.profile_format import ProfileFormat, from_profile
+from formats.kinds.scaled_standards import RealStandardFormat, scaled_standard
 from formats.kinds.standard_format import StandardFormat
 from formats.kinds.standards import minifloat, p3109, standard_formats
 from formats.number_format import NumberFormat
-from formats.scale import Granularity, Scale, ScalePolicy
+from formats.scale import LONGEST_BLOCK, Granularity, Scale, ScalePolicy
 from formats.specials import Overflow
 from formats.spelling import BLOCK_MINIFLOAT_SCALE, LOG4
 from formats.tables.standards import ROWS
@@ -28,7 +29,7 @@ STANDARDS: tuple[str, ...] = (*(row.name for row in ROWS), NF4.name)
 
 minifloat(x,y,bias=b), posit<n,es> and P3109:k.p.{signed,unsigned}.{finite,extended} are names as well.
 """
-Scaled = ProfileFormat | IntegerFormat | NVFP4Format | CodebookFormat
+Scaled = ProfileFormat | IntegerFormat | RealStandardFormat | NVFP4Format | CodebookFormat
 """Formats whose scale a name can change."""
 
 
@@ -45,12 +46,17 @@ def _parse(spelling: str, given: str) -> NumberFormat:
         return fixed
     grid, *suffixes = spelling.split("/")
     found: Scaled | None
-    if suffixes[:1] == ["real"] and (match := re.fullmatch(r"int(\d+)", grid)):
+    of_grid, real = standard(grid), suffixes[:1] == ["real"]
+    if real and (match := re.fullmatch(r"int(\d+)", grid)):
         found, suffixes = IntegerFormat(int(match[1])), suffixes[1:]
+    elif real and isinstance(of_grid, StandardFormat):
+        found, suffixes = RealStandardFormat(of_grid), suffixes[1:]
     elif grid == NVFP4.name.lower():
         found = NVFP4
-    elif isinstance(codebook := standard(grid), CodebookFormat):
-        found = codebook
+    elif isinstance(of_grid, CodebookFormat):
+        found = of_grid
+    elif isinstance(of_grid, StandardFormat):
+        found = scaled_standard(of_grid)
     else:
         found = {entry.name.lower(): entry for entry in microscaling_formats()}.get(grid) or _parse_grid(grid, given)
     if found is None:
@@ -160,6 +166,10 @@ def _parse_profile(spelling: str, given: str) -> ProfileFormat:
 
 
 def _parse_suffix(scale: Scale, suffix: str, given: str) -> Scale:
+    if suffix == Granularity.TENSOR:
+        return replace(scale, per=Granularity.TENSOR, block=None, axis=None)
+    if match := re.fullmatch(r"row(?:@(-?\d+))?", suffix):
+        return replace(scale, per=Granularity.BLOCK, block=LONGEST_BLOCK, axis=int(match[1] or -1))
     if match := re.fullmatch(r"channel(?:@(-?\d+))?", suffix):
         return replace(scale, per=Granularity.CHANNEL, block=None, axis=int(match[1] or 0))
     if match := re.fullmatch(r"block(\d+)(?:@(-?\d+))?", suffix):
@@ -172,5 +182,6 @@ def _parse_suffix(scale: Scale, suffix: str, given: str) -> Scale:
         return replace(scale, policy=ScalePolicy(suffix))
     raise ValueError(
         f"unknown scale {suffix!r} in {given!r}; "
-        "allowed are channel, channel@AXIS, block32, block32@AXIS, tile48x48, ceil, even, rceil, headroom1"
+        "allowed are tensor, channel, channel@AXIS, row, row@AXIS, block32, block32@AXIS, tile48x48, ceil, even, "
+        "rceil, headroom1"
     )

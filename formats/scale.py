@@ -13,6 +13,7 @@ from numeric_formats.checks import one_of
 
 MOST_HEADROOM = 255
 LONGEST_BLOCK = (1 << 31) - 1
+"""Blocks of so many are whole lines."""
 
 
 class Granularity(StrEnum):
@@ -195,6 +196,7 @@ def group(scale: Scale, shape: tuple[int, ...]) -> Grouping:
 def _runs(shape: tuple[int, ...], axis: int, length: int) -> Grouping:
     """Runs of `length` elements along an axis; the last of a line may be short."""
     outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    length = min(length, max(shape[axis], 1))
     groups = (*shape[:axis], -(-shape[axis] // length), *shape[axis + 1 :])
     if inner == 1:
         return Grouping((1, outer, shape[axis]), (1, length), groups)

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from formats import profile as profiles
 from formats.profile import Profile
-from formats.scale import Granularity, Scale, ScalePolicy
+from formats.scale import LONGEST_BLOCK, Granularity, Scale, ScalePolicy
 
 
 class Family(StrEnum):
@@ -80,7 +80,8 @@ def scale_suffix(scale: Scale) -> str:
     if isinstance(scale.block, tuple):
         parts.append(f"tile{scale.block[0]}x{scale.block[1]}")
     elif scale.block is not None:
-        parts.append(f"block{scale.block}" + ("" if scale.axis == -1 else f"@{scale.axis}"))
+        runs = "row" if scale.block == LONGEST_BLOCK else f"block{scale.block}"
+        parts.append(runs + ("" if scale.axis == -1 else f"@{scale.axis}"))
     return "".join(f"/{part}" for part in parts) + policy_suffix(scale)
 
 

@@ -50,17 +50,19 @@ def _times(values, steps, out):
 
 
 @njit(nogil=True)
-def _spread(steps, run, first, each):
+def _spread(steps, run, line, first, each):
     """The step of each element from `first` on."""
     i = i8(0)
-    k = first // run
-    left = (k + 1) * run - first
-    k %= steps.size
+    place = first % line
+    k = i8((first // line) * ((line + run - 1) // run) + place // run) % steps.size
+    left = min((place // run + 1) * run, line) - place
     while i < each.size:
         last = min(i + left, each.size)
         for j in range(i, last):
             each[j] = steps[k]
-        i, left, k = last, run, k + 1
+        place += left
+        place = i8(0) if place >= line else place
+        i, left, k = last, min(run, line - place), k + 1
         k = i8(0) if k == steps.size else k
 
 
@@ -71,6 +73,7 @@ WORDS = Words(
     steps=float64[::1],
     step_count=NUMBER,
     run=NUMBER,
+    line=NUMBER,
     top=NUMBER,
     grid=int64[::1],
     passing=NUMBER,
@@ -91,7 +94,7 @@ def _round_scaled(w):
     for at in range(first, last, CHUNK):
         count = min(CHUNK, last - at)
         if steps.size > 1:
-            _spread(steps, w.run, at, each[:count])
+            _spread(steps, w.run, w.line, at, each[:count])
         _to_odd(x[at : at + count], each, quotients)
         if mode == NEAREST:
             round4(quotients[:count], values, w.top, grid, w.passing)
@@ -107,6 +110,7 @@ def round_scaled(
     out: NDArray[np.float32],
     steps: NDArray[np.float64],
     run: int,
+    line: int,
     top: int,
     grid: NDArray[np.int64],
     keep_infinities: bool,
@@ -119,6 +123,7 @@ def round_scaled(
         out: The same.
         steps: Positive float32 numbers, as float64; each holds for `run` elements, in turn and over again.
         run: See steps.
+        line: A run also ends with every so many elements.
         top: Such that values are normal float32 numbers of at most 22 bits.
         grid: As for `round_tiles`.
         keep_infinities: As for `round_tiles`.
@@ -133,6 +138,7 @@ def round_scaled(
         steps=steps,
         step_count=steps.size,
         run=run,
+        line=line,
         top=top,
         grid=grid,
         passing=largest_rounded(x, keep_infinities),

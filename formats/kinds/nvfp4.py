@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formats.checks import check_codes
-from formats.kinds.integer_real import SMALLEST_SCALE, largest_scale, product, scales_for
+from formats.kinds.real_scale import SMALLEST_SCALE, largest_scale, product, scales_for, values_around
 from formats.kinds.standards import standard_formats
 from formats.layout import largest_of_groups, to_float
 from formats.number_format import NumberFormat, fingerprint
@@ -201,10 +201,7 @@ class NVFP4Format(NumberFormat):
         """The magnitude that each element becomes in a mode other than to nearest."""
         from formats import kernel
 
-        magnitude = np.abs(x.astype(np.float64))
-        # How many values but zero the magnitude reaches; of those alike, all.
-        reached = np.sum([product(element, each) <= magnitude for element in _ELEMENTS[1:]], axis=0)
-        low, high = (product(_ELEMENTS.take(index, mode="clip"), each) for index in (reached, reached + 1))
+        low, high = values_around(_ELEMENTS, np.abs(x.astype(np.float64)), each)
         return kernel.round_between(x, low, high, mode)
 
     # Codes.

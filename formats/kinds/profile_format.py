@@ -19,7 +19,7 @@ from formats.number_format import NumberFormat, fingerprint
 from formats.profile import Profile
 from formats.rounding import ModeChoice, Rounding
 from formats.scale import Granularity, Scale, TopRule
-from formats.spelling import Family, name_and_family
+from formats.spelling import Family, OutsideFamily, name_and_family
 
 if TYPE_CHECKING:
     from formats.kernel import Survey
@@ -63,7 +63,7 @@ class ProfileFormat(NumberFormat):
     bits: int
     scale: Scale = Scale()
     name: str = field(default="", compare=False)
-    family: Family = field(default=Family.CUSTOM, compare=False)
+    family: Family | OutsideFamily = field(default=Family.CUSTOM, compare=False)
     largest: int | None = None
 
     def __post_init__(self) -> None:
@@ -211,7 +211,8 @@ class ProfileFormat(NumberFormat):
                 "hysteresis rounding needs a fixed grid; with a real scale use nearest, stochastic or a directed mode"
             )
         mode = check_mode(rounding, seed, stream, None, array.shape)
-        return round_to_steps(array, step, axis, mode, self.profile[0] - 1, self.grid.words, keep_infinities)
+        shared = Scale() if axis is None else Scale(per=Granularity.CHANNEL, axis=axis)
+        return round_to_steps(array, step, shared, mode, self.profile[0] - 1, self.grid.words, keep_infinities)
 
     # Codes.
 

@@ -15,29 +15,35 @@ from formats.scale import Granularity, Scale, group
 def round_to_steps(
     x: NDArray[np.float32],
     step: ArrayLike,
-    axis: int | None,
+    scale: Scale,
     mode: ModeChoice,
     top: int,
     grid: NDArray[np.int64],
     keep_infinities: bool,
 ) -> NDArray[np.float32]:
-    """`ProfileFormat.round_scaled` of a float32 array, to a grid whose top exponent is `top` where its step is 1."""
+    """A float32 array rounded to a grid whose top exponent is `top` where its step is 1; `scale` says which elements
+    share a step."""
     from formats import kernel
 
-    steps = np.asarray(step, np.float32)
-    wanted = () if axis is None else group(Scale(per=Granularity.CHANNEL, axis=axis), x.shape).groups
-    if steps.shape != wanted:
-        raise ValueError(f"step has shape {steps.shape}; here {wanted} is needed")
+    steps, groups = np.asarray(step, np.float32), group(scale, x.shape)
+    if steps.shape != groups.groups:
+        raise ValueError(f"step has shape {steps.shape}; here {groups.groups} is needed")
     if not ((steps > 0) & (steps < np.inf)).all():
         raise ValueError(f"steps from {steps.min()} to {steps.max()}; positive finite numbers are needed")
-    order = dense_order(x)
+    blocks = scale.per is Granularity.BLOCK
+    order = None if blocks else dense_order(x)
     if order is None:
         x, order = np.ascontiguousarray(x).reshape(x.shape), list(range(x.ndim))
-    out, run = np.empty_like(x), x.size
-    if axis is not None and x.ndim:
+    out, run, line = np.empty_like(x), x.size, x.size
+    if blocks:
+        # A line of the kernel is a row, whose tiles have one step each.
+        steps = groups.per_tile(steps).repeat(groups.tile[0], axis=1)[:, : groups.shape[1]]
+        run, line = groups.tile[1], groups.shape[2]
+    elif scale.axis is not None and x.ndim:
         # So many neighbours in memory have one step.
-        run = math.prod(x.shape[d] for d in order[order.index(axis % x.ndim) + 1 :])
+        run = math.prod(x.shape[d] for d in order[order.index(scale.axis % x.ndim) + 1 :])
+        line = run * steps.size
     flat, flat_out = (each.transpose(order).reshape(-1, copy=False) for each in (x, out))
-    one_per_run = steps.astype(np.float64).reshape(-1)
-    kernel.round_scaled(flat, flat_out, one_per_run, run, top, grid, keep_infinities, mode)
+    in_turn = steps.astype(np.float64).reshape(-1)
+    kernel.round_scaled(flat, flat_out, in_turn, run, line, top, grid, keep_infinities, mode)
     return out

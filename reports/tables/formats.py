@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 UNLISTED = "posit<n,es>, minifloat(x,y,bias=b), P3109:k.p.{signed,unsigned}.{finite,extended}, INTn/real, LOG4"
 """The standards that have no list, since there are numbers in their names."""
+SCALED = (
+    "with a scale from the data: E4M3/tensor, /channel, /row, /block128, /tile128x128 (powers of two) and E4M3/real, "
+    "E4M3/real/row, ... (any float32 number); so too the other signed ones of at most 16 bits, but for bfloat16"
+)
+"""What a suffix makes of them."""
 COSTS = ("multiplier", "aligner", "accumulator", "decoder", "total")
 
 
@@ -43,7 +48,7 @@ def catalogue(rows: Sequence[dict[str, Any]]) -> list[Part]:
 
 def standards(rows: Sequence[dict[str, Any]]) -> list[Part]:
     """What `formats.description.listed_standards` gave."""
-    return [_listed(LISTED_STANDARDS, rows), f"and {UNLISTED}", f"{len(rows)} standards"]
+    return [_listed(LISTED_STANDARDS, rows), f"and {UNLISTED}", SCALED, f"{len(rows)} standards"]
 
 
 def facts(found: dict[str, Any]) -> list[Part]:

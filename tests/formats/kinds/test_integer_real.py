@@ -9,7 +9,8 @@ import torch
 
 import formats
 from formats import Scale
-from formats.kinds.integer_real import IntegerFormat, largest_scale, scales_for
+from formats.kinds.integer_real import IntegerFormat
+from formats.kinds.real_scale import largest_scale, scales_for
 from formats.packing import unpack
 from tests.formats.reference import to_float32
 
