@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from commands import bench, cache, formats, measuring, quantization, ranking, reporting, training
+from commands import bench, cache, formats, measuring, quantization, ranking, reporting, searching, training
 from commands.errors import ended
 
 app = typer.Typer(
@@ -35,8 +35,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "quantize": quantization.quantize,
     "methods": training.methods,
     "cost": formats.cost,
-    "search": ranking.search,
-    "fit": ranking.fit,
+    "search": searching.search,
+    "fit": searching.fit,
     "plot": reporting.plot,
     "report": reporting.report,
     "compare": ranking.compare,

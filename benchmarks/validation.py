@@ -4,6 +4,7 @@
     python benchmarks/validation.py train resnet20 --seeds 4     adds to benchmarks/validation/resnet20.csv
     python benchmarks/validation.py measure resnet20             writes benchmarks/validation/resnet20_indicators.csv
     python benchmarks/validation.py table                        sets one against the other, for networks that have both
+    python benchmarks/validation.py calibrate                    writes predictor/trainings.csv, for `formats rank`
 
 Every format rounds activations and errors by the default scheme; weights, gradients and master weights are float32, so
 that what is trained is what is measured. A training is a folder of --runs and goes on where it was ended; a row is
@@ -14,7 +15,6 @@ docs/results/prediction.md.
 import os
 import time
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
@@ -26,10 +26,12 @@ import typer
 from formats import get
 from numeric_formats.files import Held, hold
 from predictor import measure as measure_angles
+from predictor import risk
+from predictor.effects import Effect
 from predictor.gradients import Gradients
 from predictor.noise import Kind, observe
 from predictor.scheme import CURRENT, PAPER, Scheme
-from predictor.statistics import agreement, rank_correlations
+from predictor.statistics import agreement, reliability
 from reports import results
 from training import train
 from training.loop import Outcome
@@ -194,16 +196,43 @@ def measure(network: str, minibatches: int = 8) -> None:
 def gaps(network: str) -> pd.DataFrame:
     """The final loss over that of float32, less 1: a row per format, a column per seed that all of them have."""
     runs = pd.read_csv(HERE / f"{network}.csv").pivot_table(index="name", columns="seed", values="loss")
-    runs = runs.dropna(axis=1)
-    return runs.loc[FORMATS.read_text().split()] / runs.loc[FULL] - 1
+    names = FORMATS.read_text().split()
+    runs = runs.reindex([FULL, *names]).dropna(axis=1)
+    return runs.loc[names] / runs.loc[FULL] - 1
 
 
-def reliability(by_seed: pd.DataFrame) -> float:
-    """Of the mean over seeds: Spearman's correlation between two, averaged over pairs, stepped up (Spearman-Brown)."""
-    count = by_seed.shape[1]
-    pairs = [rank_correlations(*by_seed.to_numpy().T[list(pair)])[0] for pair in combinations(range(count), 2)]
-    mean = float(np.mean(pairs)) if pairs else float("nan")
-    return count * mean / (1 + (count - 1) * mean)
+def training_gaps(network: str) -> pd.DataFrame:
+    """Every training of a format whose seed float32 was trained from too, with its gap."""
+    runs = pd.read_csv(HERE / f"{network}.csv")
+    full = runs[runs["name"] == FULL].set_index("seed")["loss"]
+    runs = runs[(runs["name"] != FULL) & runs["seed"].isin(full.index)]
+    return runs.assign(gap=runs["loss"].to_numpy() / full.loc[runs["seed"]].to_numpy() - 1)
+
+
+@app.command()
+def calibrate() -> None:
+    """Write the trainings that `predictor.risk` comes with, and print how well it holds a network that is left out."""
+    found = []
+    for network in RECIPES:
+        indicators = HERE / f"{network}_indicators.csv"
+        if not (indicators.exists() and (HERE / f"{network}.csv").exists()):
+            continue
+        measured = pd.read_csv(indicators, index_col="name")
+        angles = {f"angle_{effect}": measured[f"angle {effect}, all, paper"].round(4) for effect in ("E", "A", "AE")}
+        rows = training_gaps(network)[["network", "name", "seed", "gap"]].round(6)
+        found.append(rows.join(pd.DataFrame(angles), on="name"))
+    trainings = pd.concat(found)
+    trainings.to_csv(Path(risk.__file__).with_name("trainings.csv"), index=False)
+    for effect in (Effect.E, Effect.AE, Effect.A):
+        of = risk.fit(trainings, effect)
+        print(f"angle of {effect}: {of.sentence}")
+        print("  gap    at an angle of [degrees]")
+        for gap in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
+            print(f"  {gap:4.0%} {of.angle_within(gap):10.2f}")
+        if len(of.networks) < 3:
+            continue
+        held = risk.coverage(trainings, effect)
+        print("  held by the intervals of all others: " + ", ".join(f"{name} {held[name]:.1%}" for name in held.index))
 
 
 @app.command()
@@ -216,7 +245,7 @@ def table() -> None:
         measured, by_seed = pd.read_csv(indicators, index_col="name"), gaps(network)
         if not by_seed.shape[1]:
             continue
-        kept = reliability(by_seed)
+        kept = reliability(by_seed.to_numpy())
         print(
             f"{network}: {len(by_seed)} formats, {by_seed.shape[1]} seeds; reliability of their mean {kept:.3f}, ",
             end="",

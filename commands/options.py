@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,11 @@ DeviceOption = Annotated[str, typer.Option(help="where the network runs: cpu, cu
 BitsOption = Annotated[int | None, typer.Option(help="only formats of this width: 8, 7 or 6")]
 FamilyOption = Annotated[str | None, typer.Option(help="only this family: INT, FP, tapered or BM")]
 MaxBinadesOption = Annotated[int | None, typer.Option(help="only formats of at most this many binades")]
+
+# What it means for training.
+WithinOption = Annotated[
+    str, typer.Option(help="how much larger a final loss may be and still count as good as float32's")
+]
 
 # What is measured, and by whom.
 EffectsOption = Annotated[
@@ -124,3 +130,15 @@ def command_line() -> str:
     import shlex
 
     return shlex.join(["formats", *sys.argv[1:]])
+
+
+def share(option: str, text: str) -> float:
+    """A share such as 2% or 0.02; ValueError for anything else."""
+    number = text.strip()
+    try:
+        found = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= 1:
+        raise ValueError(f"{option} {text}: a share such as 2% or 0.02 is needed")
+    return found

@@ -1,4 +1,4 @@
-"""Commands that rank formats: rank, search, fit, compare."""
+"""Commands that rank formats and compare rankings: rank, compare."""
 
 from __future__ import annotations
 
@@ -21,28 +21,20 @@ from commands.options import (
     EffectsOption,
     ExactOption,
     FamilyOption,
-    FittedOption,
     ForceOption,
-    HeadroomOption,
     JsonOption,
     MaxBinadesOption,
-    MaxPrecisionsOption,
-    MaxRunsOption,
-    MinibatchesOption,
-    ModelOption,
     OutputOption,
-    PassesOption,
     RankingArgument,
     SchemeOption,
-    ShapeOption,
     StoreOption,
     TopOption,
     TwoTermsOption,
     WeightsOption,
-    WidthOption,
+    WithinOption,
     WorkersOption,
     command_line,
-    numbers,
+    share,
     split,
 )
 from commands.printing import say, say_json
@@ -111,6 +103,13 @@ def rank(
     cost: Annotated[
         bool, typer.Option("--cost", help="add the gates of a multiply-accumulate lane to the table")
     ] = False,
+    within: WithinOption = "1%",
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--calibration", help="runs.csv of `formats validate`, whose trainings tell the gap too (may be repeated)"
+        ),
+    ] = None,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
     device: DeviceOption = "cpu",
@@ -130,6 +129,11 @@ def rank(
     have confirmed. Every exact measurement is kept, so that Ctrl-C, a larger budget or one more format cost nothing
     twice.
 
+    angle: by how many degrees rounding turns the gradient. projection: how much of the gradient's length is left along
+    its own direction. bias: what does not average out over mini-batches, as a share of the gradient's own noise. gap:
+    by how much the final loss will be above that of float32, told from the angle of E by trainings of several networks;
+    formats whose gap is at most --within stand above the line.
+
     With several models, formats are ordered by their mean rank, beside the largest angle that they have on any.
 
     Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive
@@ -141,6 +145,7 @@ def rank(
     from predictor.scheme import scheme_of
     from reports import results
     from reports.tables import rankings as tables
+    from reports.validation import read_calibration
     from search.across import rank_across
     from search.candidates import choose
     from search.planning import plan
@@ -151,6 +156,7 @@ def rank(
 
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
+    as_good, trainings = share("--within", within), read_calibration(calibration or ())
     chosen = choose(None if formats is None else split(formats), bits, family, max_binades)
     if sweep:
         chosen = sweep_scales(chosen, parse_axes(sweep), scheme_of(scheme))
@@ -173,16 +179,30 @@ def rank(
     with measuring_session(workers, cluster, store, device) as measuring:
         if len(workloads) > 1:
             found = across = rank_across(
-                workloads, chosen, **planned, by=by, time_budget=time_budget, with_cost=cost, **measuring
+                workloads,
+                chosen,
+                **planned,
+                by=by,
+                time_budget=time_budget,
+                with_cost=cost,
+                calibration=trainings,
+                **measuring,
             )
             parts = tables.across(across, top, len(workloads), kept(measuring, again))
             interrupted = time_budget is None
         else:
             [(name, workload)] = workloads.items()
             found = ranking = rank_formats(
-                workload, chosen, **planned, by=by, time_budget=time_budget, with_cost=cost, **measuring
+                workload,
+                chosen,
+                **planned,
+                by=by,
+                time_budget=time_budget,
+                with_cost=cost,
+                calibration=trainings,
+                **measuring,
             )
-            parts = tables.ranking(name, ranking, top, kept(measuring, again))
+            parts = tables.ranking(name, ranking, top, kept(measuring, again), as_good)
             interrupted = not ranking.settings.budget_spent
     say(*parts)
     if output is not None:
@@ -190,166 +210,6 @@ def rank(
         say(f"wrote {output} and {results.sidecar_of(output)}")
     if interrupted and not found.complete:
         raise typer.Exit(INTERRUPTED)
-
-
-def search(
-    model: ModelOption,
-    data: DataOption = None,
-    weights: WeightsOption = None,
-    bits: WidthOption = 8,
-    effects: FittedOption = "E,A,AE",
-    max_binades: MaxBinadesOption = None,
-    shape: ShapeOption = "any",
-    max_precisions: MaxPrecisionsOption = None,
-    max_runs: MaxRunsOption = None,
-    headroom: Annotated[
-        str | None,
-        typer.Option(help="comma-separated: binades that may be left free; default: what the scheme leaves, or 0,1"),
-    ] = None,
-    best: Annotated[int, typer.Option(help="formats to synthesize for each effect, and pairs for AE")] = 3,
-    noise_passes: PassesOption = 1,
-    minibatches: MinibatchesOption = None,
-    batch_size: BatchSizeOption = None,
-    exact: ExactOption = None,
-    scheme: SchemeOption = "paper",
-    two_terms: TwoTermsOption = True,
-    average_bits: Annotated[
-        float | None,
-        typer.Option(help="a format for each layer instead, of at most so many bits on average; nothing is measured"),
-    ] = None,
-    widths: Annotated[str, typer.Option(help="with --average-bits: the widths that a layer may have")] = "4,5,6,7,8",
-    pareto: Annotated[
-        bool,
-        typer.Option(
-            "--pareto",
-            help="add the gates of each format's lane, and which formats no other beats in both angle and gates",
-        ),
-    ] = False,
-    workers: WorkersOption = None,
-    cluster: ClusterOption = None,
-    device: DeviceOption = "cpu",
-    store: StoreOption = True,
-    output: OutputOption = None,
-    force: ForceOption = False,
-) -> None:
-    """Find the best formats for a network among all precision profiles, and measure them beside the best known ones.
-
-    How much each tensor counts comes from a few known formats that are measured first.
-
-    The names that it prints can be used wherever a format's name can. With --average-bits, the last of --effects
-    decides.
-
-    Examples: formats search --model resnet18 · formats search -m torchvision:resnet50 --data imagefolder:photos
-    --weights mine.pth · formats search -m mine.py:net --bits 6 --shape unimodal --max-runs 4 -o found.csv
-    """
-    from predictor.device import on_device
-    from reports import results
-    from reports.tables import searches as tables
-    from search.knapsack import Constraints
-    from search.layers import search_layers
-    from search.tailored import search as search_formats
-    from workloads import load
-
-    if output is not None:
-        results.check_output(output, results.ENDINGS, force)
-    wanted = split(effects)
-    constraints = Constraints(
-        max_binades, shape, max_precisions, max_runs, None if headroom is None else numbers("--headroom", headroom)
-    )
-    workload, complete = on_device(load(model, data, weights), device), True
-    with measuring_session(workers, cluster, store, device) as measuring:
-        if average_bits is not None:
-            table, layers = search_layers(
-                workload,
-                average_bits,
-                widths=numbers("--widths", widths),
-                effect=wanted[-1] if wanted else "",
-                constraints=constraints,
-                passes=noise_passes,
-                batch_size=batch_size,
-                exact=exact or (),
-                scheme=scheme,
-                two_terms=two_terms,
-                **measuring,
-            )
-            parts, settings = [tables.layers(model, table, layers)], layers.as_dict()
-        else:
-            found = search_formats(
-                workload,
-                bits,
-                effects=wanted,
-                constraints=constraints,
-                best=best,
-                passes=noise_passes,
-                minibatches=minibatches,
-                batch_size=batch_size,
-                exact=exact or (),
-                scheme=scheme,
-                two_terms=two_terms,
-                with_cost=pareto,
-                **measuring,
-            )
-            parts, settings = tables.search(model, found, kept(measuring)), found.settings.as_dict()
-            table, complete = found.table, found.complete
-    say(*parts)
-    if output is not None:
-        results.write(table, output, settings)
-        say(f"wrote {output} and {results.sidecar_of(output)}")
-    if not complete:
-        raise typer.Exit(INTERRUPTED)
-
-
-def fit(
-    file: Annotated[Path, typer.Argument(help="an .npz, .npy or .safetensors file; each array in it is a tensor")],
-    formats: Annotated[
-        str | None,
-        typer.Option(
-            "--formats",
-            "-f",
-            help="comma-separated names, or files (.py, .toml) that define formats, instead of the catalogue of --bits",
-        ),
-    ] = None,
-    bits: WidthOption = 8,
-    max_binades: MaxBinadesOption = None,
-    shape: ShapeOption = "any",
-    max_precisions: MaxPrecisionsOption = None,
-    max_runs: MaxRunsOption = None,
-    headroom: HeadroomOption = "0,1",
-    top: TopOption = 20,
-    output: OutputOption = None,
-    force: ForceOption = False,
-) -> None:
-    """Rank formats by the noise that they add to dumped tensors, beside the best profile for these tensors. No model is
-    needed.
-
-    Noise is the noise-to-signal ratio |Q(t) - t|^2 / |t|^2; formats are ordered by its mean over tensors.
-
-    Examples: formats fit tensors.npz · formats fit gradients.safetensors --bits 6 --top 5
-    """
-    from reports import results
-    from reports.tables import searches as tables
-    from search.fitting import fit as fit_formats
-    from search.fitting import read_dump
-    from search.knapsack import Constraints
-
-    if output is not None:
-        results.check_output(output, results.ENDINGS, force)
-    constraints = Constraints(max_binades, shape, max_precisions, max_runs, numbers("--headroom", headroom))
-    names = None if formats is None else split(formats)
-    dump = read_dump(file)
-    found = fit_formats(dump.tensors, names, bits, constraints)
-    say(*tables.fit(str(file), found, bits, top), *tables.dump(dump))
-    if output is not None:
-        settings = {
-            "file": str(file),
-            "formats": names,
-            "bits": bits,
-            "tensors": found.tensors,
-            "zero": found.zero,
-            "ignored": found.ignored,
-        }
-        results.write(found.table, output, settings)
-        say(f"wrote {output} and {results.sidecar_of(output)}")
 
 
 def compare(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.options import ForceOption, RankingArgument, split
+from commands.options import ForceOption, RankingArgument, WithinOption, share, split
 from commands.printing import say
 
 
@@ -38,6 +38,7 @@ def plot(
     ] = None,
     by: Annotated[str, typer.Option(help="the effect of top, pareto and synthesized")] = "AE",
     top: Annotated[int, typer.Option(help="formats that top draws")] = 20,
+    within: WithinOption = "1%",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -64,7 +65,7 @@ def plot(
     meant = drawing.kind_of(files, kind, names)
     target = output if output is not None else drawing.default_target(files, meant)
     results.check_output(target, style.ENDINGS, force)
-    style.save(drawing.draw(files, meant, names, by, top), target)
+    style.save(drawing.draw(files, meant, names, by, top, share("--within", within)), target)
     say(f"wrote {target}")
 
 
@@ -73,6 +74,7 @@ def report(
     html: Annotated[
         Path | None, typer.Option("--html", help="where the page goes; default: beside the ranking")
     ] = None,
+    within: WithinOption = "1%",
     force: ForceOption = False,
 ) -> None:
     """Make one page of a ranking that needs no network: a table and plots that filter each other, every format's
@@ -85,5 +87,5 @@ def report(
 
     target = html if html is not None else ranking.with_suffix(".html")
     results.check_output(target, page.ENDINGS, force)
-    page.write(ranking, target)
+    page.write(ranking, target, share("--within", within))
     say(f"wrote {target}")

@@ -23,7 +23,8 @@ SCHEME = PAPER
 """By which the bundled trainings rounded, and their angles were measured."""
 DIVERGED = 10.0
 """The gap that a training which diverged counts with; no other counts with more."""
-
+WITHIN = 0.01
+"""The gap up to which a format counts as good as float32 where nobody says another."""
 _ANGLE = "angle"
 
 
@@ -63,11 +64,30 @@ class Risk:
         high = np.where(x > self.angles[-1], np.inf, np.expm1(level + self.above * spread))
         return np.expm1(level), np.expm1(level - self.below * spread), np.where(np.isnan(x), np.nan, high)
 
+    def angle_within(self, gap: float) -> float:
+        """The largest angle in degrees whose gap is at most this; infinite where all are."""
+        level = np.log1p(gap)
+        if self.levels[-1] <= level:
+            return float("inf")
+        above = int(np.argmax(self.levels > level))  # the first corner that lies higher; the one before does not
+        x, y = self.angles[above - 1 : above + 1], self.levels[above - 1 : above + 1]
+        return float(np.interp(level, y, x))
+
     @property
     def sentence(self) -> str:
         """What it stands on."""
         names = ", ".join(self.networks)
         return f"gap: from {self.trainings} trainings of {len(self.networks)} networks ({names}), with 95% intervals"
+
+
+def dividing_angle(table: pd.DataFrame, within: float) -> float | None:
+    """The angle of the indicator that divides the formats of a table by whether their gap is at most `within`, halfway
+    between the two next to it; None where the table has no gaps, or all formats are on one side."""
+    if GAP not in table:
+        return None
+    angles, inside = table[angle_column(INDICATOR)], table[GAP] <= within
+    below, above = angles[inside].max(), angles[~inside & table[GAP].notna()].min()
+    return None if pd.isna(below) or pd.isna(above) else float(np.sqrt(below * above))
 
 
 def bundled_trainings() -> pd.DataFrame:

@@ -101,6 +101,7 @@ def rank_across(
     scheme: Scheme | str = Preset.PAPER,
     two_terms: bool = True,
     with_cost: bool = False,
+    calibration: pd.DataFrame | None = None,
     store: Store | None = None,
     executor: Executor | None = None,
     progress: Report = quiet,
@@ -127,7 +128,7 @@ def rank_across(
     for workload in workloads.values():  # before the first is measured
         check_minibatches(workload, minibatches, batch_size)
     share = None if time_budget is None else time_budget / len(workloads)
-    options = RankingOptions(tuple(effects), by, minibatches, batch_size, exhaustive, share, with_cost)
+    options = RankingOptions(tuple(effects), by, minibatches, batch_size, exhaustive, share, with_cost, calibration)
     found: dict[str, Ranking[RankingSettings]] = {}
     rules = scheme_of(scheme, two_terms=two_terms)
     for name, workload in workloads.items():

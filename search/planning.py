@@ -7,9 +7,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from formats.pairs import Candidate
 from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects
 from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
+from predictor.risk import INDICATOR, Risk, bundled_trainings
+from predictor.risk import SCHEME as RISK_SCHEME
+from predictor.risk import fit as fit_risk
 from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.surrogate import KINDS
 from search.candidates import choose
@@ -37,6 +42,7 @@ class RankingOptions:
     exhaustive: bool = False
     time_budget: float | None = None
     with_cost: bool = False
+    calibration: pd.DataFrame | None = None
 
     def all_measured(self, candidates: int) -> bool:
         """Whether every one of so many candidates is measured."""
@@ -60,6 +66,14 @@ class RankingOptions:
                     f"effect {effect} is measured, never predicted: rank exhaustively, or at most {FEW} formats"
                 )
         return wanted, order
+
+    def risk(self, scheme: Scheme) -> Risk | None:
+        """What tells the gaps; None where angles are of another effect or scheme than those of its trainings."""
+        if INDICATOR not in check_effects(self.effects) or scheme.measured != RISK_SCHEME.measured:
+            return None
+        return fit_risk(
+            pd.concat([bundled_trainings(), self.calibration]) if self.calibration is not None else bundled_trainings()
+        )
 
     def batches(self, workload: Workload, candidates: int) -> Sequence[object]:
         """The mini-batches that so many candidates are measured on at most; ValueError where there are not as many."""

@@ -99,6 +99,8 @@ class RankingSettings(ResultSettings):
         formats: Digests by name.
         coverage: How much of the network is rounded and measured, in a line; None where all came from a store without
         it.
+        gap: On which trainings the gaps stand; None where there are none, since the angles are of another effect or
+        scheme than theirs.
     """
 
     effects: tuple[Effect, ...]
@@ -120,6 +122,7 @@ class RankingSettings(ResultSettings):
     seconds: float
     formats: Mapping[str, str]
     coverage: str | None
+    gap: str | None
 
     @property
     def budget_spent(self) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -31,7 +32,7 @@ from search.candidates import choose
 from search.planning import ANCHOR_MINIBATCHES, ANCHORS, FEW, RankingOptions
 from search.race import most_units, order_contenders, rungs_until, settled
 from search.settings import RankingSettings, SurrogateCheck, origin_of
-from search.table import MeasuredAngles, Ranking, regret, tabulate, with_gates
+from search.table import MeasuredAngles, Ranking, regret, tabulate, with_gaps, with_gates
 from workloads.digests import digest
 from workloads.workload import Workload
 
@@ -212,6 +213,7 @@ def rank(
     scheme: Scheme | str = Preset.PAPER,
     two_terms: bool = True,
     with_cost: bool = False,
+    calibration: pd.DataFrame | None = None,
     store: Store | None = None,
     executor: Executor | None = None,
     progress: Report = quiet,
@@ -236,6 +238,8 @@ def rank(
         scheme: By which activations and errors are rounded: `paper`, `current`, or a `Scheme`.
         two_terms: Whether inputs and last errors are rounded in two terms.
         with_cost: Add the column `gates` (formats/hardware/cost.py).
+        calibration: Trainings, as `training.validate` gives them, from which gaps are told beside the bundled ones
+            (`predictor.risk`).
         store: Where exact measurements are found and kept; by default nowhere.
         executor: What measures, by default this process.
         progress: Hears of every step.
@@ -248,7 +252,7 @@ def rank(
     """
     rules = scheme_of(scheme, two_terms=two_terms)
     measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress)
-    options = RankingOptions(effects, by, minibatches, batch_size, exhaustive, time_budget, with_cost)
+    options = RankingOptions(effects, by, minibatches, batch_size, exhaustive, time_budget, with_cost, calibration)
     return rank_chosen(measuring, choose(candidates), options)
 
 
@@ -280,6 +284,9 @@ def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: Rank
         surrogates = {effect: stages.fit(effect, noise, ratios) for effect in wanted if stages.observations(effect)}
     predicted = {effect: surrogate.predict(ratios, range(len(chosen))) for effect, surrogate in surrogates.items()}
     table = tabulate(chosen, wanted, order, stages.angles, predicted, len(batches))
+    risk = options.risk(measuring.scheme)
+    if risk is not None:
+        table = with_gaps(table, risk)
     if options.with_cost:
         table = with_gates(table, chosen)
     settings = RankingSettings(
@@ -301,5 +308,6 @@ def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: Rank
         seconds=time.monotonic() - stages.began,
         formats={entry.name: entry.digest for entry in chosen},
         coverage=None if measuring.checked is None else measuring.checked.sentence,
+        gap=None if risk is None else risk.sentence,
     )
     return Ranking(table, order, complete, settings)

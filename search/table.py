@@ -22,6 +22,9 @@ from predictor.columns import (
     BINADES,
     BITS,
     FAMILY,
+    GAP,
+    GAP_HIGH,
+    GAP_LOW,
     GATES,
     GRANULARITY,
     MEASURED,
@@ -39,6 +42,7 @@ from predictor.columns import (
 )
 from predictor.effects import Effect
 from predictor.measuring.units import Measurement
+from predictor.risk import INDICATOR, Risk
 from predictor.statistics import angle_interval, bias, paired_interval
 from search.settings import ResultSettings
 
@@ -199,6 +203,12 @@ def tabulate(
     table = table.loc[order]
     table.insert(0, RANK, tied_ranks(list(order), angles, by))
     return table.reset_index(drop=True)
+
+
+def with_gaps(table: pd.DataFrame, risk: Risk) -> pd.DataFrame:
+    """The table with the columns gap, gap_low and gap_high (`predictor.risk`), from angles of its indicator."""
+    gaps = risk.gaps(table[angle_column(INDICATOR)].tolist())
+    return table.assign(**dict(zip((GAP, GAP_LOW, GAP_HIGH), gaps, strict=True)))
 
 
 def with_gates(table: pd.DataFrame, candidates: Sequence[Candidate]) -> pd.DataFrame:

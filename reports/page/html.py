@@ -24,6 +24,7 @@ from predictor.columns import (
     BINADES,
     BITS,
     FAMILY,
+    GAP,
     GATES,
     GRANULARITY,
     HIGH,
@@ -37,8 +38,10 @@ from predictor.columns import (
     on_network,
 )
 from predictor.effects import Effect
+from predictor.risk import INDICATOR, WITHIN, dividing_angle
 from reports import results
 from reports.tables import cells
+from reports.tables.rankings import as_good
 
 ENDINGS = (".html",)
 COLUMNS = (RANK, NAME, BITS, FAMILY, PROFILE)
@@ -120,7 +123,12 @@ def _row(row: pd.Series[Any], effects: list[str], digest: str | None) -> dict[st
     named = {key: _plain(row.get(key)) for key in (*COLUMNS, GRANULARITY, BINADES, GATES)}
     kinds = (ANGLE, LOW, HIGH, SOURCE)
     angles = {kind: {effect: _plain(row.get(f"{kind}_{effect}")) for effect in effects} for kind in kinds}
-    return named | {PROFILE: named[PROFILE] or ""} | angles | {"parts": _parts(str(row[NAME]), digest)}
+    return named | {PROFILE: named[PROFILE] or ""} | angles | {"parts": _parts(str(row[NAME]), digest)} | _gap(row)
+
+
+def _gap(row: pd.Series[Any]) -> dict[str, Any]:
+    """A row's gap, as it is sorted by and as it is read."""
+    return {GAP: _plain(row[GAP]), "gap_text": cells.gap(row)} if GAP in row else {}
 
 
 def _pairs(entries: dict[str, Any]) -> str:
@@ -136,7 +144,7 @@ def _pairs(entries: dict[str, Any]) -> str:
     )
 
 
-def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -> str:
+def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str, within: float = WITHIN) -> str:
     """The page of a ranking as HTML.
 
     Args:
@@ -144,6 +152,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
         sidecar: What `results.sidecar` gave of it, or nothing: then the page names no settings.
         file: The name of the ranking's file, as commands have it.
         output: That of the page.
+        within: The gap of formats that count as good as float32.
 
     Returns:
         All of the page: it fetches nothing.
@@ -166,7 +175,8 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
     # What decides comes first, where a narrow screen shows it.
     angles = {f"angle.{effect}": f"angle {effect}" for effect in sorted(effects, key=lambda effect: effect != by)}
     rest = {key: key for key in (BITS, FAMILY, BINADES, GATES, PROFILE) if key in table.columns}
-    columns = {RANK: "rank", NAME: "format", **angles, **rest}
+    gaps = {GAP: "gap"} if GAP in table.columns else {}
+    columns = {RANK: "rank", NAME: "format", **angles, **gaps, **rest}
     numeric = {key for key in columns if key not in (NAME, FAMILY, PROFILE)}
 
     def classes(key: str) -> str:
@@ -176,6 +186,8 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
     def cell(row: pd.Series[Any], key: str) -> str:
         if key.startswith("angle."):
             return cells.angle(row, key.removeprefix("angle."), minibatches)
+        if key == GAP:
+            return cells.gap(row)
         value = _plain(row[key])
         return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
 
@@ -193,7 +205,8 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
         + "</tr>"
         for number, (_, row) in enumerate(table.iterrows())
     )
-    data = {"by": by, "rows": [_row(row, effects, digests.get(str(row[NAME]))) for _, row in table.iterrows()]}
+    shared = {"by": by, "indicator": INDICATOR, "line": dividing_angle(table, within)}
+    data = shared | {"rows": [_row(row, effects, digests.get(str(row[NAME]))) for _, row in table.iterrows()]}
     workload = settings.get("workload", file)
     of = (
         f" over {settings['minibatches']} mini-batches, {settings['measured']} measured"
@@ -207,6 +220,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
         title=escape(f"{workload}: {len(table)} number formats"),
         summary=escape(
             f"by the angle of {by} between quantized and full-precision weight gradients{of}; smaller is better"
+            + (f"; {as_good(table, within)}" if gaps else "")
         ),
         by=escape(by),
         headers=headers,
@@ -227,12 +241,13 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str) -
     )
 
 
-def write(ranking: Path, output: Path) -> None:
+def write(ranking: Path, output: Path, within: float = WITHIN) -> None:
     """Make the page of a ranking.
 
     Args:
         ranking: A file that `results.write` wrote.
         output: Where the page goes.
+        within: As in `page`.
 
     Raises:
         ValueError: The file is damaged or no ranking.
@@ -244,5 +259,5 @@ def write(ranking: Path, output: Path) -> None:
     beside = [f"{kind}_{effect}" for effect in _effects(table) for kind in (LOW, HIGH, SOURCE)]
     if absent := [column for column in beside if column not in table.columns]:
         raise ValueError(f"{ranking} has no column {absent[0]!r}, which goes with its angle")
-    text = page(table, results.sidecar(ranking), ranking.name, output.name)
+    text = page(table, results.sidecar(ranking), ranking.name, output.name, within)
     write_atomically(output, text)

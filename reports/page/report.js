@@ -1,7 +1,7 @@
 "use strict";
 // One state (filters, selected rows, the row that is looked at), shown three times: in the table and in both plots.
 
-const { by, rows } = JSON.parse(document.getElementById("data").textContent);
+const { by, indicator, line, rows } = JSON.parse(document.getElementById("data").textContent);
 const get = (id) => document.getElementById(id);
 const trs = [...get("rows").children];
 const RING = "looked at";
@@ -255,6 +255,7 @@ function detail() {
       `${row.angle[effect].toFixed(3)}° ${row.source[effect]}`
         + (known(row.low[effect]) ? `, 95%: ${row.low[effect].toFixed(3)} to ${row.high[effect].toFixed(3)}` : ""),
     ])),
+    "gap to float32": row.gap_text,
     codes: `formats show "${row.name}"`,
   };
   const given = Object.entries(facts).filter(([, value]) => known(value) && value !== "");
@@ -299,6 +300,11 @@ function ties() {
   }));
 }
 
+// Where formats as good as float32 end; a line across the axis of the indicator's angle.
+function goodLine() {
+  return known(line) ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: line, y1: line, line: { color: colour("faint"), width: 1, dash: "dash" } }] : [];
+}
+
 const all = rows.map((_, index) => index);
 const angle = (effect) => (index) => rows[index].angle[effect];
 if ("E" in rows[0].angle && "A" in rows[0].angle) {
@@ -308,7 +314,7 @@ if ("E" in rows[0].angle && "A" in rows[0].angle) {
   drawn("effects", {
     indices, x: angle("A"), y: angle("E"),
     source: (index) => (["E", "A"].every((effect) => rows[index].source[effect] === "measured") ? "measured" : "predicted"),
-    layout: () => layoutOf("angle of A, activations (degrees)", "angle of E, errors (degrees)", { xaxis: log, yaxis: log }),
+    layout: () => layoutOf("angle of A, activations (degrees)", "angle of E, errors (degrees)", { xaxis: log, yaxis: log, shapes: goodLine() }),
   });
 } else get("effects-card").hidden = true;
 const whisker = (end) => (mine, bright) => mine.map((index) =>
@@ -316,7 +322,7 @@ const whisker = (end) => (mine, bright) => mine.map((index) =>
 drawn("ranks", {
   indices: all.filter((index) => known(angle(by)(index))), x: (index) => index + 1, y: angle(by), source: (index) => rows[index].source[by],
   intervals: (mine, bright) => ({ array: whisker("high")(mine, bright), arrayminus: whisker("low")(mine, bright) }),
-  layout: () => layoutOf("place", `angle of ${by} (degrees)`, { yaxis: { rangemode: "tozero" }, shapes: ties() }),
+  layout: () => layoutOf("place", `angle of ${by} (degrees)`, { yaxis: { rangemode: "tozero" }, shapes: [...ties(), ...(by === indicator ? goodLine() : [])] }),
 });
 options("bits", rows.map((row) => row.bits));
 options("family", rows.map((row) => row.family));

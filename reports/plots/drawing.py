@@ -22,6 +22,7 @@ from predictor.columns import (
     low_column,
     source_column,
 )
+from predictor.risk import WITHIN
 from reports import results, runs
 from reports.plots import attributions, precision, rankings, training
 from search.fitting import ENDINGS as TENSORS
@@ -121,7 +122,14 @@ def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
     }.get(kind, ())
 
 
-def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str = "AE", count: int = 20) -> Figure:
+def draw(
+    given: Sequence[Path],
+    kind: Kind,
+    names: Sequence[str] = (),
+    by: str = "AE",
+    count: int = 20,
+    within: float = WITHIN,
+) -> Figure:
     """The picture of a kind.
 
     Args:
@@ -130,6 +138,7 @@ def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str =
         names: The formats of profiles and histograms.
         by: The effect of top, pareto and synthesized.
         count: How many formats top draws.
+        within: The gap of formats that count as good as float32.
 
     Returns:
         The figure, for `style.save`.
@@ -154,14 +163,14 @@ def draw(given: Sequence[Path], kind: Kind, names: Sequence[str] = (), by: str =
     table = results.read(first, columns_of(kind, by))
     if kind is Kind.TOP:
         return rankings.top(
-            table, by, count, f"{first.stem}: the first {min(count, len(table))} of {len(table)} formats"
+            table, by, count, f"{first.stem}: the first {min(count, len(table))} of {len(table)} formats", within
         )
     if kind is Kind.PARETO:
-        return rankings.pareto_front(table, by, f"{first.stem}: angle of {by} against cost")
+        return rankings.pareto_front(table, by, f"{first.stem}: angle of {by} against cost", within)
     if kind is Kind.LAYERS:
         return attributions.layers(table, f"{first.stem}: angle by layer")
     if kind is Kind.SYNTHESIZED:
         return precision.synthesized(table, by, f"{first.stem}: synthesized and known formats")
     if kind is Kind.VALIDATION:
         return training.loss_against_angle(table, f"{first.stem}: does the angle predict training?")
-    return rankings.error_against_activation(table, f"{first.stem}: {len(table)} formats")
+    return rankings.error_against_activation(table, f"{first.stem}: {len(table)} formats", within)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
@@ -19,19 +21,29 @@ from predictor.columns import (
     low_column,
     source_column,
 )
+from predictor.risk import INDICATOR, dividing_angle
 from predictor.statistics import pareto
 from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis
 
 LABELLED = ("INT", "FP")
 
 
-def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
+def _line(axis: Callable[..., object], table: pd.DataFrame, within: float) -> None:
+    """Draw where formats as good as float32 end, by `Axes.axhline` or `Axes.axvline`."""
+    angle = dividing_angle(table, within)
+    if angle is not None:
+        label = f"as good as float32 within {100 * within:.3g}%: below {angle:.3g} degrees of {INDICATOR}"
+        axis(angle, color="#555555", linewidth=1, linestyle="--", zorder=1, label=label)
+
+
+def error_against_activation(table: pd.DataFrame, title: str, within: float) -> Figure:
     """Angle of effect E against that of effect A for every format, coloured by bits, named formats and the first
-    labelled. Filled marks are measured, hollow ones predicted.
+    labelled. Filled marks are measured, hollow ones predicted; a line ends those as good as float32.
 
     Args:
         table: The columns of a ranking.
         title: Above the picture.
+        within: The gap of those that count as good.
     """
     figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
     across, up = angle_column("A"), angle_column("E")
@@ -63,6 +75,7 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     unknown = shown[shown[BITS].isna()]
     if len(unknown):
         axes.scatter(unknown[across], unknown[up], s=26, color=OTHER[0], marker=OTHER[1], label="custom")
+    _line(axes.axhline, shown, within)
     axes.set(
         xscale="log",
         yscale="log",
@@ -79,7 +92,7 @@ def error_against_activation(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
+def top(table: pd.DataFrame, by: str, count: int, title: str, within: float) -> Figure:
     """The first formats of a ranking or a search: angles with their 95% intervals, the first on top, ties on one grey
     band. Hollow marks are predicted.
 
@@ -91,6 +104,7 @@ def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
         by: The effect whose angle is drawn.
         count: How many are drawn.
         title: Above the picture.
+        within: The gap of those that count as good as float32, where the indicator's angle is drawn.
     """
     rows = table.head(count)
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.26 * len(rows)), layout="constrained")
@@ -127,6 +141,8 @@ def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
         if ranks.count(rank) > 1:
             first = ranks.index(rank)
             axes.axhspan(first - 0.45, first + ranks.count(rank) - 0.55, color="#888888", alpha=0.15, linewidth=0)
+    if by == INDICATOR:
+        _line(axes.axvline, table, within)
     axes.set_yticks(
         range(len(rows)), [f"{name}   {rank}" for name, rank in zip(rows[NAME], ranks, strict=True)], fontsize=8
     )
@@ -138,7 +154,7 @@ def top(table: pd.DataFrame, by: str, count: int, title: str) -> Figure:
     return figure
 
 
-def pareto_front(table: pd.DataFrame, by: str, title: str) -> Figure:
+def pareto_front(table: pd.DataFrame, by: str, title: str, within: float) -> Figure:
     """Angle against the gates of a lane, coloured by bits, with the line of those that no other beats in both, which
     are labelled.
 
@@ -146,6 +162,7 @@ def pareto_front(table: pd.DataFrame, by: str, title: str) -> Figure:
         table: Of a ranking with the column `gates`; rows without angle or gates are left out.
         by: The effect whose angle is drawn.
         title: Above the picture.
+        within: As in `top`.
     """
     rows = table[table[GATES].notna() & table[angle_column(by)].notna()].reset_index(drop=True)
     figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
@@ -171,6 +188,8 @@ def pareto_front(table: pd.DataFrame, by: str, title: str) -> Figure:
         linewidth=1,
         label="no other is better in both",
     )
+    if by == INDICATOR:
+        _line(axes.axhline, table, within)
     axes.set(
         xlabel="gates of a multiply-accumulate lane (NAND2 equivalents)",
         ylabel=f"angle of {by} (degrees)",

@@ -6,7 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from predictor.columns import PREDICTED, angle_column, high_column, low_column, n_column, source_column
+from predictor.columns import (
+    GAP,
+    GAP_HIGH,
+    GAP_LOW,
+    PREDICTED,
+    angle_column,
+    high_column,
+    low_column,
+    n_column,
+    source_column,
+)
 from predictor.statistics import Agreement
 
 
@@ -37,6 +47,13 @@ def angle(row: Any, effect: str, minibatches: int = 0) -> str:
     if not pd.isna(found) and (row[source_column(effect)] == PREDICTED or measured < minibatches):
         return f"~{found:.3g}"
     return with_half_width(row, effect)
+
+
+def gap(row: Any) -> str:
+    """The gap of a ranking's row with the ends of its interval, in percent."""
+    if pd.isna(row[GAP]):
+        return "-"
+    return f"{100 * row[GAP]:.3g}% [{100 * row[GAP_LOW]:.2g}, {100 * row[GAP_HIGH]:.2g}]"
 
 
 def correlations(of: Agreement) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from predictor.columns import (
     BIAS,
     BITS,
+    GAP,
     GATES,
     MEAN_RANK,
     NAME,
@@ -21,7 +22,8 @@ from predictor.columns import (
     networks_in,
     on_network,
 )
-from reports.tables.cells import angle, correlations, or_dash
+from predictor.risk import INDICATOR, dividing_angle
+from reports.tables.cells import angle, correlations, gap, or_dash
 from reports.tables.layout import Part, plain
 
 if TYPE_CHECKING:
@@ -43,13 +45,18 @@ def plan(model: str, of: Plan) -> str:
     )
 
 
-def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str) -> list[Part]:
+def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str, within: float) -> list[Part]:
     """The first `top` formats of a ranking, and what it took. again: what becomes of measurements, and how it
-    goes on where it ended early."""
+    goes on where it ended early. within: the gap of formats that count as good as float32."""
     of = found.settings
     over = f"over {of.minibatches} mini-batches, scheme {of.scheme.name}"
     title = f"{model}: {of.candidates} formats by the angle of {found.by} {over}"
-    parts: list[Part] = [_ranking(found.table, top, f"{title}; {of.measured} measured", of.minibatches), READING]
+    parts: list[Part] = [
+        _ranking(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within),
+        READING,
+    ]
+    if of.gap is not None:
+        parts.append(f"{as_good(found.table, within)}; {of.gap}")
     if not pd.isna(of.regret_at_most):  # as it is where there was one mini-batch
         limit = f"more than {of.regret_at_most:.2g} degrees (97.5% confidence for each)"
         parts.append(f"no other is better than {found.table[NAME].iloc[0]} by {limit}")
@@ -63,15 +70,30 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str) -
     return parts
 
 
-def _ranking(table: pd.DataFrame, top: int, title: str, minibatches: int) -> Part:
+def as_good(table: pd.DataFrame, within: float) -> str:
+    """How many formats of a ranking with gaps count as good as float32."""
+    count, angle = int((table[GAP] <= within).sum()), dividing_angle(table, within)
+    where = "" if angle is None else f", those with an angle of {INDICATOR} below {angle:.3g} degrees"
+    return f"as good as float32 within {100 * within:.3g}%: {count} of {len(table)} formats{where}"
+
+
+def _last_as_good(rows: pd.DataFrame, within: float) -> list[int]:
+    """The row that ends those as good as float32, where all of them stand above all others."""
+    inside = (rows[GAP] <= within).to_numpy()
+    count = int(inside.sum())
+    return [count - 1] if 0 < count < len(rows) and inside[:count].all() else []
+
+
+def _ranking(table: pd.DataFrame, top: int, title: str, minibatches: int, within: float) -> Part:
     effects = effects_in(table.columns)
     lengths = [column for column in (PROJECTION, BIAS) if column in table.columns]
     gates = [GATES] if GATES in table.columns else []
+    gaps = [GAP] if GAP in table.columns else []
     headers = [
         *((RANK, "right"), ("format", "left"), (BITS, "right")),
         *((f"angle {effect} (deg)", "right") for effect in effects),
         *((column, "right") for column in lengths),
-        *((column, "right") for column in gates),
+        *((column, "right") for column in (*gaps, *gates)),
         (PROFILE, "left"),
     ]
     rows = [
@@ -79,12 +101,13 @@ def _ranking(table: pd.DataFrame, top: int, title: str, minibatches: int) -> Par
             *(str(row[RANK]), str(row[NAME]), or_dash(row[BITS])),
             *(angle(row, effect, minibatches) for effect in effects),
             *(or_dash(row[column], ".3g") for column in lengths),
+            *(gap(row) for _ in gaps),
             *(or_dash(row[column], ".0f") for column in gates),
             str(row[PROFILE]),
         ]
         for _, row in table.head(top).iterrows()
     ]
-    return plain(title, headers, rows)
+    return plain(title, headers, rows, _last_as_good(table.head(top), within) if gaps else ())
 
 
 def across(found: Across, top: int, networks: int, again: str) -> list[Part]:

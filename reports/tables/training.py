@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,26 +25,44 @@ def epochs(model: str, result: Result) -> Part:
 
 
 def validation(found: Validation, effect: str, title: str) -> list[Part]:
-    """A row per format, the smallest angle first, and how well the angle has predicted the loss."""
+    """A row per format, the smallest angle first, and how well the angle, and everything else that the ranking has,
+    has predicted the loss, beside what the seeds allow at most."""
     of = found.agreement
-    return [
+    parts: list[Part] = [
         _runs(found.runs, title),
         f"angle ({effect}) against final loss over {of.formats} formats: {correlations(of)}",
     ]
+    if found.reliability > 0:
+        parts.append(
+            f"the seeds agree so well that no correlation above {math.sqrt(found.reliability):.3f} is to be expected "
+            f"(reliability of the mean loss {found.reliability:.3f})"
+        )
+    if found.others:
+        headers = [("indicator", "left"), ("Spearman", "right"), ("Kendall", "right")]
+        rows = [
+            [
+                name,
+                f"{one.spearman:.3f} [{one.spearman_low:.3f}, {one.spearman_high:.3f}]",
+                f"{one.kendall:.3f} [{one.kendall_low:.3f}, {one.kendall_high:.3f}]",
+            ]
+            for name, one in found.others.items()
+        ]
+        parts.append(plain("all indicators against final loss", headers, rows))
+    return parts
 
 
 def _runs(runs: pd.DataFrame, title: str) -> Part:
     headers = [
         ("format", "left"),
-        *((name, "right") for name in ("bits", "angle", "final loss", "seeds' range", "metric")),
+        *((name, "right") for name in ("bits", "angle", "final loss", "seeds' range", "gap", "metric")),
     ]
 
     def cells(row: Any) -> list[str]:
         described = [row.name, str(row.bits), f"{row.angle:.2f}"]
         if row.diverged:
-            return [*described, f"{row.diverged} diverged", "", ""]
+            return [*described, f"{row.diverged} diverged", "", "", ""]
         seeds = f"{row.loss_low:.4f} to {row.loss_high:.4f}"
-        return [*described, f"{row.loss:.4f}", seeds, or_dash(row.metric, ".4f")]
+        return [*described, f"{row.loss:.4f}", seeds, or_dash(row.gap, "+.1%"), or_dash(row.metric, ".4f")]
 
     return plain(title, headers, [cells(row) for row in by_format(runs).itertuples(index=False)])
 

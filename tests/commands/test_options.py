@@ -1,6 +1,8 @@
 """Options that several commands share."""
 
-from commands.options import split
+import pytest
+
+from commands.options import share, split
 
 
 def test_pairs_of_written_out_profiles_are_told_from_lists():
@@ -11,3 +13,10 @@ def test_pairs_of_written_out_profiles_are_told_from_lists():
         [f"{profile}+INT8", profile],
     ):
         assert split(",".join(names)) == names
+
+
+def test_shares():
+    assert [share("--within", text) for text in ("2%", "0.02", " 0% ", "100%", "1")] == [0.02, 0.02, 0, 1, 1]
+    for text in ("2", "-1%", "101%", "nan", "%", "", "much"):
+        with pytest.raises(ValueError, match=f"--within {text}: a share such as 2% or 0.02 is needed"):
+            share("--within", text)

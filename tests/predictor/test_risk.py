@@ -29,8 +29,9 @@ def test_equal_networks_give_their_own_gap_without_an_interval():
     risk = fit(of)
     gap, low, high = risk.gaps(of["angle_E"][:40])
     assert gap == pytest.approx(of["gap"][:40].to_numpy(), rel=1e-12)
-    assert low == pytest.approx(gap, abs=1e-9) and high == pytest.approx(gap, abs=1e-9)
-    assert risk.networks == ("net0", "net1") and risk.trainings == 80
+    assert low == pytest.approx(gap, abs=1e-9)
+    assert high == pytest.approx(gap, abs=1e-9)
+    assert (risk.networks, risk.trainings) == (("net0", "net1"), 80)
 
 
 def test_between_and_beyond_what_was_trained():
@@ -38,7 +39,8 @@ def test_between_and_beyond_what_was_trained():
     of = pd.DataFrame({"network": ["a", "b"], "angle_E": [10.0, 10.0], "gap": [np.expm1(0.2), np.expm1(0.4)]})
     gap, low, high = fit(of).gaps([0, 5, 10, 11, np.nan])
     assert np.log1p(gap[:4]) == pytest.approx([0, 0.15, 0.3, 0.3])
-    assert np.isinf(high[3]) and not np.isinf(high[:3]).any() and not np.isinf(low[:4]).any()
+    assert np.isinf(high).tolist() == [False, False, False, True, False]
+    assert not np.isinf(low).any()
     assert np.isnan([gap[4], low[4], high[4]]).all()
     # Left out, a lies 0.2 below what b says, and b 0.2 above a; both are so far off where the function is 0.4 and 0.2.
     risk = fit(of)
@@ -51,7 +53,17 @@ def test_the_gap_never_falls_and_is_never_negative():
     gap, low, high = fit(of).gaps(np.geomspace(0.01, 40, 500))
     for values in (gap, high):
         assert (np.diff(values) >= 0).all()
-    assert (gap >= 0).all() and (low <= gap).all() and (gap <= high).all()
+    assert (gap >= 0).all()
+    assert ((low <= gap) & (gap <= high)).all()
+
+
+def test_the_largest_angle_of_a_gap():
+    risk = fit(trainings([1e-3, 1e-3]))
+    for gap in (0.003, 0.01, 0.1, 1.0):
+        angle = risk.angle_within(gap)
+        assert risk.gaps([angle])[0] == pytest.approx([gap])
+        assert risk.gaps([angle * 1.001])[0] > gap
+    assert risk.angle_within(1e-3 * 40**2 + 1e-9) == np.inf
 
 
 def test_every_network_weighs_the_same():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import formats
+from predictor.risk import bundled_trainings, fit
 from search import rank, search
 from search.across import rank_across
 from search.layers import search_layers
@@ -30,8 +31,9 @@ def test_of_a_ranking(workload):
     assert list(kept) == [
         *(*FIRST, "effects", "by", "minibatches", "batch_size", "exhaustive", "time_budget", "exact"),
         *("candidates", "measured", "gradients", "exhaustive_gradients", "regret_at_most", "left_the_race"),
-        *("surrogate", "failures", "complete", "seconds", "formats", "coverage", *SCHEME),
+        *("surrogate", "failures", "complete", "seconds", "formats", "coverage", "gap", *SCHEME),
     ]
+    assert kept["gap"] == fit(bundled_trainings()).sentence
     assert [kept[key] for key in ("scheme", *SCHEME)] == ["paper", "delayed", 1, 2, True]
     assert (kept["effects"], kept["by"], kept["exact"]) == (["E", "AE"], "AE", ["0"])
     assert list(kept["surrogate"]) == ["E", "AE"]

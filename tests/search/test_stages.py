@@ -13,6 +13,7 @@ from formats.pairs import Pair
 from predictor import measure
 from predictor.effects import Effect
 from predictor.measuring.executors import InProcess
+from predictor.risk import bundled_trainings, fit
 from search import rank
 from search.candidates import choose
 from search.stages import Stage
@@ -38,11 +39,13 @@ def test_all_498_with_the_documented_columns(whole):
     ranking, seen = whole
     table = ranking.table
     assert list(table.columns) == COLUMNS + [f"{c}_{e}" for e in ("E", "A", "AE") for c in PER_EFFECT] + [
-        *("projection", "bias", "bias_low", "bias_high", "seconds")
+        *("projection", "bias", "bias_low", "bias_high", "seconds", "gap", "gap_low", "gap_high")
     ]
     assert len(table) == 498
     assert set(table.name) == {f.name for f in formats.catalogue()}
     assert table.angle_AE.is_monotonic_increasing
+    for column, gaps in zip(("gap", "gap_low", "gap_high"), fit(bundled_trainings()).gaps(table.angle_E), strict=True):
+        assert (table[column] == gaps).all()
     # The bias is of two mini-batches, of which there is no interval, and of what was measured.
     assert table.drop(columns=["projection", "bias", "bias_low", "bias_high"]).notna().all().all()
     both = table.n_AE == 2
@@ -213,3 +216,18 @@ def test_settings_say_what_was_measured(whole):
     assert np.isfinite(settings.seconds)
     pair = Pair(formats.get("FP134"), formats.get("FP143"))
     assert pair.digest != formats.get("FP134").digest
+
+
+def test_gaps_are_of_the_scheme_and_effect_of_their_trainings(workload):
+    names = ["FP134", "INT8"]
+    assert "gap" not in rank(workload, names, effects=["E"], minibatches=1, scheme="current").table
+    ranking = rank(workload, names, effects=["A"], minibatches=1)
+    assert "gap" not in ranking.table
+    assert ranking.settings.gap is None
+    # A user's own trainings count beside the bundled ones.
+    own = pd.DataFrame({"network": "mine", "name": names, "seed": 0, "angle_E": [1.0, 50.0], "gap": [0.0, 9.0]})
+    ranking = rank(workload, names, effects=["E"], minibatches=1, calibration=own)
+    assert (
+        ranking.table.gap.tolist() == fit(pd.concat([bundled_trainings(), own])).gaps(ranking.table.angle_E)[0].tolist()
+    )
+    assert "mine" in ranking.settings.gap

@@ -17,7 +17,7 @@ def ranked():
 
 
 def test_the_first_few_with_intervals_and_ties():
-    [axes] = rankings.top(ranked(), "AE", 4, "net").axes
+    [axes] = rankings.top(ranked(), "AE", 4, "net", 0.01).axes
     marks = [line for line in axes.lines if line.get_marker() in "os^"]
     assert [line.get_xdata()[0] for line in marks] == [1, 2, 3, 4]
     assert [line.get_markerfacecolor() == "white" for line in marks] == [False, False, False, True]
@@ -29,12 +29,12 @@ def test_the_first_few_with_intervals_and_ties():
     [band] = axes.patches
     assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((0.55, 2.45))
     searched = ranked().assign(role=["synthesized E", "reference", "synthesized AE, pair AE", "catalogue A"])
-    [axes] = rankings.top(searched, "AE", 4, "net").axes
+    [axes] = rankings.top(searched, "AE", 4, "net", 0.01).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["synthesized", "reference", "catalogue"]
 
 
 def test_the_front_of_angle_and_gates():
-    [axes] = rankings.pareto_front(ranked().assign(gates=[40.0, 30.0, 35.0, np.nan]), "AE", "net").axes
+    [axes] = rankings.pareto_front(ranked().assign(gates=[40.0, 30.0, 35.0, np.nan]), "AE", "net", 0.01).axes
     [front] = axes.lines
     assert list(zip(front.get_xdata(), front.get_ydata(), strict=True)) == [(30, 2), (40, 1)]
     assert {text.get_text() for text in axes.texts} == {"P", "Q"}
@@ -44,7 +44,7 @@ def test_names_hide_no_mark_that_they_can_help_hiding():
     """Beside a mark there is another one where the name would stand first."""
     table = ranked().assign(gates=[40.0, 30.0, 35.0, 30.1])
     alone, crowded = (
-        rankings.pareto_front(rows, "AE", "net").axes[0]
+        rankings.pareto_front(rows, "AE", "net", 0.01).axes[0]
         for rows in (table.head(3), table.assign(angle_AE=[1.0, 2.0, 3.0, 2.03]))
     )
     [first], [second] = ([text for text in axes.texts if text.get_text() == "Q"] for axes in (alone, crowded))
@@ -54,3 +54,27 @@ def test_names_hide_no_mark_that_they_can_help_hiding():
     boxes = [text.get_bbox_patch().get_window_extent() for text in crowded.texts]
     assert len(boxes) == 2
     assert not any(box.contains(*mark) for box in boxes)
+
+
+def test_a_line_ends_those_as_good_as_float32():
+    table = ranked().rename(columns=lambda column: column.replace("_AE", "_E")).assign(gap=[0.0, 0.02, 0.03, 0.5])
+    table = table.assign(angle_A=1.0, source_A="measured", family="FP", gates=[4.0, 3.0, 2.0, 1.0])
+
+    def lines(axes):
+        return [line for line in axes.lines if str(line.get_label()).startswith("as good as float32")]
+
+    # Between 2 and 3 degrees for 2%, between 3 and 4 for 5%.
+    for within, angle, text in ((0.02, 6**0.5, "2%: below 2.45"), (0.05, 12**0.5, "5%: below 3.46")):
+        [up] = lines(rankings.top(table, "E", 4, "net", within).axes[0])
+        assert up.get_xdata() == pytest.approx([angle] * 2)
+        assert up.get_label() == f"as good as float32 within {text} degrees of E"
+        for figure in (
+            rankings.error_against_activation(table, "net", within),
+            rankings.pareto_front(table, "E", "net", within),
+        ):
+            [across] = lines(figure.axes[0])
+            assert across.get_ydata() == pytest.approx([angle] * 2)
+    # Nothing is drawn where all or none are so, nor over another angle.
+    assert not lines(rankings.top(table, "E", 4, "net", 0.9).axes[0])
+    both = table.assign(**{f"{kind}_AE": table[f"{kind}_E"] for kind in ("angle", "low", "high", "source")})
+    assert not lines(rankings.top(both, "AE", 4, "net", 0.02).axes[0])

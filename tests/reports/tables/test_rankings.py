@@ -27,12 +27,13 @@ SETTINGS = RankingSettings(
     **{"candidates": 3, "measured": 2, "gradients": 7, "exhaustive_gradients": 12, "regret_at_most": 0.123},
     **{"left_the_race": {}, "surrogate": {}, "failures": 0, "complete": True, "seconds": 5.0, "formats": {}},
     coverage=None,
+    gap=None,
 )
 
 
 def lines(complete=True, **changed):
     found = Ranking(TABLE, Effect.AE, complete, dataclasses.replace(SETTINGS, **changed))
-    table, *rest = rankings.ranking("net", found, 2, "are kept; again")
+    table, *rest = rankings.ranking("net", found, 2, "are kept; again", 0.01)
     assert table.title == "net: 3 formats by the angle of AE over 4 mini-batches, scheme paper; 2 measured"
     assert table.row_count == 2
     assert rest[0] == rankings.READING
@@ -59,3 +60,29 @@ def test_what_it_took():
 def test_why_it_ended_early(budget, why):
     kept = "7 measurements were made and are kept; again"
     assert lines(complete=False, time_budget=budget)[-1] == f"ended early by {why}: {kept}"
+
+
+def with_gaps(*gaps):
+    table = TABLE.assign(angle_E=[1.0, 4.0, 9.0], low_E=0.5, high_E=10.0, source_E="measured", gap=gaps)
+    table = table.assign(gap_low=table["gap"] - 0.1, gap_high=table["gap"] + 0.2)
+    found = Ranking(table, Effect.AE, True, dataclasses.replace(SETTINGS, gap="gap: from 9 trainings"))
+    return rankings.ranking("net", found, 3, "are kept; again", 0.02)
+
+
+def test_a_line_ends_those_as_good_as_float32():
+    table, _, said, *_ = with_gaps(0.001, 0.02, 0.5)
+    assert said == (
+        "as good as float32 within 2%: 2 of 3 formats, those with an angle of E below 6 degrees; gap: from 9 trainings"
+    )
+    assert [row.end_section for row in table.rows] == [False, True, False]
+    column = next(column for column in table.columns if column.header == "gap")
+    assert list(column.cells) == ["0.1% [-9.9, 20]", "2% [-8, 22]", "50% [40, 70]"]
+
+
+def test_no_line_where_there_is_nothing_on_one_side():
+    table, _, said, *_ = with_gaps(0.1, 0.2, 0.5)
+    assert said == "as good as float32 within 2%: 0 of 3 formats; gap: from 9 trainings"
+    assert not any(row.end_section for row in table.rows)
+    # Nor where the order is another one than that of the gaps.
+    table, *_ = with_gaps(0.1, 0.01, 0.5)
+    assert not any(row.end_section for row in table.rows)
