@@ -76,7 +76,7 @@ def main(networks: Sequence[str]) -> None:
         chosen = {name: load(name) for name in networks}
     print(f"orders: {', '.join(ORDERS)}; formats: {', '.join(FORMATS)}; mini-batches of {BATCH}")
     for name, workload in chosen.items():
-        batches = workload.minibatches(BATCH)[:MOST]
+        batches = workload.minibatches(BATCH if callable(workload.batches) else None)[:MOST]
         found = angles(workload, batches)
         print(f"{name}: standard deviation over orders, of the mean over the first n mini-batches")
         print("   n  " + "".join(f"{effect:>8}" for effect in DEFAULT_EFFECTS) + "   largest")

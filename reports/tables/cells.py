@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -53,7 +54,8 @@ def gap(row: Any) -> str:
     """The gap of a ranking's row with the ends of its interval, in percent."""
     if pd.isna(row[GAP]):
         return "-"
-    return f"{100 * row[GAP]:.3g}% [{100 * row[GAP_LOW]:.2g}, {100 * row[GAP_HIGH]:.2g}]"
+    value, low, high = (100 * float(row[column]) for column in (GAP, GAP_LOW, GAP_HIGH))
+    return f"{value:.1f}% [{low:.0f}, {'?' if math.isinf(high) else f'{high:.0f}'}]"
 
 
 def correlations(of: Agreement) -> str:

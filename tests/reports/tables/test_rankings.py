@@ -76,7 +76,7 @@ def test_a_line_ends_those_as_good_as_float32():
     )
     assert [row.end_section for row in table.rows] == [False, True, False]
     column = next(column for column in table.columns if column.header == "gap")
-    assert list(column.cells) == ["0.1% [-9.9, 20]", "2% [-8, 22]", "50% [40, 70]"]
+    assert list(column.cells) == ["0.1% [-10, 20]", "2.0% [-8, 22]", "50.0% [40, 70]"]
 
 
 def test_no_line_where_there_is_nothing_on_one_side():
@@ -86,3 +86,6 @@ def test_no_line_where_there_is_nothing_on_one_side():
     # Nor where the order is another one than that of the gaps.
     table, *_ = with_gaps(0.1, 0.01, 0.5)
     assert not any(row.end_section for row in table.rows)
+    beyond = {"gap": 0.7, "gap_low": 0.1, "gap_high": float("inf")}
+    assert cells.gap(beyond) == "70.0% [10, ?]"
+    assert cells.gap(dict.fromkeys(beyond, float("nan"))) == "-"
