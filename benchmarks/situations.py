@@ -18,7 +18,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.situation import files, models, networks  # noqa: F401
+from benchmarks.situation import files, models, networks, threads  # noqa: F401
 from benchmarks.situation.listing import SITUATIONS, WRONG, run
 
 HOME = Path(__file__).resolve().parents[1]

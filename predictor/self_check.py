@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from predictor.flow.arrivals import Again
 from predictor.flow.calls import dense, eagerly
 from predictor.flow.coverage import Coverage
 from predictor.flow.float32 import InFloat32
@@ -74,7 +75,8 @@ class Checked:
             if unseen
             else ""
         )
-        covered = f"points cover {share:.4g}% of the multiply-accumulates"
+        of_seen = "" if self.coverage.is_whole else " that are seen"
+        covered = f"points cover {share:.4g}% of the multiply-accumulates{of_seen}"
         return f"{covered}, the angle {of_parameters:.4g}% of the parameters{rest}"
 
 
@@ -97,7 +99,10 @@ def check(gradients: Gradients) -> Checked:
     measured = measured_parameters(gradients.flow.model)
     parameters = {name: p for p in gradients.flow.model.parameters() if (name := measured.get(id(p))) is not None}
     with gradients.closed():
-        loss, own = torchs_own(workload, gradients.batch, list(parameters.values()))
+        met = Again()
+        watched = met if watch.arrivals.is_open else nullcontext()
+        loss, own = torchs_own(workload, gradients.batch, list(parameters.values()), watched)
+        watch.arrivals.settle(met)
         differing = _difference(gradients, dict(zip(parameters, own, strict=True)), loss)
         if differing.relative > REPEATS:
             again, _ = torchs_own(workload, gradients.batch, [])
@@ -183,11 +188,16 @@ def _explained(workload: Workload, gradients: Gradients, difference: _Difference
 
 
 def torchs_own(
-    workload: Workload, batch: Batch, parameters: Sequence[nn.Parameter]
+    workload: Workload,
+    batch: Batch,
+    parameters: Sequence[nn.Parameter],
+    watched: AbstractContextManager[object] = nullcontext(),
 ) -> tuple[float, list[Tensor | None]]:
-    """Loss and gradients of parameters as torch alone gives them; `.grad` of all is afterwards what it was."""
+    """Loss and gradients of parameters as torch alone gives them; `.grad` of all is afterwards what it was. The forward
+    pass is made inside `watched`."""
     with torch.enable_grad(), same_passes(workload.model), eagerly(), InFloat32():
-        loss = workload.loss_of(workload.model, batch)
+        with watched:
+            loss = workload.loss_of(workload.model, batch)
         value = float(loss.item())
         if not parameters:
             return value, []

@@ -297,7 +297,9 @@ class _Run:
         if isinstance(checked, str):
             said.append(f"the flow was not held against torch's own gradient: {checked}")
         elif checked is not None and (
-            self.tensor_formats.activation is not None or self.tensor_formats.error is not None
+            self.tensor_formats.activation is not None
+            or self.tensor_formats.error is not None
+            or not checked.coverage.is_whole  # which a method does not see either
         ):
             said.append(checked.sentence)
         if trainer.coverage is not None:

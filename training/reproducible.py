@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from numeric_formats.version import NAME, VERSION, versions_of
 from predictor.device import device_of
-from predictor.flow.dataflow import unwrapped
+from predictor.flow.layers import unwrapped
 from predictor.measuring.code_digests import code_digest
 from predictor.measuring.validity import batch_digest
 from workloads.digests import digest, weights_digest

@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from predictor.flow.operations import CHOOSES, LEAVES_TORCH, MOVES
+from predictor.flow.arrivals import ELSEWHERE, Arrivals, told_of
+from predictor.flow.memory import ByMemory, shape_of
+from predictor.flow.operations import CHOOSES, MOVES
 from predictor.flow.points import Skipped
 from predictor.flow.sites import Quantizers, Site
 from workloads.containers import tensors_in
@@ -32,6 +33,8 @@ empty_strided local_scalar_dense is_all_true unsafe_index index max_pool2d_with_
 slice_backward reflection_pad1d reflection_pad2d replication_pad2d new_empty_strided scalar_tensor
 """
 """Names that the dispatcher has beside torch's functions for what chooses or moves numbers."""
+LIFTED = "lift_fresh"
+"""What makes a tensor of what Python or numpy hold."""
 _NOTHING_NEW = CHOOSES | MOVES | frozenset(_ALSO.split())
 
 
@@ -61,6 +64,11 @@ class Coverage:
     unseen: tuple[Skipped, ...]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all multiply-accumulates are counted, as none lies where nothing is seen."""
+        return not any(entry.reason in ELSEWHERE for entry in self.unseen)
+
+    @property
     def share(self) -> float:
         """Of the multiply-accumulates; 1 where there are none."""
         return self.covered / self.multiply_accumulates if self.multiply_accumulates else 1.0
@@ -81,28 +89,6 @@ class _Call:
 
     transformed: bool
     operations: list[_Operation]
-
-
-def shape_of(t: Tensor) -> tuple[int, ...]:
-    """Of nested tensors, which have none, how many there are."""
-    return (t.size(0),) if t.is_nested and t.layout is torch.strided else tuple(t.shape)
-
-
-def memory_of(t: Tensor) -> torch.UntypedStorage | None:
-    """Where a tensor's elements lie, those that are there of a sparse one; None where it does not say, as inside
-    function transforms."""
-    try:
-        if t.layout is not torch.strided:
-            t = t._values() if t.layout is torch.sparse_coo else t.values()
-        return t.untyped_storage()
-    except (NotImplementedError, RuntimeError):
-        return None
-
-
-def address_of(t: Tensor) -> int:
-    """Of a tensor's elements; 0 where they lie nowhere."""
-    memory = memory_of(t)
-    return 0 if memory is None else memory.data_ptr()
 
 
 def _bare(name: str) -> str:
@@ -133,13 +119,15 @@ class Watch(TorchDispatchMode):
     """Sees one forward pass. The data flow opens it, tells of each of its calls, and takes the inputs' tensors.
 
     Attributes:
+        arrivals: what comes from where it does not see.
         sites: of the products that were quantized, by name.
     """
 
     def __init__(self, layer: Callable[[], str]) -> None:
         super().__init__()
         self._layer = layer
-        self._from_input: dict[int, StorageWeakRef] = {}
+        self._from_input: ByMemory[bool] = ByMemory()
+        self.arrivals = Arrivals(layer)
         self._calls: list[_Call] = []
         self._unseen: dict[tuple[str, str, str], Skipped] = {}
         self._total = 0
@@ -156,23 +144,23 @@ class Watch(TorchDispatchMode):
         """The tensors that a network is given."""
         self._mark(tensors_in(inputs))
 
-    def _mark(self, tensors: Iterable[Tensor]) -> None:
-        """What lies in this memory was made from the input, whichever view of it is looked at."""
-        for t in tensors:
-            if (storage := memory_of(t)) is not None:
-                self._from_input[storage._cdata] = StorageWeakRef(storage)
+    def end(self, outputs: Any) -> None:
+        """What it gives back."""
+        self.arrivals.meet(tensors_in(outputs))
+        self.arrivals.take(tensors_in(outputs))
 
-    def _is_from_input(self, t: Tensor) -> bool:
-        storage = memory_of(t)
-        memory = None if storage is None else self._from_input.get(storage._cdata)
-        return memory is not None and not memory.expired()
+    def _mark(self, tensors: Iterable[Tensor]) -> None:
+        tensors = list(tensors)
+        self._from_input.put(tensors, True)
+        self.arrivals.know(tensors)
 
     def depends(self, output: Any) -> bool:
         """Whether anything in an output was made from the input."""
-        return any(map(self._is_from_input, tensors_in(output)))
+        return any(t in self._from_input for t in tensors_in(output))
 
-    def enter_call(self) -> None:
-        """A call of a torch function begins."""
+    def enter_call(self, given: Any = ()) -> None:
+        """A call of a torch function begins, with these arguments."""
+        self.arrivals.take(tensors_in(given))
         self._calls.append(_Call(torch._C._functorch.maybe_current_level() is not None, []))
 
     def leave_call(self, accounted: bool, covered: bool = False, site: Site | None = None) -> None:
@@ -221,23 +209,48 @@ class Watch(TorchDispatchMode):
 
     def result(self) -> Coverage:
         """What was seen."""
-        return Coverage(self._total, self._covered, tuple(self._unseen.values()))
+        return Coverage(self._total, self._covered, (*self._unseen.values(), *self.arrivals.listed))
+
+    def __enter__(self) -> Watch:
+        self._takes_out = told_of(self.arrivals.taken_in_a_thread)
+        self._takes_out.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        self._takes_out.__exit__(*exception)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        depends = any(map(self._is_from_input, tensors_in((args, kwargs))))
+        # What is looked at here is no call of the network.
+        with torch._C.DisableTorchFunction():
+            name, given = _bare(function._schema.name), list(tensors_in((args, kwargs)))
+            # Made this moment of what Python or numpy hold.
+            sources = frozenset() if name == LIFTED else self.arrivals.meet(given)
+            depends = any(t in self._from_input or (t.grad_fn is not None and t not in self.arrivals) for t in given)
         result = function(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            self._see(function, name, args, kwargs, result, depends, sources)
+        return result
+
+    def _see(
+        self, function: Any, name: str, args: Any, kwargs: Any, result: Any, depends: bool, sources: frozenset[int]
+    ) -> None:
+        """What an operation gave. sources: what came from elsewhere that it is computed from."""
+        outputs = list(tensors_in(result))
+        self.arrivals.know(outputs)
+        makes = [t for t in outputs if t.is_floating_point() or t.is_complex()] if name not in _NOTHING_NEW else []
+        if sources and not depends:
+            self.arrivals.follow(sources, makes or outputs, name if makes else "")
         # Quantized factors may have come from outside torch, and depend on the input all the same.
         if not depends and not self._products:
-            return result
-        outputs = list(tensors_in(result))
+            return
         if depends:
             self._mark(outputs)
-        name = _bare(function._schema.name)
         if name == "local_scalar_dense" and args[0].is_floating_point():
-            self._list(_Operation(self._layer(), "item", (), LEAVES_TORCH, 0))
-        makes = [t for t in outputs if t.is_floating_point() or t.is_complex()]
-        if makes and name not in _NOTHING_NEW:
+            self.arrivals.taken("item", args[0])
+        if makes:
             operation = _Operation(
                 self._layer(),
                 name,
@@ -252,7 +265,6 @@ class Watch(TorchDispatchMode):
                 self._list(operation)
                 if operation.multiply_accumulates:
                     self._leave(operation, None)
-        return result
 
 
 def _reason(output: Tensor, call: _Call | None) -> str:

@@ -8,27 +8,29 @@ functions and operators alike.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
-from torch.utils.weak import WeakIdKeyDictionary
 
 from predictor.flow import decompositions
 from predictor.flow.calls import carry_out, dense, eagerly, run_backward
 from predictor.flow.checkpointing import Place, checkpoints_find_their_points
-from predictor.flow.coverage import Watch, address_of, shape_of
+from predictor.flow.coverage import Watch
 from predictor.flow.float32 import call_in_float32
+from predictor.flow.layers import layers_followed, unwrapped
+from predictor.flow.memory import shape_of
 from predictor.flow.operands import OPERATIONS, operands_of
-from predictor.flow.operations import COMPUTES, LEAVES, LEAVES_TORCH, is_cut, name_of, reason_for_no_point
+from predictor.flow.operations import COMPUTES, LEAVES, is_cut, name_of, reason_for_no_point
 from predictor.flow.origins import Made, Origins
+from predictor.flow.passes import Pass
 from predictor.flow.points import Point, Quantizer, Rounded, Skipped, mark_last
-from predictor.flow.sites import Quantizers, Site, SiteCounts, compute
+from predictor.flow.sites import Quantizers, Site, compute
 from workloads.containers import map_tensors, tensors_in
 
 
@@ -44,17 +46,6 @@ class _Mode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.flow.called(func, args, kwargs or {})
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module that torch.compile has wrapped, or the module itself; ValueError where part of it is TorchScript."""
-    inner = getattr(model, "_orig_mod", model)
-    assert isinstance(inner, nn.Module)
-    for name, module in inner.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            what = f"module {name}" if name else "the model"
-            raise ValueError(f"{what} is TorchScript, whose operations cannot be seen; use the Python module")
-    return inner
 
 
 class DataFlow:
@@ -80,7 +71,6 @@ class DataFlow:
         parameters: the network's parameters in the order of their first use.
         computed: products of the last forward pass whose weight is computed from parameters on the way, by name.
         watch: sees the forward passes below torch's functions, where it is set before them.
-        passes: forward passes so far.
         saw_input: whether the last pass was given a tensor.
         gave: the name of the type of what it gave; gave_tensor: whether a tensor is found in it; gave_output: whether
             one depends on a tensor that the network was given.
@@ -107,22 +97,15 @@ class DataFlow:
         self.parameters: list[nn.Parameter] = []
         self.computed: dict[str, Site] = {}
         self.watch: Watch | None = None
-        self.passes = 0
         self.saw_input = False
         self.gave, self.gave_tensor, self.gave_output = "", False, False
         self._differentiated = False
         self._mode = _Mode(self)
-        self._inside = 0
+        self._inside, self._thread = 0, 0
         self._recording = ExitStack()
-        self._layers: list[str] = []
         self._warned: set[str] = set()
-        self._calls: dict[tuple[str, str], int] = {}
-        self._site_counts = SiteCounts()
-        self._origins = Origins(self.model)
-        self._from_input: Any = WeakIdKeyDictionary()
-        self._learned: Any = WeakIdKeyDictionary()
+        self._pass = Pass(Origins(self.model), 0)
         self._opened = ExitStack()
-        self._input_memory: set[int] = set()
 
     def __deepcopy__(self, _: Any) -> DataFlow:
         """A network that copies a part of itself copies the hooks with it, whose flow is this one."""
@@ -131,10 +114,7 @@ class DataFlow:
     def __enter__(self) -> DataFlow:
         with ExitStack() as opened:
             opened.callback(self._leave)
-            for name, module in self.model.named_modules():
-                if module is not self.model:
-                    opened.callback(module.register_forward_pre_hook(self._entering(name)).remove)
-                    opened.callback(module.register_forward_hook(self._leaving, always_call=True).remove)
+            opened.enter_context(layers_followed(self.model, self._enter_layer, self._leave_layer))
             opened.callback(self.model.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
             opened.callback(self.model.register_forward_hook(self._end, always_call=True).remove)
             opened.enter_context(checkpoints_find_their_points(self._take_place))
@@ -157,74 +137,89 @@ class DataFlow:
         """
         kept = self.points, self.skipped, self.parameters
         self.points, self.skipped, self.parameters = [], [], list(kept[2])
-        # What is computed again starts from other tensor objects in the same memory.
-        self._input_memory = {address_of(t) for t in self._from_input} - {0}
+        self._pass.know_inputs_by_memory()
         try:
             with self._mode:
                 found = run_backward(loss, parameters, keep)
             return tuple(dense(g) for g in found)
         finally:
             self.points, self.skipped, self.parameters = kept
-            self._input_memory = set()
+            self._pass.input_memory = set()
 
     def _take_place(self) -> Place:
         """Where calls are counted from now on, and in which pass, to come back to in the backward pass."""
-        counts = {name: copy.copy(getattr(self, name)) for name in ("_calls", "_site_counts", "_layers")}
-        of_pass = {name: getattr(self, name) for name in ("passes", "_from_input", "_origins", "_learned")}
+        taken = self._pass.place()
 
         @contextmanager
         def there() -> Iterator[None]:
-            before = {name: getattr(self, name) for name in (*counts, *of_pass, "_input_memory")}
-            vars(self).update(of_pass | {name: copy.copy(value) for name, value in counts.items()})
-            self._input_memory = {t.untyped_storage().data_ptr() for t in self._from_input}
+            before, self._pass = self._pass, taken.place()
+            self._pass.know_inputs_by_memory()
             try:
                 yield
             finally:
-                vars(self).update(before)
+                self._pass = before
 
         return there
 
     # The forward pass.
 
-    def _entering(self, name: str) -> Callable[..., None]:
-        return lambda *_: self._layers.append(name)
+    def _enter_layer(self, name: str) -> None:
+        if self._is_seen:
+            self._pass.layers.append(name)
 
-    def _leaving(self, *_: object) -> None:
-        self._layers.pop()
+    def _leave_layer(self, name: str, output: Any) -> None:
+        if self._is_seen:
+            self._pass.layers.pop()
+        elif self.watch is not None:
+            self.watch.arrivals.called(name, output)
+
+    @property
+    def _is_seen(self) -> bool:
+        """Whether the mode sees what is called here: it belongs to one thread, and to the network's own call."""
+        return self._mode in _get_current_function_mode_stack()
+
+    @property
+    def _runs_in_another_thread(self) -> bool:
+        return self._inside > 0 and self._thread != get_ident()
 
     def _begin(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
+        if self._runs_in_another_thread:
+            return args, kwargs
         if self._inside:  # the network calls itself
             self._inside += 1
             return args, kwargs
-        self._inside = 1
+        self._inside, self._thread = 1, get_ident()
         if self.evaluation:
             # Which operations get a point shows in what needs a gradient.
             self._recording.enter_context(torch.inference_mode(False))
             self._recording.enter_context(torch.enable_grad())
         self.points, self.skipped, self.parameters = [], [], []
-        self._layers, self._calls, self._site_counts = [""], {}, SiteCounts()
         self.computed = {}
-        # New ones, since those of an earlier pass of the same loss may be asked for in the backward pass.
-        self._from_input, self._learned = WeakIdKeyDictionary(), WeakIdKeyDictionary()
-        self._origins = self._origins.fresh()
-        self.passes += 1
+        self._pass = self._pass.following()
         self.saw_input = any(True for _ in tensors_in((args, kwargs)))
         # Whoever lets an input require a gradient takes derivatives by it: forces, gradient penalties.
         self._differentiated = any(t.requires_grad for t in tensors_in((args, kwargs)))
         args, kwargs = map_tensors(self._input, args), map_tensors(self._input, kwargs)
-        self._mode.__enter__()
         if self.watch is not None:
             self.watch.begin((args, kwargs))
+            self.watch.arrivals.know((*self.model.parameters(), *self.model.buffers()))
             self._recording.enter_context(self.watch)
+        self._mode.__enter__()
         return args, kwargs
 
     def _end(self, _: nn.Module, args: Any, output: Any) -> Any:
+        if self._runs_in_another_thread:
+            if self.watch is not None:
+                self.watch.arrivals.called("", output)
+            return output
         self._inside -= 1
         if not self._inside:
             self._leave()
+            if self.watch is not None:
+                self.watch.end(output)
             self.gave = type(output).__name__
             self.gave_tensor = any(True for _ in tensors_in(output))
-            self.gave_output = any(self._depends_on_input([t]) for t in tensors_in(output))
+            self.gave_output = any(self._pass.depends_on_input([t]) for t in tensors_in(output))
             mark_last(tensors_in(output))
             if self.evaluation and not self._differentiated:
                 return map_tensors(Tensor.detach, output)
@@ -235,22 +230,25 @@ class DataFlow:
             point = self._new_point("input", x)
             point.two_terms = True
             x = Rounded.apply(x, self, point)
-        self._from_input[x] = True
+        self._pass.from_input[x] = True
         return x
+
+    @property
+    def passes(self) -> int:
+        """Forward passes so far."""
+        return self._pass.number
 
     @property
     def layer(self) -> str:
         """The module that is being carried out, "" for the network itself."""
-        return self._layers[-1] if self._layers else ""
+        return self._pass.layer
 
     def is_exact(self, layer: str) -> bool:
         """Whether a layer stays in full precision, by itself or inside another."""
         return any(layer == name or layer.startswith(f"{name}.") for name in self.exact)
 
     def _new_point(self, operation: str, output: Tensor) -> Point:
-        layer = self.layer
-        call = self._calls.get((layer, operation), 0)
-        self._calls[layer, operation] = call + 1
+        layer, call = self.layer, self._pass.count(operation)
         point = Point(len(self.points), layer, operation, call, shape_of(output), self.is_exact(layer))
         self.points.append(point)
         return point
@@ -273,11 +271,6 @@ class DataFlow:
 
     # Calls of torch's functions inside the network.
 
-    def _depends_on_input(self, inputs: list[Tensor]) -> bool:
-        if self._input_memory and any(address_of(t) in self._input_memory for t in inputs):
-            return True
-        return any(t in self._from_input or (t.grad_fn is not None and not self._origins.knows(t)) for t in inputs)
-
     def called(self, function: Any, args: Any, kwargs: Any) -> Any:
         """Carry out one call, with a point on its result where it gets one."""
         return call_in_float32(function, args, kwargs, self._called)
@@ -286,9 +279,11 @@ class DataFlow:
         if self.watch is None:
             return self._carry_out(function, args, kwargs)
         known = len(self.points), len(self.skipped)
-        self.watch.enter_call()
+        self.watch.enter_call((args, kwargs))
         try:
-            return self._carry_out(function, args, kwargs)
+            result = self._carry_out(function, args, kwargs)
+            self.watch.arrivals.leave(tensors_in((args, kwargs, result)))
+            return result
         finally:
             points = self.points[known[0] :]
             listed = bool(points) or len(self.skipped) > known[1]
@@ -300,12 +295,12 @@ class DataFlow:
             if isinstance(parameter, nn.Parameter) and not any(parameter is known for known in self.parameters):
                 self.parameters.append(parameter)
         name, in_place = name_of(function)
-        depends = self._depends_on_input(inputs)
+        depends = self._pass.depends_on_input(inputs)
         in_parts = depends and (torch.is_grad_enabled() or self.site is not None)
         decomposition = decompositions.TABLE.get(name) if in_parts else None
         if decomposition is not None:
             return self._marked(decomposition(self, *args, **kwargs), None)
-        made = None if depends else self._origins.of_call(name, inputs)
+        made = None if depends else self._pass.origins.of_call(name, inputs)
         pointed = depends and self.pointed and torch.is_grad_enabled()
         # Looks at values, which tensors do not have while a network is exported.
         reason = reason_for_no_point(name, args) if pointed else None
@@ -321,10 +316,10 @@ class DataFlow:
                 result = map_tensors(lambda t: self.point(t, name) if self._can_be_pointed(t, frozen) else t, result)
             elif name not in ("get", "set", "requires_grad"):
                 self.skipped.append(Skipped(self.layer, name, shape_of(outputs[0]), reason))
-        elif depends and name in LEAVES and inputs[0].is_floating_point():
-            self.skipped.append(Skipped(self.layer, name, shape_of(inputs[0]), LEAVES_TORCH))
+        elif depends and name in LEAVES and self.watch is not None:
+            self.watch.arrivals.taken(name, inputs[0])
         if frozen:
-            self._learned.update((t, True) for t in tensors_in(result))
+            self._pass.learned.update((t, True) for t in tensors_in(result))
         if in_place and isinstance(args[0], Tensor):
             self._marked(args[0], made)
         return self._marked(result, made)
@@ -333,7 +328,7 @@ class DataFlow:
         """Whether a result needs no gradient only because the parameters that made it are frozen."""
         if any(t.requires_grad for t in inputs) or is_cut(function):
             return False
-        return any(isinstance(t, nn.Parameter) or t in self._learned for t in inputs)
+        return any(isinstance(t, nn.Parameter) or t in self._pass.learned for t in inputs)
 
     @staticmethod
     def _can_be_pointed(t: Tensor, frozen: bool) -> bool:
@@ -341,7 +336,7 @@ class DataFlow:
 
     @property
     def _has_sites(self) -> bool:
-        return self.site is not None or self._origins.computed
+        return self.site is not None or self._pass.origins.computed
 
     def _at_site(self, function: Any, args: Any, kwargs: Any, once: bool = False) -> Any:
         """One call, with the quantizers of its site if it gets any. once: the same site as of earlier calls with the
@@ -349,13 +344,13 @@ class DataFlow:
         name, in_place = name_of(function)
         if in_place:
             return args[0].copy_(self._at_site(getattr(torch, name), args, kwargs))
-        operands = operands_of(function, name, args, kwargs, lambda t: not self._depends_on_input([t]))
+        operands = operands_of(function, name, args, kwargs, lambda t: not self._pass.depends_on_input([t]))
         if operands is None:
             return carry_out(function, args, kwargs)
         layer, weight = self.layer, operands.weight
-        origin = None if self._depends_on_input([weight]) else self._origins.of(weight)
-        call = self._site_counts.next(layer, name, weight, once)
-        site = Site(layer, name, call, origin, operands.output_axes, operands.channel_axis, self.passes)
+        origin = None if self._pass.depends_on_input([weight]) else self._pass.origins.of(weight)
+        call = self._pass.site_counts.next(layer, name, weight, once)
+        site = Site(layer, name, call, origin, operands.output_axes, operands.channel_axis, self._pass.number)
         if origin is not None and origin.computed:
             self.computed[site.name] = site
         quantizers = None if self.site is None or self.is_exact(layer) else self.site(site)
@@ -364,7 +359,7 @@ class DataFlow:
             if quantizers is None or not operands.x.numel():  # an expert that nothing was sent to
                 result = carry_out(function, args, kwargs)
             else:
-                own_bias = operands.bias is None or not self._depends_on_input([operands.bias])
+                own_bias = operands.bias is None or not self._pass.depends_on_input([operands.bias])
                 result = compute(operands, site, quantizers, own_bias)
         if self.watch is not None:
             self.watch.begin(result)
@@ -380,7 +375,7 @@ class DataFlow:
             result = self.point(result, name)
         target.copy_(result)
         if frozen:
-            self._learned[target] = True
+            self._pass.learned[target] = True
         return self._marked(target, None)
 
     def _warn_if_unknown(self, name: str) -> None:
@@ -390,10 +385,5 @@ class DataFlow:
 
     def _marked(self, result: Any, made: Made | None) -> Any:
         """What a call gave, remembered as what depends on the input, or as what it was made of."""
-        for t in tensors_in(result):
-            if made is None:
-                self._from_input[t] = True
-                self._origins.forget(t)
-            elif not isinstance(t, nn.Parameter) and t not in self._from_input:
-                self._origins.mark(t, made)
+        self._pass.mark(tensors_in(result), made)
         return result

@@ -66,8 +66,7 @@ fft_fftn fft_ifftn fft_rfftn fft_irfftn stft istft
 lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
 """
 
-LEAVES = frozenset({"numpy", "array", "tolist"})
-LEAVES_TORCH = "leaves torch; what is made of it there is not seen"
+LEAVES = frozenset({"numpy", "array", "tolist", "dlpack", "data_ptr", "untyped_storage", "storage"})
 """Calls that hand numbers to Python or numpy, by torch's names."""
 CHOOSES = frozenset(_CHOOSES.split())
 MOVES = frozenset(_MOVES.split())

@@ -13,7 +13,7 @@ import numba
 import torch
 
 from predictor.device import device_of
-from predictor.flow.dataflow import unwrapped
+from predictor.flow.layers import unwrapped
 from predictor.measuring.code_digests import code_digest
 from predictor.measuring.units import Subject
 from workloads.containers import tensors_in

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from predictor.flow.dataflow import unwrapped
+from predictor.flow.layers import unwrapped
 from training.calibration.folded_layer import FoldedLayer
 from training.calibration.tracing import hooked, traced
 from training.plain_weights import make_plain

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 import formats
-from predictor.flow.dataflow import DataFlow, unwrapped
+from predictor.flow.dataflow import DataFlow
+from predictor.flow.layers import unwrapped
 from predictor.flow.sites import OneToOne, Quantizers, Site
 from training.export.probe import check_probe
 from training.quantizers.clipped import Clipped

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from numeric_formats.files import write_atomically
 from numeric_formats.messages import one_line
-from predictor.flow.dataflow import DataFlow, unwrapped
+from predictor.flow.dataflow import DataFlow
+from predictor.flow.layers import unwrapped
 from predictor.flow.sites import Quantizers, Site
 from training.export.agreement import Call, evaluated
 from training.export.layer import Exportable, ExportedLayer

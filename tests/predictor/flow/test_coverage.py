@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from predictor import measure
+from predictor.flow.arrivals import LEAVES
 from predictor.flow.dataflow import DataFlow
-from predictor.flow.operations import LEAVES_TORCH
 from predictor.gradients import Gradients
 from predictor.listing import list_points
 from predictor.self_check import check
@@ -196,7 +196,7 @@ def test_sparse_gradients_are_measured():
 @pytest.mark.filterwarnings("ignore:Converting a tensor")
 def test_what_leaves_torch_is_listed(odd, operation):
     _, skipped, _ = list_points(workload(odd))
-    assert [operation, LEAVES_TORCH] in [[row[1], row[3]] for row in skipped], skipped
+    assert [operation, LEAVES] in [[row[1], row[3]] for row in skipped], skipped
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
