@@ -34,7 +34,7 @@ from predictor.scheme import CURRENT, PAPER, Scheme
 from predictor.statistics import agreement, reliability
 from reports import results
 from training import train
-from training.loop import Outcome
+from training.result import Outcome
 from training.validation import spread
 from workloads import Workload, load
 

@@ -150,6 +150,7 @@ class Gradients:
         workload.require_numbers()
         self.workload, self.batch, self.scheme = workload, batch, scheme
         self.flow = DataFlow(workload.model, exact)
+        self.flow.branches = scheme.branches
         if watched:
             self.flow.watch = Watch(lambda: self.flow.layer)
         self.names: list[str] = []

@@ -10,7 +10,9 @@ from typing import Any
 
 from formats import Format, ProfileFormat
 from formats.scale import MOST_HEADROOM, Granularity
-from numeric_formats.checks import number, one_of
+from numeric_formats.checks import not_allowed, number, one_of
+
+YES_OR_NO = ("no", "yes")
 
 
 class ScaleRule(StrEnum):
@@ -22,26 +24,43 @@ class ScaleRule(StrEnum):
 
 
 class Preset(StrEnum):
-    """Schemes that have a name: the paper's (delayed scales that leave a binade free, two for weight gradients), and
-    the current scale, which leaves none."""
+    """Schemes that have a name: the paper's (delayed scales that leave a binade free, two for weight gradients); the
+    current scale, which leaves none; and the paper's as its authors' code has it."""
 
     PAPER = "paper"
     CURRENT = "current"
+    AUTHORS = "authors"
+
+
+class WeightChannels(StrEnum):
+    """Which weights have one scale an output channel; the others have one a tensor. Those of convolutions; or those of
+    all layers in fixed-point and logarithmic formats, and none in others."""
+
+    CONVOLUTIONS = "convolutions"
+    LOG_AND_INT = "log-and-int"
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """The rules by which activations, errors and weight gradients are rounded, the same in measuring and in training.
+    """The rules by which tensors are rounded, the same in measuring and in training.
 
     The scale is that of precision profiles with one scale a tensor; other formats follow their own rule. A measurement
     has no steps before it: a delayed scale stands where it comes to rest, with the largest magnitude `headroom`
     binades below the top.
 
     Attributes:
-        scale: `delayed` or `current`.
+        scale: Of activations, errors and weight gradients: `delayed` or `current`.
         headroom: Binades that the scale of activations and errors leaves free.
         gradient_headroom: The same of weight gradients, which are rounded in training.
         two_terms: Whether inputs of the network and errors of its last points are rounded in two terms.
+        branches: Whether errors that meet at a fork are rounded each by itself, and their sum is not.
+        last_error: The scale of errors of the network's last points, where `scale` is delayed.
+        weight_scale: That of weights: `current`, or `delayed` without headroom.
+        weight_channels: Which weights have one scale an output channel.
+        settling: Forward and backward passes in which delayed scales settle before the first step.
+        rounded_decay: Whether SGD's sum of gradient and weight decay is rounded to the master format.
+        all_parameters: Whether gradients and masters of normalization parameters and biases have their formats too.
+        best_epoch: Whether the metric that a run reports is that of its best epoch, not of its last.
 
     Raises:
         ValueError: For a rule or a number that means nothing.
@@ -57,11 +76,22 @@ class Scheme:
     headroom: int = 1
     gradient_headroom: int = 2
     two_terms: bool = True
+    branches: bool = False
+    last_error: ScaleRule | str = ScaleRule.DELAYED
+    weight_scale: ScaleRule | str = ScaleRule.CURRENT
+    weight_channels: WeightChannels | str = WeightChannels.CONVOLUTIONS
+    settling: int = 0
+    rounded_decay: bool = False
+    all_parameters: bool = False
+    best_epoch: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", one_of("scale", ScaleRule, self.scale))
+        for name in ("scale", "last_error", "weight_scale"):
+            object.__setattr__(self, name, one_of(name.replace("_", " "), ScaleRule, getattr(self, name)))
+        object.__setattr__(self, "weight_channels", one_of("weight channels", WeightChannels, self.weight_channels))
         for name in ("headroom", "gradient_headroom"):
             number(name.replace("_", " "), getattr(self, name), 0, MOST_HEADROOM, whole=True)
+        number("settling", self.settling, 0, whole=True)
 
     def at_rest(self, format: Format) -> Format:
         """The format with which activations and errors are measured: its scale is found from the tensor itself and
@@ -69,22 +99,28 @@ class Scheme:
         return with_headroom(format, self.headroom)
 
     @property
-    def measured(self) -> tuple[int, bool]:
-        """What of it decides the bits of a measurement."""
-        return self.headroom, self.two_terms
+    def measured(self) -> tuple[int, bool, bool]:
+        """What of it decides the bits of a measurement. The rest is of steps, which a measurement has none of: a
+        delayed scale is at rest where the current one with the same headroom is."""
+        return self.headroom, self.two_terms, self.branches
 
     @property
     def name(self) -> str:
-        """The preset that it is, but for two terms; else its parts in words."""
+        """The preset that it is or that is nearest, and the parts in which it differs, as `scheme_of` reads them; but
+        for two terms."""
+        mine, found = asdict(replace(self, two_terms=True)), ""
         for preset, scheme in PRESETS.items():
-            if replace(self, two_terms=True) == scheme:
-                return preset.value
-        return f"{self.scale}, headroom {self.headroom} ({self.gradient_headroom} for weight gradients)"
+            parts = [f"{key}={_written(mine[key])}" for key, value in asdict(scheme).items() if value != mine[key]]
+            name = ",".join((preset.value, *parts))
+            if not found or name.count(",") < found.count(","):
+                found = name
+        return found
 
     @property
     def settings(self) -> dict[str, Any]:
         """Its name and all parts, as plain values."""
-        return {"scheme": self.name, **asdict(self), "scale": str(self.scale)}
+        parts = {key: str(value) if isinstance(value, StrEnum) else value for key, value in asdict(self).items()}
+        return {"scheme": self.name, **parts}
 
     @classmethod
     def recorded(cls, settings: Mapping[str, Any]) -> Scheme | None:
@@ -94,12 +130,29 @@ class Scheme:
             return None
         if "headroom" not in settings:
             return replace(CURRENT, two_terms=settings.get("two_terms", True))
-        return cls(**{field.name: settings[field.name] for field in fields(cls)})
+        return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
 
 
 PAPER = Scheme()
 CURRENT = Scheme(ScaleRule.CURRENT, headroom=0, gradient_headroom=0)
-PRESETS = {Preset.PAPER: PAPER, Preset.CURRENT: CURRENT}
+AUTHORS = Scheme(
+    branches=True,
+    last_error=ScaleRule.CURRENT,
+    weight_scale=ScaleRule.DELAYED,
+    weight_channels=WeightChannels.LOG_AND_INT,
+    settling=100,
+    rounded_decay=True,
+    all_parameters=True,
+    best_epoch=True,
+)
+PRESETS = {Preset.PAPER: PAPER, Preset.CURRENT: CURRENT, Preset.AUTHORS: AUTHORS}
+
+
+def with_all_parts(settings: Any) -> Any:
+    """Recorded settings, in which earlier versions left out the parts that no scheme had: these are the paper's."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return {key: value for key, value in PAPER.settings.items() if key != "scheme"} | dict(settings)
 
 
 def is_delayable(format: Format) -> bool:
@@ -114,6 +167,28 @@ def with_headroom(format: Format, headroom: int) -> Format:
         return format
     assert isinstance(format, ProfileFormat)  # is_delayable
     return format if format.scale.headroom else format.with_scale(replace(format.scale, headroom=headroom))
+
+
+def _written(value: Any) -> str:
+    """A part's value as a name holds it."""
+    return YES_OR_NO[value] if isinstance(value, bool) else str(value)
+
+
+def _read(part: str) -> tuple[str, Any]:
+    """A part's name and value out of KEY=VALUE."""
+    key, _, text = part.partition("=")
+    plain = {field.name: field.default for field in fields(Scheme)}
+    if key not in plain:
+        raise not_allowed("part of a scheme", part, [f"{name}={_written(value)}" for name, value in plain.items()])
+    if isinstance(plain[key], bool):
+        if text not in YES_OR_NO:
+            raise not_allowed(key, text, YES_OR_NO)
+        return key, bool(YES_OR_NO.index(text))
+    if isinstance(plain[key], int):
+        if not text.isdecimal():
+            raise ValueError(f"{key} {text!r}: a whole number is needed")
+        return key, int(text)
+    return key, text
 
 
 def headroom_needed(scheme: Scheme) -> ValueError:
@@ -134,7 +209,8 @@ def scheme_of(
     """A scheme by its name or as it is, with some of its parts changed.
 
     Args:
-        given: `paper`, `current`, or a scheme.
+        given: `paper`, `current`, `authors`, one of these with parts of `Scheme` that differ behind it
+            (`paper,branches=yes,settling=20`), or a scheme.
         scale: `delayed` or `current`; with `current`, no binade is left free unless `headroom` says so.
         headroom: Binades that the scale of activations and errors leaves free.
         two_terms: False rounds network inputs and last errors in one term.
@@ -143,9 +219,12 @@ def scheme_of(
         ValueError: For another name, or parts that mean nothing.
     """
     if not isinstance(given, Scheme):
-        given = PRESETS[one_of("scheme", Preset, given)]
+        preset, *parts = given.split(",")
+        given = PRESETS[one_of("scheme", Preset, preset)]
+        given = replace(given, **dict(map(_read, parts))) if parts else given
     if scale is not None and one_of("scale", ScaleRule, scale) is not given.scale:
-        given = CURRENT if scale == ScaleRule.CURRENT else PAPER
+        like = CURRENT if scale == ScaleRule.CURRENT else PAPER
+        given = replace(given, scale=like.scale, headroom=like.headroom, gradient_headroom=like.gradient_headroom)
     if headroom is not None:
         given = replace(given, headroom=headroom)
     return given if two_terms else replace(given, two_terms=False)

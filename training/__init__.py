@@ -4,7 +4,8 @@ import numeric_formats
 
 numeric_formats.require("formats", "workloads", "predictor")
 
-from training.loop import Result, train  # noqa: E402
+from training.loop import train  # noqa: E402
+from training.result import Result  # noqa: E402
 from training.validation import validate  # noqa: E402
 
 __all__ = ["Result", "train", "validate"]

@@ -54,6 +54,8 @@ class RoundingCounts(NamedTuple):
         underflows: Nonzero elements that became zero.
         flips: Quantized weights that changed, None but for W.
         angle: Of a weight's gradient to the full-precision one, degrees, where it was sampled.
+        flips_by_scale: Those of the flips that would not have been at the scale of the step before, None where the
+            format keeps its scale to itself; the others are the weights' own.
     """
 
     kind: str
@@ -66,14 +68,23 @@ class RoundingCounts(NamedTuple):
     underflows: int
     flips: int | None = None
     angle: float | None = None
+    flips_by_scale: int | None = None
+
+
+def change_of_top(top: Any, largest: Any, saturated: Any, headroom: int) -> Any:
+    """By how much T changes after a step: at most by one, from the largest rounded magnitude of all tensors of that
+    step, and whether one saturated. Of numbers or of arrays.
+
+    Source: docs/definitions/training.md section 1.
+    """
+    known = (largest > 0) & (largest < np.inf)  # False for NaN
+    grows = largest >= 2.0 ** (top - headroom + 1) if headroom else saturated
+    shrinks = largest < 2.0 ** (top - headroom)
+    return known * (1 * grows - 1 * shrinks)
 
 
 class Delayed:
-    """The top exponent of one place: in use now, and what was seen since it was chosen.
-
-    Source: docs/definitions/training.md section 1. T changes by at most one a step, from the largest rounded magnitude
-    m of all tensors of that step.
-    """
+    """The top exponent of one place: in use now, and what was seen since it was chosen."""
 
     def __init__(self, top: int):
         self.top = top
@@ -88,10 +99,8 @@ class Delayed:
 
     def advance(self, headroom: int, low: int, high: int) -> None:
         """The top exponent of the next step, within `low` to `high`."""
-        if np.isfinite(self.largest) and self.largest > 0:
-            grows = self.largest >= 2.0 ** (self.top - headroom + 1) if headroom else self.saturated
-            shrinks = self.largest < 2.0 ** (self.top - headroom)
-            self.top = min(max(self.top + int(grows) - int(shrinks), low), high)
+        changed = self.top + int(change_of_top(self.top, self.largest, self.saturated, headroom))
+        self.top = min(max(changed, low), high)
         self.largest, self.saturated = 0.0, False
 
 

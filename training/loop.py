@@ -8,29 +8,27 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import nn
 
 from formats import Format, Rounding
 from numeric_formats.checks import one_of
 from numeric_formats.files import check_same, hold, write_json
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.measuring.store import Store
-from predictor.scheme import Preset, ScaleRule, Scheme, scheme_of
+from predictor.scheme import Preset, ScaleRule, Scheme, scheme_of, with_all_parts
 from predictor.self_check import Checked
 from training import checkpoint
 from training.board import Board
 from training.checking import check_flow, check_memory
 from training.log import LAYERS, Log
-from training.methods.method import Method, MethodState, settings_of
+from training.methods.method import Method, settings_of
 from training.optimizers import Optimizer, Schedule
 from training.reproducible import fingerprint, installation
+from training.result import Outcome, Result, reported_metric
 from training.scheme import FULL_PRECISION, TensorFormats, training_format
 from training.settings import Start, TrainingSettings
 from training.starting import start_from_scratch
@@ -39,50 +37,10 @@ from workloads.copies import copied
 from workloads.workload import Batch, Workload
 
 SETTINGS, RESULT = "settings.json", "result.json"
+SETTLE, STEP = "settle", "step"
+"""Stages of progress."""
 ANOTHER = "give what it was made with or another output, or start with --force"
 """What helps where a checkpoint is of another run."""
-
-
-class Outcome(StrEnum):
-    """How a run ended."""
-
-    FINISHED = "finished"
-    DIVERGED = "diverged"
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a run gave.
-
-    Attributes:
-        model: The trained network in evaluation mode, its weights rounded.
-        outcome: Finished or diverged.
-        reason: Of a divergence, in words; "" where the run finished.
-        steps: A row per step (`training.log.Log`).
-        epochs: A row per epoch (`training.log.Log`).
-        metric: Mean of the workload's metric over `test` after the last epoch, None where there is none; with weights
-            and activations rounded as in training, and as the method evaluates.
-        settings: Of the run, as plain values.
-        coverage: How much of the network the formats' points and the method cover, and what stays in float32, in lines.
-        method_state: The state of the method, None without one. `training.methods.quantized(result.model,
-            result.method_state)` computes as it evaluates, the network by itself with the float32 weights.
-    """
-
-    model: nn.Module
-    outcome: Outcome
-    reason: str
-    steps: pd.DataFrame
-    epochs: pd.DataFrame
-    metric: float | None
-    settings: dict[str, Any]
-    coverage: tuple[str, ...]
-    method_state: MethodState | None
-    _log: Log
-
-    @property
-    def layers(self) -> pd.DataFrame:
-        """A row per step and rounded tensor: step and the fields of `training.delayed.RoundingCounts`."""
-        return self._log.layer_table()
 
 
 def train(
@@ -113,6 +71,7 @@ def train(
     checkpoint_every: int = 0,
     angle_every: int = 0,
     metric_every: int = 1,
+    hysteresis_epochs: int | None = None,
     output: Path | str | None = None,
     resume: bool = False,
     force: bool = False,
@@ -132,13 +91,13 @@ def train(
         workload: Network, loss, mini-batches, and what it is tested with.
         activation: Format of activations.
         error: Of errors, the gradients of activations.
-        weight: Of weights; those of convolutions get one scale an output channel, others one a tensor.
+        weight: Of weights; by default those of convolutions get one scale an output channel, others one a tensor.
         gradient: Of weight gradients.
         master: Of master weights and of their momentum.
         weight_rounding: `nearest`, `stochastic` or `hysteresis`.
         master_rounding: `nearest` or `stochastic`.
-        scheme: By which activations, errors and gradients are rounded: `paper`, `current`, or a
-            `predictor.scheme.Scheme`.
+        scheme: By which tensors are rounded: `paper`, `current`, `authors`, one of these with parts that differ
+            (`paper,branches=yes`), or a `predictor.scheme.Scheme`, which says what they are.
         scale: Instead of the scheme's: `delayed` or `current`.
         two_terms: Round network inputs and last errors in two terms.
         method: A published training method (`training.methods`), which quantizes layers in its own way, beside the
@@ -157,6 +116,7 @@ def train(
         checkpoint_every: Steps between checkpoints within an epoch; 0 for the ends of epochs alone.
         angle_every: Steps between samples of the angle to the full-precision gradient; 0 for none.
         metric_every: Epochs between metrics; the last epoch has one.
+        hysteresis_epochs: After so many epochs weights are rounded to nearest instead; None for never.
         output: A folder for checkpoint, settings, result, steps.parquet, epochs.csv and the Parquet files of layers/.
         resume: Go on from its checkpoint, if there is one; the result then has the same bits as that of an
             uninterrupted run at the same number of threads.
@@ -193,6 +153,7 @@ def train(
         checkpoint_every=checkpoint_every,
         angle_every=angle_every,
         metric_every=metric_every,
+        hysteresis_epochs=hysteresis_epochs,
     )
     usual, usual_master = ("FP134", "FP169") if method is None else (FULL_PRECISION, FULL_PRECISION)
     tensor_formats = TensorFormats(
@@ -205,6 +166,11 @@ def train(
         master_rounding=one_of("master rounding", Rounding, master_rounding),
         scheme=scheme_of(scheme, scale=scale, two_terms=two_terms),
     )
+    if hysteresis_epochs is not None and tensor_formats.weight_rounding is not Rounding.HYSTERESIS:
+        raise ValueError(
+            f"hysteresis epochs {hysteresis_epochs}: weight rounding is {tensor_formats.weight_rounding.value}; give "
+            "both only with hysteresis"
+        )
     workload.require_numbers()
     folder = None if output is None else Path(output)
     source = workload.batches if workload.train is None else workload.train
@@ -282,7 +248,8 @@ class _Run:
                 reason = self._train(trainer, first, log, board)
         model.eval()
         outcome = Outcome.DIVERGED if reason else Outcome.FINISHED
-        metric = log.epochs[-1]["metric"] if log.epochs else None
+        best = self.tensor_formats.scheme.best_epoch
+        metric = reported_metric(log.epochs, best, self.workload.lower_is_better)
         if folder is not None:
             content = {"outcome": outcome, "reason": reason, "steps": len(log.steps), "metric": metric}
             content |= {"coverage": covered, "method": None if trainer.coverage is None else trainer.coverage.plain()}
@@ -319,8 +286,9 @@ class _Run:
             return 0
         tensors, state = checkpoint.read(path)
         with checkpoint.restoring(path):
-            # How often a run is saved makes no difference to it.
-            check_same(path, state["settings"], self.recorded, ANOTHER, leaving_out=("checkpoint_every",))
+            # How often a run is saved makes no difference to it, nor does what a scheme's parts together are called.
+            before, other = with_all_parts(state["settings"]), ("checkpoint_every", "scheme")
+            check_same(path, before, self.recorded, ANOTHER, leaving_out=other)
             step, epochs = state["step"], state["epochs"]
             if type(step) is not int or not 0 < step <= self.steps or len(epochs) != step // len(self.batches):
                 raise ValueError(f"it is of step {step!r} in {len(epochs)} epochs")
@@ -337,10 +305,12 @@ class _Run:
         stands."""
         count, every = len(self.batches), self.settings.checkpoint_every
         with trainer:
+            if not first:
+                self._settle(trainer)
             for step in range(first, self.steps):
                 epoch, place = divmod(step, count)
                 if place == 0 or step == first:
-                    order = np.random.default_rng((self.settings.seed, epoch)).permutation(count)
+                    order = self._order(epoch)
                     trainer.begin_epoch(epoch + 1)
                 row, stopped = self._step(trainer, step, self.batches[order[place]], log)
                 if board is not None:
@@ -360,8 +330,21 @@ class _Run:
                         state = {"step": step + 1, "settings": self.recorded, "epochs": log.epochs}
                         state |= {"log": log.digests(), **trainer.state()}
                         checkpoint.write(self.path, trainer.tensors(), state)
-                self.progress(Progress("step", step + 1, self.steps, self._note(epoch + 1, row["loss"], log)))
+                self.progress(Progress(STEP, step + 1, self.steps, self._note(epoch + 1, row["loss"], log)))
         return ""
+
+    def _order(self, epoch: int) -> Sequence[int]:
+        """That of the mini-batches in an epoch, counted from 0."""
+        found: list[int] = np.random.default_rng((self.settings.seed, epoch)).permutation(len(self.batches)).tolist()
+        return found
+
+    def _settle(self, trainer: Trainer) -> None:
+        """Let delayed scales settle, on the mini-batches of the first steps; again from the first one where there are
+        too few."""
+        passes, order = self.tensor_formats.scheme.settling, self._order(0)
+        for number in range(passes if trainer.rounded.settles else 0):
+            trainer.settle(self.batches[order[number % len(order)]])
+            self.progress(Progress(SETTLE, number + 1, passes))
 
     def _step(self, trainer: Trainer, step: int, batch: Batch, log: Log) -> tuple[dict[str, Any], str]:
         """One step, its row in the log, and why it was not made."""

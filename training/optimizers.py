@@ -45,8 +45,8 @@ class MasterSGD(torch.optim.Optimizer):
 
     d = grad + wd * w_q,  v = Q_M(mu * v + d),  w = Q_M(w - lr * v)
 
-    Every operation is a float32 one, rounded once, without fused multiply-add; so are the learning rate, momentum and
-    weight decay.
+    d is rounded by Q_M too where the scheme says so (`rounded_decay`). Every operation is a float32 one, rounded once,
+    without fused multiply-add; so are the learning rate, momentum and weight decay.
     """
 
     def __init__(self, weights: Sequence[Weight], lr: float, momentum: float, weight_decay: float):
@@ -66,6 +66,8 @@ class MasterSGD(torch.optim.Optimizer):
                 continue
             # Products on their own: add(x, alpha=a) would fuse them.
             d = torch.mul(weight.parameter, group["weight_decay"]).add_(w.grad)
+            if weight.rounds_decay:
+                weight.round_master(d)
             state = self.state[w]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(w)

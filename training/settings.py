@@ -38,6 +38,7 @@ class TrainingSettings:
         checkpoint_every: Steps between checkpoints within an epoch; 0 for the ends of epochs alone.
         angle_every: Steps between samples of the angle; 0 for none.
         metric_every: Epochs between metrics; the last epoch has one.
+        hysteresis_epochs: After so many epochs weights are rounded to nearest instead; None for never.
 
     Raises:
         ValueError: For numbers and names that mean nothing.
@@ -57,6 +58,7 @@ class TrainingSettings:
     checkpoint_every: int = 0
     angle_every: int = 0
     metric_every: int = 1
+    hysteresis_epochs: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "optimizer", one_of("optimizer", Optimizer, self.optimizer))
@@ -64,6 +66,8 @@ class TrainingSettings:
         object.__setattr__(self, "start", one_of("start", Start, self.start))
         number("epochs", self.epochs, 1, whole=True)
         number("metric every", self.metric_every, 1, whole=True)
+        if self.hysteresis_epochs is not None:
+            number("hysteresis epochs", self.hysteresis_epochs, 1, whole=True)
         number("seed", self.seed, 0, 2**64 - 1, whole=True)  # torch's generators have no others
         for name in ("warmup", "checkpoint_every", "angle_every"):
             number(name.replace("_", " "), getattr(self, name), 0, whole=True)
@@ -91,4 +95,5 @@ class TrainingKeywords(TypedDict, total=False):
     checkpoint_every: int
     angle_every: int
     metric_every: int
+    hysteresis_epochs: int | None
     tensorboard: bool

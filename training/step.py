@@ -12,42 +12,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from predictor.angle import degrees, layer_sums
+from formats import Rounding
 from predictor.device import device_of
 from predictor.flow.dataflow import DataFlow
-from predictor.flow.points import Point, Quantizer
 from predictor.flow.sites import site_from_plain
 from predictor.gradients import evaluation_mode, measured_parameters
-from predictor.quantizers import two_terms
-from predictor.scheme import ScaleRule
 from training import checkpoint
 from training.checking import check_weights_seen
 from training.coverage import Covered
-from training.delayed import Places, RoundingCounts
+from training.delayed import RoundingCounts
 from training.methods.method import Method, MethodState, NetworkInTraining, begin
 from training.optimizers import OPTIMIZERS, add_weight, schedule_of
 from training.reproducible import random_state, set_random_state, undisturbed
+from training.rounded_flow import RoundedFlow
 from training.scheme import TensorFormats
 from training.settings import TrainingSettings
+from training.step_angles import StepAngles, angles_to, with_angles
 from training.weights import Streams, Weight, masters_in_place, weights_of
 from workloads.calls import call
 from workloads.workload import Batch, Workload
 
 METHOD = "method."
 """What the names of a method's parameters and tensors begin with."""
-
-
-class StepAngles(NamedTuple):
-    """Degrees between quantized and full-precision gradients: of all layers as one vector, and of each by the name of
-    its weight."""
-
-    all: float
-    each: dict[str, float]
-
-    @property
-    def mean(self) -> float:
-        """Of the layers' own; NaN where there is none."""
-        return float(np.mean(list(self.each.values()))) if self.each else math.nan
 
 
 class StepResult(NamedTuple):
@@ -93,7 +79,7 @@ class Trainer:
         batches: Sequence[Batch] = (),
     ):
         self.workload, self.settings, self.batches = workload, settings, batches
-        self.tensor_formats, self.scheme = tensor_formats, tensor_formats.scheme
+        self.tensor_formats = tensor_formats
         self.device = device_of(workload)
         self.streams = Streams(settings.seed)
         self.flow = DataFlow(model)
@@ -104,14 +90,8 @@ class Trainer:
         self.coverage: Covered | None = None
         self.method = MethodState() if method is None else self._begin(method)
         self._site = None if method is None else self.method.site
-        scheme, given = self.scheme, tensor_formats
-        rounded = (
-            ("A", given.activation, scheme.headroom),
-            ("E", given.error, scheme.headroom),
-            ("G", given.gradient, scheme.gradient_headroom),
-        )
-        delayed = scheme.scale is ScaleRule.DELAYED
-        self.places = {kind: Places(kind, f, room, delayed) for kind, f, room in rounded if f is not None}
+        self.rounded = RoundedFlow(tensor_formats)
+        self.flow.branches = tensor_formats.scheme.branches
         optimizer = OPTIMIZERS[settings.optimizer]
         self.optimizer = optimizer(self.weights, settings.rate, settings.momentum, settings.weight_decay)
         self.schedule = schedule_of(self.optimizer, settings.schedule, settings.warmup, steps)
@@ -137,7 +117,7 @@ class Trainer:
         return state
 
     def _of_method(self, name: str, parameter: nn.Parameter) -> Weight:
-        return Weight(f"{METHOD}{name}", parameter, False, None, self.tensor_formats, self.streams)
+        return Weight(f"{METHOD}{name}", parameter, self.tensor_formats, self.streams)
 
     def _take_in(self, names: Iterable[str] | None = None) -> None:
         """Train what the method has made since, for layers that came for the first time; in the order of the names."""
@@ -183,8 +163,8 @@ class Trainer:
 
         # Gradients of weights are rounded, and become those of the masters.
         for weight, gradient in zip(self.weights, gradients, strict=True):
-            weight.take_gradient(gradient, self.places.get("G"))
-        angles = self._angles(full) if full else None
+            weight.take_gradient(gradient, self.rounded.places.get("G"))
+        angles = angles_to(full, self.weights, self._measured) if full else None
         codes = self._codes() if sample_angle else {}
 
         # The optimizer moves the master weights, and rounds them and their momentum.
@@ -197,11 +177,10 @@ class Trainer:
         seen = [entry for weight in self.weights if (entry := weight.requantize()) is not None]
         seen += self._flips_of(codes)
         if angles is not None:
-            seen = self._with_angles(seen, angles)
+            seen = with_angles(seen, angles, self.weights)
 
         # The scales of activations, errors and gradients follow what was seen of them.
-        for places in self.places.values():
-            seen += places.advance()
+        seen += self.rounded.advance()
         return StepResult(loss, angles, seen, "")
 
     # The parts of a step, in its order.
@@ -236,8 +215,7 @@ class Trainer:
         """The points round and the method's sites quantize inside; for evaluation without a trace, and also where no
         gradient is recorded."""
         flow, method = self.flow, self.method
-        # Errors are those of training: a derivative that a metric takes is none.
-        flow.activation, flow.error = self._quantizer("A", evaluation), None if evaluation else self._quantizer("E")
+        flow.activation, flow.error = self.rounded.quantizers(evaluation)
         flow.evaluation = evaluation
         flow.pointed = flow.activation is not None or flow.error is not None
         flow.site, method.training = self._site, not evaluation
@@ -246,20 +224,6 @@ class Trainer:
         finally:
             flow.activation, flow.error, flow.evaluation, flow.pointed = None, None, False, True
             flow.site, method.training = None, False
-
-    def _quantizer(self, kind: str, evaluation: bool = False) -> Quantizer | None:
-        """How the points round activations (A) or errors (E)."""
-        places = self.places.get(kind)
-        if places is None:
-            return None
-        round = places.evaluate if evaluation else places.round
-
-        def quantize(x: Tensor, point: Point) -> Tensor:
-            if self.scheme.two_terms and (point.two_terms if kind == "A" else point.last):
-                return two_terms(x, lambda part, term: round(part, point.name, term))
-            return round(x, point.name)
-
-        return quantize
 
     def _diverged(self, loss: float, gradients: Sequence[Tensor | None]) -> str:
         """Why no step can be made; "" where it can."""
@@ -272,21 +236,6 @@ class Trainer:
             if gradient is not None and not gradient.isfinite().all():
                 return f"the gradient of {weight.name} is not finite"
         return ""
-
-    def _angles(self, full: Sequence[Tensor | None]) -> StepAngles:
-        """Between the rounded gradients and the full-precision ones of the parameters that the predictor measures.
-
-        NaN where a method trains other parameters in their place.
-        """
-        both = {
-            weight.name: (weight.master.grad, g)
-            for weight, g in zip(self.weights, full, strict=True)
-            if id(weight.parameter) in self._measured and (weight.master.grad is not None or g is not None)
-        }
-        if not both or any(q is None or g is None for q, g in both.values()):
-            return StepAngles(math.nan, {})
-        sums = layer_sums(*zip(*both.values(), strict=True))
-        return StepAngles(degrees(sums.sum(0)), {name: degrees(row) for name, row in zip(both, sums, strict=True)})
 
     def _codes(self) -> dict[str, Tensor]:
         """The codes of the weights that the method quantizes, by parameter; none where it has no codes."""
@@ -303,19 +252,25 @@ class Trainer:
             for name, before in codes.items()
         ]
 
-    def _with_angles(self, seen: list[RoundingCounts], angles: StepAngles) -> list[RoundingCounts]:
-        """The angle of each layer in the row of its weight, or in one of its own where the weight is not rounded."""
-        left = dict(angles.each)
-        seen = [entry._replace(angle=left.pop(entry.place, None)) for entry in seen]
-        sizes = {weight.name: weight.parameter.numel() for weight in self.weights}
-        return seen + [
-            RoundingCounts("W", name, 0, sizes[name], None, None, None, 0, None, angle) for name, angle in left.items()
-        ]
-
     # Between steps.
+
+    def settle(self, batch: Batch) -> None:
+        """A forward and a backward pass in which delayed scales settle, without a step; nothing else moves."""
+        method = self.method
+        with undisturbed(self.flow.model, self.device), self._rounding():
+            method.decided.clear()
+            method.calibrating = True
+            gradients = self._gradients(batch)[1]
+            method.calibrating = False
+        for weight, gradient in zip(self.weights, gradients, strict=False):  # none where the loss is not finite
+            weight.take_gradient(gradient, self.rounded.places.get("G"))
+        self.rounded.advance()
 
     def begin_epoch(self, epoch: int) -> None:
         """Before the first step of an epoch, counted from 1, or before the first after a resume."""
+        last = self.settings.hysteresis_epochs
+        for weight in self.weights:
+            weight.rounding = self.tensor_formats.weight_rounding if last is None or epoch <= last else Rounding.NEAREST
         self.method.begin_epoch(epoch)
 
     def end_epoch(self, epoch: int) -> None:
@@ -351,11 +306,15 @@ class Trainer:
     def _masters(self) -> dict[str, Tensor]:
         return {weight.name: weight.master for weight in self.weights}
 
+    def _tops(self) -> dict[str, Tensor]:
+        return {weight.name: weight.tops for weight in self.weights if weight.tops is not None}
+
     def tensors(self) -> dict[str, Tensor]:
         """All tensors of the run's state."""
         return {
             **{f"network.{name}": tensor for name, tensor in self._network().items()},
             **{f"master.{name}": tensor for name, tensor in self._masters().items()},
+            **{f"tops.{name}": tensor for name, tensor in self._tops().items()},
             **checkpoint.optimizer_tensors(self.optimizer),
             **{METHOD + name: tensor for name, tensor in self.method.tensors().items()},
             **random_state(self.device),
@@ -367,7 +326,7 @@ class Trainer:
             "groups": self.optimizer.state_dict()["param_groups"],
             "schedule": self.schedule.state_dict(),
             "stream": self.streams.next,
-            "tops": {kind: places.tops for kind, places in self.places.items()},
+            "tops": self.rounded.tops,
             "method": self.method.state(),
             "late": {"sites": [asdict(site) for site in self.method.late], "parameters": self._late},
         }
@@ -377,6 +336,9 @@ class Trainer:
         checkpoint.fill(self._network(), tensors, "network.", path)
         self._meet_again(tensors, state["late"])
         checkpoint.fill(self._masters(), tensors, "master.", path)
+        checkpoint.fill(self._tops(), tensors, "tops.", path)
+        for weight in self.weights:
+            weight.take_up()
         own = self.state()
         for name in ("schedule", "stream"):
             checkpoint.check_kind(path, name, own[name], state[name])
@@ -387,8 +349,7 @@ class Trainer:
         checkpoint.restore_optimizer(self.optimizer, tensors, state["groups"], path)
         self.schedule.load_state_dict(state["schedule"])
         self.streams.next = state["stream"]
-        for kind, tops in state["tops"].items():
-            self.places[kind].tops = tops
+        self.rounded.tops = state["tops"]
         of_method = {name.removeprefix(METHOD): tensor for name, tensor in tensors.items() if name.startswith(METHOD)}
         self.method.restore(of_method, state["method"])
         set_random_state(tensors, self.device)

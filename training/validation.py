@@ -17,9 +17,10 @@ from numeric_formats.files import Held, check_same, read_json, write_json
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.columns import ANGLE, BIAS, BITS, GAP, NAME, NETWORK_NAME, PROJECTION, angle_column, effects_in
 from predictor.measuring.store import Store
-from predictor.scheme import Preset, Scheme, scheme_of
+from predictor.scheme import Preset, Scheme, scheme_of, with_all_parts
 from predictor.statistics import Agreement, agreement, reliability
-from training.loop import Outcome, Result, train
+from training.loop import STEP, train
+from training.result import Outcome, Result
 from training.scheme import FULL_PRECISION
 from training.settings import TrainingKeywords
 from workloads.workload import Workload
@@ -101,7 +102,8 @@ def _fixed_choice(output: Path, settings: dict[str, Any]) -> None:
     path = output / CHOICE
     if not path.exists():
         write_json(path, settings)
-    check_same(path, read_json(path, "give another output"), settings)
+    # What a scheme's parts together are called makes no difference.
+    check_same(path, with_all_parts(read_json(path, "give another output")), settings, leaving_out=("scheme",))
 
 
 def _check_scheme(ranked: Scheme, trained: Scheme) -> None:
@@ -269,8 +271,10 @@ def _all_trained(
             where = f"run {len(found) + 1}/{len(units)}, {name} seed {seed}"
 
             def show(at: Progress, where: str = where, before: int = len(found)) -> None:
+                if at.stage != STEP:
+                    return
                 total = len(units) * at.total
-                progress(Progress("step", before * at.total + at.done, total, f"{where}, {at.note}"))
+                progress(Progress(STEP, before * at.total + at.done, total, f"{where}, {at.note}"))
 
             try:
                 found[name, seed] = one(name, seed, show)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from formats import CodebookFormat, Format, ProfileFormat, Rounding
-from formats.scale import Granularity
+from formats.scale import Granularity, ScalePolicy
 from predictor.gradients import measured_parameters
-from training.delayed import Places, RoundingCounts
+from predictor.scheme import ScaleRule, WeightChannels
+from training.delayed import Places, RoundingCounts, change_of_top
 from training.scheme import TensorFormats, mode_arguments, per_channel
 
 
@@ -61,46 +62,70 @@ class Weight:
         name: Of the parameter.
         parameter: The network's own, which holds w_q between steps.
         master: What the optimizer moves; its `grad` is the gradient after rounding.
-        quantized: False for normalization parameters and biases, which stay float32 all through.
+        in_formats: Whether gradient, master and momentum have their formats; else they stay float32 all through.
+        rounding: Of w_q.
+        rounds_decay: Whether the sum of gradient and weight decay is rounded to the master format.
+        tops: A delayed scale's top exponents, int64 of shape (2, groups): of w_q as it is, and of the next one; None
+            where the scale is that of the master, or the format keeps it to itself.
         group: Of the optimizer.
+
+    Args:
+        name: See above.
+        parameter: Likewise.
+        given: The formats of the run.
+        streams: For stochastic rounding.
+        format: Of w_q, with its granularity; None where the network computes with the master.
+        in_formats: See above.
     """
 
     def __init__(
         self,
         name: str,
         parameter: nn.Parameter,
-        quantized: bool,
-        channels: int | None,
-        formats: TensorFormats,
+        given: TensorFormats,
         streams: Streams,
+        format: Format | None = None,
+        in_formats: bool = False,
     ):
-        self.name, self.parameter, self.quantized = name, parameter, quantized
-        self.group = Group()
-        self._streams, self._rounding = streams, formats.weight_rounding
-        self._master_format = formats.master if quantized else None
-        self._master_rounding = formats.master_rounding
-        format = formats.weight if quantized else None
-        self._format: Format | None = format if format is None or channels is None else per_channel(format, channels)
+        self.name, self.parameter, self.in_formats = name, parameter, in_formats
+        self.group, self.rounding = Group(), given.weight_rounding
+        self.rounds_decay = given.scheme.rounded_decay
+        self._streams, self._format = streams, format
+        self._master_format = given.master if in_formats else None
+        self._master_rounding = given.master_rounding
         start = parameter.detach().clone()
         # To nearest at the start: there is no step yet whose mean stochastic rounding would keep.
         self.master = nn.Parameter(
             start if self._master_format is None else self._master_format.round(start), requires_grad=False
         )
+        self.tops: Tensor | None = None
+        self._used: Any = None
         if self._format is None:
             # One tensor is both; the optimizer moves the network's own.
             parameter.data.copy_(self.master.data)
             self.master.data = parameter.data
         else:
+            if given.scheme.weight_scale is ScaleRule.DELAYED and is_trackable(self._format):
+                found = as_floor_rule(self._format).find_top(self.master.data.cpu())
+                self.tops = torch.from_numpy(np.stack([found, found]))
+            self.take_up()
             w = self.master.data.cpu()
-            parameter.data.copy_(self._format.round(w, **self._top_argument(w)[0]))
+            parameter.data.copy_(self._format.round(w, **self._argument(self._used)))
 
-    def _top_argument(self, w: Tensor) -> tuple[dict[str, Any], Any]:
-        """The scale found from master values, as an argument of `round`, and as exponents; none where the format keeps
-        it to itself."""
-        if isinstance(self._format, ProfileFormat | CodebookFormat):
-            top = self._format.find_top(w)
-            return {"top": top}, top
-        return {}, None
+    def take_up(self) -> None:
+        """Find the scale of w_q as it is, after the master or `tops` were filled in."""
+        self._used = self._top(self.master.data.cpu()) if self.tops is None else self.tops[0].numpy().copy()
+
+    def _top(self, w: Tensor) -> Any:
+        """The scale by which master values are rounded now, as exponents; None where the format keeps it to itself."""
+        if self.tops is not None:
+            return self.tops[1].numpy().copy()
+        return self._format.find_top(w) if isinstance(self._format, ProfileFormat | CodebookFormat) else None
+
+    @staticmethod
+    def _argument(top: Any) -> dict[str, Any]:
+        """A scale as an argument of `round`."""
+        return {} if top is None else {"top": top}
 
     def round_master(self, values: Tensor) -> None:
         """Q_M, in place; the identity where the master is float32."""
@@ -108,10 +133,10 @@ class Weight:
             return
         values.copy_(self._master_format.round(values.cpu(), **self._streams.arguments(self._master_rounding)))
 
-    def _largest(self, w: Tensor, argument: dict[str, Any]) -> Tensor:
+    def _largest(self, w: Tensor, top: Any) -> Tensor:
         """The largest value at each element's scale, in a shape that broadcasts to w's."""
         assert isinstance(self._format, ProfileFormat | CodebookFormat)  # has a scale as an argument
-        scale = self._format.scale
+        scale, argument = self._format.scale, self._argument(top)
         if scale.per is Granularity.BLOCK:
             return torch.as_tensor(self._format.round(torch.full_like(w, np.inf), **argument))
         shape = [1] * w.ndim
@@ -125,11 +150,18 @@ class Weight:
         if self._format is None:
             return None
         w, before = self.master.data.cpu(), self.parameter.data.cpu()
-        argument, top = self._top_argument(w)
-        after: Tensor = self._format.round(w, **argument, **self._streams.arguments(self._rounding, before))
-        overflows = None
+        top, mode = self._top(w), self._streams.arguments(self.rounding, before)
+        after: Tensor = self._format.round(w, **self._argument(top), **mode)
+        flipped, by_scale, overflows = after != before, None, None
         if top is not None:
-            overflows = int((w.abs() > self._largest(w, argument)).sum())
+            beyond = w.abs() > self._largest(w, top)
+            overflows, by_scale = int(beyond.sum()), 0
+            if not np.array_equal(top, self._used):
+                kept = self._format.round(w, **self._argument(self._used), **mode) == before
+                by_scale = int((flipped & kept).sum())
+            if self.tops is not None:
+                self._move(after, beyond)
+            self._used = top
         seen = RoundingCounts(
             "W",
             self.name,
@@ -139,37 +171,77 @@ class Weight:
             None if top is None else int(np.max(top)),
             overflows,
             int(((after == 0) & (w != 0)).sum()),
-            int((after != before).sum()),
+            int(flipped.sum()),
+            flips_by_scale=by_scale,
         )
         self.parameter.data.copy_(after)
         return seen
 
+    def _move(self, rounded: Tensor, beyond: Tensor) -> None:
+        """The delayed scale of the next step, from what was rounded by the one in use."""
+        assert isinstance(self._format, ProfileFormat)  # is_trackable
+        assert self.tops is not None  # it is tracked
+        axis = self._format.scale.axis
+        others = [k for k in range(rounded.ndim) if axis is None or k != axis % rounded.ndim]
+        largest, saturated = rounded.abs().amax(others).double().numpy(), beyond.amax(others).numpy()
+        self.tops[0] = self.tops[1]
+        changed = self.tops[1].numpy() + change_of_top(
+            self.tops[1].numpy(), largest, saturated, self._format.scale.headroom
+        )
+        self.tops[1] = torch.as_tensor(np.clip(changed, *self._format.top_range))
+
     def take_gradient(self, gradient: Tensor | None, places: Places | None) -> None:
-        """Set the master's gradient: rounded where the weight is quantized."""
-        if gradient is not None and self.quantized and places is not None:
+        """Set the master's gradient: rounded where it is in formats."""
+        if gradient is not None and self.in_formats and places is not None:
             gradient = places.round(gradient, self.name)
         self.master.grad = gradient
 
 
-def _channel_axes(model: nn.Module) -> Iterator[tuple[int, int]]:
+def is_trackable(format: Format) -> bool:
+    """Whether a format takes top exponents that the caller keeps: precision profiles with one scale a tensor or
+    channel."""
+    return isinstance(format, ProfileFormat) and format.granularity is not Granularity.BLOCK
+
+
+def as_floor_rule(format: Format) -> ProfileFormat:
+    """A profile whose first scale is found by the rule of delayed ones, whatever its own policy."""
+    assert isinstance(format, ProfileFormat)  # is_trackable
+    if format.scale.policy is ScalePolicy.FLOOR:
+        return format
+    return format.with_scale(replace(format.scale, policy=ScalePolicy.FLOOR))
+
+
+def is_log_or_int(format: Format) -> bool:
+    """Whether a format is a precision profile that is logarithmic (one significant bit in every binade) or fixed
+    point."""
+    return isinstance(format, ProfileFormat) and (set(format.profile) == {1} or format.two_complement)
+
+
+def _convolution_axes(model: nn.Module) -> Iterator[tuple[int, int]]:
     """The identity of each convolution's weight, and the axis of its output channels."""
     for module in model.modules():
         if isinstance(module, nn.modules.conv._ConvNd):
             yield id(module.weight), 1 if module.transposed else 0
 
 
-def weights_of(model: nn.Module, formats: TensorFormats, streams: Streams) -> list[Weight]:
+def weights_of(model: nn.Module, given: TensorFormats, streams: Streams) -> list[Weight]:
     """The parameters of a network that are trained, quantized as the formats say; the parameters hold w_q afterwards.
 
-    Quantized are those of two or more dimensions outside normalization layers; those of convolutions with one scale an
-    output channel.
+    Quantized are those of two or more dimensions outside normalization layers. Which of them have one scale an output
+    channel, the scheme says; outside convolutions that is the first axis.
     """
-    quantized, axes = measured_parameters(model), dict(_channel_axes(model))
-    return [
-        Weight(name, parameter, id(parameter) in quantized, axes.get(id(parameter)), formats, streams)
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    ]
+    measured, axes, format = measured_parameters(model), dict(_convolution_axes(model)), given.weight
+    made = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_weight, axis = id(parameter) in measured, axes.get(id(parameter))
+        if given.scheme.weight_channels is WeightChannels.LOG_AND_INT and format is not None:
+            axis = (axis or 0) if is_log_or_int(format) else None
+        own = format if format is None or axis is None else per_channel(format, axis)
+        in_formats = is_weight or given.scheme.all_parameters
+        made.append(Weight(name, parameter, given, streams, own if is_weight else None, in_formats))
+    return made
 
 
 @contextmanager

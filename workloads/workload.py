@@ -33,7 +33,8 @@ class Workload:
         train: mini-batches for training.
         test: mini-batches for evaluation.
         metric: `metric(model, batch)`, a number whose mean over `test` describes the network, such as accuracy or bits
-            per character; it is reported, and nothing takes more for better.
+            per character; it is reported.
+        lower_is_better: of the metric, for schemes that report that of the best epoch.
         batch_size: what a ranking uses unless it is told otherwise, where `batches` is a function.
         source: the name by which `workloads.load` makes it again, set there; worker processes make theirs by it.
 
@@ -48,6 +49,7 @@ class Workload:
     train: Batches | None = field(default=None, kw_only=True)
     test: Batches | None = field(default=None, kw_only=True)
     metric: Callable[[nn.Module, Batch], float] | None = field(default=None, kw_only=True)
+    lower_is_better: bool = field(default=False, kw_only=True)
     batch_size: int = field(default=64, kw_only=True)
     source: str | None = field(default=None, kw_only=True)
 

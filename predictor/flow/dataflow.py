@@ -23,6 +23,7 @@ from predictor.flow.calls import carry_out, dense, eagerly, run_backward
 from predictor.flow.checkpointing import Place, checkpoints_find_their_points
 from predictor.flow.coverage import Watch
 from predictor.flow.float32 import call_in_float32
+from predictor.flow.forks import round_branches
 from predictor.flow.layers import layers_followed, unwrapped
 from predictor.flow.memory import shape_of
 from predictor.flow.operands import OPERATIONS, operands_of
@@ -62,6 +63,7 @@ class DataFlow:
     Attributes:
         activation: the quantizer of the forward pass; None is full precision.
         error: the quantizer of the backward pass; None is full precision.
+        branches: whether errors that meet at a fork are rounded each by itself, and their sum is not.
         site: asked at every call that can be a site, outside exact layers, with gradients and without; the product is
             computed with the quantizers that it returns, by torch alone where that is None.
         evaluation: where a pass is made without gradients, as metrics are, whether it has points all the same.
@@ -89,8 +91,7 @@ class DataFlow:
             )
         self.activation: Quantizer | None = None
         self.error: Quantizer | None = None
-        self.evaluation = False
-        self.pointed = True
+        self.branches, self.evaluation, self.pointed = False, False, True
         self.site: Callable[[Site], Quantizers | None] | None = None
         self.points: list[Point] = []
         self.skipped: list[Skipped] = []
@@ -193,8 +194,7 @@ class DataFlow:
             # Which operations get a point shows in what needs a gradient.
             self._recording.enter_context(torch.inference_mode(False))
             self._recording.enter_context(torch.enable_grad())
-        self.points, self.skipped, self.parameters = [], [], []
-        self.computed = {}
+        self.points, self.skipped, self.parameters, self.computed = [], [], [], {}
         self._pass = self._pass.following()
         self.saw_input = any(True for _ in tensors_in((args, kwargs)))
         # Whoever lets an input require a gradient takes derivatives by it: forces, gradient penalties.
@@ -217,9 +217,10 @@ class DataFlow:
             self._leave()
             if self.watch is not None:
                 self.watch.end(output)
-            self.gave = type(output).__name__
-            self.gave_tensor = any(True for _ in tensors_in(output))
+            self.gave, self.gave_tensor = type(output).__name__, any(True for _ in tensors_in(output))
             self.gave_output = any(self._pass.depends_on_input([t]) for t in tensors_in(output))
+            if self.branches and not self.evaluation:
+                return round_branches(output, self)
             mark_last(tensors_in(output))
             if self.evaluation and not self._differentiated:
                 return map_tensors(Tensor.detach, output)

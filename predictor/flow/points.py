@@ -28,6 +28,8 @@ class Point:
         exact: never quantized.
         two_terms: activations there get two terms (an input of the network).
         last: errors there get two terms, since no other point lies between it and an output of the network.
+        sums: errors there are sums of branches that are rounded each by itself, and are not rounded (see
+            predictor/flow/forks.py).
     """
 
     index: int
@@ -38,6 +40,7 @@ class Point:
     exact: bool = False
     two_terms: bool = False
     last: bool = False
+    sums: bool = False
 
     @property
     def name(self) -> str:
@@ -81,13 +84,13 @@ class Rounding(Protocol):
     error: Quantizer | None
 
 
-def _at_error(e: Tensor, flow: Rounding, point: Point) -> Tensor:
+def at_error(e: Tensor, flow: Rounding, point: Point) -> Tensor:
     """The error that a point hands on."""
     if torch.is_grad_enabled():
         # The loss holds a derivative, which is differentiated in its turn: its errors are errors too.
         handed: Tensor = _Error.apply(e, flow, point)
         return handed
-    if flow.error is None or point.exact:
+    if flow.error is None or point.exact or point.sums:
         return e
     with torch._C.DisableTorchFunction():
         return flow.error(e, point)
@@ -108,7 +111,7 @@ class Rounded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, e: Tensor) -> Any:
         """e: of x's shape."""
-        return _at_error(e, ctx.flow, ctx.point), None, None
+        return at_error(e, ctx.flow, ctx.point), None, None
 
 
 class _Error(torch.autograd.Function):
@@ -117,24 +120,25 @@ class _Error(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, e: Tensor, flow: Rounding, point: Point) -> Tensor:
         ctx.flow, ctx.point = flow, point
-        return _at_error(e.view_as(e), flow, point)
+        return at_error(e.view_as(e), flow, point)
 
     @staticmethod
     def backward(ctx: Any, e: Tensor) -> Any:
-        return _at_error(e, ctx.flow, ctx.point), None, None
+        return at_error(e, ctx.flow, ctx.point), None, None
 
 
-def mark_last(outputs: Iterable[Tensor]) -> None:
-    """Mark the points from which an output is reached through no other point."""
+def mark_last(outputs: Iterable[Tensor]) -> set[Any]:
+    """Mark the points from which an output is reached through no other point; the nodes of the graph between them."""
     waiting = [t.grad_fn for t in outputs if t.grad_fn is not None]
-    seen = set()
+    between: set[Any] = set()
     while waiting:
         node = waiting.pop()
-        if node in seen:
+        if node in between:
             continue
-        seen.add(node)
+        between.add(node)
         point = getattr(node, "point", None)
         if isinstance(point, Point):
             point.last = True
         else:
             waiting += [following for following, _ in node.next_functions if following is not None]
+    return between

@@ -14,7 +14,7 @@ from reports.validation import by_format
 
 if TYPE_CHECKING:
     from training.calibration import Quantized
-    from training.loop import Result
+    from training.result import Result
     from training.validation import Validation
 
 

@@ -1,11 +1,14 @@
 """Schemes: what they change in a format, their names, and that measuring and training go by the same."""
 
+import json
+from dataclasses import fields, replace
+
 import pytest
 import torch
 
 import formats
 from predictor import measure
-from predictor.scheme import CURRENT, PAPER, ScaleRule, Scheme, scheme_of
+from predictor.scheme import AUTHORS, CURRENT, PAPER, ScaleRule, Scheme, scheme_of, with_all_parts
 from tests.nets import small_workload
 from training.delayed import Places
 
@@ -37,15 +40,77 @@ def test_names_and_parts():
     assert (scheme_of("paper", scale="current"), scheme_of("current", scale="delayed")) == (CURRENT, PAPER)
     assert scheme_of("paper", two_terms=False).name == "paper"
     assert scheme_of("current", headroom=2) == Scheme(ScaleRule.CURRENT, 2, 0)
-    assert scheme_of("current", headroom=2).name == "current, headroom 2 (0 for weight gradients)"
-    for scheme in (PAPER, CURRENT, Scheme(headroom=4, two_terms=False)):
+    assert scheme_of("current", headroom=2).name == "current,headroom=2"
+    assert scheme_of("authors", scale="current") == replace(
+        AUTHORS, scale=ScaleRule.CURRENT, headroom=0, gradient_headroom=0
+    )
+    assert (AUTHORS.name, scheme_of("authors,settling=20").name) == ("authors", "authors,settling=20")
+    for scheme in (PAPER, CURRENT, AUTHORS, Scheme(headroom=4, two_terms=False)):
         assert Scheme.recorded(scheme.settings) == scheme
+        json.dumps(scheme.settings)
     assert Scheme.recorded({}) is None
     assert Scheme.recorded({"two_terms": False}) == Scheme("current", 0, 0, two_terms=False)  # before schemes
-    with pytest.raises(ValueError, match="scheme 'papers': allowed are paper, current"):
-        scheme_of("papers")
+    earlier = {"scheme": "paper", "scale": "delayed", "headroom": 1, "gradient_headroom": 2, "two_terms": True}
+    assert Scheme.recorded(earlier) == PAPER
+    assert with_all_parts(earlier) == PAPER.settings
     with pytest.raises(ValueError, match="headroom -1: a whole number from 0 to 255"):
         Scheme(headroom=-1)
+
+
+OTHER_PARTS = {
+    "scale": "current",
+    "headroom": 3,
+    "gradient_headroom": 0,
+    "two_terms": False,
+    "branches": True,
+    "last_error": "current",
+    "weight_scale": "delayed",
+    "weight_channels": "log-and-int",
+    "settling": 7,
+    "rounded_decay": True,
+    "all_parameters": True,
+    "best_epoch": True,
+}
+
+
+def test_every_part_can_be_named():
+    assert list(OTHER_PARTS) == [field.name for field in fields(Scheme)]
+    for key, value in OTHER_PARTS.items():
+        scheme = Scheme(**{key: value})
+        given = f"paper,{key}={('no', 'yes')[value] if isinstance(value, bool) else value}"
+        assert scheme_of(given) == scheme != PAPER
+        assert scheme.name == ("paper" if key == "two_terms" else given)
+        assert Scheme.recorded(scheme.settings) == scheme
+    assert scheme_of(Scheme(**OTHER_PARTS | {"two_terms": True}).name) == Scheme(**OTHER_PARTS | {"two_terms": True})
+
+
+def test_what_of_it_is_measured():
+    """A delayed scale is at rest where the current one with its headroom is, and steps there are none of."""
+    of_measuring = {"headroom", "two_terms", "branches"}
+    assert {
+        key for key, value in OTHER_PARTS.items() if Scheme(**{key: value}).measured != PAPER.measured
+    } == of_measuring
+    assert AUTHORS.measured != PAPER.measured
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("papers", "scheme 'papers': allowed are paper, current, authors"),
+        ("", "scheme '': allowed are paper"),
+        ("paper,branch=yes", "part of a scheme 'branch=yes': allowed are scale=delayed, headroom=1, "),
+        ("paper,branches", "branches '': allowed are no, yes"),
+        ("paper,branches=True", "branches 'True': allowed are no, yes"),
+        ("paper,settling=-1", "settling '-1': a whole number is needed"),
+        ("paper,headroom=256", "headroom 256: a whole number from 0 to 255"),
+        ("paper,weight_scale=fixed", "weight scale 'fixed': allowed are delayed, current"),
+        ("paper,weight_channels=all", "weight channels 'all': allowed are convolutions, log-and-int"),
+        ("paper,last_error=1", "last error '1': allowed are delayed, current"),
+    ],
+)
+def test_schemes_that_there_are_not(given, message):
+    with pytest.raises(ValueError, match=message):
+        scheme_of(given)
 
 
 def test_a_measurement_goes_by_the_scheme():
@@ -56,3 +121,6 @@ def test_a_measurement_goes_by_the_scheme():
     assert by_paper["FP134"].tolist() == by_paper["FP134/headroom1"].tolist() == by_current["FP134/headroom1"].tolist()
     assert by_paper["FP134"].tolist() != by_current["FP134"].tolist()
     assert by_paper["BM43"].tolist() == by_current["BM43"].tolist()
+    # This network has no fork.
+    authors = measure(workload, names, ["E", "A", "AE"], scheme="authors").set_index("format").angle
+    assert authors.tolist() == by_paper.tolist()

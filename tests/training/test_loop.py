@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tests.training import small
 from tests.training.small import FULL
 from training import train
-from training.loop import Outcome
+from training.result import Outcome
 
 
 @pytest.mark.slow

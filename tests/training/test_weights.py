@@ -14,8 +14,8 @@ from tests.formats.philox import philox_words
 from tests.formats.reference import UNIT, Reference, to_float32
 from tests.training import small
 from training import train
-from training.loop import Outcome
 from training.optimizers import MasterSGD
+from training.result import Outcome
 from training.scheme import TensorFormats
 from training.weights import Streams, weights_of
 from workloads import Workload
@@ -176,7 +176,7 @@ def test_normalization_and_biases_stay_float32():
     model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     weights = {w.name: w for w in weights_of(model, scheme(), Streams(0))}
-    assert [name for name, w in weights.items() if w.quantized] == ["0.weight"]
+    assert [name for name, w in weights.items() if w.in_formats] == ["0.weight"]
     for name in ("0.bias", "1.weight", "1.bias"):
         assert torch.equal(weights[name].master, start[name])
         gradient = torch.full_like(start[name], 1e-3)

@@ -83,7 +83,14 @@ def _language_model(name: str, network: Callable[[int], nn.Module]) -> Workload:
     load_weights(model, FOLDER / f"{name}.safetensors")
     train = partial(_text_batches, "train")
     return Workload(
-        name, model, train, language_loss, train=train, test=partial(_text_batches, "test"), metric=bits_per_character
+        name,
+        model,
+        train,
+        language_loss,
+        train=train,
+        test=partial(_text_batches, "test"),
+        metric=bits_per_character,
+        lower_is_better=True,
     )
 
 

@@ -118,6 +118,7 @@ def language_model(name: str, data: str, weights: Path | None) -> Workload:
         train=text.train,
         test=text.test,
         metric=perplexity,
+        lower_is_better=True,
         batch_size=BATCH_SIZE,
     )
 

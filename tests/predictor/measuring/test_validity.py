@@ -9,7 +9,7 @@ from torch import nn
 
 from predictor.measuring.units import Subject
 from predictor.measuring.validity import HOME, batch_digest, context_of, measuring_sources, source_digest
-from predictor.scheme import CURRENT, Scheme
+from predictor.scheme import AUTHORS, CURRENT, Scheme
 from tests.imports import file_of, modules, reached
 from tests.nets import net
 
@@ -92,6 +92,7 @@ def test_contexts_tell_apart_what_decides_bits():
     other(context_of(Subject(workload, exact=["0"])))
     other(context_of(Subject(workload, scheme=Scheme(two_terms=False))))
     other(context_of(Subject(workload, scheme=CURRENT)))
+    other(context_of(Subject(workload, scheme=AUTHORS)))
     other(context_of(Subject(workload), threads=base.threads + 1))
     other(context_of(Subject(net(seed=1))))
     changed = net()
