@@ -54,8 +54,10 @@ ExactOption = Annotated[
 SchemeOption = Annotated[
     str,
     typer.Option(
-        help="by which activations and errors are rounded, in training as in measuring: paper (scales leave one binade "
-        "free) or current (none)"
+        help="by which tensors are rounded, in training as in measuring: paper (scales leave one binade free), current "
+        "(none) or authors (as the paper's own code); parts that differ may follow, as in paper,branches=yes (they are "
+        "in docs/definitions/training.md)",
+        metavar="NAME[,PART=VALUE]...",
     ),
 ]
 TwoTermsOption = Annotated[
@@ -91,6 +93,9 @@ PassesOption = Annotated[int, typer.Option("--noise-passes", help="mini-batches 
 EpochsOption = Annotated[int, typer.Option(help="passes over the training mini-batches")]
 RateOption = Annotated[float, typer.Option(help="the largest learning rate")]
 WeightRoundingOption = Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")]
+HysteresisEpochsOption = Annotated[
+    int | None, typer.Option(help="after so many epochs weights are rounded to nearest; default: never", metavar="N")
+]
 ForceRunOption = Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")]
 
 # Results.

@@ -14,6 +14,7 @@ from commands.options import (
     DeviceOption,
     EpochsOption,
     ForceRunOption,
+    HysteresisEpochsOption,
     ModelOption,
     RankingArgument,
     RateOption,
@@ -54,6 +55,7 @@ def train(
         str | None, typer.Option(help="format of master weights and momentum; default: FP169, with --method float32")
     ] = None,
     weight_rounding: WeightRoundingOption = "hysteresis",
+    hysteresis_epochs: HysteresisEpochsOption = None,
     master_rounding: Annotated[str, typer.Option(help="nearest or stochastic")] = "stochastic",
     scale: Annotated[
         str | None,
@@ -114,7 +116,8 @@ def train(
     runs/log4 --resume · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3 -E E5M2 --rate 0.01 · formats
     train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134 · formats train -m resnet20
     --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx · formats train -m resnet20 --epochs 3
-    --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01
+    --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01 · formats train -m resnet20 --epochs 5 -W INT4
+    --scheme authors
     """
     from predictor.device import on_device
     from predictor.measuring.store import Store
@@ -156,6 +159,7 @@ def train(
             gradient=gradient,
             master=master,
             weight_rounding=weight_rounding,
+            hysteresis_epochs=hysteresis_epochs,
             master_rounding=master_rounding,
             scale=scale,
             scheme=scheme,
@@ -218,6 +222,7 @@ def validate(
     ] = "float32",
     master: Annotated[str, typer.Option(help="format of master weights and momentum")] = "float32",
     weight_rounding: WeightRoundingOption = "hysteresis",
+    hysteresis_epochs: HysteresisEpochsOption = None,
     scheme: SchemeOption = "paper",
     any_scheme: Annotated[
         bool, typer.Option("--any-scheme", help="train by another scheme than the ranking measured by")
@@ -264,6 +269,7 @@ def validate(
             rate=rate,
             batch_size=batch_size,
             weight_rounding=weight_rounding,
+            hysteresis_epochs=hysteresis_epochs,
             scheme=scheme,
             ranked=None if any_scheme else Scheme.recorded(results.sidecar(ranking).get("settings", {})),
         )

@@ -34,7 +34,7 @@ class Log:
         steps: Of each step its number (from 1), epoch, loss, rate, angle and layer_angle (of all layers as one vector,
             and the mean of the layers' own, in degrees; None where not sampled), seconds, flips and their share of all
             weights whose codes were looked at (NaN where none was: a method's are where the angles are sampled),
-            overflows, underflows.
+            flips_by_scale (see `RoundingCounts`), overflows, underflows.
         epochs: Of each epoch its number (from 1), loss (mean) and metric.
     """
 
@@ -51,6 +51,7 @@ class Log:
         quantized = [entry for entry in seen if entry.flips is not None]
         row["flips"] = sum(entry.flips or 0 for entry in quantized)
         row["flip_rate"] = row["flips"] / max(1, sum(entry.elements for entry in quantized)) if quantized else math.nan
+        row["flips_by_scale"] = sum(entry.flips_by_scale or 0 for entry in quantized)
         row["overflows"] = sum(entry.overflows or 0 for entry in seen)
         row["underflows"] = sum(entry.underflows for entry in seen)
         self.steps.append(row)
@@ -123,7 +124,7 @@ class Log:
     @staticmethod
     def _table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
         table = pd.DataFrame(rows, columns=["step", *RoundingCounts._fields])
-        whole = dict.fromkeys(("top_low", "top_high", "overflows", "flips"), "Int64")
+        whole = dict.fromkeys(("top_low", "top_high", "overflows", "flips", "flips_by_scale"), "Int64")
         return table.astype(whole | {"angle": "float64"} | dict.fromkeys(("kind", "place"), "category"))
 
     def step_table(self) -> pd.DataFrame:

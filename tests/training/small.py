@@ -44,7 +44,7 @@ def workload(batches=8, scale=1.0):
 OPTIONS = {"epochs": 2, "rate": 0.05, "checkpoint_every": 3, "angle_every": 4, "warmup": 2, "schedule": "cosine"}
 
 
-def run_until_killed(step, output):
+def run_until_killed(step, output, **options):
     """What the test of resuming starts in a process of its own, which ends in the middle of a loss."""
     torch.set_num_threads(1)
     losses, calls = Trainer._gradients, []
@@ -57,7 +57,7 @@ def run_until_killed(step, output):
 
     # Its own code and data are those of the run that goes on.
     Trainer._gradients = ending
-    train(workload(), output=output, resume=True, **OPTIONS)
+    train(workload(), output=output, resume=True, **OPTIONS, **options)
 
 
 FULL = dict.fromkeys(("activation", "error", "weight", "gradient", "master"), "float32")

@@ -35,13 +35,32 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     assert same(state(train(small.workload(), output=output, resume=True, **small.OPTIONS).model), state(whole.model))
 
 
+@pytest.mark.slow
+def test_a_killed_run_of_scheme_authors_goes_on_to_the_same_bits(tmp_path):
+    """Killed while scales settle, and past the newest checkpoint."""
+    options = {"scheme": "authors,settling=5", "weight": "LOG4", "hysteresis_epochs": 1}
+    whole = train(small.workload(), output=tmp_path / "whole", **small.OPTIONS, **options)
+    output = tmp_path / "killed"
+    kill_at(4, output, **options)
+    assert not (output / "checkpoint.safetensors").exists()
+    # After 5 passes, with the angle sampled at every fourth step, the 19th loss is that of step 11.
+    kill_at(19, output, **options)
+    assert max(path.stem for path in (output / "layers").iterdir()) == "00000009"
+    went_on = train(small.workload(), output=output, resume=True, **small.OPTIONS, **options)
+    assert_same_run(whole, went_on)
+    assert whole.metric == went_on.metric == whole.epochs.metric.max()
+    assert same(*(load_file(folder / "checkpoint.safetensors") for folder in (tmp_path / "whole", output)))
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"weight": "LOG4", "weight_rounding": "stochastic", "optimizer": "adamw"},
         {"weight": "BM43", "weight_rounding": "nearest", "scale": "current", "master": "bfloat16"},
+        {"weight": "INT4", "scheme": "authors,settling=3", "hysteresis_epochs": 1},
+        {"weight": "LOG4", "weight_rounding": "stochastic", "scheme": "authors,settling=3", "optimizer": "adamw"},
     ],
-    ids=["adamw", "blocks"],
+    ids=["adamw", "blocks", "authors", "authors adamw"],
 )
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, options):
     class Stop(Exception):
