@@ -69,7 +69,7 @@ def measure(
         scopes: "all" (one angle over the whole network's gradient), "first" (the first layer's), or names of
             parameters; ["layers"] for each of them.
         exact: layers kept in full precision.
-        scheme: by which activations and errors are rounded: `paper`, `current`, or a `Scheme`.
+        scheme: by which activations and errors are rounded: `paper`, `current`, `authors`, or a `Scheme`.
         two_terms: whether inputs and last errors are rounded in two terms.
         store: where exact measurements are found and kept; by default none is.
         executor: what measures, by default this process.

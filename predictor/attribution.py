@@ -262,7 +262,7 @@ def attribute(
         minibatches: how many; by default 4, or all where there are fewer.
         batch_size: examples of a mini-batch, by default the workload's.
         exact: layers kept in full precision, which get no rows.
-        scheme: by which activations and errors are rounded: `paper`, `current`, or a `Scheme`.
+        scheme: by which activations and errors are rounded: `paper`, `current`, `authors`, or a `Scheme`.
         two_terms: whether inputs and last errors are rounded in two terms.
         progress: hears of every quantized gradient.
 

@@ -235,7 +235,7 @@ def rank(
         exhaustive: Measure every candidate on all mini-batches.
         time_budget: Seconds after which measuring stops with what it has.
         exact: Layers kept in full precision.
-        scheme: By which activations and errors are rounded: `paper`, `current`, or a `Scheme`.
+        scheme: By which activations and errors are rounded: `paper`, `current`, `authors`, or a `Scheme`.
         two_terms: Whether inputs and last errors are rounded in two terms.
         with_cost: Add the column `gates` (formats/hardware/cost.py).
         calibration: Trainings, as `training.validate` gives them, from which gaps are told beside the bundled ones

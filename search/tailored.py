@@ -136,7 +136,7 @@ def search(
         minibatches: How many are measured, by default 8, or all where there are fewer.
         batch_size: Examples in a mini-batch, by default the workload's.
         exact: Layers kept in full precision.
-        scheme: By which activations and errors are rounded: `paper`, `current`, or a `Scheme`.
+        scheme: By which activations and errors are rounded: `paper`, `current`, `authors`, or a `Scheme`.
         two_terms: Whether inputs and last errors are rounded in two terms.
         with_cost: Add the columns gates (formats/hardware/cost.py) and front: whether no other row has both a smaller
             angle and fewer gates.

@@ -69,6 +69,31 @@ def test_train_in_a_folder_that_cannot_be_gone_on_with(folder, inside):
 
 
 @pytest.mark.slow
+def test_train_by_scheme_authors(folder, inside):
+    command = ("train", "-m", "mine.py:net", "--epochs", "2", "-W", "INT4", "--hysteresis-epochs", "1", "-o", "run")
+    code, out, errors = inside(*command, "--scheme", "authors,settling=4")
+    assert (code, errors) == (0, [])
+    assert "mine.py:net: finished" in out
+    settings = json.loads((folder / "run/settings.json").read_text())
+    assert (settings["scheme"], settings["hysteresis_epochs"]) == ("authors,settling=4", 1)
+    parts = {"branches": True, "last_error": "current", "weight_scale": "delayed", "weight_channels": "log-and-int"}
+    parts |= {"settling": 4, "rounded_decay": True, "all_parameters": True, "best_epoch": True, "two_terms": True}
+    assert {key: settings[key] for key in parts} == parts
+    assert pd.read_parquet(folder / "run/steps.parquet").flips_by_scale.notna().all()
+    metrics = pd.read_csv(folder / "run/epochs.csv").metric
+    assert json.loads((folder / "run/result.json").read_text())["metric"] == (
+        None if metrics.isna().all() else metrics.max()
+    )
+    for given, message in (
+        ("authors,branches=1", "branches '1': allowed are no, yes"),
+        ("author", "scheme 'author': allowed are paper, current, authors"),
+    ):
+        code, _, errors = inside(*command, "--scheme", given, "--force")
+        assert (code, len(errors)) == (2, 1)
+        assert message in errors[0]
+
+
+@pytest.mark.slow
 def test_train_exports_what_a_method_trained(folder, inside):
     command = ("train", "-m", "mine.py:net", "--epochs", "1", "--method", "dai8", "-o", "run")
     code, out, _ = inside(*command, "--export", "net.onnx")
@@ -116,10 +141,10 @@ def test_ctrl_c_in_a_training_says_how_to_go_on(folder):
 @pytest.mark.slow
 def test_a_ranking_as_it_is_written_is_validated_by_its_own_scheme(inside):
     validate = ("validate", "r.csv", "-m", "mine.py:net", "--count", "3", "--seeds", "1", "--epochs", "1")
-    for scheme, other in (("paper", "current"), ("current", "paper")):
+    for scheme, other in (("paper", "current"), ("authors", "paper"), ("current", "paper,branches=yes")):
         ranked = ("rank", "-m", "mine.py:net", "-f", "FP134,INT8,FP143", "--minibatches", "1", "--scheme", scheme)
         assert inside(*ranked, "-o", "r.csv", "--force")[0] == 0
-        code, _, errors = inside(*validate, "-o", other, "--scheme", other)
+        code, _, errors = inside(*validate, "-o", "other", "--scheme", other)
         assert code == 2
         assert errors[0].startswith(f"error: the ranking is of scheme {scheme}, the trainings are of scheme {other}")
     code, out, errors = inside(*validate, "-o", "val", "--scheme", "current")

@@ -8,9 +8,15 @@ import torch
 
 import formats
 from predictor import measure
+from predictor.attribution import attribute
+from predictor.flow.dataflow import DataFlow
+from predictor.gradients import Gradients
+from predictor.noise import Kind, Noise, observe
+from predictor.quantizers import error_quantizer
 from predictor.scheme import AUTHORS, CURRENT, PAPER, ScaleRule, Scheme, scheme_of, with_all_parts
-from tests.nets import small_workload
+from tests.nets import loss, small_workload
 from training.delayed import Places
+from workloads import Workload
 
 
 def test_a_delayed_scale_comes_to_rest_where_it_is_measured():
@@ -124,3 +130,43 @@ def test_a_measurement_goes_by_the_scheme():
     # This network has no fork.
     authors = measure(workload, names, ["E", "A", "AE"], scheme="authors").set_index("format").angle
     assert authors.tolist() == by_paper.tolist()
+
+
+def test_branches_are_measured_apart():
+    """On a network with a fork, against the flow by itself; and everything that measures takes them."""
+    torch.manual_seed(0)
+
+    class Residual(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = (torch.nn.Linear(8, width) for width in (8, 8, 4))
+
+        def forward(self, x):
+            h = self.first(x).relu()
+            return self.last((self.second(h) + h).relu())
+
+    data = [(torch.randn(32, 8), torch.randint(0, 4, (32,))) for _ in range(2)]
+    workload = Workload("residual", Residual(), data, loss)
+    format = formats.get("FP123")
+    with Gradients(workload, data[0], scheme=AUTHORS) as gradients:
+        [found] = [entry.gradients for entry in gradients.quantized(format, ["E"])]
+    with DataFlow(workload.model) as flow:
+        flow.branches = True
+        total = workload.loss(flow.model, data[0])
+        flow.error = error_quantizer(format, PAPER)
+        wanted = flow.gradients(total, [workload.model.get_parameter(name) for name in gradients.names])
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    both = [
+        measure(workload, ["FP123"], ["E", "A"], scheme=name).set_index("effect").angle for name in ("paper", "authors")
+    ]
+    assert both[0].E != both[1].E
+    assert both[0].A == both[1].A
+    with Gradients(workload, data[0], scheme=AUTHORS) as gradients:
+        noise = observe(gradients)
+    errors = [point.name for point, kind in zip(noise.points, noise.kinds, strict=True) if kind is Kind.E]
+    # The last error is in two terms, and that of the first layer is a sum.
+    assert sorted(errors) == [":add", "first:linear/1", "first:linear/2", "second:linear"]
+    assert Noise.from_bytes(noise.to_bytes()).scheme == AUTHORS
+    table = attribute(workload, "FP123", 1, scheme="authors")
+    assert (table.attrs["scheme"], table.attrs["branches"]) == ("authors", True)
+    assert {"first", "second", "last"} <= set(table[table.kind == "E"].layer)
