@@ -41,3 +41,12 @@ def in_float32(batches: Sequence[Any]) -> Sequence[Any]:
     if not len(batches) or not any(t.dtype in HALVES for t in tensors_in(batches[0])):
         return batches
     return Mapped(batches, widened)
+
+
+def half_of(batch: Any) -> Any:
+    """The first half of a mini-batch's samples; None where there are fewer than two, or its tensors do not share their
+    first axis."""
+    counts = {t.shape[0] for t in tensors_in(batch) if t.ndim}
+    if len(counts) != 1 or (count := counts.pop()) < 2:
+        return None
+    return map_tensors(lambda t: t[: count // 2] if t.ndim else t, batch)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import torch
@@ -20,6 +20,8 @@ from predictor.measuring.store import Store, Stored
 from predictor.measuring.units import Measurement, Subject, Unit
 from predictor.measuring.validity import Context, batch_digest, context_of
 from predictor.self_check import Checked, check
+from workloads.copies import copied
+from workloads.minibatches import half_of
 from workloads.workload import Batch
 
 CHECKED = "checked"
@@ -66,21 +68,34 @@ class Measuring(Subject):
         Raises ValueError where the flow is not what torch computes, or sees nothing of the mini-batch.
         """
         digest = batch_digest(batch)
-        if not self._is_checked(digest):
-            check_it, gradients = self._checking(digest), self.gradients(batch, watched=True)
-            with ExitStack() as opened:
-                try:
-                    opened.enter_context(gradients)
-                except Exception as reason:
-                    flow = gradients.flow
-                    seen = flow.passes and flow.saw_input and flow.points and flow.gave_output
-                    # A cause, or another kind: the loss itself failed.
-                    if seen or reason.__cause__ is not None or not isinstance(reason, ValueError):
-                        return " ".join(str(reason).split())
-                    raise
-                check_it(gradients)
-        assert self.checked is not None  # by now
-        return self.checked
+        if self._is_checked(digest):
+            assert self.checked is not None  # as it says
+            return self.checked
+        # Nobody else needs the flow's gradient here: its passes and torch's, over half of the samples each, cost one
+        # over all. Half a mini-batch may be none, so that the whole one decides what is refused.
+        with suppress(ValueError):
+            if (half := half_of(batch)) is not None:
+                # What a network keeps of its passes is not to be of half a mini-batch.
+                apart = replace(self, workload=replace(self.workload, model=copied(self.workload.model)))
+                if not isinstance(found := self._check_on(apart.gradients(half, watched=True), digest), str):
+                    return found
+        return self._check_on(self.gradients(batch, watched=True), digest)
+
+    def _check_on(self, gradients: Gradients, digest: str) -> Checked | str:
+        """What the check finds on gradients of the mini-batch with this digest, or of a part of it."""
+        check_it = self._checking(digest)
+        with ExitStack() as opened:
+            try:
+                opened.enter_context(gradients)
+            except Exception as reason:
+                flow = gradients.flow
+                seen = flow.passes and flow.saw_input and flow.points and flow.gave_output
+                # A cause, or another kind: the loss itself failed.
+                if seen or reason.__cause__ is not None or not isinstance(reason, ValueError):
+                    return " ".join(str(reason).split())
+                raise
+            check_it(gradients)
+        return self.checks[digest]
 
     def _is_checked(self, digest: str) -> bool:
         """Whether a check was made here, or the store knows of one."""
@@ -179,8 +194,9 @@ class Measuring(Subject):
             return self.executor.run(Work(self, candidates, batches, units))
         if isinstance(self.executor, InProcess):
             return self.executor.run(Work(self, candidates, batches, units, self._checking(digest)))
-        with self.opened(first):
-            pass
+        if isinstance(self.check(first), str):
+            with self.opened(first):  # which raises what the check could not be made for
+                pass
         return self.executor.run(Work(self, candidates, batches, units))
 
 

@@ -8,11 +8,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from predictor import measure
+from predictor.flow.coverage import Coverage
 from predictor.measuring import session
+from predictor.measuring.executors import InProcess
 from predictor.measuring.store import Store
-from predictor.self_check import check
+from predictor.self_check import Checked, check
+from search import rank
 from tests.nets import net
 from training import train
+from training.methods import LSQ
 from workloads import Workload
 
 
@@ -95,3 +99,83 @@ def test_parameters_that_share_memory_and_not_themselves_are_refused():
     model[2].weight = model[0].weight
     found = train(Workload("tied", model, [BATCH], loss), epochs=1, start="pretrained").model
     assert found[2].weight is found[0].weight
+
+
+class Beside:
+    """Measures where the check cannot be made on the way, as workers do."""
+
+    threads = 1
+
+    def run(self, work):
+        assert work.check is None
+        return InProcess().run(work)
+
+
+def counted(batches=2):
+    """A workload, and how many samples went through its network, or a copy of it, forwards and back."""
+    workload, samples = net(batches=batches), [0, 0]
+
+    def back(gradient):
+        samples[1] += len(gradient)
+
+    def forward(_, given, output):
+        samples[0] += len(given[0])
+        if output.requires_grad:
+            output.register_hook(back)
+
+    workload.model.register_forward_hook(forward)
+    return workload, samples
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda workload, formats, store: measure(workload, formats, store=store),
+        lambda workload, formats, store: measure(workload, formats, store=store, executor=Beside()),
+        lambda workload, formats, store: rank(workload, formats, store=store),
+        lambda workload, formats, store: train(workload, activation=formats[0], epochs=1, store=store),
+        lambda workload, formats, store: train(workload, method=LSQ(), epochs=1, store=store),
+    ],
+    ids=["measure", "measure by workers", "rank", "train", "train by a method"],
+)
+def test_what_the_check_costs(do, tmp_path, monkeypatch):
+    """One more pass over a mini-batch, forwards and back, and none once the store knows of it."""
+    spent = []
+    with Store.open(tmp_path / "store.sqlite") as store:
+        for formats in (["FP134", "INT8", "FP143"], ["FP152", "INT6", "FP125"]):
+            workload, samples = counted()
+            do(workload, formats, store)
+            spent.append(samples)
+        # What is done without any check.
+        monkeypatch.setattr(session.Measuring, "_is_checked", lambda *_: True)
+        monkeypatch.setattr(session.Measuring, "checked", Checked(Coverage(1, 1, ()), 1, 1))
+        workload, samples = counted()
+        do(workload, ["FP143", "INT5", "FP161"], None)
+        spent.append(samples)
+    minibatch = len(net().minibatches()[0][0])
+    assert [first - none for first, none in zip(spent[0], spent[2], strict=True)] == [minibatch, minibatch]
+    assert spent[1] == spent[2]
+
+
+def test_half_a_mini_batch_that_is_none_decides_nothing():
+    """A network that takes nothing but whole mini-batches, or keeps something of their size, is checked too."""
+
+    class Kept(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.state = nn.Linear(4, 4), None
+
+        def forward(self, x):
+            self.state = torch.zeros(len(x), 4) if self.state is None else self.state
+            return self.layer(x) + self.state
+
+    found = train(Workload("kept", Kept(), [BATCH], loss), epochs=1)
+    assert found.coverage[0].startswith("points cover 100%")
+
+    def whole(model, batch):
+        if len(batch[0]) != 8:
+            raise RuntimeError("8 are needed")
+        return loss(model, batch)
+
+    found = train(Workload("whole", nn.Sequential(nn.Linear(4, 4)), [BATCH], whole), epochs=1)
+    assert found.coverage[0].startswith("points cover 100%")
