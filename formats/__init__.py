@@ -25,6 +25,8 @@ from formats.lookup import get
 from formats.names import STANDARDS
 from formats.number_format import Codes, Format
 from formats.packing import unpack
+from formats.recipes.reading import recipe
+from formats.recipes.value import Recipe
 from formats.rounding import Rounding
 from formats.scale import Granularity, Scale, ScalePolicy
 from formats.specials import Overflow
@@ -47,6 +49,7 @@ __all__ = [
     "Overflow",
     "ProfileFormat",
     "RealStandardFormat",
+    "Recipe",
     "Rounding",
     "Scale",
     "ScalePolicy",
@@ -60,5 +63,6 @@ __all__ = [
     "matmul",
     "minifloat",
     "posit",
+    "recipe",
     "unpack",
 ]

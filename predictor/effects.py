@@ -10,7 +10,8 @@ from numeric_formats.checks import not_allowed
 
 class Effect(StrEnum):
     """What is quantized when an angle is measured: errors, activations, both; errors where activations are rounded in
-    the gradient that they are compared with too; weights, and all three."""
+    the gradient that they are compared with too; weights, and all three; the operands of the products of layers with
+    weights, and nothing between them (docs/definitions/recipes.md)."""
 
     E = "E"
     A = "A"
@@ -18,6 +19,7 @@ class Effect(StrEnum):
     E_GIVEN_A = "E|A"
     W = "W"
     WAE = "WAE"
+    OPERANDS = "OPERANDS"
 
 
 DEFAULT_EFFECTS = (Effect.E, Effect.A, Effect.AE)
@@ -26,7 +28,7 @@ MEASURED_EFFECTS = (*DEFAULT_EFFECTS, Effect.E_GIVEN_A)
 
 
 def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:
-    """Effects from their names, in the order E, A, AE, E|A, W, WAE; ValueError for others."""
+    """Effects from their names, in the order E, A, AE, E|A, W, WAE, OPERANDS; ValueError for others."""
     wanted = {str(effect).upper() for effect in effects}
     for name in sorted(wanted - set(Effect)):
         raise not_allowed("effect", name, Effect)

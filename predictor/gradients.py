@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from predictor.effects import Effect
 from predictor.flow.coverage import Watch
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.points import Point, Quantizer
+from predictor.flow.sites import Site
 from predictor.quantizers import activation_quantizer, computed_weights, error_quantizer, round_in_dtype
 from predictor.scheme import PAPER, Scheme
 from workloads.calls import call
@@ -270,7 +272,7 @@ class Gradients:
                 f"the model of workload {name} gives a {flow.gave}, in which no tensor is found: let it give tensors, "
                 "or mappings, sequences, named tuples or data classes that hold them"
             )
-        if not flow.points or not flow.gave_output:
+        if (flow.pointed and not flow.points) or not flow.gave_output:
             raise ValueError(
                 f"what the model of workload {name} gives does not depend on the mini-batch that it was given, so that "
                 "there is nothing to round"
@@ -330,8 +332,20 @@ class Gradients:
         self._rounded_by[loss] = None  # what is computed again is not shown twice
         self.backward(loss, see(error), keep=False)
 
+    @cached_property
+    def products(self) -> list[Site]:
+        """The products of the network with a weight, in the order in which they are computed; from a forward pass of
+        its own."""
+        found: list[Site] = []
+        self.flow.site, self.flow.pointed = found.append, False  # which leaves every product as it is
+        try:
+            self.forward(None)
+        finally:
+            self.flow.site, self.flow.pointed = None, True
+        return [site for site in found if site.origin is not None]
+
     def quantized(self, format: Candidate, effects: Sequence[Effect]) -> Iterator[Quantized]:
-        """The quantized gradients for each effect, in the order of `Effect`.
+        """The quantized gradients for each effect but OPERANDS (`predictor.recipes`), in the order of `Effect`.
 
         Effect E uses the forward pass that all formats share; A, AE and E given A share one of their own. Weights
         are rounded as the format itself says, and hold their own values whenever a gradient is handed out.
@@ -348,12 +362,12 @@ class Gradients:
                 with self.rounded_weights(for_activation):
                     loss = self.forward(rounded[0])
                     found = self.backward(loss, rounded[1], keep=False)
-                yield Quantized(effect, found, self.full, self._more(loss))
+                yield Quantized(effect, found, self.full, self.more(loss))
 
     def _with_activations(self, activation: Quantizer, error: Quantizer, of: Sequence[Effect]) -> Iterator[Quantized]:
         """A, AE and E given A, from one forward pass."""
         loss, given, alone = self.forward(activation), Effect.E_GIVEN_A in of, []
-        more = self._more(loss)
+        more = self.more(loss)
         if given or Effect.A in of:
             alone = self.backward(loss, None, keep=given or Effect.AE in of)
         if Effect.A in of:
@@ -365,5 +379,6 @@ class Gradients:
             if given:
                 yield Quantized(Effect.E_GIVEN_A, both, alone, more)
 
-    def _more(self, loss: Tensor) -> float:
+    def more(self, loss: Tensor) -> float:
+        """A loss, less the full-precision one."""
         return loss.item() - self.loss.item()

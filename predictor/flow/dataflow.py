@@ -351,7 +351,8 @@ class DataFlow:
         layer, weight = self.layer, operands.weight
         origin = None if self._pass.depends_on_input([weight]) else self._pass.origins.of(weight)
         call = self._pass.site_counts.next(layer, name, weight, once)
-        site = Site(layer, name, call, origin, operands.output_axes, operands.channel_axis, self._pass.number)
+        axes = operands.output_axes, operands.channel_axis
+        site = Site(layer, name, call, origin, *axes, self._pass.number, operands.labels)
         if origin is not None and origin.computed:
             self.computed[site.name] = site
         quantizers = None if self.site is None or self.is_exact(layer) else self.site(site)

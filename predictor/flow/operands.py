@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,14 @@ OPERATIONS = frozenset({*_ARGUMENTS, "einsum", "tensordot"})
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
+class Labels(NamedTuple):
+    """Names of the axes of both factors and the product; axes of one name are of one length and run together."""
+
+    x: tuple[str, ...]
+    weight: tuple[str, ...]
+    product: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Operands:
     """One product, taken apart.
@@ -36,6 +44,7 @@ class Operands:
         product: of (x, weight, bias).
         output_axes: the weight's axes that the product has too, as output channels.
         channel_axis: the (last) axis of output channels in the product.
+        labels: of all axes; None for convolutions.
     """
 
     x: Tensor
@@ -44,6 +53,7 @@ class Operands:
     product: Product
     output_axes: tuple[int, ...]
     channel_axis: int
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,30 @@ def operands_of(
 
     axes = _axes(name, x, weight, swapped)
     kept = tuple(d for d in range(weight.ndim) if d not in axes.summed)
-    return Operands(x, weight, bias, product, kept, axes.channel)
+    return Operands(x, weight, bias, product, kept, axes.channel, _labels(name, x, weight, swapped))
+
+
+def _labels(name: str, x: Tensor, weight: Tensor, first: bool) -> Labels | None:
+    """first: whether the weight is the first factor."""
+    if name in CONVOLUTIONS:
+        return None
+    if name in ("linear", "inner"):
+        of_x, of_weight = ([f"{who}{d}" for d in range(t.ndim - 1)] for who, t in (("x", x), ("w", weight)))
+        product = (*of_weight, *of_x) if first else (*of_x, *of_weight)
+        return Labels((*of_x, "k"), (*of_weight, "k"), product)
+    # Axes before the last two belong together from the right, but for those of which a factor has one element.
+    shapes = x.shape[:-2], weight.shape[:-2]
+    before = []
+    for who, own, others in (("x", *shapes), ("w", *reversed(shapes))):
+        alone = [n == 1 and len(others) >= d and others[-d] != 1 for d, n in enumerate(reversed(own), 1)]
+        before.append([f"{who}{d}" if lone else f"b{d}" for d, lone in enumerate(alone, 1)][::-1])
+    count = max(map(len, before))
+    pairs = zip(*([None] * (count - len(own)) + own for own in before), strict=True)
+    shared = [a if b is None or b.startswith("w") else b for a, b in pairs]
+    rows = ["m"] if x.ndim > 1 else []
+    axes = (["n", "k"], ["k", *rows], ["n", *rows]) if first else (["k", "n"], [*rows, "k"], [*rows, "n"])
+    kept = [] if name == "addbmm" else [label for label in shared if label is not None]
+    return Labels((*before[0], *axes[1]), (*before[1], *axes[0]), (*kept, *axes[2]))
 
 
 def _axes(name: str, x: Tensor, weight: Tensor, first: bool) -> _Axes:
@@ -142,7 +175,8 @@ def _of_labels(
         result: Tensor = function(equation, *both) if name == "einsum" else function(*both, dims)
         return result
 
-    return Operands(factors[1 - number], weight, None, product, kept, max(channels) - len(output))
+    named = Labels(tuple(others), tuple(own), tuple(output))
+    return Operands(factors[1 - number], weight, None, product, kept, max(channels) - len(output), named)
 
 
 def _einsum_labels(equation: str, factors: Sequence[Tensor]) -> list[list[str]] | None:

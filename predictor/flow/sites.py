@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import _engine_run_backward
 
-from predictor.flow.operands import Operands, Product
+from predictor.flow.operands import Labels, Operands, Product
 from predictor.flow.origins import Origin, Place
 from predictor.flow.points import call_name
 
@@ -33,6 +33,7 @@ class Site:
         output_axes: the weight's axes that the product has too, as output channels.
         channel_axis: the (last) axis of output channels in the product, counted from its end.
         time: number of the data flow's forward pass; what is computed again (checkpointing) has that of its own pass.
+        labels: of the axes in this call; None for convolutions.
     """
 
     layer: str
@@ -42,6 +43,7 @@ class Site:
     output_axes: tuple[int, ...]
     channel_axis: int
     time: int = field(default=0, compare=False)
+    labels: Labels | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -68,7 +70,8 @@ def site_from_plain(plain: dict[str, Any]) -> Site:
         place = origin["place"]
         placed = None if place is None else Place(place[0], tuple(place[1]), tuple(place[2]))
         origin = Origin(**{**origin, "parameters": tuple(origin["parameters"]), "place": placed})
-    return Site(**{**plain, "origin": origin, "output_axes": tuple(plain["output_axes"])})
+    labels = None if plain.get("labels") is None else Labels(*map(tuple, plain["labels"]))
+    return Site(**{**plain, "origin": origin, "output_axes": tuple(plain["output_axes"]), "labels": labels})
 
 
 class SiteCounts:

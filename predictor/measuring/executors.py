@@ -9,9 +9,8 @@ from typing import Protocol
 
 import torch
 
-from formats.pairs import Candidate
 from predictor.gradients import Gradients
-from predictor.measuring.units import Measurement, Subject, Unit, measure_unit
+from predictor.measuring.units import Measured, Measurement, Subject, Unit, measure_unit
 from workloads.workload import Batch
 
 
@@ -23,7 +22,7 @@ class Work:
     """
 
     subject: Subject
-    candidates: Sequence[Candidate]
+    candidates: Sequence[Measured]
     batches: Sequence[Batch]
     units: Sequence[Unit]
     check: Callable[[Gradients], None] | None = None

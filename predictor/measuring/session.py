@@ -10,14 +10,13 @@ from itertools import chain
 
 import torch
 
-from formats.pairs import Candidate
 from numeric_formats.checks import at_least
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.effects import Effect, check_effects
 from predictor.gradients import Gradients
 from predictor.measuring.executors import Executor, InProcess, Work
 from predictor.measuring.store import Store, Stored
-from predictor.measuring.units import Measurement, Subject, Unit
+from predictor.measuring.units import Measured, Measurement, Subject, Unit
 from predictor.measuring.validity import Context, batch_digest, context_of
 from predictor.self_check import Checked, check
 from workloads.copies import copied
@@ -126,7 +125,7 @@ class Measuring(Subject):
 
     def measured(
         self,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[Measured],
         batches: Sequence[Batch],
         effects: Sequence[Effect],
         units: Sequence[tuple[int, int]] | None = None,
@@ -184,7 +183,7 @@ class Measuring(Subject):
             yield from found
 
     def _run(
-        self, candidates: Sequence[Candidate], batches: Sequence[Batch], units: Sequence[Unit]
+        self, candidates: Sequence[Measured], batches: Sequence[Batch], units: Sequence[Unit]
     ) -> Iterator[list[Measurement]]:
         if not units:
             return iter(())

@@ -14,6 +14,8 @@ from numeric_formats.checks import at_least
 from predictor.angle import degrees, failed, layer_sums, length_ratio, projection
 from predictor.effects import Effect
 from predictor.gradients import Gradients
+from predictor.recipes.gradients import quantized
+from predictor.recipes.placed import Placed
 from predictor.scheme import PAPER, Scheme
 from predictor.sketches import sketch
 from workloads.workload import Batch, Workload
@@ -22,6 +24,8 @@ ALL, FIRST = "all", "first"
 """Scopes: the whole network's gradient, and that of the first parameter in the order of execution; others are names of
 parameters."""
 DEFAULT_MINIBATCHES = 8
+Measured = Candidate | Placed
+"""What is measured: formats at points, or recipes at the products of layers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +126,11 @@ def used_batch_size(workload: Workload, batch_size: int | None) -> int | None:
     return workload.batch_size if batch_size is None and callable(workload.batches) else batch_size
 
 
-def measure_unit(gradients: Gradients, unit: Unit, format: Candidate) -> list[Measurement]:
+def measure_unit(gradients: Gradients, unit: Unit, format: Measured) -> list[Measurement]:
     """The measurements of one unit, one an effect, on the open gradients of its mini-batch; `format` is its
     candidate."""
     parameters, found, began = tuple(gradients.names), [], time.monotonic()
-    for q in gradients.quantized(format, unit.effects):
+    for q in quantized(gradients, format, unit.effects):
         sums, sketched = layer_sums(q.gradients, q.reference), sketch(q.gradients, q.reference)
         now = time.monotonic()
         found.append(

@@ -23,12 +23,12 @@ from workloads.workload import Batch
 HOME = Path(__file__).resolve().parents[2]
 """The folder that the packages lie in."""
 MEASURING = (
-    *("formats/kernel", "formats/kinds", "formats/tables", "predictor/flow"),
+    *("formats/kernel", "formats/kinds", "formats/tables", "predictor/flow", "predictor/recipes"),
     *(
         f"formats/{name}.py"
         for name in ("checks", "layout", "number_format", "packing", "profile", "rounding", "scale")
     ),
-    *(f"formats/{name}.py" for name in ("specials", "spelling", "tensors")),
+    *(f"formats/{name}.py" for name in ("recipes/value", "specials", "spelling", "tensors")),
     *(
         f"predictor/{name}.py"
         for name in ("angle", "device", "effects", "gradients", "noise", "quantizers", "scheme", "sketches")

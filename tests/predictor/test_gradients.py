@@ -19,7 +19,7 @@ from tests.predictor.held import assert_own, held
 from workloads import Workload
 
 FP123 = formats.get("FP123")
-ALL_EFFECTS = tuple(Effect)
+ALL_EFFECTS = tuple(effect for effect in Effect if effect is not Effect.OPERANDS)
 
 
 class Tied(nn.Module):

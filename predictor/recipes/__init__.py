@@ -1,0 +1,1 @@
+"""Recipes on a network: what they do to its gradient, without training (docs/definitions/recipes.md)."""

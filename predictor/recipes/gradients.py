@@ -1,0 +1,53 @@
+"""Weight gradients of one mini-batch with the products of layers computed as a recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from formats.pairs import Candidate
+from predictor.effects import Effect
+from predictor.gradients import Gradients, Quantized
+from predictor.quantizers import activation_quantizer, error_quantizer
+from predictor.recipes.placed import Placed, uniform
+from predictor.recipes.products import RecipeAtSites, number_of
+from predictor.scheme import ScaleRule, Scheme
+from workloads.digests import digest
+
+BETWEEN = Scheme(ScaleRule.CURRENT, headroom=0, gradient_headroom=0, two_terms=False)
+"""How what lies between the products is rounded, where a recipe has a format for it."""
+
+
+def with_recipe(gradients: Gradients, placed: Placed) -> tuple[Quantized, RecipeAtSites]:
+    """The gradients as a recipe computes them, on the opened ones of a mini-batch, and what computed the products.
+
+    Raises:
+        ValueError: where no product of the network has a weight.
+    """
+    flow, products = gradients.flow, gradients.products
+    if not products:
+        raise ValueError(
+            f"workload {gradients.workload.name}: no product of its network has a weight, so that there is nothing "
+            "that a recipe changes"
+        )
+    last = frozenset[str]() if placed.head else frozenset({products[-1].name})
+    seed = number_of(f"{placed.seed} {placed.draw} {digest(gradients.batch)}")
+    sites, elsewhere = RecipeAtSites(placed, last, seed), placed.recipe.elsewhere
+    flow.site, flow.pointed = sites, elsewhere is not None
+    try:
+        loss = gradients.forward(None if elsewhere is None else activation_quantizer(elsewhere, BETWEEN))
+        sites.backward = True
+        error = None if elsewhere is None else error_quantizer(elsewhere, BETWEEN)
+        found = gradients.backward(loss, error, keep=False)
+    finally:
+        flow.site, flow.pointed = None, True
+    return Quantized(Effect.OPERANDS, found, gradients.full, gradients.more(loss)), sites
+
+
+def quantized(gradients: Gradients, candidate: Candidate | Placed, effects: Sequence[Effect]) -> Iterator[Quantized]:
+    """The quantized gradients for each effect, in the order of `Effect`; of a recipe, its one."""
+    if isinstance(candidate, Placed):
+        yield with_recipe(gradients, candidate)[0]
+        return
+    yield from gradients.quantized(candidate, effects)
+    if Effect.OPERANDS in effects:
+        yield with_recipe(gradients, Placed(uniform(candidate)))[0]

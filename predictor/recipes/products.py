@@ -1,0 +1,213 @@
+"""The three products of a layer, computed from operands that a recipe quantizes: each operand of each product by
+itself, from the tensor as it came, with scales along the contraction (docs/definitions/recipes.md section 1)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from formats import StandardFormat
+from formats.number_format import Format
+from formats.recipes.value import OPERANDS, Operand, Product, ProductRecipe, Quantization
+from formats.rounding import Rounding
+from formats.scale import Granularity, Scale
+from predictor.flow.sites import Quantizers, Site
+from predictor.recipes.placed import Placed, Top
+from predictor.recipes.transforms import transformed
+from predictor.recipes.views import natural, views_of
+
+
+class RecipeAtSites:
+    """Says at every product of a network how a recipe computes it; what `DataFlow.site` asks. One for each pass,
+    forward and backward.
+
+    Args:
+        placed: the recipe, and where it holds.
+        exact: names of further sites that stay in full precision.
+        seed: of random numbers, below 2^64.
+
+    Attributes:
+        backward: True while the backward pass runs, so that what is computed again (checkpointing) draws the same
+            random numbers.
+        changed: names of the sites that it has changed.
+        tops: of delayed scaling, the scales that were found, by site, product and operand.
+    """
+
+    def __init__(self, placed: Placed, exact: frozenset[str] = frozenset(), seed: int = 0):
+        self.placed, self.exact, self.seed = placed, exact, seed
+        self.backward = False
+        self.changed: dict[str, None] = {}
+        self.tops: dict[str, Top] = {}
+        self._given = dict(placed.tops)
+        self._calls: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
+
+    def __call__(self, site: Site) -> Quantizers | None:
+        """The quantizers of a product with a weight; None where it stays as it is."""
+        if site.origin is None or site.name in self.exact or not self.placed.changes(site.name):
+            return None
+        self.changed[site.name] = None
+        # Steps of a recurrent layer are one site.
+        self._calls[self.backward][site.name] += 1
+        return _Call(self, site, self._calls[self.backward][site.name] - 1).quantizers()
+
+    def of(self, product: Product) -> ProductRecipe:
+        """How a product is computed."""
+        return self.placed.recipe.of(product) if product in self.placed.products else ProductRecipe()
+
+    def top(self, key: str, found: Callable[[], Any]) -> Any:
+        """The scale of delayed scaling for an operand; None where it is the tensor's own."""
+        if self.placed.recipe.history is None:
+            return None
+        own = found()
+        self.tops[key] = max(self.tops.get(key, own), own)
+        return self._given.get(key)
+
+
+class _Straight(torch.autograd.Function):
+    """What a function makes of a tensor; the gradient goes straight through."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return function(t)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return gradient, None
+
+
+class _Call:
+    """One call of a product."""
+
+    def __init__(self, sites: RecipeAtSites, site: Site, number: int):
+        self.sites, self.site, self.number = sites, site, number
+        self.needs_input = self.needs_weight = True
+        # What the forward pass made and a backward product takes too.
+        self.kept: dict[Operand, Tensor] = {}
+
+    def quantizers(self) -> Quantizers:
+        """What is done to the tensors of the call."""
+        forward = (
+            self._same(Operand.X, Product.FPROP, Product.WGRAD),
+            self._same(Operand.W, Product.FPROP, Product.DGRAD),
+        )
+        errors = any(self._of(product, Operand.DY).format is not None for product in (Product.DGRAD, Product.WGRAD))
+        return Quantizers(
+            input=self._input,
+            weight=self._weight,
+            operands=None if all(forward) else self._operands,
+            error=self._errors if errors else None,
+        )
+
+    def _of(self, product: Product, operand: Operand) -> Quantization:
+        recipe = self.sites.of(product)
+        return recipe.first if operand is OPERANDS[product][0] else recipe.second
+
+    def _same(self, operand: Operand, one: Product, other: Product) -> bool:
+        """Whether an operand is the same in two products."""
+        first, second = self._of(one, operand), self._of(other, operand)
+        if first.format is None and second.format is None:
+            return True
+        if first.format is None or second.format is None or first.format.digest != second.format.digest:
+            return False
+        plain = first.rounding is second.rounding is Rounding.NEAREST
+        return plain and not self._length(one) and not self._length(other) and not in_lines(first.format)
+
+    def _length(self, product: Product) -> int:
+        """Of the transform. A convolution's wgrad has none: its operands are not indexed alike."""
+        recipe = self.sites.of(product)
+        conv = self.site.operation.startswith("conv") and product is Product.WGRAD
+        return recipe.hadamard if recipe.changes and not conv else 0
+
+    def _input(self, x: Tensor) -> Tensor:
+        self.needs_input = x.requires_grad
+        return self._forward(x, Operand.X, Product.WGRAD)
+
+    def _weight(self, w: Tensor) -> Tensor:
+        self.needs_weight = w.requires_grad
+        return self._forward(w, Operand.W, Product.DGRAD)
+
+    def _forward(self, t: Tensor, operand: Operand, later: Product) -> Tensor:
+        if self._of(Product.FPROP, operand).format is None:
+            return t
+        made: Tensor = _Straight.apply(t, lambda given: self._rounded(given, Product.FPROP, operand))
+        if self._same(operand, Product.FPROP, later):
+            self.kept[operand] = made.detach()
+        return made
+
+    def _operands(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the backward products, from the tensors as they came."""
+        of_x = self._later(x, Operand.X, Product.WGRAD) if self.needs_weight else x
+        of_w = self._later(w, Operand.W, Product.DGRAD) if self.needs_input else w
+        return of_x, of_w
+
+    def _later(self, t: Tensor, operand: Operand, product: Product) -> Tensor:
+        kept = self.kept.get(operand)
+        return self._rounded(t, product, operand) if kept is None else kept
+
+    def _errors(self, e: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of wgrad and of dgrad."""
+        if self._same(Operand.DY, Product.DGRAD, Product.WGRAD):
+            both = self._rounded(e, Product.DGRAD, Operand.DY)
+            return both, both
+        for_weight = self._rounded(e, Product.WGRAD, Operand.DY) if self.needs_weight else e
+        for_input = self._rounded(e, Product.DGRAD, Operand.DY) if self.needs_input else e
+        return for_weight, for_input
+
+    def _rounded(self, t: Tensor, product: Product, operand: Operand) -> Tensor:
+        """An operand as a product takes it."""
+        quantization = self._of(product, operand)
+        format = quantization.format
+        if format is None:
+            return t
+        key = f"{self.site.name} {product} {operand}"
+        options: dict[str, Any] = {}
+        if quantization.rounding is Rounding.STOCHASTIC:
+            stream = number_of(f"{key} {self.number}")
+            options = {"rounding": Rounding.STOCHASTIC, "seed": self.sites.seed, "stream": stream}
+        length = self._length(product)
+        views = views_of(self.site, t.ndim)
+        if length:
+            view = views[product, operand]
+            lines = transformed(view.lines(t), length, self.sites.seed)
+            rounded = transformed(self._round(format, lines, key, options), length, self.sites.seed, inverse=True)
+            return view.back(rounded, t)
+        if shared(format) is Granularity.TENSOR and not options:
+            return self._round(format, t, key, options)
+        if in_lines(format) or shared(format) is Granularity.TENSOR:
+            view = views[product, operand]
+            return view.back(self._round(format, view.lines(t), key, options), t)
+        view = natural(views, operand)
+        return view.back(self._round(format, view.matrices(t), key, options), t)
+
+    def _round(self, format: Format, t: Tensor, key: str, options: dict[str, Any]) -> Tensor:
+        if shared(format) is Granularity.TENSOR and not isinstance(format, StandardFormat):
+            top = self.sites.top(key, lambda: format.find_top(t).item())  # type: ignore[attr-defined]
+            if top is not None:
+                options = options | {"top": top}
+        rounded: Tensor = format.round(t, **options)
+        return rounded
+
+
+def shared(format: Format) -> Granularity | None:
+    """What shares a scale of a format; None where the format does not say."""
+    scale = getattr(format, "scale", None)
+    return scale.per if isinstance(scale, Scale) else None
+
+
+def in_lines(format: Format) -> bool:
+    """Whether the scales of a format lie along the contraction of a product, so that it matters which that is; not so
+    where a tensor or a two-dimensional tile has one."""
+    scale = getattr(format, "scale", None)
+    if not isinstance(scale, Scale):
+        return True
+    return scale.per is not Granularity.TENSOR and not isinstance(scale.block, tuple)
+
+
+def number_of(text: str) -> int:
+    """A whole number below 2^64 that a text decides."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
