@@ -55,6 +55,8 @@ class Recipe:
     """How a network is trained.
 
     minibatches: of the training set, taken from its beginning.
+    warmup: steps in which the rate rises.
+    characters: of a text's windows, from their beginning; None for all 64.
     """
 
     epochs: int
@@ -63,13 +65,15 @@ class Recipe:
     rate: float
     optimizer: str = "sgd"
     weight_decay: float = 5e-4
+    warmup: int = 0
+    characters: int | None = None
 
 
 RECIPES = {
     "resnet20": Recipe(epochs=8, batch_size=32, minibatches=40, rate=0.1),
     "mobilenetv2": Recipe(epochs=8, batch_size=32, minibatches=40, rate=0.1),
-    "lstm": Recipe(epochs=5, batch_size=32, minibatches=40, rate=1e-2, optimizer="adamw", weight_decay=0.0),
-    "transformer": Recipe(epochs=8, batch_size=32, minibatches=40, rate=3e-3, optimizer="adamw", weight_decay=0.0),
+    "lstm": Recipe(6, 32, 40, rate=1e-2, optimizer="adamw", weight_decay=0.0, warmup=40, characters=32),
+    "transformer": Recipe(8, 32, 40, rate=3e-3, optimizer="adamw", weight_decay=0.0, warmup=40),
 }
 
 app = typer.Typer(add_completion=False)
@@ -92,6 +96,8 @@ def workload_of(network: str) -> Workload:
     workload = load(network)
     batches = replace(workload, batches=workload.train).minibatches(of.batch_size)[: of.minibatches]
     assert len(batches) == of.minibatches
+    if of.characters is not None:
+        batches = [tuple(symbols[:, : of.characters] for symbols in batch) for batch in batches]
     return replace(workload, train=batches)
 
 
@@ -106,6 +112,7 @@ def one(workload: Workload, network: str, name: str, seed: int, runs: Path) -> d
         optimizer=of.optimizer,
         rate=of.rate,
         weight_decay=of.weight_decay,
+        warmup=of.warmup,
         metric_every=of.epochs,
         seed=seed,
         output=runs / network / f"{name.replace('/', '_')}-{seed}",

@@ -17,12 +17,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from formats.hardware.cost import gates_of
-from predictor import measure
+from predictor import measure, risk
 from predictor.recording import record
 from predictor.recording import write as write_tensors
 from reports import results
 from reports.page import html
 from reports.plots import attributions, drawing, precision, rankings, style
+from reports.plots import training as plots
 from training import train
 from workloads import Workload, load
 
@@ -93,6 +94,11 @@ def validation() -> Figure:
     return drawing.draw([BENCHMARKS / "validation_resnet20.csv"], drawing.Kind.VALIDATION)
 
 
+def gap() -> Figure:
+    trainings = risk.bundled_trainings()
+    return plots.gap_against_angle(trainings, risk.fit(trainings), "How much worse a format trains")
+
+
 def flips() -> Figure:
     workload = load(f"{ROOT / 'examples' / 'mine.py'}:net")
     few = Workload(
@@ -140,6 +146,7 @@ PICTURES: tuple[Callable[[], Figure], ...] = (
     layers,
     synthesized,
     validation,
+    gap,
     flips,
 )
 

@@ -6,10 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from predictor.columns import GAP, NETWORK_NAME, angle_column
+from predictor.risk import DIVERGED, INDICATOR, WITHIN, Risk
 from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis
 from reports.validation import by_format
 
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = {"hysteresis": "-", "nearest": "--", "stochastic": ":"}
 SMOOTHED_OVER = 50
 """A smoothed line is the mean over this part of a run's steps."""
@@ -120,4 +124,53 @@ def loss_against_angle(runs: pd.DataFrame, title: str) -> Figure:
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     label_points(axes, [(row.name, row.angle, row.loss) for row in finite.itertuples(index=False)])
+    return figure
+
+
+def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure:
+    """Final loss over that of float32 against the angle, both on logarithmic axes: every format's mean with a bar over
+    its seeds, coloured by network, and the function that tells gaps with its 95% interval.
+
+    Args:
+        trainings: The columns of `predictor.risk.bundled_trainings`.
+        risk: Made of them.
+        title: Above the picture.
+    """
+    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
+    column = angle_column(INDICATOR)
+    drawn = trainings[trainings[column].notna() & trainings[GAP].notna()]
+    grid = np.geomspace(drawn[column].min() / 1.3, risk.angles[-1], 300)
+    gap, low, high = risk.gaps(grid.tolist())
+    axes.fill_between(grid, 1 + low, 1 + high, color="#888888", alpha=0.2, linewidth=0, label="95% interval")
+    axes.plot(grid, 1 + gap, color="#333333", linewidth=1.4, label="what is told")
+    axes.axhline(1 + WITHIN, color="#555555", linewidth=1, linestyle="--", label=f"{100 * WITHIN:.3g}% above float32")
+    for number, (network, of_network) in enumerate(drawn.groupby(NETWORK_NAME, sort=False)):
+        ratio = 1 + of_network.assign(gap=of_network[GAP].clip(upper=DIVERGED)).groupby(column)[GAP].agg(
+            ["mean", "min", "max"]
+        )
+        axes.errorbar(
+            ratio.index,
+            ratio["mean"],
+            yerr=[ratio["mean"] - ratio["min"], ratio["max"] - ratio["mean"]],
+            fmt=MARKERS[number % len(MARKERS)],
+            color=COLOURS[number % len(COLOURS)],
+            markersize=5,
+            linewidth=0.9,
+            capsize=1.5,
+            label=f"{network} ({len(of_network)} trainings)",
+            zorder=5,
+        )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel=f"angle of {INDICATOR} over the network, pretrained (degrees); less is better",
+        ylabel="final training loss over float32's",
+        title=title,
+    )
+    log_axis(axes.xaxis)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5), numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
     return figure
