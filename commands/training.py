@@ -125,6 +125,7 @@ def train(
     from training import train as train_network
     from training.checkpoint import NAME
     from training.export.codes import check_export, export_to
+    from training.log import saturation
     from training.methods import method_from
     from workloads import load
 
@@ -185,7 +186,8 @@ def train(
             angle_every=angle_every,
             checkpoint_every=checkpoint_every,
         )
-    say(tables.epochs(model, result), *result.coverage)
+    lagged = saturation(result.steps)
+    say(tables.epochs(model, result), *result.coverage, *([lagged] if lagged else []))
     if output is not None:
         say(f"wrote {output}")
     if result.reason:

@@ -23,6 +23,35 @@ LAYERS = "layers"
 STEPS, EPOCHS = "steps.parquet", "epochs.csv"
 
 
+SATURATED, OFTEN = 0.01, 3
+"""From what share of saturated values on, in how many steps, a run is warned of."""
+
+
+def _share_beyond(seen: list[RoundingCounts], kind: str) -> float:
+    """The share of all elements of a kind that lay beyond the largest value of their scale."""
+    own = [entry for entry in seen if entry.kind == kind and entry.overflows is not None]
+    return sum(entry.overflows or 0 for entry in own) / max(1, sum(entry.elements for entry in own))
+
+
+def saturation(steps: pd.DataFrame) -> str | None:
+    """What is to be said of a run in which scales lagged behind their tensors; None where they did not.
+
+    Args:
+        steps: `Log.step_table`; runs from before there was the column say nothing.
+    """
+    shares = steps.get("saturated", pd.Series(dtype=float)).fillna(0.0)
+    often = int((shares > SATURATED).sum())
+    if often < OFTEN:
+        return None
+    worst = int(shares.to_numpy().argmax())
+    return (
+        f"in {often} of {len(steps)} steps more than {SATURATED:.0%} of the activations or errors lay beyond the "
+        f"largest value of their scale ({shares.iloc[worst]:.0%} in step {steps['step'].iloc[worst]}): a delayed scale "
+        "follows by one binade a step, and what is cut off meanwhile no angle shows; let the rate rise slowly "
+        "(--warmup), or take the scale of each tensor (--scheme current)"
+    )
+
+
 class Log:
     """The rows of a run, kept in memory, and in a folder where there is one.
 
@@ -34,7 +63,8 @@ class Log:
         steps: Of each step its number (from 1), epoch, loss, rate, angle and layer_angle (of all layers as one vector,
             and the mean of the layers' own, in degrees; None where not sampled), seconds, flips and their share of all
             weights whose codes were looked at (NaN where none was: a method's are where the angles are sampled),
-            flips_by_scale (see `RoundingCounts`), overflows, underflows.
+            flips_by_scale (see `RoundingCounts`), overflows, underflows, saturated (the share of all activations, or of
+            all errors, that lay beyond the largest value of their scale, the larger of the two).
         epochs: Of each epoch its number (from 1), loss (mean) and metric.
     """
 
@@ -54,6 +84,7 @@ class Log:
         row["flips_by_scale"] = sum(entry.flips_by_scale or 0 for entry in quantized)
         row["overflows"] = sum(entry.overflows or 0 for entry in seen)
         row["underflows"] = sum(entry.underflows for entry in seen)
+        row["saturated"] = max(_share_beyond(seen, kind) for kind in ("A", "E"))
         self.steps.append(row)
         self._layers += [(row["step"], *entry) for entry in seen]
 

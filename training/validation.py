@@ -19,6 +19,7 @@ from predictor.columns import ANGLE, BIAS, BITS, GAP, NAME, NETWORK_NAME, PROJEC
 from predictor.measuring.store import Store
 from predictor.scheme import Preset, Scheme, scheme_of, with_all_parts
 from predictor.statistics import Agreement, agreement, reliability
+from training.log import saturation
 from training.loop import STEP, train
 from training.result import Outcome, Result
 from training.scheme import FULL_PRECISION
@@ -82,7 +83,7 @@ class Validation:
         others: Of everything else that the ranking has and the loss, by name.
         reliability: Of the mean loss over seeds (`predictor.statistics.reliability`).
         settings: Plain values.
-        coverage: How much of the network the formats' points cover, in lines.
+        coverage: How much of the network the formats' points cover, and whether scales lagged behind, in lines.
     """
 
     runs: pd.DataFrame
@@ -244,8 +245,14 @@ def validate(
         others,
         reliability(losses),
         settings | {"seeds": seeds},
-        results[chosen[0], 0].coverage,
+        (*results[chosen[0], 0].coverage, *_lagged(results)),
     )
+
+
+def _lagged(results: dict[tuple[str, int], Result]) -> list[str]:
+    """What is to be said of trainings whose scales lagged behind."""
+    found = [(unit, text) for unit, result in results.items() if (text := saturation(result.steps))]
+    return [f"{len(found)} of {len(results)} trainings as {found[0][0][0]}: {found[0][1]}"] if found else []
 
 
 def _indicators(ranking: pd.DataFrame) -> pd.DataFrame:

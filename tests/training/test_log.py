@@ -2,6 +2,7 @@
 
 from tests.training import small
 from training import train
+from training.log import saturation
 
 
 def test_what_is_logged():
@@ -20,4 +21,21 @@ def test_what_is_logged():
         index="step", columns=["place", "term"], values="top_low", observed=True
     )
     assert tops.diff().abs().max().max() <= 1
+    for kind in "AE":
+        own = layers[layers.kind == kind].groupby("step")
+        share = (own.overflows.sum() / own.elements.sum()).to_numpy(float)
+        assert (found.steps.saturated >= share).all()
     assert found.epochs.metric.iloc[-1] == found.metric
+
+
+def test_a_run_whose_scales_lag_behind_says_so():
+    full = dict.fromkeys(("weight", "gradient", "master"), "float32")
+    steps = train(small.workload(), epochs=1, **full).steps
+    assert saturation(steps) is None
+    lagging = steps.assign(saturated=[0.0, 0.02, 0.3, 0.02, *[0.0] * (len(steps) - 4)])
+    assert saturation(lagging).startswith(
+        f"in 3 of {len(steps)} steps more than 1% of the activations or errors lay beyond the largest value of their "
+        "scale (30% in step 3): a delayed scale"
+    )
+    assert saturation(lagging.drop(columns="saturated")) is None
+    assert saturation(lagging.head(3)) is None
