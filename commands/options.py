@@ -100,7 +100,9 @@ ForceRunOption = Annotated[bool, typer.Option("--force", help="replace an earlie
 
 # Results.
 RankingArgument = Annotated[Path, typer.Argument(help="a ranking that `formats rank --output` wrote")]
-ComparedOption = Annotated[str, typer.Option(help="the effect whose angle is compared: E, A or AE")]
+ComparedOption = Annotated[
+    str | None, typer.Option(help="the effect whose angle is compared: E, A or AE; default: E where it is there")
+]
 TopOption = Annotated[int, typer.Option(min=1, help="rows of the table to print")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="write .csv, .json or .parquet, and a .meta.json beside it")

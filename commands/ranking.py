@@ -85,7 +85,10 @@ def rank(
         ),
     ] = None,
     effects: EffectsOption = "E,A,AE",
-    by: Annotated[str | None, typer.Option(help="the effect that orders the table; default: AE")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="the effect that orders the table; default: E, which tells best how formats train"),
+    ] = None,
     minibatches: Annotated[
         int | None,
         typer.Option(
@@ -217,7 +220,7 @@ def compare(
     second: Annotated[
         Path, typer.Argument(help="another one, such as of a later checkpoint, another seed or other data")
     ],
-    effect: ComparedOption = "AE",
+    effect: ComparedOption = None,
     top: Annotated[int, typer.Option(min=1, help="rows of each table to print")] = 10,
     as_json: JsonOption = False,
 ) -> None:
@@ -233,4 +236,4 @@ def compare(
     if as_json:
         say_json(comparison.facts(found))
     else:
-        say(*tables.comparison(found, top, f"{first}, then {second}: angle of {effect}"))
+        say(*tables.comparison(found, top, f"{first}, then {second}: angle of {found.effect}"))

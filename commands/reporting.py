@@ -36,7 +36,9 @@ def plot(
             "over the histograms of RESULT where that is tensors"
         ),
     ] = None,
-    by: Annotated[str, typer.Option(help="the effect of top, pareto and synthesized")] = "AE",
+    by: Annotated[
+        str | None, typer.Option(help="the effect of top, pareto and synthesized; default: E where it is there")
+    ] = None,
     top: Annotated[int, typer.Option(help="formats that top draws")] = 20,
     within: WithinOption = "1%",
     output: Annotated[

@@ -211,7 +211,7 @@ def validate(
     count: Annotated[int, typer.Option(help="formats to take from all over the ranking")] = 24,
     formats: Annotated[str, typer.Option("--formats", "-f", help="comma-separated names to train beside them")] = "",
     seeds: Annotated[int, typer.Option(help="trainings of each format")] = 2,
-    effect: ComparedOption = "AE",
+    effect: ComparedOption = None,
     epochs: EpochsOption = 5,
     start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
     rate: RateOption = 0.1,
@@ -251,7 +251,9 @@ def validate(
     from training.validation import validate as validate_ranking
     from workloads import load
 
-    table = results.read(ranking, (NAME, BITS, angle_column(effect)))
+    table = results.read(ranking, (NAME, BITS))
+    effect = effect or results.ordering_effect(ranking, table)
+    results.read(ranking, (angle_column(effect),))
     with interruptible("the same command goes on"), Store.open() as store, progress_shown() as show:
         found = validate_ranking(
             load(model, data, weights),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from numeric_formats.checks import not_allowed
@@ -25,6 +25,12 @@ class Effect(StrEnum):
 DEFAULT_EFFECTS = (Effect.E, Effect.A, Effect.AE)
 MEASURED_EFFECTS = (*DEFAULT_EFFECTS, Effect.E_GIVEN_A)
 """Those of `measure`: beside A and AE, E given A costs next to nothing."""
+
+
+def usual_effect(effects: Sequence[str]) -> str:
+    """The effect that orders formats where nobody names one: E, whose angle tells best how they train
+    (docs/results/prediction.md), else AE, else the last."""
+    return next((str(effect) for effect in (Effect.E, Effect.AE) if effect in effects), str(effects[-1]))
 
 
 def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:

@@ -41,13 +41,13 @@ def _digests(path: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}  # of another kind of result
 
 
-def compare(first: Path, second: Path, effect: str = "AE", seed: int = 0) -> Comparison:
+def compare(first: Path, second: Path, effect: str | None = None, seed: int = 0) -> Comparison:
     """Compare two files that `formats rank --output` wrote.
 
     Args:
         first: A ranking.
         second: Another one.
-        effect: Whose angle is compared.
+        effect: Whose angle is compared; by default the one that orders the first.
         seed: Decides the bootstrap.
 
     Returns:
@@ -56,6 +56,8 @@ def compare(first: Path, second: Path, effect: str = "AE", seed: int = 0) -> Com
     Raises:
         ValueError: One has no such angle, or fewer than 3 formats are common to both.
     """
+    if effect is None:
+        effect = results.ordering_effect(first, results.read(first, (NAME,)))
     column = angle_column(effect)
     a, b = (results.read(path, (NAME, column)).set_index(NAME)[column].dropna() for path in (first, second))
     for path, angles in ((first, a), (second, b)):

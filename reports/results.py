@@ -17,7 +17,8 @@ from numeric_formats.damage import reading
 from numeric_formats.files import read_json, write_atomically, write_json
 from numeric_formats.version import NAME as DISTRIBUTION
 from numeric_formats.version import versions_of
-from predictor.columns import NAME, PROFILE
+from predictor.columns import NAME, PROFILE, effects_in
+from predictor.effects import usual_effect
 
 ENDINGS = (".csv", ".json", ".parquet")
 SIDECAR = ".meta.json"
@@ -143,6 +144,19 @@ def sidecar(path: Path) -> dict[str, Any]:
     if not isinstance(found.get("settings", {}), dict):
         raise ValueError(f"{beside} is damaged; {remedy}")
     return found
+
+
+def ordering_effect(path: Path, table: pd.DataFrame) -> str:
+    """The effect whose angles order a ranking: the one that its sidecar names, else the usual one of those it has.
+
+    Raises:
+        ValueError: It has no angle, or its sidecar is damaged.
+    """
+    effects = effects_in(table.columns)
+    if not effects:
+        raise ValueError(f"{path} has no angles; a ranking that `formats rank --output` wrote is needed")
+    named = sidecar(path).get("settings", {}).get("by")
+    return named if named in effects else usual_effect(effects)
 
 
 def _digest(path: Path) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from formats.pairs import Candidate
-from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects
+from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects, usual_effect
 from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
 from predictor.risk import INDICATOR, Risk, bundled_trainings
 from predictor.risk import SCHEME as RISK_SCHEME
@@ -52,8 +52,7 @@ class RankingOptions:
         """The effects of a ranking of so many candidates, and the one that orders it; ValueError where they, or the
         time budget, cannot be."""
         wanted = check_effects(self.effects)
-        usual = Effect.AE if Effect.AE in wanted else wanted[-1]
-        order = check_effects([self.by])[0] if self.by is not None else usual
+        order = check_effects([usual_effect(wanted) if self.by is None else self.by])[0]
         if order not in wanted:
             raise ValueError(
                 f"a ranking by {order} needs that effect among the measured ones, which are {', '.join(wanted)}"

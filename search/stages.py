@@ -228,7 +228,7 @@ def rank(
         workload: What is measured.
         candidates: Formats, pairs or names; by default the catalogue's 498.
         effects: Of E, A and AE, and, only where every candidate is measured, W and WAE.
-        by: The effect that orders the table, by default AE where it is measured.
+        by: The effect that orders the table, by default E where it is measured (`predictor.effects.usual_effect`).
         minibatches: Over how many common mini-batches angles are averaged; by default 16 (4 where there are at most 24
             candidates; all with exhaustive), or all where there are fewer.
         batch_size: Examples in a mini-batch, by default the workload's.

@@ -16,6 +16,7 @@ from formats import Format, get
 from numeric_formats.files import Held, check_same, read_json, write_json
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.columns import ANGLE, BIAS, BITS, GAP, NAME, NETWORK_NAME, PROJECTION, angle_column, effects_in
+from predictor.effects import usual_effect
 from predictor.measuring.store import Store
 from predictor.scheme import Preset, Scheme, scheme_of, with_all_parts
 from predictor.statistics import Agreement, agreement, reliability
@@ -30,7 +31,7 @@ CHOICE = "choice.json"
 SAME = "same"
 
 
-def spread(ranking: pd.DataFrame, count: int, effect: str = "AE") -> list[str]:
+def spread(ranking: pd.DataFrame, count: int, effect: str) -> list[str]:
     """Names of `count` formats from all over a ranking, shared evenly among its bit widths, narrow ones first.
 
     Of each width, the smallest and the largest angle are taken, and between them those next to even steps of the
@@ -125,7 +126,7 @@ def validate(
     count: int = 24,
     formats: Iterable[str] = (),
     seeds: int = 2,
-    effect: str = "AE",
+    effect: str | None = None,
     weight: str = FULL_PRECISION,
     gradient: str = FULL_PRECISION,
     master: str = FULL_PRECISION,
@@ -148,7 +149,7 @@ def validate(
             about.
         formats: Names to be trained beside them.
         seeds: Trainings of each format.
-        effect: Whose angle is compared.
+        effect: Whose angle is compared, by default the usual one of those it has (`predictor.effects.usual_effect`).
         weight: Format of weights; "same" for the one under test.
         gradient: The same of weight gradients.
         master: The same of master weights and momentum.
@@ -171,6 +172,8 @@ def validate(
     if ranked is not None:
         _check_scheme(scheme_of(ranked), trained)
     output = Path(output)
+    if effect is None:
+        effect = usual_effect(effects_in(ranking) or ["E"])
     chosen = spread(ranking, count, effect)
     angles = dict(zip(ranking[NAME], ranking[angle_column(effect)], strict=True))
     widths = dict(zip(ranking["name"], ranking[BITS], strict=True))

@@ -37,7 +37,7 @@ from predictor.columns import (
     effects_in,
     on_network,
 )
-from predictor.effects import Effect
+from predictor.effects import Effect, usual_effect
 from predictor.risk import INDICATOR, WITHIN, dividing_angle
 from reports import results
 from reports.tables import cells
@@ -171,7 +171,7 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str, w
     settings = dict(sidecar.get("settings", {}))
     digests: dict[str, str] = settings.get("formats", {})
     minibatches = settings["minibatches"] if isinstance(settings.get("minibatches"), int) else 0
-    by = settings.get("by") or ("AE" if "AE" in effects else effects[-1])
+    by = settings.get("by") or usual_effect(effects)
     # What decides comes first, where a narrow screen shows it.
     angles = {f"angle.{effect}": f"angle {effect}" for effect in sorted(effects, key=lambda effect: effect != by)}
     rest = {key: key for key in (BITS, FAMILY, BINADES, GATES, PROFILE) if key in table.columns}

@@ -18,10 +18,12 @@ from predictor.columns import (
     ROLE,
     angle_column,
     difference_columns,
+    effects_in,
     high_column,
     low_column,
     source_column,
 )
+from predictor.effects import Effect
 from predictor.risk import WITHIN
 from reports import results, runs
 from reports.plots import attributions, precision, rankings, training
@@ -126,7 +128,7 @@ def draw(
     given: Sequence[Path],
     kind: Kind,
     names: Sequence[str] = (),
-    by: str = "AE",
+    by: str | None = None,
     count: int = 20,
     within: float = WITHIN,
 ) -> Figure:
@@ -136,7 +138,7 @@ def draw(
         given: Files or folders, as `kind_of` wants them.
         kind: Of the picture.
         names: The formats of profiles and histograms.
-        by: The effect of top, pareto and synthesized.
+        by: The effect of top, pareto and synthesized; by default the one that orders the table.
         count: How many formats top draws.
         within: The gap of formats that count as good as float32.
 
@@ -160,6 +162,9 @@ def draw(
         return precision.histograms(
             tensors, precision.profiles_of(names), f"{first.stem}: elements and precision by binade{beside}"
         )
+    if by is None:
+        table = results.read(first)
+        by = results.ordering_effect(first, table) if effects_in(table.columns) else Effect.E
     table = results.read(first, columns_of(kind, by))
     if kind is Kind.TOP:
         return rankings.top(

@@ -1,18 +1,20 @@
 """What results say of how they were made: the keys of a sidecar, which old files have too."""
 
 import json
+from dataclasses import asdict, fields
 
 import pytest
 
 import formats
 from predictor.risk import bundled_trainings, fit
+from predictor.scheme import PAPER, Scheme
 from search import rank, search
 from search.across import rank_across
 from search.layers import search_layers
 from tests.nets import net
 
 FIRST = ["workload", "weights", "device", "data", "scheme"]
-SCHEME = ["scale", "headroom", "gradient_headroom", "two_terms"]
+SCHEME = [field.name for field in fields(Scheme)]
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +36,8 @@ def test_of_a_ranking(workload):
         *("surrogate", "failures", "complete", "seconds", "formats", "coverage", "gap", *SCHEME),
     ]
     assert kept["gap"] == fit(bundled_trainings()).sentence
-    assert [kept[key] for key in ("scheme", *SCHEME)] == ["paper", "delayed", 1, 2, True]
-    assert (kept["effects"], kept["by"], kept["exact"]) == (["E", "AE"], "AE", ["0"])
+    assert [kept[key] for key in ("scheme", *SCHEME)] == ["paper", *asdict(PAPER).values()]
+    assert (kept["effects"], kept["by"], kept["exact"]) == (["E", "AE"], "E", ["0"])
     assert list(kept["surrogate"]) == ["E", "AE"]
     assert set(kept["surrogate"]["E"]) == {"held_out", "widened"}
     assert kept["formats"] == {entry.name: entry.digest for entry in formats.catalogue(8)[:30]}

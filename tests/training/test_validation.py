@@ -24,15 +24,17 @@ RANKING = pd.DataFrame(
 
 
 def test_the_spread_has_both_ends_and_even_steps_of_every_width():
-    assert spread(RANKING, 9) == ["FP123", "FP132", "FP141", "FP133", "FP124", "FP142", "FP134", "INT8", "FP152"]
-    assert spread(RANKING.sample(frac=1, random_state=0), 9) == spread(RANKING, 9)
-    assert sorted(spread(RANKING, 11)) == sorted(RANKING["name"])
+    assert spread(RANKING, 9, "AE") == ["FP123", "FP132", "FP141", "FP133", "FP124", "FP142", "FP134", "INT8", "FP152"]
+    assert spread(RANKING.sample(frac=1, random_state=0), 9, "AE") == spread(RANKING, 9, "AE")
+    assert sorted(spread(RANKING, 11, "AE")) == sorted(RANKING["name"])
     of_one = RANKING[RANKING["bits"] == 8]
     # Angles 2, 4, 5, 8 and 16 are asked for at 2, 4, 8, 16.
-    assert spread(of_one, 4) == ["FP134", "FP125", "FP143", "FP152"]
+    assert spread(of_one, 4, "AE") == ["FP134", "FP125", "FP143", "FP152"]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [((2,), "3 to 11"), ((12,), "3 to 11"), ((6, "A"), "it has AE")])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [((2, "AE"), "3 to 11"), ((12, "AE"), "3 to 11"), ((6, "A"), "it has AE")]
+)
 def test_a_spread_that_cannot_be(arguments, message):
     with pytest.raises(ValueError, match=message):
         spread(RANKING, *arguments)
@@ -154,8 +156,8 @@ def test_a_run_that_another_process_is_at_is_waited_for(tmp_path, monkeypatch):
 def test_formats_without_width_or_angle_stand_nowhere():
     some = RANKING.astype({"bits": "Int64"})
     with pytest.raises(ValueError, match="3 formats were asked for; 0 of the ranking have bits and an angle"):
-        spread(some.assign(bits=pd.array([None] * len(some), "Int64")), 3)
+        spread(some.assign(bits=pd.array([None] * len(some), "Int64")), 3, "AE")
     with pytest.raises(ValueError, match="0 of the ranking have bits and an angle"):
-        spread(some.assign(angle_AE=float("nan")), 3)
+        spread(some.assign(angle_AE=float("nan")), 3, "AE")
     without = pd.concat([some, some.head(1).assign(name="own", bits=None)], ignore_index=True)
-    assert spread(without, 3) == spread(some, 3)
+    assert spread(without, 3, "AE") == spread(some, 3, "AE")
