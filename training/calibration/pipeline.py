@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from training.calibration.ranges import RangeRule
 from training.calibration.result import ADAROUND, END, RESULT, SETTINGS, LayerLoss, Quantized, QuantizedCodes
 from training.calibration.session import Calibrating
 from training.calibration.weights import QuantizedWeights, learnable, quantize_weights
-from training.export.agreement import EXACT, difference, first_call, first_difference, outputs_of
+from training.export.agreement import CALLS, EXACT, difference, first_call, first_difference, outputs_of
 from training.reproducible import provenance
 from workloads.digests import weights_digest
 from workloads.workload import Batch, Workload
@@ -137,7 +138,7 @@ def quantize(
         stack.enter_context(evaluation_mode(workload.model))
         network = Network(workload.model, fold=False)
         batches = list(workload.minibatches(batch_size)[:minibatches])
-        check_traced(workload, network.module, batches[0])
+        check_traced(workload, network.module, batches)
         if fold:
             network.fold()
         if adaround is not None and options.weight_grid is not None:
@@ -150,19 +151,23 @@ def quantize(
         return _quantized(Calibrating(workload, options, network, batches, settings, folder, progress))
 
 
-def check_traced(workload: Workload, module: nn.Module, batch: Batch) -> None:
-    """ValueError where a traced network computes something else than the workload's own."""
-    # A region that computes in 16 bits is computed in float32 here, as everywhere.
-    with InFloat32():
-        call = first_call(workload, workload.model, batch)
-        apart = difference(outputs_of(module, call), outputs_of(workload.model, call))
-        layer = None if apart <= EXACT else first_difference(module, workload.model, call, EXACT)
-    if not apart <= EXACT:
-        raise ValueError(
-            f"torch.fx traces another function than the network computes: their outputs differ by {apart:.2g} of their "
-            f"size{'' if layer is None else f', from layer {layer} on'}; its forward pass may change no buffer or "
-            "attribute that it reads, draw no numbers, and call its modules as they are"
-        )
+def check_traced(workload: Workload, module: nn.Module, batches: Sequence[Batch]) -> None:
+    """ValueError where a traced network computes something else than the workload's own on one of the mini-batches: a
+    loss may tell the network how to compute each."""
+    for number, batch in enumerate(batches):
+        calls = 1 if number else CALLS
+        # A region that computes in 16 bits is computed in float32 here, as everywhere.
+        with InFloat32():
+            call = first_call(workload, workload.model, batch)
+            apart = difference(outputs_of(module, call, calls), outputs_of(workload.model, call, calls))
+            layer = None if apart <= EXACT else first_difference(module, workload.model, call, EXACT)
+        if not apart <= EXACT:
+            raise ValueError(
+                f"torch.fx traces another function than the network computes: their outputs differ by {apart:.2g} of "
+                f"their size{'' if layer is None else f', from layer {layer} on'}; its forward pass may change no "
+                "buffer or attribute that it reads, read none that the loss sets, draw no numbers, and call its "
+                "modules as they are"
+            )
 
 
 def _open(folder: Path, settings: dict[str, Any], resume: bool, force: bool) -> None:

@@ -64,12 +64,12 @@ def first_call(workload: Workload, model: nn.Module, batch: Batch) -> Call:
     return seen[0]
 
 
-def outputs_of(model: nn.Module, call: Call) -> list[Tensor]:
+def outputs_of(model: nn.Module, call: Call, calls: int = CALLS) -> list[Tensor]:
     """All tensors that a network gives in evaluation, float64 on the CPU, of several calls in a row; its buffers, the
     random numbers and what it is given stay as they are. Raises ValueError where there are none."""
     with evaluation_mode(model), same_passes(model), torch.no_grad():
         given = [
-            model(*map_tensors(Tensor.clone, call.args), **map_tensors(Tensor.clone, call.kwargs)) for _ in range(CALLS)
+            model(*map_tensors(Tensor.clone, call.args), **map_tensors(Tensor.clone, call.kwargs)) for _ in range(calls)
         ]
         found = [t.detach().double().cpu() for each in given for t in tensors_in(each)]
     if not found:

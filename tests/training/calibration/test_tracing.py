@@ -185,6 +185,38 @@ def test_a_trace_that_is_another_function_is_refused(kind):
         quantize(Workload("net", kind(), batches(), loss), "INT8", "INT8", **QUICK)
 
 
+class Told(Hooked):
+    """Its loss tells it how to compute each mini-batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.a.way = 1, "once"
+
+    def forward(self, x):
+        return super().forward(x / 2 if self.a.way == "half" else x) * self.scale
+
+
+def by_scale(model, batch):
+    model.scale = 1 + batch[2]
+    return loss(model, batch)
+
+
+def by_way(model, batch):
+    model.a.way = "half" if batch[2] else "once"
+    return loss(model, batch)
+
+
+@pytest.mark.parametrize("told", [by_scale, by_way])
+def test_a_trace_that_is_another_function_on_a_later_mini_batch_is_refused(told):
+    data = [(*batch, number == 2) for number, batch in enumerate(batches(3))]
+    with pytest.raises(ValueError, match=r"^torch\.fx traces another function[^\n]* read none that the loss sets"):
+        quantize(
+            Workload("told", Told(), data, told), "INT8", "INT8", fold=False, equalize=False, absorb="off", **QUICK
+        )
+    same = [(*batch, 0) for batch in batches(3)]
+    assert quantize(Workload("told", Told(), same, told), "INT8", "INT8", **QUICK).steps[0].loss > 0
+
+
 class Named(Hooked):
     def __init__(self):
         super().__init__()
