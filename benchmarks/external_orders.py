@@ -12,6 +12,7 @@ import torch
 from scipy import stats
 
 from predictor import measure
+from predictor.measuring.store import Store
 from workloads import load
 
 IMAGES, TEXT = ("resnet18", "resnet20", "mobilenetv2"), ("transformer", "lstm")
@@ -42,7 +43,8 @@ for order, (networks, published) in ORDERS.items():
     print(f"  {'format':22}{'published':>10}" + "".join(f"{f'{e}, {n}':>18}" for n in networks for e in ("E", "AE")))
     angles = {}
     for network in networks:
-        found = measure(load(network), list(published), ["E", "AE"], MINIBATCHES, batch_size=BATCH)
+        with Store.open() as store:
+            found = measure(load(network), list(published), ["E", "AE"], MINIBATCHES, batch_size=BATCH, store=store)
         for effect in ("E", "AE"):
             angles[network, effect] = found[found["effect"] == effect]["angle"].tolist()
     for place, (name, number) in enumerate(published.items()):

@@ -133,9 +133,9 @@ def rank(
     twice.
 
     angle: by how many degrees rounding turns the gradient. projection: how much of the gradient's length is left along
-    its own direction. bias: what does not average out over mini-batches, as a share of the gradient's own noise. gap:
-    by how much the final loss will be above that of float32, told from the angle of E by trainings of several networks;
-    formats whose gap is at most --within stand above the line.
+    its own direction. bias (in the file): what does not average out over mini-batches, as a share of the gradient's own
+    noise. gap: by how much the final loss will be above that of float32, told from the angle of E by trainings of
+    several networks; formats whose gap is at most --within stand above the line.
 
     With several models, formats are ordered by their mean rank, beside the largest angle that they have on any.
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from predictor.columns import (
-    BIAS,
     BITS,
     GAP,
     GATES,
@@ -33,7 +32,9 @@ if TYPE_CHECKING:
     from search.settings import RankingSettings
     from search.table import Ranking
 
-READING = "angles: mean and 95% half-width; ~ an estimate, not measured on all mini-batches; equal ranks are ties"
+READING = (
+    "angles in degrees: mean and 95% half-width; ~ an estimate, not measured on all mini-batches; equal ranks are ties"
+)
 
 
 def plan(model: str, of: Plan) -> str:
@@ -86,12 +87,12 @@ def _last_as_good(rows: pd.DataFrame, within: float) -> list[int]:
 
 def _ranking(table: pd.DataFrame, top: int, title: str, minibatches: int, within: float) -> Part:
     effects = effects_in(table.columns)
-    lengths = [column for column in (PROJECTION, BIAS) if column in table.columns]
+    lengths = [PROJECTION] if PROJECTION in table.columns else []
     gates = [GATES] if GATES in table.columns else []
     gaps = [GAP] if GAP in table.columns else []
     headers = [
         *((RANK, "right"), ("format", "left"), (BITS, "right")),
-        *((f"angle {effect} (deg)", "right") for effect in effects),
+        *((f"angle {effect}", "right") for effect in effects),
         *((column, "right") for column in lengths),
         *((column, "right") for column in (*gaps, *gates)),
         (PROFILE, "left"),
