@@ -70,8 +70,8 @@ class Recipe:
 
 
 RECIPES = {
-    "resnet20": Recipe(epochs=8, batch_size=32, minibatches=40, rate=0.1),
-    "mobilenetv2": Recipe(epochs=8, batch_size=32, minibatches=40, rate=0.1),
+    "resnet20": Recipe(8, 32, 40, rate=0.1, warmup=40),
+    "mobilenetv2": Recipe(8, 32, 40, rate=0.1, warmup=40),
     "lstm": Recipe(6, 32, 40, rate=1e-2, optimizer="adamw", weight_decay=0.0, warmup=40, characters=32),
     "transformer": Recipe(8, 32, 40, rate=3e-3, optimizer="adamw", weight_decay=0.0, warmup=40),
 }
