@@ -33,6 +33,7 @@ from typing import Any
 import pandas as pd
 
 import cli
+from predictor import statistics
 from reports import results
 from training import checkpoint
 
@@ -213,6 +214,7 @@ def _run(folder: Path, command: tuple[str, ...]) -> int:
 
 def warm_up(commands: Sequence[tuple[str, ...]]) -> None:
     """Commands once in this process: those that it forks have loaded and compiled everything."""
+    statistics.RESAMPLES = 20  # which write nothing, and would take most of the time of a validation
     quiet = io.StringIO()
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         before = Path.cwd()
