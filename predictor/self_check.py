@@ -81,7 +81,7 @@ class Checked:
 
 
 def check(gradients: Gradients) -> Checked:
-    """Compare opened gradients, whose flow was watched, with torch's own.
+    """Compare opened gradients, whose flow was watched, with torch's own. From then on it is not.
 
     Args:
         gradients: of the first mini-batch.
@@ -114,6 +114,8 @@ def check(gradients: Gradients) -> Checked:
                 )
     if differing.relative > ROUNDING and not _agrees_in_float64(gradients):
         raise ValueError(_explained(workload, gradients, differing, loss))
+    # The passes that are measured afterwards are not watched: that takes time, and keeps what is known of each.
+    gradients.flow.watch = None
     everything = sum(p.numel() for p in gradients.flow.model.parameters())
     counted = sum(parameters[name].numel() for name in gradients.names)
     return Checked(watch.result(), everything, counted)

@@ -246,6 +246,16 @@ def test_the_check_is_made_once_and_kept(tmp_path, monkeypatch):
         assert other.checked.coverage.share == 1
 
 
+def test_what_comes_after_the_check_is_not_watched():
+    workload = Workload("mlp", mlp(2, 4, 1), [batch(8, 2)], square)
+    with Gradients(workload, batch(8, 2), watched=True) as gradients:
+        watch = gradients.flow.watch
+        found = check(gradients)
+        gradients.backward(gradients.forward(None), None, keep=False)
+        assert watch.result() == found.coverage
+        assert found.coverage.multiply_accumulates == 8 * (2 * 4 + 4 * 1)  # of one pass
+
+
 def test_what_was_found_survives_the_store():
     _, found = full(Workload("plain", mlp(8, 16, 3), [batch(4, 8)], square), batch(4, 8))
     assert Checked.from_bytes(found.to_bytes()) == found

@@ -162,9 +162,9 @@ def test_complex_weights_are_measured_as_pairs_of_real_numbers():
     made.loss(made.model, x).backward()
     expected = {name: p.grad for name, p in made.model.named_parameters()}
     with Gradients(made, x, watched=True) as gradients:
-        check(gradients)
+        checked = check(gradients)
         found = dict(zip(gradients.names, gradients.full, strict=True))
-        reasons = {e.operation: e.reason for e in gradients.flow.watch.result().unseen}
+        reasons = {e.operation: e.reason for e in checked.coverage.unseen}
     assert found.keys() == {"a.weight", "b.weight", "spectrum"}
     assert torch.allclose(found["spectrum"], torch.view_as_real(expected["spectrum"]), rtol=1e-5)
     assert {operation for operation, reason in reasons.items() if reason == COMPLEX} == {"fft_r2c", "mul"}
