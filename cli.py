@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from commands import bench, cache, formats, measuring, quantization, ranking, reporting, searching, training
+from commands import bench, cache, formats, measuring, quantization, ranking, recipes, reporting, searching, training
 from commands.errors import ended
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 for name, command in COMMANDS.items():
     # A paragraph is one line, however the source breaks it.
     app.command(name, help=re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(command) or ""))(command)
+app.add_typer(recipes.app, name="recipes")
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 

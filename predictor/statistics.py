@@ -102,6 +102,22 @@ def paired_interval(own: Mapping[int, float], other: Mapping[int, float]) -> tup
     return interval(np.array([own[key] - other[key] for key in common]))
 
 
+def tied_ranks(values: Sequence[Mapping[int, float]]) -> list[int]:
+    """Ranks in the order of values, each a mapping from mini-batches: one shares its group leader's rank while the
+    paired 95% interval of the difference holds 0. Not so for fewer than two common mini-batches, of which there is no
+    interval."""
+    ranks: list[int] = []
+    leader: Mapping[int, float] | None = None
+    for place, own in enumerate(values, start=1):
+        low, high = (float("nan"),) * 2 if leader is None else paired_interval(own, leader)[1:]
+        if low <= 0 <= high:
+            ranks.append(ranks[-1])
+        else:
+            leader = own
+            ranks.append(place)
+    return ranks
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How well one number of each format orders another: rank correlations with 95% intervals.

@@ -43,7 +43,7 @@ from predictor.columns import (
 from predictor.effects import Effect
 from predictor.measuring.units import Measurement
 from predictor.risk import INDICATOR, Risk
-from predictor.statistics import angle_interval, bias, paired_interval
+from predictor.statistics import angle_interval, bias, paired_interval, tied_ranks
 from search.settings import ResultSettings
 
 
@@ -122,25 +122,6 @@ def description_row(candidate: Candidate) -> dict[str, Any]:
     return {NAME: candidate.name, **{key: {**joined, **largest}[key] for key in activation}}
 
 
-def tied_ranks(order: Sequence[int], angles: MeasuredAngles, by: Effect) -> list[int]:
-    """Ranks of candidates in their order: one shares its group leader's rank while the paired 95% interval holds 0."""
-    ranks: list[int] = []
-    leader = -1
-    for place, candidate in enumerate(order, start=1):
-        if leader >= 0 and _tied(angles.of(candidate, by), angles.of(leader, by)):
-            ranks.append(ranks[-1])
-        else:
-            leader = candidate
-            ranks.append(place)
-    return ranks
-
-
-def _tied(own: dict[int, float], leaders: dict[int, float]) -> bool:
-    """Not so for fewer than two common mini-batches, of which there is no interval."""
-    _, low, high = paired_interval(own, leaders)
-    return low <= 0 <= high
-
-
 def _on_common(candidates: int, angles: MeasuredAngles, by: Effect) -> pd.Series[float]:
     """Mean angles over those mini-batches that all measured candidates have in common, or over all of each where there
     are none.
@@ -201,7 +182,7 @@ def tabulate(
     angle = table[angle_column(by)] if by in predicted else _on_common(len(candidates), angles, by)
     order = angle.sort_values(kind="stable", na_position="last").index
     table = table.loc[order]
-    table.insert(0, RANK, tied_ranks(list(order), angles, by))
+    table.insert(0, RANK, tied_ranks([angles.of(candidate, by) for candidate in order]))
     return table.reset_index(drop=True)
 
 

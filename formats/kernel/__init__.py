@@ -9,6 +9,7 @@ of them, pack, run.
 from formats.kernel.blocks import round_blocks
 from formats.kernel.codebook import look_up, look_up_in_mode
 from formats.kernel.codes import decode_tiles, encode_flat, encode_tiles
+from formats.kernel.elements import round_elements
 from formats.kernel.flat import FOUND_AT_ONCE, round_flat
 from formats.kernel.grid import describe
 from formats.kernel.largest import largest_flat, largest_of_tiles
@@ -36,6 +37,7 @@ __all__ = [
     "round_and_survey",
     "round_between",
     "round_blocks",
+    "round_elements",
     "round_flat",
     "round_flat_in_mode",
     "round_scaled",

@@ -47,7 +47,7 @@ def _reaches_exactly(a, low, high, number):
 
 
 @njit(nogil=True, inline="always")
-def _reaches(a, low, high, random):
+def reaches(a, low, high, random):
     """Whether random < floor(2^32 (a - low) / (high - low)), exactly; low <= a <= high, low and high of 24 bits, low <
     high."""
     number = i8(random) + 1
@@ -66,7 +66,7 @@ def goes_up(a, low, high, mode, negative, random, above):
     random: the element's 32-bit number. above: hysteresis' "the previous value is above x".
     """
     if mode == STOCHASTIC:
-        return _reaches(a, low, high, random)
+        return reaches(a, low, high, random)
     if mode == UP:
         return not negative
     if mode == DOWN:

@@ -50,7 +50,7 @@ def _times(values, steps, out):
 
 
 @njit(nogil=True)
-def _spread(steps, run, line, first, each):
+def spread(steps, run, line, first, each):
     """The step of each element from `first` on."""
     i = i8(0)
     place = first % line
@@ -94,7 +94,7 @@ def _round_scaled(w):
     for at in range(first, last, CHUNK):
         count = min(CHUNK, last - at)
         if steps.size > 1:
-            _spread(steps, w.run, w.line, at, each[:count])
+            spread(steps, w.run, w.line, at, each[:count])
         _to_odd(x[at : at + count], each, quotients)
         if mode == NEAREST:
             round4(quotients[:count], values, w.top, grid, w.passing)

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from formats.checks import check_codes
 from formats.kinds.real_scale import SMALLEST_SCALE, largest_scale, product, scales_for, values_around
+from formats.kinds.real_steps import in_rows
 from formats.kinds.standards import standard_formats
 from formats.layout import largest_of_groups, to_float
 from formats.number_format import NumberFormat, fingerprint
@@ -175,10 +176,29 @@ class NVFP4Format(NumberFormat):
 
     def _each(self, scales: NVFP4Scales, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """s_b * s_t for each element of an array of this shape, exactly."""
-        products = _BLOCK_SCALES[scales.blocks] * np.float64(np.float32(scales.tensor))
-        return group(self.scale, shape).per_element(products, shape)
+        return group(self.scale, shape).per_element(self._products(scales), shape)
 
     # Rounding.
+
+    def _round(
+        self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool
+    ) -> NDArray[Any]:
+        scales = self._found_or_given(x, top)
+        if x.dtype != np.float32 or mode.rounding not in (Rounding.NEAREST, Rounding.STOCHASTIC):
+            return super()._round(x, scales, mode, out, keep_infinities)
+        from formats import kernel
+
+        products, run, line = in_rows(self._products(scales), group(self.scale, x.shape))
+        x = np.ascontiguousarray(x).reshape(x.shape)
+        y, ties = np.empty_like(x), _ties(_ELEMENTS)
+        kernel.round_elements(
+            x.reshape(-1), y.reshape(-1), products, run, line, _ELEMENTS, *ties, keep_infinities, mode
+        )
+        return y
+
+    def _products(self, scales: NVFP4Scales) -> NDArray[np.float64]:
+        """s_b * s_t of each block, exactly."""
+        return np.asarray(_BLOCK_SCALES[scales.blocks] * np.float64(np.float32(scales.tensor)))
 
     def _rounded(self, x: NDArray[Any], scale: NVFP4Scales, mode: ModeChoice) -> NDArray[np.float64]:
         each = self._each(scale, x.shape)

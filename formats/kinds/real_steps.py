@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from formats.layout import dense_order
 from formats.rounding import ModeChoice
-from formats.scale import Granularity, Scale, group
+from formats.scale import Granularity, Grouping, Scale, group
 
 
 def round_to_steps(
@@ -30,20 +30,24 @@ def round_to_steps(
         raise ValueError(f"step has shape {steps.shape}; here {groups.groups} is needed")
     if not ((steps > 0) & (steps < np.inf)).all():
         raise ValueError(f"steps from {steps.min()} to {steps.max()}; positive finite numbers are needed")
-    blocks = scale.per is Granularity.BLOCK
-    order = None if blocks else dense_order(x)
+    order = None if scale.per is Granularity.BLOCK else dense_order(x)
     if order is None:
         x, order = np.ascontiguousarray(x).reshape(x.shape), list(range(x.ndim))
     out, run, line = np.empty_like(x), x.size, x.size
-    if blocks:
-        # A line of the kernel is a row, whose tiles have one step each.
-        steps = groups.per_tile(steps).repeat(groups.tile[0], axis=1)[:, : groups.shape[1]]
-        run, line = groups.tile[1], groups.shape[2]
+    in_turn = steps.astype(np.float64).reshape(-1)
+    if scale.per is Granularity.BLOCK:
+        in_turn, run, line = in_rows(in_turn, groups)
     elif scale.axis is not None and x.ndim:
         # So many neighbours in memory have one step.
         run = math.prod(x.shape[d] for d in order[order.index(scale.axis % x.ndim) + 1 :])
         line = run * steps.size
     flat, flat_out = (each.transpose(order).reshape(-1, copy=False) for each in (x, out))
-    in_turn = steps.astype(np.float64).reshape(-1)
     kernel.round_scaled(flat, flat_out, in_turn, run, line, top, grid, keep_infinities, mode)
     return out
+
+
+def in_rows(steps: NDArray[np.float64], groups: Grouping) -> tuple[NDArray[np.float64], int, int]:
+    """The steps of the groups of an array in row-major order, as the loops take them: those of each row's tiles, how
+    many neighbours a tile has, and how many a row."""
+    rows = groups.per_tile(steps).repeat(groups.tile[0], axis=1)[:, : groups.shape[1]]
+    return np.ascontiguousarray(rows).reshape(-1), groups.tile[1], groups.shape[2]

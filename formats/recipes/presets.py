@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-TE = "NVIDIA Transformer Engine"
-OCP = "OCP Microscaling Formats (MX) Specification, version 1.0"
+TE = "Transformer Engine"
+OCP = "OCP MX, version 1.0"
 NVIDIA = "NVIDIA, arXiv:2509.25149"
 
 
@@ -42,7 +42,7 @@ ROWS = (
     ),
     Preset(
         "fp8-block-pow2", x="E4M3/block128/rceil", w="E4M3/tile128x128/rceil", dy="E4M3/block128/rceil",
-        whose=f"{TE}, Float8BlockScaling with scales that are powers of two",
+        whose=f"{TE}, Float8BlockScaling, powers of two",
     ),
     Preset("mxfp8", x="MXFP8-E4M3", w="MXFP8-E4M3", dy="MXFP8-E4M3", whose=OCP),
     Preset("mxfp8-e5m2", x="MXFP8-E4M3", w="MXFP8-E4M3", dy="MXFP8-E5M2", whose=OCP),
@@ -58,7 +58,7 @@ ROWS = (
     Preset("nvfp4", x="NVFP4", w="NVFP4/tile16x16", dy="NVFP4", whose=NVIDIA, also=TRANSFORMED),
     Preset(
         "lee-fp134", x="FP134/headroom1", w="FP134/headroom1", dy="FP134/headroom1",
-        whose="S. Lee, J. Park, D. Jeon, ICLR 2022: their format, at operands",
+        whose="Lee, Park, Jeon, ICLR 2022: their format",
     ),
 )  # fmt: skip
 PRESETS = {row.name: row for row in ROWS}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -180,3 +181,25 @@ class Recipe:
         """A stable fingerprint of everything that decides what it computes."""
         between = FULL_PRECISION if self.elsewhere is None else self.elsewhere.digest
         return fingerprint(["recipe", *(self.of(product).digest for product in Product), between, self.history])
+
+
+def history_in_words(history: int | None) -> str:
+    """Where the scales of a recipe come from."""
+    if history is None:
+        return "of the tensor itself"
+    return "the largest of all mini-batches before" if history == ALL_BEFORE else f"the largest of {history} before"
+
+
+def described(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain values, as JSON has them."""
+    products = {
+        product.value: {
+            operand.value: {"format": each.name, "rounding": each.rounding.value}
+            for operand, each in zip(OPERANDS[product], recipe.of(product), strict=True)
+        }
+        | {"hadamard": recipe.of(product).hadamard}
+        for product in Product
+    }
+    elsewhere = FULL_PRECISION if recipe.elsewhere is None else recipe.elsewhere.name
+    history = "all" if recipe.history == ALL_BEFORE else recipe.history
+    return {"name": recipe.name, **products, "elsewhere": elsewhere, "history": history, "digest": recipe.digest}

@@ -5,9 +5,9 @@ import pandas as pd
 
 import formats
 from predictor.effects import Effect
-from predictor.statistics import interval
+from predictor.statistics import interval, tied_ranks
 from search.candidates import choose
-from search.table import MeasuredAngles, regret, tabulate, tied_ranks
+from search.table import MeasuredAngles, regret, tabulate
 
 
 def test_ties_by_paired_differences():
@@ -21,7 +21,7 @@ def test_ties_by_paired_differences():
     }
     for candidate, of_minibatch in values.items():
         angles.by_minibatch[candidate, Effect.E] = dict(enumerate(of_minibatch))
-    assert tied_ranks([0, 1, 2, 3, 4], angles, Effect.E) == [1, 1, 3, 3, 5]
+    assert tied_ranks([angles.of(candidate, Effect.E) for candidate in range(5)]) == [1, 1, 3, 3, 5]
 
 
 def test_partial_results_are_ordered_by_common_minibatches():

@@ -1,0 +1,399 @@
+"""Recipes compared on common mini-batches, without training (docs/definitions/recipes.md section 3)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from formats.recipes.presets import BASELINE, PRESETS
+from formats.recipes.reading import recipe
+from formats.recipes.value import ALL_BEFORE, Product, Recipe
+from numeric_formats.checks import at_least, one_of
+from numeric_formats.progress import Report, quiet
+from predictor.angle import degrees
+from predictor.columns import (
+    ANGLE,
+    ANGLE_OF_MEAN,
+    BIAS,
+    BIAS_HIGH,
+    BIAS_LOW,
+    DRAWS,
+    FAILURES,
+    HIGH,
+    HIGH_OF_MEAN,
+    LAYER,
+    LENGTH_RATIO,
+    LOSS_RISE,
+    LOW,
+    LOW_OF_MEAN,
+    PART,
+    PRODUCT,
+    PROJECTION,
+    RANK,
+    RECIPE,
+    SHARE,
+    N,
+)
+from predictor.effects import Effect
+from predictor.measuring.executors import Executor, InProcess
+from predictor.measuring.session import MEASURE, Measuring
+from predictor.measuring.store import Store
+from predictor.measuring.units import ALL, Measurement, check_minibatches, used_batch_size
+from predictor.measuring.validity import batch_digest
+from predictor.product_costs import ProductCost, product_costs, share_of
+from predictor.recipes.gradients import with_recipe
+from predictor.recipes.placed import Placed, Top
+from predictor.scheme import CURRENT
+from predictor.statistics import angle_interval, bias, tied_ranks
+from workloads.digests import digest, weights_digest
+from workloads.workload import Batch, Workload
+
+DEFAULT_MINIBATCHES = 4
+DEFAULT_DRAWS = 4
+COVERAGE, COMPLETE = "coverage", "complete"
+COLUMNS = (
+    *(RANK, RECIPE, PRODUCT, LAYER, PART, ANGLE, LOW, HIGH, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN),
+    *(PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE, SHARE, DRAWS, N, FAILURES),
+)
+
+
+class By(StrEnum):
+    """What a recipe is taken apart by."""
+
+    PRODUCT = "product"
+    LAYER = "layer"
+
+
+class Part(StrEnum):
+    """Of a recipe: where it holds everywhere, in one layer alone, or everywhere without one."""
+
+    EVERYWHERE = "everywhere"
+    ALONE = "alone"
+    WITHOUT = "without"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of the table: a recipe, and where it holds."""
+
+    placed: Placed
+    product: str = ALL
+    layer: str = ALL
+    part: Part = Part.EVERYWHERE
+
+    def draws(self, draws: int) -> int:
+        """How many draws of a mini-batch are measured."""
+        return draws if self.placed.recipe.random else 1
+
+
+@dataclass(frozen=True)
+class RecipesEstimate:
+    """What a comparison of recipes is going to do, for `--dry-run`.
+
+    Attributes:
+        recipes: how many.
+        products: of the network that they change.
+        share: of its multiply-accumulates that these are.
+        gradients: to compute.
+        minibatches: on so many.
+        seconds: about how long it takes, from one gradient of each recipe on the first mini-batch.
+    """
+
+    recipes: int
+    products: int
+    share: float
+    gradients: int
+    minibatches: int
+    seconds: float
+
+
+def measure_recipes(
+    workload: Workload,
+    recipes: Sequence[str | Recipe] | None = None,
+    minibatches: int | None = None,
+    *,
+    by: Iterable[str] = (),
+    batch_size: int | None = None,
+    draws: int = DEFAULT_DRAWS,
+    head: bool = False,
+    exact: Sequence[str] = (),
+    seed: int = 0,
+    store: Store | None = None,
+    executor: Executor | None = None,
+    progress: Report = quiet,
+) -> pd.DataFrame:
+    """What recipes do to the weight gradients of a network, never training.
+
+    KeyboardInterrupt ends it early: what was measured by then is returned, and `attrs["complete"]` is False; where
+    there is nothing, it is raised again.
+
+    Args:
+        workload: the network, its loss and its mini-batches.
+        recipes: recipes, or their names as `formats.recipe` takes them; by default all presets. `bf16` is always among
+            them.
+        minibatches: how many; by default 4, or all where there are fewer.
+        by: "product" (each product alone) and "layer" (each layer alone, and everything without it), or none.
+        batch_size: examples of a mini-batch, by default the workload's.
+        draws: of the random numbers of a recipe that has some, on every mini-batch.
+        head: whether the last product of the network is changed too.
+        exact: layers kept in full precision.
+        seed: of the random numbers.
+        store: where exact measurements are found and kept; by default none is.
+        executor: what measures, by default this process.
+        progress: hears of every gradient.
+
+    Returns:
+        A row a recipe, best first by `angle_of_mean`, then its products and layers: rank, recipe, product ("all",
+        "fprop", ...), layer ("all", or the name of a product of the network), part ("everywhere", "alone", "without"),
+        angle with low and high (95% t-interval), angle_of_mean with its interval (of the mean over many draws; without
+        random numbers the angle), projection, length_ratio, bias with its interval, loss, share (of the network's
+        multiply-accumulates), draws, n (mini-batches), failures (zero or non-finite gradients). Its `attrs` hold all
+        that reproduces it.
+
+    Raises:
+        ValueError: an argument is out of range, there is no such recipe, or the workload cannot be measured.
+
+    Source:
+        docs/definitions/recipes.md section 3.
+    """
+    chosen = _chosen(recipes)
+    apart = _apart(by)
+    at_least(f"{draws} draws", draws)
+    if any(each.random for each in chosen):
+        at_least(f"{draws} draws of recipes with random numbers", draws, 2)
+    batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
+    measuring = Measuring(workload, tuple(exact), CURRENT, store, executor or InProcess(), progress)
+    costs = product_costs(workload, batches[0])
+    rows = list(_rows(chosen, apart, _changed(costs, head, exact), head, seed))
+    found: dict[int, list[tuple[int, Measurement]]] = defaultdict(list)
+    began, complete = time.monotonic(), True
+    try:
+        work = _work(measuring, rows, batches, draws)
+        total = len(work)
+        measuring.report(MEASURE, 0, total)
+        candidates = [placed for _, _, placed in work]
+        units = [(number, index) for index, (_, number, _) in enumerate(work)]
+        units.sort()
+        for done, measurement in enumerate(measuring.measured(candidates, batches, (Effect.OPERANDS,), units), 1):
+            row = work[measurement.format][0]
+            found[row].append((candidates[measurement.format].draw, measurement))
+            measuring.report(MEASURE, done, total)
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        complete = False
+    table = _table(rows, found, costs, tuple(exact))
+    table.attrs = {
+        "workload": workload.name,
+        "weights": weights_digest(workload.model),
+        "data": digest(list(batches)),
+        "recipes": {each.name: each.digest for each in chosen},
+        "minibatches": len(batches),
+        "batch_size": used_batch_size(workload, batch_size),
+        "draws": draws,
+        "head": head,
+        "exact": list(exact),
+        "seed": seed,
+        COMPLETE: complete,
+        "seconds": time.monotonic() - began,
+    }
+    if measuring.checked is not None:
+        table.attrs[COVERAGE] = measuring.checked.sentence
+    return table
+
+
+def estimate_recipes(
+    workload: Workload,
+    recipes: Sequence[str | Recipe] | None = None,
+    minibatches: int | None = None,
+    *,
+    by: Iterable[str] = (),
+    batch_size: int | None = None,
+    draws: int = DEFAULT_DRAWS,
+    head: bool = False,
+    exact: Sequence[str] = (),
+) -> RecipesEstimate:
+    """What `measure_recipes` with these arguments would do, and about how long it would take."""
+    chosen, apart = _chosen(recipes), _apart(by)
+    batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
+    costs = product_costs(workload, batches[0])
+    changed = _changed(costs, head, exact)
+    rows = list(_rows(chosen, apart, changed, head, 0))
+    each: dict[str, float] = {}
+    measuring = Measuring(workload, tuple(exact), CURRENT)
+    began = time.monotonic()
+    with measuring.gradients(batches[0]) as gradients:
+        shared = time.monotonic() - began
+        for one in chosen:
+            for _ in range(2):  # the first compiles what is not in the cache
+                began = time.monotonic()
+                with_recipe(gradients, Placed(one, head=head))
+                each[one.name] = time.monotonic() - began
+    seconds = shared + sum(each[row.placed.name] * row.draws(draws) for row in rows)
+    delayed = sum(each[one.name] for one in chosen if one.history is not None)
+    return RecipesEstimate(
+        recipes=len(chosen),
+        products=len(changed),
+        share=share_of(Placed(chosen[0], head=head), costs, tuple(exact)),
+        gradients=len(batches) * sum(row.draws(draws) for row in rows),
+        minibatches=len(batches),
+        seconds=len(batches) * (seconds + delayed),
+    )
+
+
+def _chosen(recipes: Sequence[str | Recipe] | None) -> list[Recipe]:
+    """The recipes, the baseline first where it was not asked for."""
+    named = [recipe(each) for each in (list(PRESETS) if recipes is None else recipes)]
+    if not named:
+        raise ValueError("no recipe was given")
+    baseline = recipe(BASELINE)
+    if baseline not in named:
+        named.insert(0, baseline)
+    names = [each.name for each in named]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two recipes are called {name!r}: give one of them another name")
+    return named
+
+
+def _apart(by: Iterable[str]) -> set[By]:
+    return {one_of("by", By, each) for each in by}
+
+
+def _changed(costs: Sequence[ProductCost], head: bool, exact: Sequence[str]) -> list[str]:
+    """Names of the products that recipes change, in order."""
+    everywhere = Placed(recipe(BASELINE), head=head)
+    return [cost.name for cost in costs if share_of(everywhere, [cost], tuple(exact)) > 0]
+
+
+def _rows(chosen: Sequence[Recipe], apart: set[By], changed: Sequence[str], head: bool, seed: int) -> Iterator[_Row]:
+    for one in chosen:
+        placed = Placed(one, head=head, seed=seed)
+        yield _Row(placed)
+        if By.PRODUCT in apart:
+            for product in Product:
+                if one.of(product).changes:
+                    yield _Row(replace(placed, products=frozenset({product})), product=product.value)
+        if By.LAYER in apart:
+            for name in changed:
+                yield _Row(replace(placed, only=frozenset({name})), layer=name, part=Part.ALONE)
+                yield _Row(replace(placed, without=frozenset({name})), layer=name, part=Part.WITHOUT)
+
+
+def _work(
+    measuring: Measuring, rows: Sequence[_Row], batches: Sequence[Batch], draws: int
+) -> list[tuple[int, int, Placed]]:
+    """What is measured: the row, the mini-batch, and the recipe with its draw and, where its scaling is delayed, the
+    scales of that mini-batch."""
+    work = []
+    for index, row in enumerate(rows):
+        before = _scales(measuring, row.placed, batches) if row.placed.recipe.history is not None else None
+        for number in range(len(batches)):
+            for draw in range(row.draws(draws)):
+                tops = () if before is None else before[number]
+                work.append((index, number, replace(row.placed, draw=draw, tops=tops)))
+    return work
+
+
+def _scales(measuring: Measuring, placed: Placed, batches: Sequence[Batch]) -> list[tuple[tuple[str, Top], ...]]:
+    """Of delayed scaling: the scales of each mini-batch, the largest that its forerunners found; none for the first."""
+    history, own = placed.recipe.history, [_found(measuring, placed, batch) for batch in batches]
+    scales = []
+    for number in range(len(batches)):
+        first = 0 if history == ALL_BEFORE or history is None else max(0, number - history)
+        before = own[first:number]
+        scales.append(tuple(sorted((key, max(each[key] for each in before)) for key in (before[0] if before else ()))))
+    return scales
+
+
+def _found(measuring: Measuring, placed: Placed, batch: Batch) -> dict[str, Top]:
+    """The scales that the operands of one mini-batch ask for, kept in the store."""
+    key, what = batch_digest(batch), f"scales {placed.digest}"
+    context = None if measuring.store is None else measuring.context()
+    if measuring.store is not None and context is not None:
+        kept = measuring.store.get_record(context, key, what, lambda content: dict(json.loads(content)))
+        if kept is not None:
+            return kept
+    with measuring.gradients(batch) as gradients:
+        found = with_recipe(gradients, placed)[1].tops
+    if measuring.store is not None and context is not None:
+        measuring.store.put_record(context, key, what, json.dumps(found).encode())
+    return found
+
+
+# The table.
+
+
+def _of_mean(draws: Sequence[Measurement]) -> float:
+    """The angle of the mean over many draws of one mini-batch, in degrees: <E d, g> and |E d|^2 are estimated without
+    bias, the latter from pairs of draws."""
+    sums = np.array([each.sums.sum(0) for each in draws])
+    if len(draws) < 2 or not np.isfinite(sums).all():
+        return float(np.mean([each.angle() for each in draws]))
+    pairs = [float(np.dot(one.sketch[0], other.sketch[0])) for one, other in combinations(draws, 2)]
+    return degrees(np.array([sums[:, 0].mean(), max(np.mean(pairs), 0.0), sums[:, 2].mean()]))
+
+
+def _table(
+    rows: Sequence[_Row],
+    found: dict[int, list[tuple[int, Measurement]]],
+    costs: list[ProductCost],
+    exact: tuple[str, ...],
+) -> pd.DataFrame:
+    cells, of_mean = {}, {}
+    for index, row in enumerate(rows):
+        if index not in found:
+            continue
+        by_batch: dict[int, list[Measurement]] = defaultdict(list)
+        # In one order, since the last bit of a mean depends on it.
+        for _, measurement in sorted(found[index], key=lambda entry: (entry[1].minibatch, entry[0])):
+            by_batch[measurement.minibatch].append(measurement)
+        of_mean[index] = {number: _of_mean(drawn) for number, drawn in by_batch.items()}
+        cells[index] = _cells(row, by_batch, of_mean[index]) | {SHARE: share_of(row.placed, costs, exact)}
+    whole = [index for index in cells if rows[index].product == ALL and rows[index].layer == ALL]
+    whole.sort(key=lambda index: cells[index][ANGLE_OF_MEAN])
+    ranks = dict(zip(whole, tied_ranks([of_mean[index] for index in whole]), strict=True))
+    order = []
+    for index in whole:
+        cells[index][RANK] = ranks[index]
+        order += [other for other in cells if rows[other].placed.recipe is rows[index].placed.recipe]
+    table = pd.DataFrame([cells[index] for index in order], columns=list(COLUMNS))
+    return table.astype({RANK: "Int64"})
+
+
+def _cells(row: _Row, by_batch: dict[int, list[Measurement]], of_mean: dict[int, float]) -> dict[str, Any]:
+    """Means over mini-batches of the means over draws."""
+
+    def mean(value: Any) -> NDArray[np.float64]:
+        return np.array([np.mean([value(each) for each in drawn]) for drawn in by_batch.values()])
+
+    everything = [each for drawn in by_batch.values() for each in drawn]
+    sketches = [np.mean([each.sketch for each in drawn], 0) for drawn in by_batch.values()]
+    of_bias = bias(sketches, [drawn[0].square for drawn in by_batch.values()])
+    angles = dict(zip((ANGLE, LOW, HIGH), angle_interval(mean(lambda each: each.angle())), strict=True))
+    means = angle_interval(np.array(list(of_mean.values())))
+    return {
+        RECIPE: row.placed.name,
+        PRODUCT: row.product,
+        LAYER: row.layer,
+        PART: row.part.value,
+        **angles,
+        **dict(zip((ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN), means, strict=True)),
+        PROJECTION: float(mean(lambda each: each.projection()).mean()),
+        LENGTH_RATIO: float(mean(lambda each: each.length_ratio()).mean()),
+        **dict(zip((BIAS, BIAS_LOW, BIAS_HIGH), (of_bias.value, of_bias.low, of_bias.high), strict=True)),
+        LOSS_RISE: float(mean(lambda each: each.loss).mean()),
+        DRAWS: max(map(len, by_batch.values())),
+        N: len(by_batch),
+        FAILURES: sum(each.failed() for each in everything),
+    }

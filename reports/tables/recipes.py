@@ -1,0 +1,119 @@
+"""Recipes: a list of them, one as a table, and what was measured of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from formats.recipes.value import OPERANDS, Product, Recipe, history_in_words
+from reports.tables.layout import Part, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from formats.recipes.presets import Preset
+    from predictor.recipe_angles import RecipesEstimate
+
+LISTED = [(name, "left") for name in ("recipe", "x", "w", "dy", "whose")]
+
+
+def _also(row: Preset) -> str:
+    """What a preset says beside its formats, in words."""
+    parts = []
+    for product in Product:
+        own = row.also.get(product, {})
+        formats = [f"{operand} {own[operand]}" for operand in OPERANDS[product] if operand in own]
+        roundings = [f"{operand} {rounding}" for operand, rounding in own.get("rounding", {}).items()]
+        transform = [f"hadamard {own['hadamard']}"] if "hadamard" in own else []
+        if said := [*formats, *roundings, *transform]:
+            parts.append(f"{product}: {', '.join(said)}")
+    return "; ".join([*parts, *(["delayed scales"] if "history" in row.also else [])])
+
+
+def presets(rows: Sequence[Preset]) -> list[Part]:
+    """The recipes that have a name."""
+    cells = [[row.name, row.x, row.w, row.dy, row.whose] for row in rows]
+    others = [f"{row.name}: {said}" for row in rows if (said := _also(row))]
+    count = f"{len(rows)} recipes; a format stands for all operands, and FILE.toml for more"
+    return [plain(None, LISTED, cells), *others, count]
+
+
+def recipe(found: Recipe) -> list[Part]:
+    """Each operand of each product, and what holds for all."""
+    rows = []
+    for product in Product:
+        of = found.of(product)
+        for operand, each in zip(OPERANDS[product], of, strict=True):
+            transform = f"hadamard {of.hadamard}" if of.hadamard else ""
+            rows.append([product.value, operand.value, each.name, each.rounding.value, transform])
+    headers = [(name, "left") for name in ("product", "operand", "format", "rounding", "transform")]
+    elsewhere = "float32" if found.elsewhere is None else found.elsewhere.name
+    return [
+        plain(found.name, headers, rows),
+        f"between the products: {elsewhere}; scales: {history_in_words(found.history)}; digest {found.digest}",
+    ]
+
+
+def estimate(model: str, of: RecipesEstimate) -> str:
+    """What a comparison would take."""
+    return (
+        f"{model}: {of.recipes} recipes, {of.products} products with {100 * of.share:.1f}% of the "
+        f"multiply-accumulates; {of.gradients} gradients on {of.minibatches} mini-batches; about "
+        f"{of.seconds / 60:.1f} minutes"
+    )
+
+
+def measured(table: pd.DataFrame) -> list[Part]:
+    """What `predictor.measure_recipes` gave."""
+    import pandas as pd
+
+    from predictor.columns import (
+        ANGLE,
+        ANGLE_OF_MEAN,
+        BIAS,
+        BIAS_HIGH,
+        BIAS_LOW,
+        DRAWS,
+        FAILURES,
+        HIGH,
+        HIGH_OF_MEAN,
+        LAYER,
+        LENGTH_RATIO,
+        LOSS_RISE,
+        LOW,
+        LOW_OF_MEAN,
+        PART,
+        PRODUCT,
+        PROJECTION,
+        RANK,
+        RECIPE,
+        SHARE,
+        N,
+    )
+    from predictor.measuring.units import ALL
+    from reports.tables.cells import or_dash, with_interval
+
+    def angle(row: pd.Series[float], mean: str, low: str, high: str) -> str:
+        half = "" if pd.isna(row[low]) else f" ± {(row[high] - row[low]) / 2:.3f}"
+        return f"{row[mean]:.3f}{half}"
+
+    rows = []
+    for _, row in table.iterrows():
+        where = [row[PRODUCT] if row[PRODUCT] != ALL else "", row[LAYER] if row[LAYER] != ALL else ""]
+        where[1] += f" {row[PART]}" if where[1] else ""
+        several = angle(row, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN) if row[DRAWS] > 1 else ""
+        rows.append(
+            [
+                *("" if pd.isna(row[RANK]) else str(row[RANK]), row[RECIPE], " ".join(filter(None, where))),
+                *(angle(row, ANGLE, LOW, HIGH), several, or_dash(row[PROJECTION], ".4f")),
+                *(or_dash(row[LENGTH_RATIO], ".4f"), with_interval(row, BIAS, BIAS_LOW, BIAS_HIGH)),
+                *(f"{row[LOSS_RISE]:+.4g}", f"{100 * row[SHARE]:.1f}%", str(row[N]), str(row[FAILURES] or "")),
+            ]
+        )
+    right = ("angle (deg)", "of the mean", "projection", "length", "bias", "loss", "share", "mini-batches", "failed")
+    headers = [("", "right"), ("recipe", "left"), ("alone", "left"), *((name, "right") for name in right)]
+    return [
+        plain(None, headers, rows),
+        "of the mean: the angle of the mean over many draws of random numbers, whose noise averages out; projection: 1 "
+        "where the length along the gradient is kept; share: of the multiply-accumulates",
+    ]

@@ -1,0 +1,54 @@
+"""The commands about recipes."""
+
+import json
+
+import pandas as pd
+
+from tests.command import run
+
+
+def test_list_and_show(folder):
+    listed = run("recipes", "list", cwd=folder).stdout
+    assert "18 recipes" in listed
+    assert "nvfp4: dgrad: dy stochastic; wgrad: dy stochastic, hadamard 16" in listed
+    assert "fp8-delayed: delayed scales" in listed
+    rows = json.loads(run("recipes", "list", "--json", cwd=folder).stdout)
+    assert rows[1]["name"] == "fp8-tensor"
+    assert rows[1]["dy"] == "E5M2/real"
+    shown = run("recipes", "show", "nvfp4", cwd=folder).stdout.split("\n")
+    assert ["wgrad", "dy", "NVFP4", "stochastic", "hadamard", "16"] in [line.split() for line in shown]
+    (folder / "own.toml").write_text('base = "mxfp8"\n[wgrad]\nx = "float32"\n')
+    found = json.loads(run("recipes", "show", "own.toml", "--json", cwd=folder).stdout)
+    assert (found["name"], found["wgrad"]["x"]["format"], found["dgrad"]["w"]["format"]) == (
+        *("own", "float32", "MXFP8-E4M3"),
+    )
+
+
+def test_a_table_with_its_sidecar(folder):
+    arguments = ("recipes", "-m", "mine.py:net", "-r", "mxfp4,E4M3/real", "--head", "--minibatches", "2")
+    assert (
+        "3 recipes, 2 products with 100.0% of the multiply-accumulates; 6 gradients"
+        in run(*arguments, "--dry-run", cwd=folder).stdout
+    )
+    out = run(*arguments, "--by", "product", "-o", "found.csv", cwd=folder).stdout
+    assert "wrote found.csv" in out
+    table = pd.read_csv(folder / "found.csv")
+    # Three recipes and their products; the first layer's input needs no gradient, the second's does.
+    assert len(table) == 3 * 4
+    assert set(table["recipe"]) == {"bf16", "mxfp4", "E4M3/real"}
+    settings = json.loads((folder / "found.csv.meta.json").read_text())["settings"]
+    assert settings["recipes"].keys() == {"bf16", "mxfp4", "E4M3/real"}
+    assert (settings["draws"], settings["head"], settings["minibatches"]) == (4, True, 2)
+
+
+def test_what_is_wrong_is_one_line(inside):
+    for arguments, message in (
+        ((), "no network was given: say --model, or recipes list or recipes show NAME"),
+        (("-m", "mine.py:net", "-r", "mxfp9"), "unknown recipe 'mxfp9'; did you mean mxfp8, mxfp4, "),
+        (("-m", "mine.py:net", "-r", "bad.toml"), "bad.toml"),
+        (("-m", "mine.py:net", "--by", "layers"), "by 'layers': allowed are product, layer"),
+        (("show", "E4M4/real"), "unknown recipe 'E4M4/real'"),
+    ):
+        code, out, errors = inside("recipes", *arguments)
+        assert (code, out, len(errors)) == (2, "", 1), errors
+        assert message in errors[0]
