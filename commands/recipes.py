@@ -30,7 +30,7 @@ app = typer.Typer(help="Say what a recipe does to a network's gradient: which fo
 
 
 @app.callback(invoke_without_command=True)
-def recipes(
+def measure(
     context: typer.Context,
     model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP)] = None,
     recipe: Annotated[

@@ -50,7 +50,7 @@ from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import ALL, Measurement, check_minibatches, used_batch_size
 from predictor.measuring.validity import batch_digest
-from predictor.product_costs import ProductCost, product_costs, share_of
+from predictor.multiply_accumulates import ProductCost, product_costs, share_of
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed, Top
 from predictor.scheme import CURRENT

@@ -15,7 +15,7 @@ from predictor import measure_recipes
 from predictor.angle import degrees, layer_sums, length_ratio, projection
 from predictor.gradients import Gradients
 from predictor.measuring.store import Store
-from predictor.product_costs import product_costs, share_of
+from predictor.multiply_accumulates import product_costs, share_of
 from predictor.recipe_angles import COLUMNS, estimate_recipes
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed, uniform
