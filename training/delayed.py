@@ -94,7 +94,7 @@ class Delayed:
     def see(self, largest: float, overflows: int) -> None:
         """Take in one rounded tensor's largest magnitude and its number of saturated elements."""
         # NaN, once seen, stays.
-        self.largest = largest if np.isnan(largest) else max(largest, self.largest)
+        self.largest = largest if np.isnan(largest) else max(self.largest, largest)
         self.saturated |= overflows > 0
 
     def advance(self, headroom: int, low: int, high: int) -> None:

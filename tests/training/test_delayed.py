@@ -49,6 +49,18 @@ def test_one_update_a_step_from_all_its_tensors():
     assert scale.top == 1  # nothing seen since
 
 
+@pytest.mark.parametrize("order", [(np.nan, 100.0), (100.0, np.nan)])
+def test_nan_once_seen_in_a_step_leaves_the_scale(order):
+    scale = Delayed(0)
+    for largest in order:
+        scale.see(largest, 0)
+    scale.advance(1, -10, 10)
+    assert scale.top == 0
+    scale.see(100.0, 0)  # the next step is another
+    scale.advance(1, -10, 10)
+    assert scale.top == 1
+
+
 def test_places_and_terms_have_scales_of_their_own():
     places = Places("A", formats.get("FP134"), 1)
     x = torch.tensor([1.0, -3.0])
