@@ -25,7 +25,7 @@ def plot(
         typer.Option(
             help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), "
             "pareto (with gates); of angles by layer: layers; of a search: synthesized; "
-            "of a validation's runs.csv: validation; "
+            "of a validation's runs.csv: validation, gap (beside the bundled trainings); "
             "of folders: flips; of tensors: histograms; of formats alone: profiles"
         ),
     ] = None,

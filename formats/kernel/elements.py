@@ -106,7 +106,8 @@ def round_elements(
     keep_infinities: bool,
     mode: ModeChoice,
 ) -> None:
-    """Each number to an element times its scale, rounded to float32, into out; NaN stays.
+    """Each number to an element times its scale, by `formats.rounding.rounded` of their quotient, rounded to float32,
+    into out; NaN stays.
 
     Args:
         x: float32, one-dimensional without gaps.

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from numeric_formats.checks import at_least, one_of
 from predictor.columns import (
     BITS,
     FAMILY,
+    GAP,
     GATES,
     NAME,
+    NETWORK_NAME,
     RANK,
     ROLE,
     angle_column,
@@ -24,7 +27,7 @@ from predictor.columns import (
     source_column,
 )
 from predictor.effects import Effect
-from predictor.risk import WITHIN
+from predictor.risk import INDICATOR, WITHIN, bundled_trainings, fit
 from reports import results, runs
 from reports.plots import attributions, precision, rankings, training
 from search.fitting import ENDINGS as TENSORS
@@ -35,7 +38,7 @@ class Kind(StrEnum):
     """What a picture shows.
 
     Of a ranking: angles, top, pareto. Of an attribution or a measurement by layer: layers. Of a search: synthesized.
-    Of a validation's runs.csv: validation. Of training runs' folders: flips. Of tensors and formats: histograms.
+    Of a validation's runs.csv: validation, gap. Of training runs' folders: flips. Of tensors and formats: histograms.
     Of formats alone: profiles.
     """
 
@@ -45,6 +48,7 @@ class Kind(StrEnum):
     LAYERS = "layers"
     SYNTHESIZED = "synthesized"
     VALIDATION = "validation"
+    GAP = "gap"
     FLIPS = "flips"
     HISTOGRAMS = "histograms"
     PROFILES = "profiles"
@@ -121,6 +125,7 @@ def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
         Kind.PARETO: (NAME, BITS, GATES, angle_column(by)),
         Kind.SYNTHESIZED: (NAME, ROLE, *difference_columns(by)),
         Kind.VALIDATION: ("name", "bits", "angle", "outcome", "loss", "metric"),
+        Kind.GAP: (NETWORK_NAME, NAME, GAP, angle_column(INDICATOR)),
     }.get(kind, ())
 
 
@@ -176,6 +181,9 @@ def draw(
         return attributions.layers(table, f"{first.stem}: angle by layer")
     if kind is Kind.SYNTHESIZED:
         return precision.synthesized(table, by, f"{first.stem}: synthesized and known formats")
+    if kind is Kind.GAP:
+        trainings = pd.concat([bundled_trainings(), table])
+        return training.gap_against_angle(trainings, fit(trainings), f"{first.stem}: how much worse a format trains")
     if kind is Kind.VALIDATION:
         return training.loss_against_angle(table, f"{first.stem}: does the angle predict training?")
     return rankings.error_against_activation(table, f"{first.stem}: {len(table)} formats", within)

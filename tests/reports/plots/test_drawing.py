@@ -34,7 +34,8 @@ def test_the_kind_follows_from_what_is_given(tmp_path, given, kind, names, meant
             ["r.csv"],
             "pie",
             [],
-            "kind 'pie': allowed are angles, top, pareto, layers, synthesized, validation, flips, histograms, profiles",
+            "kind 'pie': allowed are angles, top, pareto, layers, synthesized, validation, gap, flips, histograms, "
+            "profiles",
         ),
         (["t.npz"], None, [], "--profiles are drawn alone, or over tensors"),
         (["r.csv"], None, ["INT8"], "--profiles are drawn alone, or over tensors"),

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.plots import style, training
+from predictor.risk import fit
+from reports import results
+from reports.plots import drawing, style, training
 
 ROOT = Path(__file__).parents[3]
 
@@ -72,3 +74,29 @@ def test_final_loss_against_angle():
     [crosses] = axes.collections[-1:]
     assert crosses.get_label() == "diverged"
     assert crosses.get_offsets()[:, 0].tolist() == pytest.approx([runs[runs.name == "BM25"].angle.iloc[0]])
+
+
+def test_gaps_over_the_angle(tmp_path):
+    trainings = pd.DataFrame(
+        {
+            "network": ["a"] * 3 + ["b"] * 2,
+            "name": ["P", "P", "Q", "P", "Q"],
+            "seed": [0, 1, 0, 0, 0],
+            "angle_E": [1.0, 1.0, 8.0, 2.0, 9.0],
+            "gap": [0.0, 0.1, np.inf, 0.02, 0.5],
+        }
+    )
+    risk = fit(trainings)
+    [axes] = training.gap_against_angle(trainings, risk, "gaps").axes
+    marks = [container.lines[0].get_data() for container in axes.containers]
+    assert [(list(x), list(y)) for x, y in marks] == [
+        ([1, 8], pytest.approx([1.05, 11])),  # one that diverged stands at a gap of 10
+        ([2, 9], pytest.approx([1.02, 1.5])),
+    ]
+    told = next(line for line in axes.lines if line.get_label() == "what is told")
+    assert told.get_ydata() == pytest.approx(1 + risk.gaps(told.get_xdata())[0])
+    path = tmp_path / "runs.csv"
+    results.write(trainings, path, {})
+    figure = drawing.draw([path], drawing.Kind.GAP)
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert {"a (3 trainings)", "b (2 trainings)"} < set(labels)  # beside those that come with the package
