@@ -21,7 +21,7 @@ INDICATOR = Effect.E
 """Whose angle, over the whole network, tells the gap."""
 SCHEME = PAPER
 """By which the bundled trainings rounded, and their angles were measured."""
-DIVERGED = 10.0
+DIVERGED = 3.0
 """The gap that a training which diverged counts with; no other counts with more."""
 WITHIN = 0.01
 """The gap up to which a format counts as good as float32 where nobody says another."""

@@ -167,6 +167,7 @@ def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure
         ylabel="final training loss over float32's",
         title=title,
     )
+    axes.set_ylim(0.6, 1.3 * (1 + DIVERGED))
     log_axis(axes.xaxis)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5), numticks=20))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
