@@ -200,20 +200,18 @@ def measure(network: str, minibatches: int = 8) -> None:
     pd.DataFrame(found, index=pd.Index(names, name="name")).to_csv(HERE / f"{network}_indicators.csv")
 
 
-def gaps(network: str) -> pd.DataFrame:
-    """The final loss over that of float32, less 1: a row per format, a column per seed that all of them have."""
-    runs = pd.read_csv(HERE / f"{network}.csv").pivot_table(index="name", columns="seed", values="loss")
-    names = FORMATS.read_text().split()
-    runs = runs.reindex([FULL, *names]).dropna(axis=1)
-    return runs.loc[names] / runs.loc[FULL] - 1
-
-
 def training_gaps(network: str) -> pd.DataFrame:
     """Every training of a format whose seed float32 was trained from too, with its gap."""
     runs = pd.read_csv(HERE / f"{network}.csv")
     full = runs[runs["name"] == FULL].set_index("seed")["loss"]
     runs = runs[(runs["name"] != FULL) & runs["seed"].isin(full.index)]
     return runs.assign(gap=runs["loss"].to_numpy() / full.loc[runs["seed"]].to_numpy() - 1)
+
+
+def gaps(network: str) -> pd.DataFrame:
+    """A row per format, a column per seed that all of them have."""
+    by_seed = training_gaps(network).pivot(index="name", columns="seed", values="gap")
+    return by_seed.reindex(FORMATS.read_text().split()).dropna(axis=1)
 
 
 @app.command()
@@ -231,7 +229,7 @@ def calibrate() -> None:
     trainings = pd.concat(found)
     trainings.to_csv(Path(risk.__file__).with_name("trainings.csv"), index=False)
     for effect in (Effect.E, Effect.AE, Effect.A):
-        of = risk.fit(trainings, effect)
+        of = risk.risk_of(trainings, effect)
         print(f"angle of {effect}: {of.sentence}")
         print("  gap    at an angle of [degrees]")
         for gap in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5):

@@ -96,7 +96,7 @@ def validation() -> Figure:
 
 def gap() -> Figure:
     trainings = risk.bundled_trainings()
-    return plots.gap_against_angle(trainings, risk.fit(trainings), "How much worse a format trains")
+    return plots.gap_against_angle(trainings, risk.risk_of(trainings), "How much worse a format trains")
 
 
 def flips() -> Figure:

@@ -45,6 +45,15 @@ def check_mode(
     return ModeChoice(mode, int(seed or 0), int(stream))
 
 
+def mode_arguments(rounding: Rounding, seed: int, stream: int, previous: Any) -> dict[str, Any]:
+    """What `Format.round` needs for a mode. A user's own format, which knows no modes, gets none for nearest."""
+    if rounding is Rounding.STOCHASTIC:
+        return {"rounding": rounding, "seed": seed, "stream": stream}
+    if rounding is Rounding.HYSTERESIS and previous is not None:
+        return {"rounding": rounding, "previous": previous}
+    return {}
+
+
 def check_out(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: DTypeLike) -> None:
     """ValueError unless `out` is None or a writeable array of this shape and dtype."""
     if out is None:

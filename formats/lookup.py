@@ -9,6 +9,9 @@ from formats.from_file import load_formats
 from formats.names import parse
 from formats.number_format import Format
 
+FULL_PRECISION = "float32"
+"""The name by which a tensor is left as it is."""
+
 
 def get(name: str | Format, *, files: bool = True) -> Format:
     """The format of this name, in any spelling and case; a format is returned as it is.
@@ -39,6 +42,18 @@ def get(name: str | Format, *, files: bool = True) -> Format:
             raise ValueError(f"{name!r} is the name of a file; only names of formats are taken from data")
         return _from_file(Path(own[1]), own[2])
     return parse(name)
+
+
+def format_or_none(given: str | Format) -> Format | None:
+    """A format by its name or as it is; None for "float32", which rounds nothing. Raises as `get` does."""
+    if isinstance(given, str) and given.strip().lower() == FULL_PRECISION:
+        return None
+    return get(given)
+
+
+def name_of(format: Format | None) -> str:
+    """The name by which `format_or_none` knows it."""
+    return FULL_PRECISION if format is None else format.name
 
 
 def _from_file(path: Path, name: str | None) -> Format:

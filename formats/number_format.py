@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, runtime_checkab
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from formats.checks import check_codes, check_mode, check_out, code_type
+from formats.checks import check_codes, check_mode, check_out, code_type, mode_arguments
 from formats.layout import clash, is_tensor, to_float
 from formats.packing import pack
 from formats.rounding import NEAREST, ModeChoice, Rounding
@@ -50,6 +50,18 @@ class Format(Protocol):
     def digest(self) -> str: ...
 
     def round(self, x: Any, /) -> Any: ...
+
+
+def check_rounds(format: Format, rounding: Rounding, sample: Any) -> None:
+    """ValueError where a format cannot round a sample, an array or tensor, in a mode; all can to nearest."""
+    if rounding is Rounding.NEAREST:
+        return
+    try:
+        format.round(sample, **mode_arguments(rounding, 0, 0, sample))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{format.name} cannot round by {rounding.value} ({error}); use nearest or another format"
+        ) from None
 
 
 class NumberFormat(ABC):

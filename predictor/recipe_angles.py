@@ -8,63 +8,31 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import combinations
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from formats.recipes.presets import BASELINE, PRESETS
 from formats.recipes.reading import recipe
 from formats.recipes.value import ALL_BEFORE, Product, Recipe
 from numeric_formats.checks import at_least, one_of
 from numeric_formats.progress import Report, quiet
-from predictor.angle import degrees
-from predictor.columns import (
-    ANGLE,
-    ANGLE_OF_MEAN,
-    BIAS,
-    BIAS_HIGH,
-    BIAS_LOW,
-    DRAWS,
-    FAILURES,
-    HIGH,
-    HIGH_OF_MEAN,
-    LAYER,
-    LENGTH_RATIO,
-    LOSS_RISE,
-    LOW,
-    LOW_OF_MEAN,
-    PART,
-    PRODUCT,
-    PROJECTION,
-    RANK,
-    RECIPE,
-    SHARE,
-    N,
-)
 from predictor.effects import Effect
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
-from predictor.measuring.units import ALL, Measurement, check_minibatches, used_batch_size
+from predictor.measuring.units import Measurement, check_minibatches, used_batch_size
 from predictor.measuring.validity import batch_digest
 from predictor.multiply_accumulates import ProductCost, product_costs, share_of
+from predictor.recipe_table import Part, Row, tabulated
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed, Top
 from predictor.scheme import CURRENT
-from predictor.statistics import angle_interval, bias, tied_ranks
 from workloads.digests import digest, weights_digest
 from workloads.workload import Batch, Workload
 
 DEFAULT_MINIBATCHES = 4
 DEFAULT_DRAWS = 4
 COVERAGE, COMPLETE = "coverage", "complete"
-COLUMNS = (
-    *(RANK, RECIPE, PRODUCT, LAYER, PART, ANGLE, LOW, HIGH, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN),
-    *(PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE, SHARE, DRAWS, N, FAILURES),
-)
 
 
 class By(StrEnum):
@@ -72,28 +40,6 @@ class By(StrEnum):
 
     PRODUCT = "product"
     LAYER = "layer"
-
-
-class Part(StrEnum):
-    """Of a recipe: where it holds everywhere, in one layer alone, or everywhere without one."""
-
-    EVERYWHERE = "everywhere"
-    ALONE = "alone"
-    WITHOUT = "without"
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row of the table: a recipe, and where it holds."""
-
-    placed: Placed
-    product: str = ALL
-    layer: str = ALL
-    part: Part = Part.EVERYWHERE
-
-    def draws(self, draws: int) -> int:
-        """How many draws of a mini-batch are measured."""
-        return draws if self.placed.recipe.random else 1
 
 
 @dataclass(frozen=True)
@@ -192,7 +138,7 @@ def measure_recipes(
         if not found:
             raise
         complete = False
-    table = _table(rows, found, costs, tuple(exact))
+    table = tabulated(rows, found, costs, tuple(exact))
     table.attrs = {
         "workload": workload.name,
         "weights": weights_digest(workload.model),
@@ -276,22 +222,22 @@ def _changed(costs: Sequence[ProductCost], head: bool, exact: Sequence[str]) -> 
     return [cost.name for cost in costs if share_of(everywhere, [cost], tuple(exact)) > 0]
 
 
-def _rows(chosen: Sequence[Recipe], apart: set[By], changed: Sequence[str], head: bool, seed: int) -> Iterator[_Row]:
+def _rows(chosen: Sequence[Recipe], apart: set[By], changed: Sequence[str], head: bool, seed: int) -> Iterator[Row]:
     for one in chosen:
         placed = Placed(one, head=head, seed=seed)
-        yield _Row(placed)
+        yield Row(placed)
         if By.PRODUCT in apart:
             for product in Product:
                 if one.of(product).changes:
-                    yield _Row(replace(placed, products=frozenset({product})), product=product.value)
+                    yield Row(replace(placed, products=frozenset({product})), product=product.value)
         if By.LAYER in apart:
             for name in changed:
-                yield _Row(replace(placed, only=frozenset({name})), layer=name, part=Part.ALONE)
-                yield _Row(replace(placed, without=frozenset({name})), layer=name, part=Part.WITHOUT)
+                yield Row(replace(placed, only=frozenset({name})), layer=name, part=Part.ALONE)
+                yield Row(replace(placed, without=frozenset({name})), layer=name, part=Part.WITHOUT)
 
 
 def _work(
-    measuring: Measuring, rows: Sequence[_Row], batches: Sequence[Batch], draws: int
+    measuring: Measuring, rows: Sequence[Row], batches: Sequence[Batch], draws: int
 ) -> list[tuple[int, int, Placed]]:
     """What is measured: the row, the mini-batch, and the recipe with its draw and, where its scaling is delayed, the
     scales of that mini-batch."""
@@ -329,71 +275,3 @@ def _found(measuring: Measuring, placed: Placed, batch: Batch) -> dict[str, Top]
     if measuring.store is not None and context is not None:
         measuring.store.put_record(context, key, what, json.dumps(found).encode())
     return found
-
-
-# The table.
-
-
-def _of_mean(draws: Sequence[Measurement]) -> float:
-    """The angle of the mean over many draws of one mini-batch, in degrees: <E d, g> and |E d|^2 are estimated without
-    bias, the latter from pairs of draws."""
-    sums = np.array([each.sums.sum(0) for each in draws])
-    if len(draws) < 2 or not np.isfinite(sums).all():
-        return float(np.mean([each.angle() for each in draws]))
-    pairs = [float(np.dot(one.sketch[0], other.sketch[0])) for one, other in combinations(draws, 2)]
-    return degrees(np.array([sums[:, 0].mean(), max(np.mean(pairs), 0.0), sums[:, 2].mean()]))
-
-
-def _table(
-    rows: Sequence[_Row],
-    found: dict[int, list[tuple[int, Measurement]]],
-    costs: list[ProductCost],
-    exact: tuple[str, ...],
-) -> pd.DataFrame:
-    cells, of_mean = {}, {}
-    for index, row in enumerate(rows):
-        if index not in found:
-            continue
-        by_batch: dict[int, list[Measurement]] = defaultdict(list)
-        # In one order, since the last bit of a mean depends on it.
-        for _, measurement in sorted(found[index], key=lambda entry: (entry[1].minibatch, entry[0])):
-            by_batch[measurement.minibatch].append(measurement)
-        of_mean[index] = {number: _of_mean(drawn) for number, drawn in by_batch.items()}
-        cells[index] = _cells(row, by_batch, of_mean[index]) | {SHARE: share_of(row.placed, costs, exact)}
-    whole = [index for index in cells if rows[index].product == ALL and rows[index].layer == ALL]
-    whole.sort(key=lambda index: cells[index][ANGLE_OF_MEAN])
-    ranks = dict(zip(whole, tied_ranks([of_mean[index] for index in whole]), strict=True))
-    order = []
-    for index in whole:
-        cells[index][RANK] = ranks[index]
-        order += [other for other in cells if rows[other].placed.recipe is rows[index].placed.recipe]
-    table = pd.DataFrame([cells[index] for index in order], columns=list(COLUMNS))
-    return table.astype({RANK: "Int64"})
-
-
-def _cells(row: _Row, by_batch: dict[int, list[Measurement]], of_mean: dict[int, float]) -> dict[str, Any]:
-    """Means over mini-batches of the means over draws."""
-
-    def mean(value: Any) -> NDArray[np.float64]:
-        return np.array([np.mean([value(each) for each in drawn]) for drawn in by_batch.values()])
-
-    everything = [each for drawn in by_batch.values() for each in drawn]
-    sketches = [np.mean([each.sketch for each in drawn], 0) for drawn in by_batch.values()]
-    of_bias = bias(sketches, [drawn[0].square for drawn in by_batch.values()])
-    angles = dict(zip((ANGLE, LOW, HIGH), angle_interval(mean(lambda each: each.angle())), strict=True))
-    means = angle_interval(np.array(list(of_mean.values())))
-    return {
-        RECIPE: row.placed.name,
-        PRODUCT: row.product,
-        LAYER: row.layer,
-        PART: row.part.value,
-        **angles,
-        **dict(zip((ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN), means, strict=True)),
-        PROJECTION: float(mean(lambda each: each.projection()).mean()),
-        LENGTH_RATIO: float(mean(lambda each: each.length_ratio()).mean()),
-        **dict(zip((BIAS, BIAS_LOW, BIAS_HIGH), (of_bias.value, of_bias.low, of_bias.high), strict=True)),
-        LOSS_RISE: float(mean(lambda each: each.loss).mean()),
-        DRAWS: max(map(len, by_batch.values())),
-        N: len(by_batch),
-        FAILURES: sum(each.failed() for each in everything),
-    }

@@ -14,7 +14,7 @@ from scipy.optimize import isotonic_regression
 
 from predictor.columns import GAP, NETWORK_NAME, angle_column
 from predictor.effects import Effect
-from predictor.scheme import PAPER
+from predictor.scheme import PAPER, Scheme
 from predictor.statistics import CONFIDENCE
 
 INDICATOR = Effect.E
@@ -56,13 +56,16 @@ class Risk:
     trainings: int
 
     def gaps(self, angles: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Gap, and the lower and upper end of its 95% interval, of each angle in degrees; NaN where there is none. Of
-        an angle beyond all that was trained the upper end is infinite."""
+        """Gap, and the lower and upper end of its 95% interval, of each angle in degrees; NaN where there is none. The
+        upper end is infinite where it is that of trainings which diverge, and beyond all angles that were trained; the
+        lower one is never below that at an angle of 0."""
         x = np.asarray(angles, np.float64)
         level = np.interp(x, self.angles, self.levels)
         spread = self.scatter + level
-        high = np.where(x > self.angles[-1], np.inf, np.expm1(level + self.above * spread))
-        return np.expm1(level), np.expm1(level - self.below * spread), np.where(np.isnan(x), np.nan, high)
+        low = np.expm1(np.maximum(level - self.below * spread, -self.below * self.scatter))
+        high = np.expm1(level + self.above * spread)
+        unknown = (x > self.angles[-1]) | (high >= DIVERGED)
+        return np.expm1(level), low, np.where(unknown, np.inf, high)
 
     def angle_within(self, gap: float) -> float:
         """The largest angle in degrees whose gap is at most this; infinite where all are."""
@@ -97,7 +100,7 @@ def bundled_trainings() -> pd.DataFrame:
         return pd.read_csv(path, dtype={NETWORK_NAME: str, "name": str})
 
 
-def fit(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> Risk:
+def risk_of(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> Risk:
     """The risk that trainings tell.
 
     Args:
@@ -131,12 +134,17 @@ def fit(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> Risk:
     )
 
 
+def applies_to(scheme: Scheme) -> bool:
+    """Whether angles measured by a scheme, or trainings made by it, are of the kind of the bundled ones."""
+    return scheme.measured == SCHEME.measured
+
+
 def coverage(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> pd.Series[float]:
     """By network: the share of its trainings whose gap lies in the interval that all other networks give, of which
     there have to be two or more."""
     shares = {}
     for network, own in _used(trainings, indicator).groupby(NETWORK_NAME, sort=False):
-        others = fit(trainings[trainings[NETWORK_NAME] != network], indicator)
+        others = risk_of(trainings[trainings[NETWORK_NAME] != network], indicator)
         _, low, high = others.gaps(own[_ANGLE].tolist())
         gap = own[GAP].clip(upper=DIVERGED)
         shares[str(network)] = float(((low <= gap) & (gap <= high)).mean())
@@ -146,7 +154,7 @@ def coverage(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> pd.Serie
 def _used(trainings: pd.DataFrame, indicator: Effect) -> pd.DataFrame:
     """The trainings that have both, in the order of their angles."""
     column = angle_column(indicator)
-    used = trainings[trainings[GAP].notna() & trainings[column].notna()]
+    used = trainings[[NETWORK_NAME, GAP, column]].dropna()
     return used.sort_values([column, NETWORK_NAME], kind="stable").rename(columns={column: _ANGLE})
 
 

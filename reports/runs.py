@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from formats.lookup import FULL_PRECISION
 from numeric_formats.messages import first_line
 from numeric_formats.version import NAME
 from training.log import STEPS
 from training.loop import SETTINGS
-from training.scheme import FULL_PRECISION
 
 SAID = ("workload", "weight", "weight_rounding")
 """What the settings of every run say."""

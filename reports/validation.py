@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from predictor.columns import GAP, NETWORK_NAME, angle_column
-from predictor.risk import INDICATOR
-from predictor.risk import SCHEME as RISK_SCHEME
+from predictor.risk import INDICATOR, SCHEME, applies_to
 from predictor.scheme import Scheme
 from reports import results
 
@@ -49,9 +48,9 @@ def read_calibration(files: Iterable[Path]) -> pd.DataFrame | None:
     for path in files:
         table = results.read(path, (NETWORK_NAME, "name", "seed", GAP, angle_column(INDICATOR)))
         scheme = Scheme.recorded(results.sidecar(path).get("settings", {}))
-        if scheme is not None and scheme.measured != RISK_SCHEME.measured:
+        if scheme is not None and not applies_to(scheme):
             raise ValueError(
-                f"{path}: trainings of scheme {scheme.name}; gaps are told from those of scheme {RISK_SCHEME.name}"
+                f"{path}: trainings of scheme {scheme.name}; gaps are told from those of scheme {SCHEME.name}"
             )
         found.append(table)
     if not found:

@@ -12,9 +12,7 @@ import pandas as pd
 from formats.pairs import Candidate
 from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects, usual_effect
 from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
-from predictor.risk import INDICATOR, Risk, bundled_trainings
-from predictor.risk import SCHEME as RISK_SCHEME
-from predictor.risk import fit as fit_risk
+from predictor.risk import INDICATOR, Risk, applies_to, bundled_trainings, risk_of
 from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.surrogate import KINDS
 from search.candidates import choose
@@ -68,9 +66,9 @@ class RankingOptions:
 
     def risk(self, scheme: Scheme) -> Risk | None:
         """What tells the gaps; None where angles are of another effect or scheme than those of its trainings."""
-        if INDICATOR not in check_effects(self.effects) or scheme.measured != RISK_SCHEME.measured:
+        if INDICATOR not in check_effects(self.effects) or not applies_to(scheme):
             return None
-        return fit_risk(
+        return risk_of(
             pd.concat([bundled_trainings(), self.calibration]) if self.calibration is not None else bundled_trainings()
         )
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from formats import Format, Rounding
+from formats.lookup import FULL_PRECISION, format_or_none
 from numeric_formats.checks import one_of
 from numeric_formats.files import check_same, hold, write_json
 from numeric_formats.progress import Progress, Report, quiet
@@ -29,7 +30,7 @@ from training.methods.method import Method, settings_of
 from training.optimizers import Optimizer, Schedule
 from training.reproducible import fingerprint, installation
 from training.result import Outcome, Result, reported_metric
-from training.scheme import FULL_PRECISION, TensorFormats, training_format
+from training.scheme import TensorFormats
 from training.settings import Start, TrainingSettings
 from training.starting import start_from_scratch
 from training.step import Trainer
@@ -157,11 +158,11 @@ def train(
     )
     usual, usual_master = ("FP134", "FP169") if method is None else (FULL_PRECISION, FULL_PRECISION)
     tensor_formats = TensorFormats(
-        activation=training_format(usual if activation is None else activation),
-        error=training_format(usual if error is None else error),
-        weight=training_format(usual if weight is None else weight),
-        gradient=training_format(usual if gradient is None else gradient),
-        master=training_format(usual_master if master is None else master),
+        activation=format_or_none(usual if activation is None else activation),
+        error=format_or_none(usual if error is None else error),
+        weight=format_or_none(usual if weight is None else weight),
+        gradient=format_or_none(usual if gradient is None else gradient),
+        master=format_or_none(usual_master if master is None else master),
         weight_rounding=one_of("weight rounding", Rounding, weight_rounding),
         master_rounding=one_of("master rounding", Rounding, master_rounding),
         scheme=scheme_of(scheme, scale=scale, two_terms=two_terms),

@@ -6,25 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-import formats
 from formats import Format, Rounding
+from formats.lookup import FULL_PRECISION, name_of
+from formats.number_format import check_rounds
 from formats.scale import Granularity
 from numeric_formats.checks import not_allowed
 from predictor.scheme import PAPER, Scheme
 
-FULL_PRECISION = "float32"
-"""The name by which a tensor is left as it is."""
-
 FormatOrNone = Format | None
-
-
-def training_format(given: str | Format) -> FormatOrNone:
-    """A format by its name or as it is; None for "float32", which rounds nothing."""
-    if isinstance(given, str) and given.strip().lower() == FULL_PRECISION:
-        return None
-    return formats.get(given)
 
 
 def per_channel(format: Format, axis: int) -> Format:
@@ -38,32 +28,16 @@ def per_channel(format: Format, axis: int) -> Format:
     return changed
 
 
-def _name(format: FormatOrNone) -> str:
-    return FULL_PRECISION if format is None else format.name
-
-
 def _check_rounding(role: str, format: FormatOrNone, rounding: Rounding, allowed: tuple[Rounding, ...]) -> None:
     """ValueError where the mode is not allowed, or the format cannot round in it."""
     if rounding not in allowed:
         raise not_allowed(f"{role} rounding", rounding.value, allowed)
-    if format is None or rounding is Rounding.NEAREST:
+    if format is None:
         return
-    sample = torch.ones(1, 1)
     try:
-        format.round(sample, **mode_arguments(rounding, 0, 0, sample))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{role} format {format.name} cannot round by {rounding.value} ({error}); use nearest or another format"
-        ) from None
-
-
-def mode_arguments(rounding: Rounding, seed: int, stream: int, previous: Tensor | None) -> dict[str, Any]:
-    """What `Format.round` needs for a mode. A user's own format, which knows no modes, gets none for nearest."""
-    if rounding is Rounding.STOCHASTIC:
-        return {"rounding": rounding, "seed": seed, "stream": stream}
-    if rounding is Rounding.HYSTERESIS and previous is not None:
-        return {"rounding": rounding, "previous": previous}
-    return {}
+        check_rounds(format, rounding, torch.ones(1, 1))
+    except ValueError as error:
+        raise ValueError(f"{role} format {error}") from None
 
 
 @dataclass(frozen=True)
@@ -108,7 +82,7 @@ class TensorFormats:
         roles = ("activation", "error", "weight", "gradient", "master")
         given = {role: getattr(self, role) for role in roles}
         return {
-            **{role: _name(format) for role, format in given.items()},
+            **{role: name_of(format) for role, format in given.items()},
             **{f"{role}_digest": FULL_PRECISION if format is None else format.digest for role, format in given.items()},
             "weight_rounding": self.weight_rounding.value,
             "master_rounding": self.master_rounding.value,

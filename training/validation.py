@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from formats import Format, get
+from formats.lookup import FULL_PRECISION
 from numeric_formats.files import Held, check_same, read_json, write_json
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.columns import ANGLE, BIAS, BITS, GAP, NAME, NETWORK_NAME, PROJECTION, angle_column, effects_in
@@ -23,7 +24,6 @@ from predictor.statistics import Agreement, agreement, reliability
 from training.log import saturation
 from training.loop import STEP, train
 from training.result import Outcome, Result
-from training.scheme import FULL_PRECISION
 from training.settings import TrainingKeywords
 from workloads.workload import Workload
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from formats import CodebookFormat, Format, ProfileFormat, Rounding
+from formats.checks import mode_arguments
 from formats.scale import Granularity, ScalePolicy
 from predictor.gradients import measured_parameters
 from predictor.scheme import ScaleRule, WeightChannels
 from training.delayed import Places, RoundingCounts, change_of_top
-from training.scheme import TensorFormats, mode_arguments, per_channel
+from training.scheme import TensorFormats, per_channel
 
 
 class Streams:

@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from formats.lookup import get
+from formats.lookup import format_or_none
 from formats.number_format import Format
-from formats.pairs import candidate, formats_of
+from formats.pairs import candidate
 from formats.recipes.presets import PRESETS
 from formats.recipes.value import (
     ALL_BEFORE,
-    FULL_PRECISION,
     OPERANDS,
     Operand,
     Product,
     ProductRecipe,
     Quantization,
     Recipe,
+    uniform,
 )
 from formats.rounding import Rounding
 from formats.scale import ScalePolicy
@@ -88,8 +88,7 @@ def _named(name: str) -> Recipe:
         raise ValueError(
             f"unknown recipe {name!r}; {hint}Recipes are {', '.join(PRESETS)}, FILE.toml, or a format for all operands"
         ) from None
-    for_activation, for_error = formats_of(chosen)
-    return _made(chosen.name, {"x": for_activation, "w": for_activation, "dy": for_error})
+    return uniform(chosen)
 
 
 def _from_file(path: Path) -> Recipe:
@@ -169,9 +168,7 @@ def _known(where: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> No
 
 def _format(where: str, given: Any) -> Format | None:
     """A format by its name or as it is; None for float32."""
-    if isinstance(given, str) and given.strip().lower() == FULL_PRECISION:
-        return None
     try:
-        return get(given)
+        return format_or_none(given)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from None

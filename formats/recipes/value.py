@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from formats.number_format import Format, fingerprint
+from formats.lookup import FULL_PRECISION, name_of
+from formats.number_format import Format, check_rounds, fingerprint
+from formats.pairs import Candidate, formats_of
 from formats.rounding import Rounding
 
-FULL_PRECISION = "float32"
-"""The name by which an operand is left as it is."""
 ROUNDINGS = (Rounding.NEAREST, Rounding.STOCHASTIC)
 ALL_BEFORE = 0
 """The history of a scale that looks at all mini-batches before."""
@@ -73,17 +73,13 @@ class Quantization:
     def __post_init__(self) -> None:
         if self.rounding not in ROUNDINGS:
             raise ValueError(f"rounding {str(self.rounding)!r}: allowed are {', '.join(ROUNDINGS)}")
-        if self.format is None or self.rounding is Rounding.NEAREST:
-            return
-        try:
-            self.format.round(np.ones((1, 1), np.float32), rounding=Rounding.STOCHASTIC, seed=0)  # type: ignore[call-arg]
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{self.format.name} cannot round stochastically ({error}); use nearest") from None
+        if self.format is not None:
+            check_rounds(self.format, self.rounding, np.ones((1, 1), np.float32))
 
     @property
     def name(self) -> str:
         """The format's."""
-        return FULL_PRECISION if self.format is None else self.format.name
+        return name_of(self.format)
 
     @property
     def digest(self) -> list[str]:
@@ -183,6 +179,13 @@ class Recipe:
         return fingerprint(["recipe", *(self.of(product).digest for product in Product), between, self.history])
 
 
+def uniform(candidate: Candidate) -> Recipe:
+    """The recipe with one format in the place of all six operands; of a pair, the second for errors."""
+    for_activation, for_error = (Quantization(format) for format in formats_of(candidate))
+    forward, backward = ProductRecipe(for_activation, for_activation), ProductRecipe(for_error, for_activation)
+    return Recipe(candidate.name, forward, backward, backward)
+
+
 def history_in_words(history: int | None) -> str:
     """Where the scales of a recipe come from."""
     if history is None:
@@ -200,6 +203,11 @@ def described(recipe: Recipe) -> dict[str, Any]:
         | {"hadamard": recipe.of(product).hadamard}
         for product in Product
     }
-    elsewhere = FULL_PRECISION if recipe.elsewhere is None else recipe.elsewhere.name
     history = "all" if recipe.history == ALL_BEFORE else recipe.history
-    return {"name": recipe.name, **products, "elsewhere": elsewhere, "history": history, "digest": recipe.digest}
+    return {
+        "name": recipe.name,
+        **products,
+        "elsewhere": name_of(recipe.elsewhere),
+        "history": history,
+        "digest": recipe.digest,
+    }

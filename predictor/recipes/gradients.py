@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from formats.pairs import Candidate
+from formats.recipes.value import uniform
 from predictor.effects import Effect
 from predictor.gradients import Gradients, Quantized
 from predictor.quantizers import activation_quantizer, error_quantizer
-from predictor.recipes.placed import Placed, uniform
+from predictor.recipes.placed import Placed
 from predictor.recipes.products import RecipeAtSites, number_of
-from predictor.scheme import ScaleRule, Scheme
+from predictor.scheme import CURRENT
 from workloads.digests import digest
 
-BETWEEN = Scheme(ScaleRule.CURRENT, headroom=0, gradient_headroom=0, two_terms=False)
+BETWEEN = replace(CURRENT, two_terms=False)
 """How what lies between the products is rounded, where a recipe has a format for it."""
 
 

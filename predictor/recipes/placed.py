@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from formats.number_format import fingerprint
-from formats.pairs import Candidate, formats_of
-from formats.recipes.value import Product, ProductRecipe, Quantization, Recipe
+from formats.recipes.value import Product, Recipe
 
 EVERY_PRODUCT = frozenset(Product)
 Top = float
@@ -62,10 +61,3 @@ class Placed:
     def changes(self, site: str) -> bool:
         """Whether it holds at a site, by its name."""
         return (self.only is None or site in self.only) and site not in self.without
-
-
-def uniform(candidate: Candidate) -> Recipe:
-    """The recipe with one format in the place of all six operands; of a pair, the second for errors."""
-    for_activation, for_error = (Quantization(format) for format in formats_of(candidate))
-    forward, backward = ProductRecipe(for_activation, for_activation), ProductRecipe(for_error, for_activation)
-    return Recipe(candidate.name, forward, backward, backward)

@@ -27,7 +27,7 @@ from predictor.columns import (
     source_column,
 )
 from predictor.effects import Effect
-from predictor.risk import INDICATOR, WITHIN, bundled_trainings, fit
+from predictor.risk import INDICATOR, WITHIN, bundled_trainings, risk_of
 from reports import results, runs
 from reports.plots import attributions, precision, rankings, training
 from search.fitting import ENDINGS as TENSORS
@@ -183,7 +183,9 @@ def draw(
         return precision.synthesized(table, by, f"{first.stem}: synthesized and known formats")
     if kind is Kind.GAP:
         trainings = pd.concat([bundled_trainings(), table])
-        return training.gap_against_angle(trainings, fit(trainings), f"{first.stem}: how much worse a format trains")
+        return training.gap_against_angle(
+            trainings, risk_of(trainings), f"{first.stem}: how much worse a format trains"
+        )
     if kind is Kind.VALIDATION:
         return training.loss_against_angle(table, f"{first.stem}: does the angle predict training?")
     return rankings.error_against_activation(table, f"{first.stem}: {len(table)} formats", within)

@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from numeric_formats.files import hold
+from predictor.risk import bundled_trainings
 from tests.command import interrupted, run
 
 
@@ -139,6 +140,21 @@ def test_ctrl_c_in_a_training_says_how_to_go_on(folder):
 
 
 @pytest.mark.slow
+def test_own_trainings_tell_gaps_too(inside):
+    """From a ranking to trainings to a ranking: what one command writes, the next ones read."""
+    ranked = ("rank", "-m", "mine.py:net", "-f", "FP134,INT8,FP143", "--minibatches", "1", "--force", "-o", "r.csv")
+    assert inside(*ranked)[0] == 0
+    trained = ("validate", "r.csv", "-m", "mine.py:net", "--count", "3", "--seeds", "1", "--epochs", "1", "-o", "val")
+    assert inside(*trained)[0] == 0
+    code, out, errors = inside(*ranked, "--calibration", "val/runs.csv")
+    assert (code, [line for line in errors if line.startswith("error")]) == (0, [])
+    bundled = bundled_trainings()
+    names = [*bundled["network"].unique(), "mine"]
+    told = f"gap: from {len(bundled) + 3} trainings of {len(names)} networks ({', '.join(names)}), with 95% intervals"
+    assert told in " ".join(out.split())
+    assert inside("plot", "val/runs.csv", "--kind", "gap", "-o", "gap.png")[:2] == (0, "wrote gap.png\n")
+
+
 def test_a_ranking_as_it_is_written_is_validated_by_its_own_scheme(inside):
     validate = ("validate", "r.csv", "-m", "mine.py:net", "--count", "3", "--seeds", "1", "--epochs", "1")
     for scheme, other in (("paper", "current"), ("authors", "paper"), ("current", "paper,branches=yes")):

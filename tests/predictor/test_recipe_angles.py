@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from torch import nn
 
 import formats
-from formats.recipes.value import Product
+from formats.recipes.value import Product, uniform
 from predictor import measure_recipes
 from predictor.angle import degrees, layer_sums, length_ratio, projection
 from predictor.gradients import Gradients
 from predictor.measuring.store import Store
 from predictor.multiply_accumulates import product_costs, share_of
-from predictor.recipe_angles import COLUMNS, estimate_recipes
+from predictor.recipe_angles import estimate_recipes
+from predictor.recipe_table import COLUMNS
 from predictor.recipes.gradients import with_recipe
-from predictor.recipes.placed import Placed, uniform
+from predictor.recipes.placed import Placed
 from workloads import Workload
 
 torch.set_num_threads(1)

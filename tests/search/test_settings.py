@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 import pytest
 
 import formats
-from predictor.risk import bundled_trainings, fit
+from predictor.risk import bundled_trainings, risk_of
 from predictor.scheme import PAPER, Scheme
 from search import rank, search
 from search.across import rank_across
@@ -35,7 +35,7 @@ def test_of_a_ranking(workload):
         *("candidates", "measured", "gradients", "exhaustive_gradients", "regret_at_most", "left_the_race"),
         *("surrogate", "failures", "complete", "seconds", "formats", "coverage", "gap", *SCHEME),
     ]
-    assert kept["gap"] == fit(bundled_trainings()).sentence
+    assert kept["gap"] == risk_of(bundled_trainings()).sentence
     assert [kept[key] for key in ("scheme", *SCHEME)] == ["paper", *asdict(PAPER).values()]
     assert (kept["effects"], kept["by"], kept["exact"]) == (["E", "AE"], "E", ["0"])
     assert list(kept["surrogate"]) == ["E", "AE"]

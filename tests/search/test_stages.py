@@ -13,7 +13,7 @@ from formats.pairs import Pair
 from predictor import measure
 from predictor.effects import Effect
 from predictor.measuring.executors import InProcess
-from predictor.risk import bundled_trainings, fit
+from predictor.risk import bundled_trainings, risk_of
 from search import rank
 from search.candidates import choose
 from search.stages import Stage
@@ -44,7 +44,9 @@ def test_all_498_with_the_documented_columns(whole):
     assert len(table) == 498
     assert set(table.name) == {f.name for f in formats.catalogue()}
     assert table.angle_E.is_monotonic_increasing
-    for column, gaps in zip(("gap", "gap_low", "gap_high"), fit(bundled_trainings()).gaps(table.angle_E), strict=True):
+    for column, gaps in zip(
+        ("gap", "gap_low", "gap_high"), risk_of(bundled_trainings()).gaps(table.angle_E), strict=True
+    ):
         assert (table[column] == gaps).all()
     # The bias is of two mini-batches, of which there is no interval, and of what was measured.
     assert table.drop(columns=["projection", "bias", "bias_low", "bias_high"]).notna().all().all()
@@ -228,6 +230,7 @@ def test_gaps_are_of_the_scheme_and_effect_of_their_trainings(workload):
     own = pd.DataFrame({"network": "mine", "name": names, "seed": 0, "angle_E": [1.0, 50.0], "gap": [0.0, 9.0]})
     ranking = rank(workload, names, effects=["E"], minibatches=1, calibration=own)
     assert (
-        ranking.table.gap.tolist() == fit(pd.concat([bundled_trainings(), own])).gaps(ranking.table.angle_E)[0].tolist()
+        ranking.table.gap.tolist()
+        == risk_of(pd.concat([bundled_trainings(), own])).gaps(ranking.table.angle_E)[0].tolist()
     )
     assert "mine" in ranking.settings.gap

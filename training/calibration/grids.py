@@ -16,12 +16,12 @@ from torch.autograd.function import once_differentiable
 
 import formats
 from formats import Format, ProfileFormat, Rounding
+from formats.lookup import format_or_none
 from formats.scale import Granularity
 from training.quantizers.clipped import Clipped
 from training.quantizers.description import AtThreshold, Description, FixedRange
 from training.quantizers.estimator import straight_through
 from training.quantizers.integers import asymmetric, zero_point
-from training.scheme import training_format
 
 MOST_BITS = 15
 """Of integers with a zero point; wider ones are taken as symmetric."""
@@ -160,13 +160,13 @@ def _with_own_scales(given: str | Format) -> OwnScales | None:
 def weight_grid(given: str | Format) -> WeightGrid | None:
     """The grid of weights in a format; None for "float32". Raises ValueError for formats that have neither one scale a
     tensor nor blocks."""
-    return None if training_format(given) is None else _with_own_scales(given) or Symmetric(Clipped(given))
+    return None if format_or_none(given) is None else _with_own_scales(given) or Symmetric(Clipped(given))
 
 
 def activation_grid(given: str | Format) -> Grid | None:
     """The grid of activations: integers get a zero point, other formats are symmetric; None for "float32". Raises
     ValueError as `weight_grid` does."""
-    if training_format(given) is None:
+    if format_or_none(given) is None:
         return None
     own = _with_own_scales(given)
     if own is not None:

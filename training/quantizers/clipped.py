@@ -15,10 +15,10 @@ from torch import Tensor
 
 import formats
 from formats import CodebookFormat, Format, ProfileFormat, Rounding, StandardFormat
+from formats.checks import mode_arguments
 from formats.kinds.integer_real import IntegerFormat
 from formats.scale import Granularity
 from training.quantizers.estimator import straight_through
-from training.scheme import mode_arguments
 from training.weights import Streams
 
 SMALLEST_STEP = float(np.finfo(np.float32).tiny) * 2**10

@@ -123,7 +123,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
         ({"history": -1}, "history -1"),
         ({"history": 0}, 'a number from 1 on is needed, or "all"'),
         ({"base": "fp9"}, "unknown recipe 'fp9'"),
-        ({"x": "E4M3/standard", "fprop": {"rounding": "stochastic"}}, "cannot round stochastically"),
+        ({"x": "E4M3/standard", "fprop": {"rounding": "stochastic"}}, "cannot round by stochastic"),
         ({"elsewhere": "bf17"}, "elsewhere: unknown format"),
     ):
         with pytest.raises(ValueError, match=match) as refused:

@@ -14,13 +14,15 @@ from torch import nn
 
 import formats
 from formats import Rounding
-from formats.recipes.value import Operand, Product
+from formats.recipes.value import Operand, Product, uniform
+from predictor.effects import Effect
 from predictor.flow.dataflow import DataFlow
 from predictor.gradients import Gradients
 from predictor.recipes.gradients import with_recipe
-from predictor.recipes.placed import Placed, uniform
+from predictor.recipes.placed import Placed
 from predictor.recipes.products import RecipeAtSites, number_of
 from predictor.recipes.transforms import signs, transformed
+from predictor.scheme import scheme_of
 from tests.formats.philox import philox_words
 from tests.formats.reference import E2M1, E4M3, to_float32
 from workloads import Workload
@@ -247,8 +249,7 @@ def test_tiles_and_tensors_serve_both_products():
     assert torch.equal(made["wgrad", "dy"], want)
     # Of a convolution: for each place of the kernel.
     given, made = operands_at("convolution", Placed(recipe))
-    groups = lambda o, c, i, j: (i, j, o // 16, c // 16)  # noqa: E731
-    want = expected(given["w"], groups, nvfp4)
+    want = expected(given["w"], lambda o, c, i, j: (i, j, o // 16, c // 16), nvfp4)
     assert torch.equal(made["fprop", "w"], want)
     assert torch.equal(made["dgrad", "w"], want)
 
@@ -330,8 +331,7 @@ def network(seed=0):
 def of_network(model=None, batches=2):
     torch.manual_seed(1)
     data = [(torch.randn(40, 20), torch.randint(0, 5, (40,))) for _ in range(batches)]
-    loss = lambda m, b: F.cross_entropy(m(b[0]), b[1])  # noqa: E731
-    return Workload("net", network() if model is None else model, data, loss)
+    return Workload("net", network() if model is None else model, data, lambda m, b: F.cross_entropy(m(b[0]), b[1]))
 
 
 def by_hand(workload, batch, rounded):
@@ -420,7 +420,10 @@ def test_frozen_and_tied_weights():
 
     torch.manual_seed(0)
     tokens = torch.randint(0, 11, (6, 8))
-    loss = lambda m, b: F.cross_entropy(m(b).flatten(0, 1), b.flatten())  # noqa: E731
+
+    def loss(model, batch):
+        return F.cross_entropy(model(batch).flatten(0, 1), batch.flatten())
+
     with Gradients(Workload("tied", Tied(), [tokens], loss), tokens) as gradients:
         assert [site.name for site in gradients.products] == ["inner:linear", "head:linear"]
         _, sites = with_recipe(gradients, Placed(formats.recipe("mxfp4")))
@@ -485,8 +488,15 @@ def test_what_lies_between_is_rounded_where_a_recipe_says_so():
         other = with_recipe(gradients, Placed(between))[0].gradients
         assert not torch.equal(plain[0], other[0])
         assert torch.allclose(plain[0], other[0], rtol=0.3, atol=1e-2)
+        # With float32 operands nothing else is rounded: what points round in one term, by the current scale.
+        alone = with_recipe(gradients, Placed(formats.recipe("mine", elsewhere="bfloat16")))[0].gradients
         # Nothing is left behind.
         assert torch.equal(with_recipe(gradients, Placed(formats.recipe("mxfp8")))[0].gradients[0], plain[0])
+    scheme = scheme_of("current", two_terms=False)
+    with Gradients(workload, workload.minibatches()[0], scheme=scheme) as gradients:
+        (at_points,) = gradients.quantized(formats.get("bfloat16"), (Effect.AE,))
+        assert all(torch.equal(one, two) for one, two in zip(alone, at_points.gradients, strict=True))
+        assert not torch.equal(alone[0], gradients.full[0])
 
 
 def test_a_network_without_products_is_refused():

@@ -1,0 +1,135 @@
+"""The table of a comparison of recipes: angles, lengths and bias of each row, over mini-batches and draws."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from predictor.angle import degrees
+from predictor.columns import (
+    ANGLE,
+    ANGLE_OF_MEAN,
+    BIAS,
+    BIAS_HIGH,
+    BIAS_LOW,
+    DRAWS,
+    FAILURES,
+    HIGH,
+    HIGH_OF_MEAN,
+    LAYER,
+    LENGTH_RATIO,
+    LOSS_RISE,
+    LOW,
+    LOW_OF_MEAN,
+    PART,
+    PRODUCT,
+    PROJECTION,
+    RANK,
+    RECIPE,
+    SHARE,
+    N,
+)
+from predictor.measuring.units import ALL, Measurement
+from predictor.multiply_accumulates import ProductCost, share_of
+from predictor.recipes.placed import Placed
+from predictor.statistics import angle_interval, bias, tied_ranks
+
+COLUMNS = (
+    *(RANK, RECIPE, PRODUCT, LAYER, PART, ANGLE, LOW, HIGH, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN),
+    *(PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE, SHARE, DRAWS, N, FAILURES),
+)
+
+
+class Part(StrEnum):
+    """Of a recipe: where it holds everywhere, in one layer alone, or everywhere without one."""
+
+    EVERYWHERE = "everywhere"
+    ALONE = "alone"
+    WITHOUT = "without"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a recipe, and where it holds."""
+
+    placed: Placed
+    product: str = ALL
+    layer: str = ALL
+    part: Part = Part.EVERYWHERE
+
+    def draws(self, draws: int) -> int:
+        """How many draws of a mini-batch are measured."""
+        return draws if self.placed.recipe.random else 1
+
+
+def _of_mean(draws: Sequence[Measurement]) -> float:
+    """The angle of the mean over many draws of one mini-batch, in degrees: <E d, g> and |E d|^2 are estimated without
+    bias, the latter from pairs of draws."""
+    sums = np.array([each.sums.sum(0) for each in draws])
+    if len(draws) < 2 or not np.isfinite(sums).all():
+        return float(np.mean([each.angle() for each in draws]))
+    pairs = [float(np.dot(one.sketch[0], other.sketch[0])) for one, other in combinations(draws, 2)]
+    return degrees(np.array([sums[:, 0].mean(), max(np.mean(pairs), 0.0), sums[:, 2].mean()]))
+
+
+def tabulated(
+    rows: Sequence[Row],
+    found: dict[int, list[tuple[int, Measurement]]],
+    costs: list[ProductCost],
+    exact: tuple[str, ...],
+) -> pd.DataFrame:
+    cells, of_mean = {}, {}
+    for index, row in enumerate(rows):
+        if index not in found:
+            continue
+        by_batch: dict[int, list[Measurement]] = defaultdict(list)
+        # In one order, since the last bit of a mean depends on it.
+        for _, measurement in sorted(found[index], key=lambda entry: (entry[1].minibatch, entry[0])):
+            by_batch[measurement.minibatch].append(measurement)
+        of_mean[index] = {number: _of_mean(drawn) for number, drawn in by_batch.items()}
+        cells[index] = _cells(row, by_batch, of_mean[index]) | {SHARE: share_of(row.placed, costs, exact)}
+    whole = [index for index in cells if rows[index].product == ALL and rows[index].layer == ALL]
+    whole.sort(key=lambda index: cells[index][ANGLE_OF_MEAN])
+    ranks = dict(zip(whole, tied_ranks([of_mean[index] for index in whole]), strict=True))
+    order = []
+    for index in whole:
+        cells[index][RANK] = ranks[index]
+        order += [other for other in cells if rows[other].placed.recipe is rows[index].placed.recipe]
+    table = pd.DataFrame([cells[index] for index in order], columns=list(COLUMNS))
+    return table.astype({RANK: "Int64"})
+
+
+def _cells(row: Row, by_batch: dict[int, list[Measurement]], of_mean: dict[int, float]) -> dict[str, Any]:
+    """Means over mini-batches of the means over draws."""
+
+    def mean(value: Any) -> NDArray[np.float64]:
+        return np.array([np.mean([value(each) for each in drawn]) for drawn in by_batch.values()])
+
+    everything = [each for drawn in by_batch.values() for each in drawn]
+    sketches = [np.mean([each.sketch for each in drawn], 0) for drawn in by_batch.values()]
+    of_bias = bias(sketches, [drawn[0].square for drawn in by_batch.values()])
+    angles = dict(zip((ANGLE, LOW, HIGH), angle_interval(mean(lambda each: each.angle())), strict=True))
+    means = angle_interval(np.array(list(of_mean.values())))
+    return {
+        RECIPE: row.placed.name,
+        PRODUCT: row.product,
+        LAYER: row.layer,
+        PART: row.part.value,
+        **angles,
+        **dict(zip((ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN), means, strict=True)),
+        PROJECTION: float(mean(lambda each: each.projection()).mean()),
+        LENGTH_RATIO: float(mean(lambda each: each.length_ratio()).mean()),
+        **dict(zip((BIAS, BIAS_LOW, BIAS_HIGH), (of_bias.value, of_bias.low, of_bias.high), strict=True)),
+        LOSS_RISE: float(mean(lambda each: each.loss).mean()),
+        DRAWS: max(map(len, by_batch.values())),
+        N: len(by_batch),
+        FAILURES: sum(each.failed() for each in everything),
+    }
