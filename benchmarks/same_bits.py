@@ -48,7 +48,7 @@ def main() -> None:
     """Rank 498 formats on the bundled ResNet-20, and train it for two steps with each rounding of weights."""
     # An earlier tree knows the current scale alone.
     scheme: dict[str, Any] = {"scheme": "current"} if "scheme" in signature(rank).parameters else {}
-    found = rank(load("resnet20"), minibatches=MINIBATCHES, batch_size=BATCH_SIZE, **scheme)
+    found = rank(load("resnet20"), minibatches=MINIBATCHES, batch_size=BATCH_SIZE, by="AE", **scheme)
     print(
         f"ranking of {len(found.table)} formats, {MINIBATCHES} mini-batches of {BATCH_SIZE}, "
         f"{torch.get_num_threads()} threads"
