@@ -107,7 +107,7 @@ def test_what_pages_name_in_the_repository_exists():
             for name in names.split("."):
                 assert re.search(rf"^ *(?:class |def |){name}\b", (ROOT / path).read_text(), re.M), f"{path}: {names}"
     results = [page for page in PAGES if page.startswith("results/") and page != "results/index.md"]
-    assert len(results) == 11
+    assert len(results) == 12
     for page in results:
         made = (DOCS / page).read_text().partition("## Made by\n")[2]
         assert len(re.findall(r"benchmarks/\w+\.(?:txt|csv)", made)) > 1, page
