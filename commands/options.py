@@ -51,6 +51,9 @@ MinibatchesOption = Annotated[
 ExactOption = Annotated[
     list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")
 ]
+HeadOption = Annotated[
+    bool, typer.Option("--head/--exact-head", help="whether a recipe changes the network's last product too")
+]
 SchemeOption = Annotated[
     str,
     typer.Option(

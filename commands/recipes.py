@@ -16,6 +16,7 @@ from commands.options import (
     DryRunOption,
     ExactOption,
     ForceOption,
+    HeadOption,
     JsonOption,
     OutputOption,
     StoreOption,
@@ -47,9 +48,7 @@ def measure(
     ] = None,
     batch_size: BatchSizeOption = None,
     draws: Annotated[int, typer.Option(help="of random numbers, on every mini-batch, where a recipe has some")] = 4,
-    head: Annotated[
-        bool, typer.Option("--head/--exact-head", help="whether the network's last product is changed too")
-    ] = False,
+    head: HeadOption = False,
     exact: ExactOption = None,
     seed: Annotated[int, typer.Option(help="of random numbers")] = 0,
     dry_run: DryRunOption = False,

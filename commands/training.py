@@ -13,7 +13,9 @@ from commands.options import (
     DataOption,
     DeviceOption,
     EpochsOption,
+    ExactOption,
     ForceRunOption,
+    HeadOption,
     HysteresisEpochsOption,
     ModelOption,
     RankingArgument,
@@ -71,6 +73,18 @@ def train(
         list[str] | None,
         typer.Option("--option", help="an option of the method (may be repeated)", metavar="KEY=VALUE"),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="instead of formats: how products are computed (`formats recipes list`), FILE.toml, or a format for "
+            "all operands",
+            metavar="NAME",
+        ),
+    ] = None,
+    head: HeadOption = False,
+    exact: ExactOption = None,
     start: Annotated[
         str,
         typer.Option(
@@ -107,7 +121,8 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a network with everything rounded: activations, errors, weights, gradients, master weights and momentum.
+    """Train a network with everything rounded: activations, errors, weights, gradients, master weights and momentum; or
+    with --recipe the operands of its products alone, as `formats recipes` measures them.
 
     A run that was ended at any moment goes on with --resume, to the same bits at the same number of threads. Exit code
     1 if it diverged.
@@ -117,7 +132,7 @@ def train(
     train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134 · formats train -m resnet20
     --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx · formats train -m resnet20 --epochs 3
     --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01 · formats train -m resnet20 --epochs 5 -W INT4
-    --scheme authors
+    --scheme authors · formats train -m transformer --epochs 3 --recipe nvfp4 --optimizer adamw --rate 3e-3
     """
     from predictor.device import on_device
     from predictor.measuring.store import Store
@@ -166,6 +181,9 @@ def train(
             scheme=scheme,
             two_terms=two_terms,
             method=method_from(method, option or (), ranges) if method else None,
+            recipe=recipe,
+            head=head,
+            exact=exact or (),
             epochs=epochs,
             seed=seed,
             output=output,

@@ -334,14 +334,15 @@ class Gradients:
 
     @cached_property
     def products(self) -> list[Site]:
-        """The products of the network with a weight, in the order in which they are computed; from a forward pass of
-        its own."""
+        """The products of the network with a weight, those of exact layers among them, in the order in which they are
+        computed; from a forward pass of its own."""
         found: list[Site] = []
+        exact, self.flow.exact = self.flow.exact, frozenset()
         self.flow.site, self.flow.pointed = found.append, False  # which leaves every product as it is
         try:
             self.forward(None)
         finally:
-            self.flow.site, self.flow.pointed = None, True
+            self.flow.site, self.flow.pointed, self.flow.exact = None, True, exact
         return [site for site in found if site.origin is not None]
 
     def quantized(self, format: Candidate, effects: Sequence[Effect]) -> Iterator[Quantized]:

@@ -4,7 +4,7 @@ import numeric_formats
 
 numeric_formats.require("formats", "workloads", "predictor")
 
-from training.loop import train  # noqa: E402
+from training.arguments import train  # noqa: E402
 from training.result import Result  # noqa: E402
 from training.validation import validate  # noqa: E402
 

@@ -7,28 +7,25 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from formats import Format, Rounding
-from formats.lookup import FULL_PRECISION, format_or_none
-from numeric_formats.checks import one_of
-from numeric_formats.files import check_same, hold, write_json
-from numeric_formats.progress import Progress, Report, quiet
+from numeric_formats.files import check_same, write_json
+from numeric_formats.progress import Progress, Report
 from predictor.measuring.store import Store
-from predictor.scheme import Preset, ScaleRule, Scheme, scheme_of, with_all_parts
+from predictor.scheme import with_all_parts
 from predictor.self_check import Checked
 from training import checkpoint
 from training.board import Board
 from training.checking import check_flow, check_memory
-from training.log import LAYERS, Log
-from training.methods.method import Method, settings_of
-from training.optimizers import Optimizer, Schedule
-from training.reproducible import fingerprint, installation
+from training.log import Log
+from training.methods.method import Method
+from training.recipe_steps import TrainedRecipe
+from training.reproducible import installation
 from training.result import Outcome, Result, reported_metric
 from training.scheme import TensorFormats
 from training.settings import Start, TrainingSettings
@@ -44,153 +41,9 @@ ANOTHER = "give what it was made with or another output, or start with --force"
 """What helps where a checkpoint is of another run."""
 
 
-def train(
-    workload: Workload,
-    *,
-    activation: str | Format | None = None,
-    error: str | Format | None = None,
-    weight: str | Format | None = None,
-    gradient: str | Format | None = None,
-    master: str | Format | None = None,
-    weight_rounding: Rounding | str = Rounding.HYSTERESIS,
-    master_rounding: Rounding | str = Rounding.STOCHASTIC,
-    scheme: Scheme | str = Preset.PAPER,
-    scale: ScaleRule | str | None = None,
-    two_terms: bool = True,
-    method: Method | None = None,
-    epochs: int,
-    batch_size: int | None = None,
-    optimizer: Optimizer | str = Optimizer.SGD,
-    rate: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    schedule: Schedule | str = Schedule.COSINE,
-    warmup: int = 0,
-    start: Start | str = Start.SCRATCH,
-    seed: int = 0,
-    loss_bound: float = 1000.0,
-    checkpoint_every: int = 0,
-    angle_every: int = 0,
-    metric_every: int = 1,
-    hysteresis_epochs: int | None = None,
-    output: Path | str | None = None,
-    resume: bool = False,
-    force: bool = False,
-    tensorboard: bool = False,
-    store: Store | None = None,
-    progress: Report = quiet,
-) -> Result:
-    """Train a copy of a workload's network, where it is, with everything rounded; by default the scheme of the paper.
-
-    Formats are given by name or as objects; "float32" leaves a tensor as it is. By default they are FP134, and FP169
-    for the master; with a method float32.
-
-    Mini-batches are those of `workload.train`, else `workload.batches`, in an order drawn anew for every epoch. Random
-    numbers of the workload's own code have to come from torch's generator to be the same after a resume.
-
-    Args:
-        workload: Network, loss, mini-batches, and what it is tested with.
-        activation: Format of activations.
-        error: Of errors, the gradients of activations.
-        weight: Of weights; by default those of convolutions get one scale an output channel, others one a tensor.
-        gradient: Of weight gradients.
-        master: Of master weights and of their momentum.
-        weight_rounding: `nearest`, `stochastic` or `hysteresis`.
-        master_rounding: `nearest` or `stochastic`.
-        scheme: By which tensors are rounded: `paper`, `current`, `authors`, one of these with parts that differ
-            (`paper,branches=yes`), or a `predictor.scheme.Scheme`, which says what they are.
-        scale: Instead of the scheme's: `delayed` or `current`.
-        two_terms: Round network inputs and last errors in two terms.
-        method: A published training method (`training.methods`), which quantizes layers in its own way, beside the
-            rounding that the formats ask for.
-        epochs: Passes over the mini-batches.
-        batch_size: None for the workload's.
-        optimizer: `sgd` or `adamw`.
-        rate: The largest learning rate.
-        momentum: Of SGD, or the first of AdamW's.
-        weight_decay: Weight decay.
-        schedule: `constant`, `cosine` or `steps` (a tenth after 1/2 and 3/4 of the run).
-        warmup: Steps in which the learning rate rises.
-        start: `scratch` for new random weights, or `pretrained` for those that the workload comes with.
-        seed: Decides new weights, the order of mini-batches, random numbers of the network and of stochastic rounding.
-        loss_bound: A loss above it ends the run as diverged.
-        checkpoint_every: Steps between checkpoints within an epoch; 0 for the ends of epochs alone.
-        angle_every: Steps between samples of the angle to the full-precision gradient; 0 for none.
-        metric_every: Epochs between metrics; the last epoch has one.
-        hysteresis_epochs: After so many epochs weights are rounded to nearest instead; None for never.
-        output: A folder for checkpoint, settings, result, steps.parquet, epochs.csv and the Parquet files of layers/.
-        resume: Go on from its checkpoint, if there is one; the result then has the same bits as that of an
-            uninterrupted run at the same number of threads.
-        force: Replace an earlier run.
-        store: Where it is found and kept that the flow was held against torch (`predictor.self_check`).
-        tensorboard: Write losses, angles, flips and metrics into its folder tensorboard/ too, which needs that package.
-        progress: Called after every step.
-
-    Returns:
-        The trained network and what is known of the run.
-
-    Raises:
-        ValueError: For names and numbers that mean nothing, for a checkpoint that is damaged or of another run, where
-            the flow that rounds is not what torch computes, and where a method finds nothing to quantize.
-        FileExistsError: Where the folder holds a run and neither resume nor force is given, or another process is
-            writing to it.
-        OSError: Where the folder cannot be written; the last checkpoint then stands.
-
-    Source:
-        docs/definitions/training.md, after Lee, Park, Jeon, ICLR 2022, sections 3 and 4.
-    """
-    settings = TrainingSettings(
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        rate=rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        warmup=warmup,
-        start=start,
-        seed=seed,
-        loss_bound=loss_bound,
-        checkpoint_every=checkpoint_every,
-        angle_every=angle_every,
-        metric_every=metric_every,
-        hysteresis_epochs=hysteresis_epochs,
-    )
-    usual, usual_master = ("FP134", "FP169") if method is None else (FULL_PRECISION, FULL_PRECISION)
-    tensor_formats = TensorFormats(
-        activation=format_or_none(usual if activation is None else activation),
-        error=format_or_none(usual if error is None else error),
-        weight=format_or_none(usual if weight is None else weight),
-        gradient=format_or_none(usual if gradient is None else gradient),
-        master=format_or_none(usual_master if master is None else master),
-        weight_rounding=one_of("weight rounding", Rounding, weight_rounding),
-        master_rounding=one_of("master rounding", Rounding, master_rounding),
-        scheme=scheme_of(scheme, scale=scale, two_terms=two_terms),
-    )
-    if hysteresis_epochs is not None and tensor_formats.weight_rounding is not Rounding.HYSTERESIS:
-        raise ValueError(
-            f"hysteresis epochs {hysteresis_epochs}: weight rounding is {tensor_formats.weight_rounding.value}; give "
-            "both only with hysteresis"
-        )
-    workload.require_numbers()
-    folder = None if output is None else Path(output)
-    source = workload.batches if workload.train is None else workload.train
-    batches = replace(workload, batches=source).minibatches(settings.batch_size)
-    made_from = fingerprint(workload, batches, folder is not None)
-    recorded = {**asdict(settings), **tensor_formats.settings, **settings_of(method), **made_from}
-    if tensorboard and folder is None:
-        raise ValueError("tensorboard needs an output, the folder to write to")
-    run = _Run(
-        *(workload, batches, tensor_formats, settings, method, recorded),
-        *(folder, resume, force, tensorboard, store, progress),
-    )
-    with nullcontext() if folder is None else hold(folder, LAYERS):
-        return run.result()
-
-
 @dataclass(frozen=True, eq=False)
-class _Run:
-    """`train` with its arguments checked, in a folder that no other process writes to.
+class Run:
+    """A training whose arguments were checked, in a folder that no other process writes to.
 
     recorded: the settings as plain values, which a checkpoint has to agree with.
     """
@@ -200,6 +53,7 @@ class _Run:
     tensor_formats: TensorFormats
     settings: TrainingSettings
     method: Method | None
+    recipe: TrainedRecipe | None
     recorded: dict[str, Any]
     folder: Path | None
     resume: bool
@@ -223,9 +77,8 @@ class _Run:
         path, folder = self.path, self.folder
         if path is not None and path.exists() and not (self.resume or self.force):
             raise FileExistsError(f"{path} exists; use --resume to go on from it or --force to replace it")
-        rounds = self.method is not None or any(
-            each is not None for each in (self.tensor_formats.activation, self.tensor_formats.error)
-        )
+        flow = (self.method, self.recipe, self.tensor_formats.activation, self.tensor_formats.error)
+        rounds = any(each is not None for each in flow)
         check_memory(self.workload)
         checked = check_flow(self.workload, self.store) if rounds else None
         model = copied(self.workload.model).train()
@@ -237,7 +90,8 @@ class _Run:
             if self.settings.start is Start.SCRATCH:
                 start_from_scratch(model)
             trainer = Trainer(
-                self.workload, model, self.tensor_formats, self.settings, self.steps, self.method, self.batches
+                *(self.workload, model, self.tensor_formats, self.settings, self.steps),
+                *(self.method, self.batches, self.recipe),
             )
             covered = self._covered(trainer, checked)
             log = Log(folder)
@@ -254,6 +108,7 @@ class _Run:
         if folder is not None:
             content = {"outcome": outcome, "reason": reason, "steps": len(log.steps), "metric": metric}
             content |= {"coverage": covered, "method": None if trainer.coverage is None else trainer.coverage.plain()}
+            content |= {"recipe": None if self.recipe is None else self.recipe.plain()}
             write_json(folder / RESULT, content)
         state = None if self.method is None else trainer.method
         steps, epochs = log.step_table(), log.epoch_table()
@@ -267,11 +122,13 @@ class _Run:
         elif checked is not None and (
             self.tensor_formats.activation is not None
             or self.tensor_formats.error is not None
-            or not checked.coverage.is_whole  # which a method does not see either
+            or not checked.coverage.is_whole  # which a method or a recipe does not see either
         ):
             said.append(checked.sentence)
         if trainer.coverage is not None:
             said += [line for line in (trainer.coverage.sentence, trainer.coverage.remainder) if line]
+        if trainer.recipe is not None:
+            said.append(trainer.recipe.sentence)
         return said
 
     def _restored(self, trainer: Trainer, log: Log) -> int:

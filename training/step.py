@@ -23,6 +23,7 @@ from training.coverage import Covered
 from training.delayed import RoundingCounts
 from training.methods.method import Method, MethodState, NetworkInTraining, begin
 from training.optimizers import OPTIMIZERS, add_weight, schedule_of
+from training.recipe_steps import RecipeSteps, TrainedRecipe
 from training.reproducible import random_state, set_random_state, undisturbed
 from training.rounded_flow import RoundedFlow
 from training.scheme import TensorFormats
@@ -62,10 +63,11 @@ class Trainer:
         settings: All else of the run.
         steps: How many there will be, which the schedule of the learning rate needs.
         method: Quantizes layers in its own way, beside the scheme.
-        batches: What the network is trained on, which a method looks at.
+        batches: What the network is trained on, which a method or a recipe looks at.
+        recipe: By which products are computed, without a method.
 
     Raises:
-        ValueError: Where the network has nothing to train.
+        ValueError: Where the network has nothing to train, and where the recipe changes nothing of it.
     """
 
     def __init__(
@@ -77,12 +79,13 @@ class Trainer:
         steps: int,
         method: Method | None = None,
         batches: Sequence[Batch] = (),
+        recipe: TrainedRecipe | None = None,
     ):
         self.workload, self.settings, self.batches = workload, settings, batches
         self.tensor_formats = tensor_formats
         self.device = device_of(workload)
         self.streams = Streams(settings.seed)
-        self.flow = DataFlow(model)
+        self.flow = DataFlow(model, () if recipe is None else recipe.exact)
         self.weights = weights_of(self.flow.model, tensor_formats, self.streams)
         if not self.weights:
             raise ValueError(f"workload {workload.name}: no parameter of the network requires a gradient")
@@ -90,6 +93,9 @@ class Trainer:
         self.coverage: Covered | None = None
         self.method = MethodState() if method is None else self._begin(method)
         self._site = None if method is None else self.method.site
+        self.recipe: RecipeSteps | None = None
+        if recipe is not None:
+            self.recipe = RecipeSteps(recipe, workload, batches[0], settings.seed)
         self.rounded = RoundedFlow(tensor_formats)
         self.flow.branches = tensor_formats.scheme.branches
         optimizer = OPTIMIZERS[settings.optimizer]
@@ -152,10 +158,12 @@ class Trainer:
         # The full-precision gradient sees the same random numbers as the rounded one, and leaves no trace.
         full = self._full_precision(batch) if sample_angle else ()
 
-        # Forward and backward pass. Activations and errors are rounded at the points of the data flow, a method
-        # quantizes at its sites, and the weights are in their format already.
+        # Forward and backward pass. Activations and errors are rounded at the points of the data flow, a method or a
+        # recipe quantizes at its sites, and the weights are in their format already.
         self.method.decided.clear()
         self.method.begin_step()
+        if self.recipe is not None:
+            self.recipe.begin(batch)
         with self._rounding():
             loss, gradients = self._gradients(batch)
         if stopped := self._diverged(loss, gradients):
@@ -172,6 +180,8 @@ class Trainer:
         self.optimizer.step()
         self.schedule.step()
         self.method.end_step()
+        if self.recipe is not None:
+            self.recipe.end()
 
         # The network's weights are rounded from the masters, by hysteresis from what they were.
         seen = [entry for weight in self.weights if (entry := weight.requantize()) is not None]
@@ -207,6 +217,8 @@ class Trainer:
         if not math.isfinite(value):
             return value, ()
         what = f"the gradient of workload {self.workload.name}"
+        if self.recipe is not None:
+            self.recipe.go_back()
         parameters = [weight.parameter for weight in self.weights]
         return value, call(what, self.flow.model, self.flow.gradients, loss, parameters)
 
@@ -214,11 +226,11 @@ class Trainer:
     def _rounding(self, evaluation: bool = False) -> Iterator[None]:
         """The points round and the method's sites quantize inside; for evaluation without a trace, and also where no
         gradient is recorded."""
-        flow, method = self.flow, self.method
-        flow.activation, flow.error = self.rounded.quantizers(evaluation)
+        flow, method, recipe = self.flow, self.method, self.recipe
+        flow.activation, flow.error = (self.rounded.quantizers if recipe is None else recipe.between)(evaluation)
         flow.evaluation = evaluation
         flow.pointed = flow.activation is not None or flow.error is not None
-        flow.site, method.training = self._site, not evaluation
+        flow.site, method.training = self._site if recipe is None else recipe.sites, not evaluation
         try:
             yield
         finally:
@@ -292,6 +304,8 @@ class Trainer:
         test = replace(workload, batches=workload.test).minibatches(
             self.settings.batch_size if callable(workload.test) else None
         )
+        if self.recipe is not None:
+            self.recipe.evaluate()
         with evaluation_mode(self.flow.model), self._rounding(evaluation=True):
             found = float(np.mean([workload.metric_of(self.flow.model, batch) for batch in test]))
         self._take_in()
@@ -328,6 +342,7 @@ class Trainer:
             "stream": self.streams.next,
             "tops": self.rounded.tops,
             "method": self.method.state(),
+            "recipe": None if self.recipe is None else self.recipe.state(),
             "late": {"sites": [asdict(site) for site in self.method.late], "parameters": self._late},
         }
 
@@ -350,6 +365,8 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.streams.next = state["stream"]
         self.rounded.tops = state["tops"]
+        if self.recipe is not None:
+            self.recipe.restore(state["recipe"], path)
         of_method = {name.removeprefix(METHOD): tensor for name, tensor in tensors.items() if name.startswith(METHOD)}
         self.method.restore(of_method, state["method"])
         set_random_state(tensors, self.device)

@@ -21,8 +21,9 @@ from predictor.effects import usual_effect
 from predictor.measuring.store import Store
 from predictor.scheme import Preset, Scheme, scheme_of, with_all_parts
 from predictor.statistics import Agreement, agreement, reliability
+from training.arguments import train
 from training.log import saturation
-from training.loop import STEP, train
+from training.loop import STEP
 from training.result import Outcome, Result
 from training.settings import TrainingKeywords
 from workloads.workload import Workload

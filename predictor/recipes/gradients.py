@@ -11,12 +11,26 @@ from predictor.effects import Effect
 from predictor.gradients import Gradients, Quantized
 from predictor.quantizers import activation_quantizer, error_quantizer
 from predictor.recipes.placed import Placed
-from predictor.recipes.products import RecipeAtSites, number_of
+from predictor.recipes.products import RecipeAtSites, random_seed
 from predictor.scheme import CURRENT
-from workloads.digests import digest
 
 BETWEEN = replace(CURRENT, two_terms=False)
 """How what lies between the products is rounded, where a recipe has a format for it."""
+
+
+def check_products(workload: str, products: Sequence[object]) -> None:
+    """ValueError where there are none. workload: its name; products: those with a weight."""
+    if not products:
+        raise ValueError(
+            f"workload {workload}: no product of its network has a weight, so that there is nothing that a recipe "
+            "changes"
+        )
+
+
+def last_of(products: Sequence[str], head: bool) -> frozenset[str]:
+    """What a recipe leaves as it is unless it changes the head: the last product with a weight. products: their names,
+    in the order of execution."""
+    return frozenset() if head else frozenset(products[-1:])
 
 
 def with_recipe(gradients: Gradients, placed: Placed) -> tuple[Quantized, RecipeAtSites]:
@@ -26,14 +40,9 @@ def with_recipe(gradients: Gradients, placed: Placed) -> tuple[Quantized, Recipe
         ValueError: where no product of the network has a weight.
     """
     flow, products = gradients.flow, gradients.products
-    if not products:
-        raise ValueError(
-            f"workload {gradients.workload.name}: no product of its network has a weight, so that there is nothing "
-            "that a recipe changes"
-        )
-    last = frozenset[str]() if placed.head else frozenset({products[-1].name})
-    seed = number_of(f"{placed.seed} {placed.draw} {digest(gradients.batch)}")
-    sites, elsewhere = RecipeAtSites(placed, last, seed), placed.recipe.elsewhere
+    check_products(gradients.workload.name, products)
+    last = last_of([site.name for site in products], placed.head)
+    sites, elsewhere = RecipeAtSites(placed, last, random_seed(placed, gradients.batch)), placed.recipe.elsewhere
     flow.site, flow.pointed = sites, elsewhere is not None
     try:
         loss = gradients.forward(None if elsewhere is None else activation_quantizer(elsewhere, BETWEEN))

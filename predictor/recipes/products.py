@@ -20,6 +20,8 @@ from predictor.flow.sites import Quantizers, Site
 from predictor.recipes.placed import Placed, Top
 from predictor.recipes.transforms import transformed
 from predictor.recipes.views import natural, views_of
+from workloads.digests import digest
+from workloads.workload import Batch
 
 
 class RecipeAtSites:
@@ -206,6 +208,11 @@ def in_lines(format: Format) -> bool:
     if not isinstance(scale, Scale):
         return True
     return scale.per is not Granularity.TENSOR and not isinstance(scale.block, tuple)
+
+
+def random_seed(placed: Placed, batch: Batch) -> int:
+    """Of the random numbers of a recipe on a mini-batch; 0 where it draws none."""
+    return number_of(f"{placed.seed} {placed.draw} {digest(batch)}") if placed.recipe.random else 0
 
 
 def number_of(text: str) -> int:

@@ -48,6 +48,24 @@ def test_train(folder):
     assert "diverged: the loss is nan at step 1" in bad.stdout
 
 
+def test_train_with_a_recipe(folder):
+    (folder / "own.toml").write_text('base = "mxfp4"\n[dgrad]\nrounding = { dy = "stochastic" }\n')
+    options = ("train", "-m", "mine.py:net", "--epochs", "1", "--recipe", "own.toml", "-o", "run")
+    done = run(*options, cwd=folder)
+    assert "recipe own: " in done.stdout
+    recorded = json.loads((folder / "run" / "result.json").read_text())["recipe"]
+    assert recorded["dgrad"]["dy"] == {"format": "MXFP4", "rounding": "stochastic"}
+    assert run(*options, "--resume", cwd=folder).stdout == done.stdout
+    for wrong, message in (
+        (("-A", "FP134"), "recipe own was given together with activation: a recipe rounds operands of products alone"),
+        (("--method", "lsq"), "together with method"),
+        (("--resume", "--head"), "was made with head False, not True"),
+    ):
+        bad = run(*options, *wrong, cwd=folder, check=False)
+        assert bad.returncode == 2
+        assert message in bad.stderr
+
+
 def test_train_in_a_folder_that_cannot_be_gone_on_with(folder, inside):
     def refused(model, *more):
         code, _, errors = inside("train", "-m", f"mine.py:{model}", "--epochs", "2", "-o", "run", *more)
