@@ -94,7 +94,7 @@ def measure(
     Examples: formats measure -m resnet18 -f FP134,FP143 · formats measure -m mine.py:net -f FP143+FP152 --scope layers
     """
     from predictor import measure as measure_angles
-    from predictor.angles import COVERAGE
+    from predictor.angles import COVERAGE, NOTES
     from predictor.device import on_device
     from predictor.scheme import scheme_of
     from reports import results
@@ -118,7 +118,7 @@ def measure(
             two_terms=two_terms,
             **measuring,
         )
-    said = [found.attrs[COVERAGE]] if COVERAGE in found.attrs else []
+    said = [*found.attrs[NOTES], *([found.attrs[COVERAGE]] if COVERAGE in found.attrs else [])]
     say(tables.measurement(found), *said)
     if output is not None:
         settings = {
@@ -161,8 +161,8 @@ def attribute(
 
     Ctrl-C keeps the rows that were finished.
 
-    Examples: formats attribute -m resnet20 -f FP134 --plot why.png · formats attribute -m mine.py:net -f E4M3+E5M2 -o
-    why.csv
+    Examples: formats attribute -m resnet20 -f FP134 --plot why.png · formats attribute -m mine.py:net -f
+    E4M3/tensor+E5M2/tensor -o why.csv
     """
     from predictor.attribution import attribute as attribute_angle
     from predictor.attribution import estimate

@@ -149,6 +149,7 @@ def rank(
     from reports import results
     from reports.tables import rankings as tables
     from reports.validation import read_calibration
+    from reports.verdicts import verdict
     from search.across import rank_across
     from search.candidates import choose
     from search.planning import plan
@@ -203,14 +204,17 @@ def rank(
                 time_budget=time_budget,
                 with_cost=cost,
                 calibration=trainings,
+                yardsticks=True,
                 **measuring,
             )
             parts = tables.ranking(name, ranking, top, kept(measuring, again), as_good)
             interrupted = not ranking.settings.budget_spent
     say(*parts)
     if output is not None:
-        results.write(found.table, output, found.settings.as_dict() | {"command": command_line()})
-        say(f"wrote {output} and {results.sidecar_of(output)}")
+        settings = found.settings.as_dict()
+        told = {"command": command_line(), "verdict": verdict(found.table, settings, as_good)}
+        results.write(found.table, output, settings | told)
+        say(f"wrote {output} and {results.sidecar_of(output)}; formats report {output} makes a page of them")
     if interrupted and not found.complete:
         raise typer.Exit(INTERRUPTED)
 

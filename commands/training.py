@@ -128,11 +128,11 @@ def train(
     1 if it diverged.
 
     Examples: formats train -m resnet20 --epochs 5 -o runs/fp134 · formats train -m resnet20 --epochs 5 -W LOG4 -o
-    runs/log4 --resume · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3 -E E5M2 --rate 0.01 · formats
-    train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134 · formats train -m resnet20
-    --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx · formats train -m resnet20 --epochs 3
-    --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01 · formats train -m resnet20 --epochs 5 -W INT4
-    --scheme authors · formats train -m transformer --epochs 3 --recipe nvfp4 --optimizer adamw --rate 3e-3
+    runs/log4 --resume · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3/tensor -E E5M2/tensor --rate
+    0.01 · formats train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134 · formats train -m
+    resnet20 --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx · formats train -m resnet20
+    --epochs 3 --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01 · formats train -m resnet20 --epochs
+    5 -W INT4 --scheme authors · formats train -m transformer --epochs 3 --recipe nvfp4 --optimizer adamw --rate 3e-3
     """
     from predictor.device import on_device
     from predictor.measuring.store import Store

@@ -18,9 +18,10 @@ from formats.kinds.scaled_standards import RealStandardFormat, ScaledStandardFor
 from formats.kinds.standard_format import StandardFormat
 from formats.lookup import get
 from formats.names import STANDARDS
-from formats.number_format import NumberFormat
+from formats.number_format import Format, NumberFormat
 from formats.profile import Profile, fixed, written
 from formats.scale import LONGEST_BLOCK
+from formats.spelling import Family
 from formats.tables.standards import ROWS
 
 MOST_VALUES = 256
@@ -48,11 +49,11 @@ def _at(format: NumberFormat, top: int | None) -> tuple[NumberFormat, Profile | 
             raise ValueError(
                 f"top {top} was given; the values of {format.name} are shown at top exponent {element.top} only"
             )
-        return element, element.profile, element.top
+        return element, _profile(format), element.top
     if isinstance(format, IntegerFormat):
         if top is not None:
             raise ValueError(f"top {top} was given; the values of {format.name} are shown at a scale of 1 only")
-        return format, fixed(format.bits), format.bits - 2
+        return format, _profile(format), format.bits - 2
     assert isinstance(format, ProfileFormat | CodebookFormat)
     low, high = format.top_range
     if top is None:
@@ -60,7 +61,7 @@ def _at(format: NumberFormat, top: int | None) -> tuple[NumberFormat, Profile | 
         top = min(max(format.emax if isinstance(format, MicroscalingFormat) else plain, low), high)
     if not low <= top <= high:
         raise ValueError(f"top {top} is outside {low} to {high}, where all values of {format.name} are float32 numbers")
-    return format, format.profile if isinstance(format, ProfileFormat) else None, top
+    return format, _profile(format), top
 
 
 def _element(format: NVFP4Format | StandardFormat | RealStandardFormat) -> StandardFormat:
@@ -105,6 +106,30 @@ def _scale(format: NumberFormat) -> str:
         return f"real (float32) per {group}"
     kind = "E8M0" if isinstance(format, MicroscalingFormat) else "power of two"
     return f"{kind} per {group}, {scale.policy.value}" + (f", headroom {scale.headroom}" if scale.headroom else "")
+
+
+def outline(format: Format) -> dict[str, Any]:
+    """What tells formats apart at a glance: `LISTED` but for the name, the profile as text; None, or nothing, where a
+    format does not say."""
+    if not isinstance(format, NumberFormat):
+        return {"bits": None, "family": Family.CUSTOM.value, "granularity": "", "binades": None, "profile": ""}
+    profile = _profile(format)
+    return {
+        "bits": format.bits,
+        "family": str(getattr(format, "family", Family.CUSTOM)),
+        "granularity": format.granularity.value,
+        "binades": profile and len(profile),
+        "profile": written(profile) if profile else "",
+    }
+
+
+def _profile(format: NumberFormat) -> Profile | None:
+    """The profile of the values between two neighbouring powers of a scale; None where a format has none."""
+    if isinstance(format, IntegerFormat):
+        return fixed(format.bits)
+    if isinstance(format, NVFP4Format | StandardFormat | RealStandardFormat):
+        return _element(format).profile
+    return format.profile if isinstance(format, ProfileFormat) else None
 
 
 def describe(format: Any, top: int | None = None) -> dict[str, Any]:

@@ -29,6 +29,12 @@ STANDARDS: tuple[str, ...] = (*(row.name for row in ROWS), NF4.name)
 
 minifloat(x,y,bias=b), posit<n,es> and P3109:k.p.{signed,unsigned}.{finite,extended} are names as well.
 """
+_MEANT = {
+    "8": "E4M3/tensor, E4M3/row, E4M3/block128, E4M3/real or MXFP8-E4M3; of errors also E5M2/tensor or MXFP8-E5M2",
+    "6": "MXFP6-E2M3, MXFP6-E3M2, E2M3/tensor or E3M2/tensor",
+    "4": "NVFP4, MXFP4 or E2M1/tensor",
+}
+"""What FP8, FP6 and FP4 stand for in practice, each with a scale from the data."""
 Scaled = ProfileFormat | IntegerFormat | RealStandardFormat | NVFP4Format | CodebookFormat
 """Formats whose scale a name can change."""
 
@@ -64,6 +70,8 @@ def _parse(spelling: str, given: str) -> NumberFormat:
         known = {name.lower(): name for name in (*(entry.name for entry in entries), *STANDARDS, NVFP4.name)}
         near = [known[match] for match in difflib.get_close_matches(grid, known, n=3, cutoff=0.5)]
         hint = f"did you mean {', '.join(near)}? " if near else ""
+        if (width := re.fullmatch(r"(?:mx)?(?:fp|float)_?([468])", grid)) is not None:
+            hint = f"that may be {_MEANT[width[1]]}. "
         raise ValueError(
             f"unknown format {given!r}; {hint}Names look like INT8, FP134, T8.5x3@2, BM43, E4M3, MXFP4, "
             "profile:8:5x7,4,3,2,1"

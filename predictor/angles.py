@@ -24,6 +24,7 @@ from predictor.columns import (
     SCOPE,
     N,
 )
+from predictor.constant_scales import lost_to_constant_scales
 from predictor.effects import MEASURED_EFFECTS, check_effects
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import MEASURE, Measuring
@@ -38,6 +39,8 @@ OF_LENGTH = (PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE)
 COLUMNS = (*OF_ANGLE, *OF_LENGTH, N, FAILURES)
 COVERAGE = "coverage"
 """Where a table of angles says what the points cover."""
+NOTES = "notes"
+"""Where it says what else is to be known of formats, a list of sentences."""
 EACH = "layers"
 """The scope that stands for every parameter by itself."""
 
@@ -80,7 +83,8 @@ def measure(
         (<g_q, g> / |g|^2) and length_ratio (|g_q| / |g|), bias with bias_low and bias_high
         (`predictor.statistics.Bias`; of scope "all" alone), loss (the mean of what rounding adds to it), n
         (mini-batches), failures (zero or non-finite gradients, counted as 90 degrees). Its `attrs["coverage"]` says
-        how much of the network is rounded and measured.
+        how much of the network is rounded and measured, `attrs["notes"]` which standards lose numbers to their constant
+        scale.
 
     Raises:
         ValueError: an argument is out of range, or the workload cannot be measured.
@@ -120,6 +124,7 @@ def measure(
                     (format.name, effect.value, scope, *of_angle, *_of_length(mine, scope), len(mine), failures)
                 )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table.attrs[NOTES] = lost_to_constant_scales(measuring, chosen, batches[0])
     if measuring.checked is not None:
         table.attrs[COVERAGE] = measuring.checked.sentence
     return table

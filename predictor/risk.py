@@ -100,6 +100,14 @@ def bundled_trainings() -> pd.DataFrame:
         return pd.read_csv(path, dtype={NETWORK_NAME: str, "name": str})
 
 
+def trained_best(trainings: pd.DataFrame) -> str:
+    """Of the formats that were trained on every network, the one whose largest gap is smallest."""
+    largest = trainings.groupby("name")[GAP].max()[
+        trainings.groupby("name")[NETWORK_NAME].nunique() == trainings[NETWORK_NAME].nunique()
+    ]
+    return str(largest.idxmin())
+
+
 def risk_of(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> Risk:
     """The risk that trainings tell.
 

@@ -41,6 +41,7 @@ class RankingOptions:
     time_budget: float | None = None
     with_cost: bool = False
     calibration: pd.DataFrame | None = None
+    yardsticks: bool = False
 
     def all_measured(self, candidates: int) -> bool:
         """Whether every one of so many candidates is measured."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypedDict
 
 from predictor.device import device_of
@@ -101,6 +101,13 @@ class RankingSettings(ResultSettings):
         it.
         gap: On which trainings the gaps stand; None where there are none, since the angles are of another effect or
         scheme than theirs.
+        needed: How many mini-batches it would take, at the spread that was seen, to tell the first from the second;
+        None where they are told apart, or nothing can be said.
+        notes: What else has to be said of formats (`predictor.constant_scales`).
+        yardsticks: Rows of the table for formats that it is held against (`search.yardsticks`); empty where they are in
+        it, or nobody asked.
+        weights_alone: By name, the angle that rounding the weights alone makes on the first mini-batch, of the leaders;
+        empty where weights are rounded anyhow, or nobody asked.
     """
 
     effects: tuple[Effect, ...]
@@ -123,6 +130,10 @@ class RankingSettings(ResultSettings):
     formats: Mapping[str, str]
     coverage: str | None
     gap: str | None
+    needed: int | None = None
+    notes: tuple[str, ...] = ()
+    yardsticks: tuple[Mapping[str, Any], ...] = ()
+    weights_alone: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def budget_spent(self) -> bool:

@@ -20,6 +20,8 @@ import formats
 from formats import Family
 from formats.pairs import Candidate
 from numeric_formats.progress import Report, quiet
+from predictor.columns import NAME
+from predictor.constant_scales import lost_to_constant_scales
 from predictor.effects import DEFAULT_EFFECTS, Effect
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
@@ -32,7 +34,8 @@ from search.candidates import choose
 from search.planning import ANCHOR_MINIBATCHES, ANCHORS, FEW, RankingOptions
 from search.race import most_units, order_contenders, rungs_until, settled
 from search.settings import RankingSettings, SurrogateCheck, origin_of
-from search.table import MeasuredAngles, Ranking, regret, tabulate, with_gaps, with_gates
+from search.table import MeasuredAngles, Ranking, minibatches_to_tell, regret, tabulate, with_gaps, with_gates
+from search.yardsticks import measured_yardsticks, weights_alone
 from workloads.digests import digest
 from workloads.workload import Workload
 
@@ -214,6 +217,7 @@ def rank(
     two_terms: bool = True,
     with_cost: bool = False,
     calibration: pd.DataFrame | None = None,
+    yardsticks: bool = False,
     store: Store | None = None,
     executor: Executor | None = None,
     progress: Report = quiet,
@@ -240,6 +244,8 @@ def rank(
         with_cost: Add the column `gates` (formats/hardware/cost.py).
         calibration: Trainings, as `training.validate` gives them, from which gaps are told beside the bundled ones
             (`predictor.risk`).
+        yardsticks: Measure beside them, on few mini-batches, bfloat16, a format known to train, and what the weights of
+            the leaders alone would do.
         store: Where exact measurements are found and kept; by default nowhere.
         executor: What measures, by default this process.
         progress: Hears of every step.
@@ -252,7 +258,9 @@ def rank(
     """
     rules = scheme_of(scheme, two_terms=two_terms)
     measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress)
-    options = RankingOptions(effects, by, minibatches, batch_size, exhaustive, time_budget, with_cost, calibration)
+    options = RankingOptions(
+        effects, by, minibatches, batch_size, exhaustive, time_budget, with_cost, calibration, yardsticks
+    )
     return rank_chosen(measuring, choose(candidates), options)
 
 
@@ -284,11 +292,14 @@ def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: Rank
         surrogates = {effect: stages.fit(effect, noise, ratios) for effect in wanted if stages.observations(effect)}
     predicted = {effect: surrogate.predict(ratios, range(len(chosen))) for effect, surrogate in surrogates.items()}
     table = tabulate(chosen, wanted, order, stages.angles, predicted, len(batches))
+    notes = lost_to_constant_scales(measuring, chosen, batches[0]) if complete else []
     risk = options.risk(measuring.scheme)
+    beside = options.yardsticks and complete
     if risk is not None:
         table = with_gaps(table, risk)
     if options.with_cost:
         table = with_gates(table, chosen)
+    names = [entry.name for entry in chosen]
     settings = RankingSettings(
         **origin_of(measuring, batches, options.batch_size),
         effects=wanted,
@@ -309,5 +320,11 @@ def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: Rank
         formats={entry.name: entry.digest for entry in chosen},
         coverage=None if measuring.checked is None else measuring.checked.sentence,
         gap=None if risk is None else risk.sentence,
+        needed=minibatches_to_tell(*(stages.angles.of(names.index(name), order) for name in table[NAME].head(2))),
+        notes=tuple(notes),
+        yardsticks=measured_yardsticks(measuring, chosen, batches, wanted, order, risk) if beside else (),
+        weights_alone=weights_alone(measuring, chosen, table, batches)
+        if beside and not {Effect.W, Effect.WAE} & set(wanted)
+        else {},
     )
     return Ranking(table, order, complete, settings)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from formats import Format, ProfileFormat
+from formats.description import outline
 from formats.hardware.cost import gates_of
 from formats.pairs import Candidate, formats_of
-from formats.profile import written
 from predictor.columns import (
     BIAS,
     BIAS_HIGH,
     BIAS_LOW,
     BINADES,
     BITS,
+    DESCRIBED,
     FAMILY,
     GAP,
     GAP_HIGH,
@@ -43,8 +44,11 @@ from predictor.columns import (
 from predictor.effects import Effect
 from predictor.measuring.units import Measurement
 from predictor.risk import INDICATOR, Risk
-from predictor.statistics import angle_interval, bias, paired_interval, tied_ranks
+from predictor.statistics import angle_interval, bias, half_width, paired_interval, tied_ranks
 from search.settings import ResultSettings
+
+MOST_TO_TELL = 10_000
+"""Mini-batches beyond which nobody counts."""
 
 
 @dataclass
@@ -100,26 +104,15 @@ class Ranking(Generic[SettingsT]):
 def description_row(candidate: Candidate) -> dict[str, Any]:
     """Name, bits, family, granularity, profile and binades of a candidate, those of a pair joined by +."""
 
-    def one(format: Format) -> dict[str, Any]:
-        if not isinstance(format, ProfileFormat):
-            return {BITS: None, FAMILY: "custom", GRANULARITY: "", PROFILE: "", BINADES: None}
-        return {
-            BITS: format.bits,
-            FAMILY: format.family.value,
-            GRANULARITY: format.granularity.value,
-            PROFILE: written(format.profile),
-            BINADES: format.binades,
-        }
-
-    activation, error = (one(format) for format in formats_of(candidate))
+    activation, error = (outline(format) for format in formats_of(candidate))
     if activation == error:
-        return {NAME: candidate.name, **activation}
+        return {NAME: candidate.name} | {key: activation[key] for key in DESCRIBED[1:]}
     joined = {key: f"{activation[key]}+{error[key]}" for key in (FAMILY, GRANULARITY, PROFILE)}
     largest = {
         key: None if activation[key] is None or error[key] is None else max(activation[key], error[key])
         for key in (BITS, BINADES)
     }
-    return {NAME: candidate.name, **{key: {**joined, **largest}[key] for key in activation}}
+    return {NAME: candidate.name} | {key: (joined | largest)[key] for key in DESCRIBED[1:]}
 
 
 def _on_common(candidates: int, angles: MeasuredAngles, by: Effect) -> pd.Series[float]:
@@ -195,6 +188,22 @@ def with_gaps(table: pd.DataFrame, risk: Risk) -> pd.DataFrame:
 def with_gates(table: pd.DataFrame, candidates: Sequence[Candidate]) -> pd.DataFrame:
     """The table with the column gates: NAND2 equivalents of a multiply-accumulate lane (formats/hardware/cost.py)."""
     return table.assign(**{GATES: table[NAME].map({entry.name: gates_of(entry) for entry in candidates})})
+
+
+def minibatches_to_tell(first: Mapping[int, float], second: Mapping[int, float] = MappingProxyType({})) -> int | None:
+    """How many mini-batches would tell two formats apart, were the mean and the spread of their paired differences what
+    they are: those at which the 95% interval ends at 0. None where it does not reach 0 now, or cannot be said."""
+    common = sorted(first.keys() & second.keys())
+    if len(common) < 2:
+        return None
+    differences = np.array([first[key] - second[key] for key in common])
+    mean, spread = abs(float(differences.mean())), float(differences.std(ddof=1))
+    if half_width(spread / np.sqrt(len(common)), len(common)) < mean or not mean > 0:
+        return None
+    count = len(common)
+    while half_width(spread / np.sqrt(count), count) >= mean and count < MOST_TO_TELL:
+        count = max(count + 1, int(count * 1.1))
+    return count
 
 
 def regret(candidates: Sequence[Candidate], table: pd.DataFrame, angles: MeasuredAngles, by: Effect) -> float:

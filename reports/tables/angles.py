@@ -29,7 +29,7 @@ from predictor.columns import (
     N,
 )
 from predictor.measuring.units import ALL
-from reports.tables.cells import or_dash, with_half_width, with_interval
+from reports.tables.cells import bounded, or_dash, with_bounds, with_interval
 from reports.tables.layout import Part, plain
 
 if TYPE_CHECKING:
@@ -48,16 +48,15 @@ def points(model: str, listed: Sequence[Sequence[str]], skipped: Sequence[Sequen
 
 
 def measurement(table: pd.DataFrame) -> Part:
-    """Rows of `predictor.measure`: angle with its 95% half-width, lengths, bias with its interval, what rounding adds
+    """Rows of `predictor.measure`: angle with its 95% interval, lengths, bias with its interval, what rounding adds
     to the loss."""
     rows = []
     for _, row in table.iterrows():
-        half = "" if pd.isna(row[LOW]) else f" ± {(row[HIGH] - row[LOW]) / 2:.4f}"
         failures = str(row[FAILURES]) if row[FAILURES] else ""
         lengths = [or_dash(row[column], ".4f") for column in (PROJECTION, LENGTH_RATIO)]
         rows.append(
             [
-                *(row[FORMAT], row[EFFECT], row[SCOPE], f"{row[ANGLE]:.4f}{half}"),
+                *(row[FORMAT], row[EFFECT], row[SCOPE], bounded(row[ANGLE], row[LOW], row[HIGH], row[N], 4)),
                 *(*lengths, with_interval(row, BIAS, BIAS_LOW, BIAS_HIGH), f"{row[LOSS_RISE]:+.4g}"),
                 *(str(row[N]), failures),
             ]
@@ -88,7 +87,7 @@ def attribution(table: pd.DataFrame, top: int, title: str) -> list[Part]:
             [
                 row[KIND],
                 row[LAYER],
-                *(with_half_width(row, column) for column in (ALONE, WITHOUT)),
+                *(with_bounds(row, column) for column in (ALONE, WITHOUT)),
                 "-" if pd.isna(row[SHARE]) else f"{100 * row[SHARE]:.1f}%",
                 str(row[N]),
             ]
@@ -103,7 +102,9 @@ def attribution(table: pd.DataFrame, top: int, title: str) -> list[Part]:
     parts: list[Part] = [
         plain(title, headers, rows(table[table[LAYER] == ALL])),
         plain("layers with the largest shares", headers, rows(layers)),
-        "mean ± 95% half-width over mini-batches; share: tan² of the angle alone, over all kinds or all layers",
+        "alone: nothing else is rounded; without: all else is; means over mini-batches with 95% intervals",
+        "share: tan² of the angle alone, over the sum of all kinds or of all layers, which need not be that of all "
+        "together; without one part the rest may round otherwise, so that leaving it out can make the angle larger",
     ]
     if not table.attrs["complete"]:
         done = f"{table.attrs['gradients']} quantized gradients were computed"

@@ -12,6 +12,7 @@ from predictor.columns import (
     GAP_HIGH,
     GAP_LOW,
     PREDICTED,
+    N,
     angle_column,
     high_column,
     low_column,
@@ -26,12 +27,27 @@ def or_dash(value: Any, form: str = "") -> str:
     return "-" if pd.isna(value) else format(value, form)
 
 
-def with_half_width(row: Any, effect: str) -> str:
-    """The angle of an effect with the half-width of its 95% interval."""
-    angle, low, high = row[angle_column(effect)], row[low_column(effect)], row[high_column(effect)]
+FEW = 4
+"""Up to so many mini-batches an interval is written by its ends, which say better how wide it is."""
+LOPSIDED = 0.05
+"""So is one whose middle lies this share of its width from the mean, as where it ends at 0."""
+
+
+def bounded(angle: float, low: float, high: float, minibatches: float = math.inf, digits: int = 3) -> str:
+    """An angle with its 95% interval: by its half-width, or its ends where that would mislead."""
     if pd.isna(angle):
         return "-"
-    return f"{angle:.3f}" if pd.isna(low) else f"{angle:.3f} ± {(high - low) / 2:.3f}"
+    if pd.isna(low):
+        return f"{angle:.{digits}f}"
+    if minibatches <= FEW or abs((high + low) / 2 - angle) > LOPSIDED * (high - low):
+        return f"{angle:.{digits}f} [{low:.3g}, {high:.3g}]"
+    return f"{angle:.{digits}f} ± {(high - low) / 2:.{digits}f}"
+
+
+def with_bounds(row: Any, effect: str) -> str:
+    """The angle of an effect with its 95% interval."""
+    angle, low, high = row[angle_column(effect)], row[low_column(effect)], row[high_column(effect)]
+    return bounded(angle, low, high, row.get(n_column(effect), row.get(N, math.inf)))
 
 
 def with_interval(row: Any, value: str, low: str, high: str) -> str:
@@ -42,12 +58,12 @@ def with_interval(row: Any, value: str, low: str, high: str) -> str:
 
 
 def angle(row: Any, effect: str, minibatches: int = 0) -> str:
-    """The angle of an effect in a ranking's row, with its 95% half-width; ~ is an estimate: predicted, or measured on
+    """The angle of an effect in a ranking's row, with its 95% interval; ~ is an estimate: predicted, or measured on
     fewer mini-batches than the ranking has."""
     found, measured = row[angle_column(effect)], row.get(n_column(effect), minibatches)
     if not pd.isna(found) and (row[source_column(effect)] == PREDICTED or measured < minibatches):
         return f"~{found:.3g}"
-    return with_half_width(row, effect)
+    return with_bounds(row, effect)
 
 
 def gap(row: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,13 +18,17 @@ from predictor.columns import (
     RANK,
     WORST,
     WORST_ON,
+    angle_column,
     effects_in,
+    n_column,
     networks_in,
     on_network,
 )
+from predictor.effects import Effect
 from predictor.risk import INDICATOR, dividing_angle
 from reports.tables.cells import angle, correlations, gap, or_dash
 from reports.tables.layout import Part, plain
+from reports.verdicts import undecided, verdict
 
 if TYPE_CHECKING:
     from reports.comparison import Comparison
@@ -32,8 +37,15 @@ if TYPE_CHECKING:
     from search.settings import RankingSettings
     from search.table import Ranking
 
+FULL_PRECISION = "bfloat16"
+"""The yardstick that needs no word."""
+MOST_REGRET = 0.5
+"""Of the first format's own angle: a limit beyond it promises nothing."""
+NAMED = 3
+"""How many formats a remark names."""
 READING = (
-    "angles in degrees: mean and 95% half-width; ~ an estimate, not measured on all mini-batches; equal ranks are ties"
+    "angles in degrees with 95% intervals; ~ an estimate, not measured on all mini-batches; formats of equal rank are "
+    "in no order: none is told apart from the first of them"
 )
 
 
@@ -50,25 +62,73 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str, w
     """The first `top` formats of a ranking, and what it took. again: what becomes of measurements, and how it
     goes on where it ended early. within: the gap of formats that count as good as float32."""
     of = found.settings
-    over = f"over {of.minibatches} mini-batches, scheme {of.scheme.name}"
+    over = f"over {of.minibatches} mini-batch{'es' * (of.minibatches > 1)}, scheme {of.scheme.name}"
     title = f"{model}: {of.candidates} formats by the angle of {found.by} {over}"
     parts: list[Part] = [
-        _ranking(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within),
+        _ranking(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within, of.yardsticks),
         READING,
     ]
+    trained = [str(row[NAME]) for row in of.yardsticks if row[NAME] != FULL_PRECISION]
+    parts += [f"{name}, below, trained as well as float32 on the networks that gaps are told from" for name in trained]
+    if note := _above(found.table.head(top)):
+        parts.append(note)
     if of.gap is not None:
         parts.append(f"{as_good(found.table, within)}; {of.gap}")
-    if not pd.isna(of.regret_at_most):  # as it is where there was one mini-batch
-        limit = f"more than {of.regret_at_most:.2g} degrees (97.5% confidence for each)"
-        parts.append(f"no other is better than {found.table[NAME].iloc[0]} by {limit}")
+    settings = of.as_dict()
+    if open_ := undecided(found.table, settings):
+        parts.append(open_)
+    if promise := _promise(found.table, found.by, of.regret_at_most):
+        parts.append(promise)
+    if of.weights_alone:
+        parts.append(_weights(of.weights_alone))
+    parts += of.notes
     needed = f"{of.gradients} gradients were needed, {of.exhaustive_gradients} would measure all"
-    parts.append(f"{needed}; {of.seconds:.0f} s")
+    parts.append(f"{needed}; {of.seconds:.0f} s of measuring")
     if of.coverage is not None:
         parts.append(of.coverage)
     if not found.complete:
         why = "the time budget" if of.budget_spent else "an interrupt"
         parts.append(f"ended early by {why}: {of.gradients} measurements were made and {again}")
-    return parts
+    return [*parts, f"verdict: {verdict(found.table, settings, within)}"]
+
+
+def _promise(table: pd.DataFrame, by: str, regret: float) -> str:
+    """How much better another format may be; nothing where that is all that the first has, or nothing is known."""
+    if pd.isna(regret) or len(table) < 2:
+        return ""
+    name, angle = table[NAME].iloc[0], float(table[angle_column(by)].iloc[0])
+    if regret <= 0:
+        return f"no other is better than {name} (97.5% confidence for each)"
+    if regret > MOST_REGRET * angle:
+        return ""
+    return f"no other is better than {name} by more than {regret:.2g} degrees (97.5% confidence for each)"
+
+
+def _weights(alone: Mapping[str, float]) -> str:
+    """What is not in the angles of a ranking."""
+    each = ", ".join(f"{name} {degrees:.3g}" for name, degrees in alone.items())
+    return (
+        f"weights are not rounded here; alone, on the first mini-batch, they turn the gradient by {each} degrees: "
+        "where the chip rounds them too, --effects E,A,AE,WAE with --formats"
+    )
+
+
+def _above(rows: pd.DataFrame) -> str:
+    """A word on rows whose activations alone turn the gradient further than activations and errors do."""
+    both = [angle_column(Effect.A), angle_column(Effect.AE)]
+    if not set(both) <= set(rows.columns):
+        return ""
+    above = rows[rows[both[0]] > rows[both[1]]]
+    if not len(above):
+        return ""
+    names = list(above[NAME].head(NAMED)) + ["..."] * (len(above) > NAMED)
+    fewer = bool((above[n_column(Effect.A)] < above[n_column(Effect.AE)]).any())
+    why = (
+        "it rests on fewer mini-batches"
+        if fewer
+        else "on these mini-batches the noise of errors happens to cancel some of that of activations"
+    )
+    return f"A above AE ({', '.join(names)}): {why}; rounding errors does not help"
 
 
 def as_good(table: pd.DataFrame, within: float) -> str:
@@ -85,7 +145,14 @@ def _last_as_good(rows: pd.DataFrame, within: float) -> list[int]:
     return [count - 1] if 0 < count < len(rows) and inside[:count].all() else []
 
 
-def _ranking(table: pd.DataFrame, top: int, title: str, minibatches: int, within: float) -> Part:
+def _ranking(
+    table: pd.DataFrame,
+    top: int,
+    title: str,
+    minibatches: int,
+    within: float,
+    yardsticks: Sequence[Mapping[str, Any]] = (),
+) -> Part:
     effects = effects_in(table.columns)
     lengths = [PROJECTION] if PROJECTION in table.columns else []
     gates = [GATES] if GATES in table.columns else []
@@ -97,18 +164,21 @@ def _ranking(table: pd.DataFrame, top: int, title: str, minibatches: int, within
         *((column, "right") for column in (*gaps, *gates)),
         (PROFILE, "left"),
     ]
-    rows = [
-        [
-            *(str(row[RANK]), str(row[NAME]), or_dash(row[BITS])),
+
+    def cells_of(row: Any, rank: str) -> list[str]:
+        return [
+            *(rank, str(row[NAME]), or_dash(row[BITS])),
             *(angle(row, effect, minibatches) for effect in effects),
             *(or_dash(row[column], ".3g") for column in lengths),
             *(gap(row) for _ in gaps),
-            *(or_dash(row[column], ".0f") for column in gates),
+            *(or_dash(row.get(column), ".0f") for column in gates),
             str(row[PROFILE]),
         ]
-        for _, row in table.head(top).iterrows()
-    ]
-    return plain(title, headers, rows, _last_as_good(table.head(top), within) if gaps else ())
+
+    shown = table.head(top)
+    rows = [cells_of(row, str(row[RANK])) for _, row in shown.iterrows()]
+    ruled = [*(_last_as_good(shown, within) if gaps else ()), *([len(rows) - 1] if yardsticks else ())]
+    return plain(title, headers, [*rows, *(cells_of(row, "") for row in yardsticks)], ruled)
 
 
 def across(found: Across, top: int, networks: int, again: str) -> list[Part]:
@@ -118,7 +188,7 @@ def across(found: Across, top: int, networks: int, again: str) -> list[Part]:
     parts: list[Part] = [_across(found.table, top, title), READING]
     if not found.complete:
         parts.append(f"ended early, with {len(found.rankings)} of {networks} models; measurements {again}")
-    return parts
+    return [*parts, f"verdict: {verdict(found.table, {}, 0.0)}"]
 
 
 def _across(table: pd.DataFrame, top: int, title: str) -> Part:

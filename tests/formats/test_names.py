@@ -73,6 +73,12 @@ def test_unknown_names(name):
 
 
 def test_an_unknown_name_suggests_the_nearest():
+    # What FP8 and FP4 mean in practice has a scale from the data.
+    for given in ("FP8", "fp8", "float8", "MXFP8"):
+        with pytest.raises(ValueError, match="may be E4M3/tensor, E4M3/row, E4M3/block128, E4M3/real or MXFP8-E4M3"):
+            formats.get(given)
+    with pytest.raises(ValueError, match="unknown format 'FP4'; that may be NVFP4, MXFP4 or E2M1/tensor"):
+        formats.get("FP4")
     with pytest.raises(ValueError, match="did you mean FP143, FP134, FP133"):
         formats.get("FP13")
     with pytest.raises(TypeError, match="neither a format's name"):

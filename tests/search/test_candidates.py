@@ -20,5 +20,18 @@ def test_choose():
         choose(mine)
     with pytest.raises(ValueError, match="no format is left"):
         choose(max_binades=1)
-    with pytest.raises(ValueError, match="cannot be filtered"):
-        choose(["FP134"], bits=8)
+
+
+def test_names_are_filtered_as_the_catalogue_is():
+    names = ["FP134", "E4M3", "NF4", "posit<6,1>", "MXFP8-E4M3", "NVFP4", "INT8/real", "FP134+INT7", "FP134+E5M2"]
+
+    def left(**filters):
+        return [entry.name for entry in choose(names, **filters)]
+
+    assert left(bits=8) == ["FP134", "E4M3", "MXFP8-E4M3", "INT8/real", "FP134+E5M2"]
+    assert left(bits=4) == ["NF4", "NVFP4"]
+    assert left(family="Standard") == ["E4M3", "NVFP4"]
+    assert left(family="codebook", bits=6) == ["posit<6,1>"]
+    assert left(max_binades=8) == ["NF4", "posit<6,1>", "NVFP4", "INT8/real"]
+    with pytest.raises(ValueError, match="no format is left to rank: none has 5 bits and family MX"):
+        left(bits=5, family="MX")

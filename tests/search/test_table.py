@@ -2,12 +2,14 @@
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 import formats
+from formats.pairs import candidate as candidate_of
 from predictor.effects import Effect
 from predictor.statistics import interval, tied_ranks
 from search.candidates import choose
-from search.table import MeasuredAngles, regret, tabulate
+from search.table import MeasuredAngles, description_row, minibatches_to_tell, regret, tabulate
 
 
 def test_ties_by_paired_differences():
@@ -31,6 +33,34 @@ def test_partial_results_are_ordered_by_common_minibatches():
     table = tabulate(candidates, [Effect.AE], Effect.AE, angles, {}, 2)
     assert table.name.tolist() == ["INT8", "FP134", "FP143"]
     assert table.angle_AE.tolist()[:2] == [5.0, 2.0]
+
+
+def test_standards_and_codebooks_say_their_bits_family_and_profile():
+    def row(name):
+        return tuple(description_row(candidate_of(name)).values())
+
+    assert row("E4M3") == ("E4M3", 8, "standard", "tensor", "4x15,3,2,1", 18)
+    assert row("E5M2/block128") == ("E5M2/block128", 8, "standard", "block", "3x30,2,1", 32)
+    assert row("E4M3/real/row") == ("E4M3/real/row", 8, "standard", "block", "4x15,3,2,1", 18)
+    assert row("NF4/block64") == ("NF4/block64", 4, "codebook", "block", "", None)
+    assert row("posit<8,2>") == ("posit<8,2>", 8, "codebook", "tensor", "", None)
+    assert row("NVFP4") == ("NVFP4", 4, "standard", "block", "2x3,1", 4)
+    assert row("INT8/real")[1:4] == (8, "INT", "tensor")
+    assert row("E4M3+NF4") == ("E4M3+NF4", 8, "standard+codebook", "tensor+tensor", "4x15,3,2,1+", None)
+
+
+def test_how_many_mini_batches_tell_two_formats_apart():
+    first, second = {0: 1.0, 1: 2.0, 2: 3.0}, {0: 1.4, 1: 1.9, 2: 3.3}
+    needed = minibatches_to_tell(first, second)
+    spread = np.std([0.4, -0.1, 0.3], ddof=1)
+
+    def half(count):
+        return stats.t.ppf(0.975, count - 1) * spread / np.sqrt(count)
+
+    assert half(needed) < 0.2 <= half(needed - 1)
+    assert minibatches_to_tell(first, {0: 2.0, 1: 3.01, 2: 3.99}) is None  # they are told apart already
+    assert minibatches_to_tell({0: 1.0}, {0: 2.0}) is None
+    assert minibatches_to_tell(first, {0: 1.1, 1: 1.9, 2: 3.0}) is None  # equal in the mean
 
 
 def test_the_bound_of_regret():

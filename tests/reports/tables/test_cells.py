@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from reports.tables.cells import angle, or_dash, with_half_width
+from reports.tables.cells import angle, bounded, or_dash, with_bounds
 
 NAN = float("nan")
 
@@ -15,7 +15,16 @@ def test_an_angle_with_what_is_known_of_it():
     assert angle(row(1.23456, 1.0, 1.5, "predicted"), "AE") == "~1.23"
     assert angle(row(1.23456, NAN, NAN, "measured"), "AE") == "1.235"
     assert angle(row(NAN, NAN, NAN, ""), "AE") == "-"
-    assert with_half_width(row(1.23456, 1.0, 1.5, "predicted"), "AE") == "1.235 ± 0.250"
+    assert with_bounds(row(1.23456, 1.0, 1.46912, "predicted"), "AE") == "1.235 ± 0.235"
+
+
+def test_intervals_are_written_by_their_ends_where_the_half_width_would_mislead():
+    # Of few mini-batches, or ended at 0: 2.451 ± 3.392 would say that angles can be negative.
+    assert bounded(2.0, 1.0, 3.0, 16) == "2.000 ± 1.000"
+    assert bounded(2.0, 1.0, 3.0, 4) == "2.000 [1, 3]"
+    assert bounded(2.451, 0.0, 5.843, 16) == "2.451 [0, 5.84]"
+    assert bounded(9.963, 5.85, 17.42, 16, 2) == "9.96 [5.85, 17.4]"
+    assert bounded(9.963, NAN, NAN, 1) == "9.963"
 
 
 def test_what_is_missing_is_a_dash():

@@ -37,20 +37,25 @@ def lines(complete=True, **changed):
     assert table.title == "net: 3 formats by the angle of AE over 4 mini-batches, scheme paper; 2 measured"
     assert table.row_count == 2
     assert rest[0] == rankings.READING
-    return rest[1:]
+    assert rest[-1].startswith("verdict: hf:llama: turns the gradient least, by 1 degrees of AE")
+    return rest[1:-1]
 
 
 def test_what_was_not_measured_on_all_mini_batches_is_an_estimate():
     row = {"angle_A": 9.96, "low_A": 4.2, "high_A": 15.8, "source_A": "measured", "n_A": 2}
     assert cells.angle(row, "A", 16) == "~9.96"
     assert cells.angle(row | {"n_A": 16}, "A", 16) == "9.960 ± 5.800"
+    assert cells.angle(row, "A", 2) == "9.960 [4.2, 15.8]"
     assert cells.angle(row | {"n_A": 0, "source_A": "predicted"}, "A", 16) == "~9.96"
 
 
 def test_what_it_took():
     best, needed = lines()
     assert best == "no other is better than hf:llama: by more than 0.12 degrees (97.5% confidence for each)"
-    assert needed == "7 gradients were needed, 12 would measure all; 5 s"
+    assert needed == "7 gradients were needed, 12 would measure all; 5 s of measuring"
+    # A limit near all that the first has promises nothing.
+    assert lines(regret_at_most=0.9) == [needed]
+    assert lines(regret_at_most=0.0)[0] == "no other is better than hf:llama: (97.5% confidence for each)"
     # With one mini-batch there is no confidence.
     assert lines(regret_at_most=float("nan")) == [needed]
     assert lines(coverage="rounded is half") == [best, needed, "rounded is half"]
@@ -60,6 +65,36 @@ def test_what_it_took():
 def test_why_it_ended_early(budget, why):
     kept = "7 measurements were made and are kept; again"
     assert lines(complete=False, time_budget=budget)[-1] == f"ended early by {why}: {kept}"
+
+
+def test_what_a_ranking_is_held_against():
+    beside = {"name": "bfloat16", "bits": 16, "profile": "8x254", "angle_AE": 0.5, "low_AE": 0.4, "high_AE": 0.6}
+    beside |= {"source_AE": "measured", "n_AE": 2}
+    known = beside | {"name": "FP134", "bits": 8, "angle_AE": 0.9}
+    found = Ranking(TABLE, Effect.AE, True, dataclasses.replace(SETTINGS, yardsticks=(beside, known)))
+    table, _, said, *rest = rankings.ranking("net", found, 2, "", 0.01)
+    assert list(table.columns[0].cells) == ["1", "1", "", ""]
+    assert list(table.columns[1].cells) == ["hf:llama:", "INT8", "bfloat16", "FP134"]
+    assert list(table.columns[3].cells)[2:] == ["~0.5", "~0.9"]
+    assert [row.end_section for row in table.rows] == [False, True, False, False]
+    assert said == "FP134, below, trained as well as float32 on the networks that gaps are told from"
+    assert "by 1 degrees of AE (bfloat16: 0.5, FP134: 0.9)" in rest[-1]
+
+
+def test_what_weights_would_add():
+    said = lines(weights_alone={"INT8": 4.1366, "mine": 0.5})
+    assert said[1].startswith(
+        "weights are not rounded here; alone, on the first mini-batch, they turn the gradient by INT8 4.14, mine 0.5 "
+    )
+
+
+def test_activations_that_turn_the_gradient_further_than_both_are_remarked():
+    table = TABLE.assign(angle_A=[0.5, 2.5, 3.5], low_A=0.1, high_A=9.0, source_A="measured", n_A=2, n_AE=2)
+    found = Ranking(table, Effect.AE, True, SETTINGS)
+    _, _, said, *_ = rankings.ranking("net", found, 3, "", 0.01)
+    assert said.startswith("A above AE (INT8, mine): on these mini-batches the noise of errors happens to cancel some")
+    found = Ranking(table.assign(n_AE=4), Effect.AE, True, SETTINGS)
+    assert "A above AE (INT8, mine): it rests on fewer mini-batches" in rankings.ranking("net", found, 3, "", 0.01)[2]
 
 
 def with_gaps(*gaps):

@@ -1,0 +1,92 @@
+"""What a ranking comes to, in one sentence: for the terminal, the page and the sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from predictor.columns import BITS, GAP, MEAN_RANK, NAME, RANK, WORST, WORST_ON, angle_column, n_column
+from predictor.effects import Effect
+from reports.tables import cells
+
+FEWEST = 4
+"""Mini-batches that decide something as a rule; with one there is not even an interval."""
+
+
+def verdict(table: pd.DataFrame, settings: Mapping[str, Any], within: float) -> str:
+    """The sentence of a ranking.
+
+    Args:
+        table: The columns of a ranking, or of one over several networks.
+        settings: Those of its sidecar; without any, less is said.
+        within: The gap of formats that count as good as float32.
+
+    Returns:
+        Which format comes first and whether that is decided, which formats are expected to train as well as float32,
+        and with how few bits.
+    """
+    first = table.iloc[0]
+    if MEAN_RANK in table.columns:
+        worst = f"{first[angle_column(WORST)]:.3g} degrees, on {first[WORST_ON]}"
+        return f"{first[NAME]} has the smallest mean rank, {first[MEAN_RANK]:.4g}; its largest angle is {worst}"
+    return "; ".join([_first(table, settings), *([_good(table, within)] if GAP in table.columns else [])])
+
+
+def undecided(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+    """What is not decided and how many more mini-batches would; nothing where the first is told from the second."""
+    if len(table) < 2 or not settings:
+        return ""
+    by, needed = settings.get("by"), settings.get("needed")
+    done = int(table.iloc[0].get(n_column(by), 0)) if by else 0
+    if done == 1:
+        return f"nothing is decided by 1 mini-batch, {FEWEST - 1} more would give intervals"
+    if needed is None:
+        return ""
+    more = f"about {needed - done} more mini-batch{'es' * (needed - done > 1)} would"
+    if bool((table[RANK] == table[RANK].iloc[0]).all()):
+        return f"nothing is decided: all ranks are ties, {more} tell the first two apart"
+    return f"{table[NAME].iloc[0]} and {table[NAME].iloc[1]} are not told apart, {more}"
+
+
+def _first(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+    """Which is first, by how much, and of how many it is not told apart."""
+    first, by = table.iloc[0], settings.get("by")
+    by = by if by and angle_column(by) in table.columns else next(iter(_effects(table)))
+    angle = first[angle_column(by)]
+    if pd.isna(angle):
+        return "nothing was measured"
+    beside = [
+        f"{row[NAME]}: {row[angle_column(by)]:.3g}"
+        for row in settings.get("yardsticks", ())
+        if row.get(angle_column(by)) is not None
+    ]
+    compared = f" ({', '.join(beside)})" if beside else ""
+    ties = int((table[RANK] == first[RANK]).sum()) - 1
+    said = f"{first[NAME]} turns the gradient least, by {angle:.3g} degrees of {by}{compared}"
+    open_ = undecided(table, settings)
+    if open_.startswith("nothing"):
+        return f"{said}, but {open_}"
+    return said + (f", tied with {ties} other{'s' * (ties > 1)}" if ties else "")
+
+
+def _good(table: pd.DataFrame, within: float) -> str:
+    """How many formats are expected to train as well as float32, and the narrowest of them."""
+    good = table[table[GAP] <= within]
+    share, interval = f"within {100 * within:.3g}%", cells.gap(table.iloc[0])
+    if not len(good):
+        return (
+            f"none of {len(table)} formats is expected to train as well as float32 {share}; {table[NAME].iloc[0]}'s "
+            f"gap is {interval}"
+        )
+    said = f"{len(good)} of {len(table)} formats are expected to train as well as float32 {share}"
+    narrow = good[good[BITS] == good[BITS].min()]
+    if len(narrow) and len(narrow) < len(good):
+        said += f", with fewest bits {narrow[NAME].iloc[0]} ({int(narrow[BITS].iloc[0])} bits)"
+    return f"{said} (the first's gap is {interval})"
+
+
+def _effects(table: pd.DataFrame) -> Sequence[str]:
+    found = [effect for effect in Effect if angle_column(effect) in table.columns]
+    return found or [WORST]

@@ -1,0 +1,64 @@
+"""What a ranking is held against: formats of which one knows how they train, and the weights that it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from formats.pairs import Candidate, candidate
+from predictor.columns import NAME, RANK
+from predictor.effects import Effect
+from predictor.measuring.session import Measuring
+from predictor.risk import Risk, bundled_trainings, trained_best
+from search.table import MeasuredAngles, tabulate, with_gaps
+from workloads.workload import Batch
+
+FULL = "bfloat16"
+"""The precision that networks are usually trained in."""
+MOST_MINIBATCHES = 2
+LEADERS = 3
+"""How many formats' weights are looked at."""
+
+
+def yardsticks_of(chosen: Sequence[Candidate]) -> list[Candidate]:
+    """bfloat16, and of the formats that were trained on every network the one that trained best; without those that are
+    ranked anyhow."""
+    ranked = {entry.digest for entry in chosen}
+    return [entry for entry in map(candidate, (FULL, trained_best(bundled_trainings()))) if entry.digest not in ranked]
+
+
+def measured_yardsticks(
+    measuring: Measuring,
+    chosen: Sequence[Candidate],
+    batches: Sequence[Batch],
+    effects: tuple[Effect, ...],
+    by: Effect,
+    risk: Risk | None,
+) -> tuple[dict[str, Any], ...]:
+    """Rows of a ranking's table, without rank, for the yardsticks, measured on the first mini-batches alone."""
+    beside = yardsticks_of(chosen)
+    if not beside:
+        return ()
+    angles = MeasuredAngles()
+    for found in measuring.measured(beside, batches[:MOST_MINIBATCHES], effects):
+        angles.add(found)
+    table = tabulate(beside, effects, by, angles, {}, min(len(batches), MOST_MINIBATCHES))
+    if risk is not None:
+        table = with_gaps(table, risk)
+    rows = table.drop(columns=RANK).astype(object)
+    records = rows.where(pd.notna(rows), None).to_dict("records")
+    return tuple({str(key): value for key, value in row.items()} for row in records)
+
+
+def weights_alone(
+    measuring: Measuring, chosen: Sequence[Candidate], table: pd.DataFrame, batches: Sequence[Batch]
+) -> dict[str, float]:
+    """The angle in degrees that rounding nothing but the weights turns the gradient by, of the first formats of a
+    table, on the first mini-batch."""
+    by_name = {entry.name: entry for entry in chosen}
+    leaders = [by_name[name] for name in table[NAME].head(LEADERS)]
+    found = measuring.measured(leaders, batches[:1], (Effect.W,))
+    angles = {leaders[measurement.format].name: measurement.angle() for measurement in found}
+    return {entry.name: angles[entry.name] for entry in leaders}
