@@ -1,7 +1,7 @@
 """What predicts training best? The same trainings against the angle of the whole gradient or of the first layer, for E,
 A and AE, and against plain noise.
 
-    formats validate benchmarks/resnet20_ranking.csv -m resnet20 --batch-size 128 -o runs/validate
+    formats validate benchmarks/resnet20_ranking_current.csv -m resnet20 --batch-size 128 --any-scheme -o runs/validate
     python benchmarks/predictors.py runs/validate/runs.csv benchmarks/exhaustive_resnet20.parquet
 
 Angles are means over the 16 mini-batches of the truth (benchmarks/exhaustive.py). "As trained" are angles over 8

@@ -59,7 +59,10 @@ def top() -> Figure:
 def pareto() -> Figure:
     table = results.read(RANKING)
     return rankings.pareto_front(
-        table.assign(gates=table["name"].map(gates_of)), "AE", "resnet18: angle of AE against cost"
+        table.assign(gates=table["name"].map(gates_of)),
+        risk.INDICATOR,
+        "resnet18: angle of E against cost",
+        risk.WITHIN,
     )
 
 

@@ -120,7 +120,8 @@ def risk_of(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> Risk:
         ValueError: Fewer than two networks, of which one could be left out.
     """
     used = _used(trainings, indicator)
-    networks = tuple(used[NETWORK_NAME].unique())
+    counted = set(used[NETWORK_NAME])
+    networks = tuple(name for name in trainings[NETWORK_NAME].unique() if name in counted)  # as they were given
     if len(networks) < 2:
         raise ValueError(
             f"trainings of {len(networks)} network{'s' * (len(networks) != 1)} with an angle of {indicator} and a gap "

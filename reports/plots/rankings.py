@@ -198,6 +198,6 @@ def pareto_front(table: pd.DataFrame, by: str, title: str, within: float) -> Fig
     )
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     label_points(axes, front[[NAME, GATES, angle_column(by)]].itertuples(index=False), rows[[GATES, angle_column(by)]])
     return figure

@@ -141,7 +141,8 @@ def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure
     drawn = trainings[trainings[column].notna() & trainings[GAP].notna()]
     grid = np.geomspace(drawn[column].min() / 1.3, risk.angles[-1], 300)
     gap, low, high = risk.gaps(grid.tolist())
-    axes.fill_between(grid, 1 + low, 1 + high, color="#888888", alpha=0.2, linewidth=0, label="95% interval")
+    top = 1.3 * (1 + DIVERGED)
+    axes.fill_between(grid, 1 + low, np.minimum(1 + high, top), color="#888888", alpha=0.2, linewidth=0, label="95% interval")
     axes.plot(grid, 1 + gap, color="#333333", linewidth=1.4, label="what is told")
     axes.axhline(1 + WITHIN, color="#555555", linewidth=1, linestyle="--", label=f"{100 * WITHIN:.3g}% above float32")
     for number, (network, of_network) in enumerate(drawn.groupby(NETWORK_NAME, sort=False)):
@@ -167,7 +168,7 @@ def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure
         ylabel="final training loss over float32's",
         title=title,
     )
-    axes.set_ylim(0.6, 1.3 * (1 + DIVERGED))
+    axes.set_ylim(0.6, top)
     log_axis(axes.xaxis)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5), numticks=20))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
