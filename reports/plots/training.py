@@ -142,7 +142,9 @@ def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure
     grid = np.geomspace(drawn[column].min() / 1.3, risk.angles[-1], 300)
     gap, low, high = risk.gaps(grid.tolist())
     top = 1.3 * (1 + DIVERGED)
-    axes.fill_between(grid, 1 + low, np.minimum(1 + high, top), color="#888888", alpha=0.2, linewidth=0, label="95% interval")
+    axes.fill_between(
+        grid, 1 + low, np.minimum(1 + high, top), color="#888888", alpha=0.2, linewidth=0, label="95% interval"
+    )
     axes.plot(grid, 1 + gap, color="#333333", linewidth=1.4, label="what is told")
     axes.axhline(1 + WITHIN, color="#555555", linewidth=1, linestyle="--", label=f"{100 * WITHIN:.3g}% above float32")
     for number, (network, of_network) in enumerate(drawn.groupby(NETWORK_NAME, sort=False)):
