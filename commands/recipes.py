@@ -22,6 +22,7 @@ from commands.options import (
     StoreOption,
     WeightsOption,
     WorkersOption,
+    share,
     split,
 )
 from commands.printing import say, say_json
@@ -43,6 +44,13 @@ def measure(
     by: Annotated[
         str, typer.Option(help="comma-separated: product (each alone) and layer (each alone, and all but that one)")
     ] = "",
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="keep layers in bfloat16 too: their names between commas, or a share of the multiply-accumulates such "
+            "as 15%, for which those are chosen that save most for their cost"
+        ),
+    ] = None,
     minibatches: Annotated[
         int | None, typer.Option(help="mini-batches that all recipes share; default: 4, or all where there are fewer")
     ] = None,
@@ -60,12 +68,12 @@ def measure(
     force: ForceOption = False,
 ) -> None:
     """Measure what recipes do to a network's weight gradient, without training: angle, projection, bias, by product and
-    by layer.
+    by layer, and with layers kept in bfloat16.
 
     Ctrl-C keeps what was measured.
 
     Examples: formats recipes -m transformer · formats recipes -m mine.py:net -r mxfp8,nvfp4,mine.toml --by product -o
-    recipes.csv · formats recipes list
+    recipes.csv · formats recipes -m transformer -r nvfp4 --keep 15% · formats recipes list
     """
     if context.invoked_subcommand is not None:
         return
@@ -82,10 +90,18 @@ def measure(
         results.check_output(output, results.ENDINGS, force)
     names = None if recipe is None else split(recipe)
     workload = on_device(load(model, data, weights), device)
-    apart, untouched = split(by), exact or ()
+    apart, untouched, kept_layers = split(by), exact or (), None if keep is None else _kept(keep)
     if dry_run:
         asked = estimate_recipes(
-            workload, names, minibatches, by=apart, batch_size=batch_size, draws=draws, head=head, exact=untouched
+            workload,
+            names,
+            minibatches,
+            by=apart,
+            keep=kept_layers,
+            batch_size=batch_size,
+            draws=draws,
+            head=head,
+            exact=untouched,
         )
         say(tables.estimate(model, asked))
         return
@@ -95,6 +111,7 @@ def measure(
             names,
             minibatches,
             by=apart,
+            keep=kept_layers,
             batch_size=batch_size,
             draws=draws,
             head=head,
@@ -111,6 +128,12 @@ def measure(
     if not settings[COMPLETE]:
         say(f"ended early by an interrupt; measurements {state}")
         raise typer.Exit(INTERRUPTED)
+
+
+def _kept(text: str) -> float | list[str]:
+    """A share, or names of layers."""
+    is_share = text.strip().endswith("%") or text.strip().replace(".", "", 1).isdigit()
+    return share("--keep", text) if is_share else split(text)
 
 
 @app.command("list")

@@ -18,8 +18,9 @@ BIAS, BIAS_LOW, BIAS_HIGH = "bias", "bias_low", "bias_high"
 GAP, GAP_LOW, GAP_HIGH = "gap", "gap_low", "gap_high"
 """How much worse a format trains: its final loss over that of float32, less 1 (`predictor.risk`)."""
 
-RECIPE, PRODUCT, PART, DRAWS = "recipe", "product", "part", "draws"
-"""What a row of recipes is of: a recipe, its product, whether it holds everywhere; and draws of random numbers."""
+RECIPE, PRODUCT, PART, DRAWS, KEPT = "recipe", "product", "part", "draws", "kept"
+"""What a row of recipes is of: a recipe, its product, whether it holds everywhere; draws of random numbers; and the
+share of multiply-accumulates that stay in bfloat16 instead."""
 ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN = "angle_of_mean", "low_of_mean", "high_of_mean"
 """The angle of the mean over many draws, with its 95% interval."""
 

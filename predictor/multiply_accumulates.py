@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from formats.hardware.cost import gates_of, without_real_scale
+from formats.pairs import Pair
 from formats.recipes.value import Product
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.operands import CONVOLUTIONS
@@ -87,10 +89,39 @@ def share_of(placed: Placed, costs: list[ProductCost], exact: tuple[str, ...] = 
     everything = changed = 0
     for cost in costs:
         everything += cost.multiply_accumulates * len(cost.products)
-        layer = cost.name.rpartition(":")[0]
-        kept = any(layer == name or layer.startswith(f"{name}.") for name in exact)
-        if not cost.parameter or kept or (cost.last and not placed.head) or not placed.changes(cost.name):
-            continue
-        counted = [each for each in cost.products & placed.products if placed.recipe.of(each).changes]
-        changed += cost.multiply_accumulates * len(counted)
+        if cost.name not in placed.kept:
+            changed += cost.multiply_accumulates * len(_changed(placed, cost, exact))
     return changed / everything if everything else 0.0
+
+
+def kept_share(placed: Placed, costs: list[ProductCost]) -> float:
+    """The share of a network's multiply-accumulates, of all three products, that stay in the baseline's formats."""
+    everything = sum(cost.multiply_accumulates * len(cost.products) for cost in costs)
+    kept = sum(cost.multiply_accumulates * len(cost.products) for cost in costs if cost.name in placed.kept)
+    return kept / everything if everything else 0.0
+
+
+def gates(placed: Placed, costs: list[ProductCost], exact: tuple[str, ...] = ()) -> float:
+    """Gates of a multiply-accumulate lane for the operands of a product (formats/hardware/cost.py), the mean over the
+    multiply-accumulates that a recipe changes; not a number where an operand's format has no lane, or is float32.
+
+    Scales are outside the lane: one with real scales has that of the standard or INT that they multiply.
+    """
+    total, count = 0.0, 0
+    for cost in costs:
+        for product in _changed(placed, cost, exact):
+            one, other = (each.format for each in placed.of(product, cost.name))
+            if one is None or other is None:
+                return math.nan
+            total += cost.multiply_accumulates * gates_of(Pair(without_real_scale(one), without_real_scale(other)))
+            count += cost.multiply_accumulates
+    return total / count if count else math.nan
+
+
+def _changed(placed: Placed, cost: ProductCost, exact: tuple[str, ...]) -> list[Product]:
+    """Which of its products a recipe changes, those that are kept in the baseline's formats among them."""
+    layer = cost.name.rpartition(":")[0]
+    left = any(layer == name or layer.startswith(f"{name}.") for name in exact)
+    if not cost.parameter or left or (cost.last and not placed.head) or not placed.changes(cost.name):
+        return []
+    return [each for each in cost.products & placed.products if placed.of(each, cost.name).changes]

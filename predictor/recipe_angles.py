@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -20,9 +19,10 @@ from predictor.effects import Effect
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
-from predictor.measuring.units import Measurement, check_minibatches, used_batch_size
+from predictor.measuring.units import ALL, Measurement, check_minibatches, used_batch_size
 from predictor.measuring.validity import batch_digest
 from predictor.multiply_accumulates import ProductCost, product_costs, share_of
+from predictor.recipe_keeping import Keep, check_keep, rows_of_kept, rows_to_choose_by
 from predictor.recipe_table import Part, Row, tabulated
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed, Top
@@ -33,6 +33,8 @@ from workloads.workload import Batch, Workload
 DEFAULT_MINIBATCHES = 4
 DEFAULT_DRAWS = 4
 COVERAGE, COMPLETE = "coverage", "complete"
+Found = dict[int, list[tuple[int, Measurement]]]
+"""Of each row, by its place, the measurements with their draws."""
 
 
 class By(StrEnum):
@@ -69,6 +71,7 @@ def measure_recipes(
     minibatches: int | None = None,
     *,
     by: Iterable[str] = (),
+    keep: Keep | None = None,
     batch_size: int | None = None,
     draws: int = DEFAULT_DRAWS,
     head: bool = False,
@@ -89,6 +92,9 @@ def measure_recipes(
             them.
         minibatches: how many; by default 4, or all where there are fewer.
         by: "product" (each product alone) and "layer" (each layer alone, and everything without it), or none.
+        keep: measure each recipe with some products kept in bfloat16 too: those of the layers that are named, or those
+            that save most for their cost, by what each recipe gives without each of them, for a share of the
+            multiply-accumulates (0.15).
         batch_size: examples of a mini-batch, by default the workload's.
         draws: of the random numbers of a recipe that has some, on every mini-batch.
         head: whether the last product of the network is changed too.
@@ -99,12 +105,14 @@ def measure_recipes(
         progress: hears of every gradient.
 
     Returns:
-        A row a recipe, best first by `angle_of_mean`, then its products and layers: rank, recipe, product ("all",
-        "fprop", ...), layer ("all", or the name of a product of the network), part ("everywhere", "alone", "without"),
-        angle with low and high (95% t-interval), angle_of_mean with its interval (of the mean over many draws; without
-        random numbers the angle), projection, length_ratio, bias with its interval, loss, share (of the network's
-        multiply-accumulates), draws, n (mini-batches), failures (zero or non-finite gradients). Its `attrs` hold all
-        that reproduces it.
+        A row a recipe, best first by `angle_of_mean`, then what is kept beside it, its products and layers: rank,
+        recipe, product ("all", "fprop", ...), layer ("all", the name of a product of the network, or of those that are
+        kept), part ("everywhere", "alone", "without", "kept"), angle with low and high (95% t-interval), angle_of_mean
+        with its interval (of the mean over many draws; without random numbers the angle), projection, length_ratio,
+        bias with its interval, loss, share (of the network's multiply-accumulates), kept (the share of these that is in
+        bfloat16 instead), gates (of a multiply-accumulate lane, formats/hardware/cost.py; the mean over what is
+        changed), draws, n (mini-batches), failures (zero or non-finite gradients). Its `attrs` hold all that
+        reproduces it.
 
     Raises:
         ValueError: an argument is out of range, there is no such recipe, or the workload cannot be measured.
@@ -120,20 +128,18 @@ def measure_recipes(
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     measuring = Measuring(workload, tuple(exact), CURRENT, store, executor or InProcess(), progress)
     costs = product_costs(workload, batches[0])
-    rows = list(_rows(chosen, apart, _changed(costs, head, exact), head, seed))
-    found: dict[int, list[tuple[int, Measurement]]] = defaultdict(list)
+    changed = _changed(costs, head, exact)
+    check_keep(keep, changed)
+    rows = list(_rows(chosen, apart, changed, head, seed))
+    choosing = rows_to_choose_by(rows, keep, changed)
+    found: Found = {}
     began, complete = time.monotonic(), True
     try:
-        work = _work(measuring, rows, batches, draws)
-        total = len(work)
-        measuring.report(MEASURE, 0, total)
-        candidates = [placed for _, _, placed in work]
-        units = [(number, index) for index, (_, number, _) in enumerate(work)]
-        units.sort()
-        for done, measurement in enumerate(measuring.measured(candidates, batches, (Effect.OPERANDS,), units), 1):
-            row = work[measurement.format][0]
-            found[row].append((candidates[measurement.format].draw, measurement))
-            measuring.report(MEASURE, done, total)
+        _measure(measuring, [*rows, *choosing], batches, draws, found)
+        chosen_by = tabulated([*rows, *choosing], found, costs, tuple(exact))
+        found = {index: entries for index, entries in found.items() if index < len(rows)}
+        rows += rows_of_kept(rows, keep, changed, costs, chosen_by)
+        _measure(measuring, rows, batches, draws, found)
     except KeyboardInterrupt:
         if not found:
             raise
@@ -147,6 +153,7 @@ def measure_recipes(
         "minibatches": len(batches),
         "batch_size": used_batch_size(workload, batch_size),
         "draws": draws,
+        "keep": keep if keep is None or isinstance(keep, int | float) else list(keep),
         "head": head,
         "exact": list(exact),
         "seed": seed,
@@ -158,12 +165,29 @@ def measure_recipes(
     return table
 
 
+def _measure(measuring: Measuring, rows: Sequence[Row], batches: Sequence[Batch], draws: int, found: Found) -> None:
+    """Measure the rows that nothing was found of, into `found`."""
+    work = _work(measuring, rows, [index for index in range(len(rows)) if index not in found], batches, draws)
+    total = len(work)
+    if not total:
+        return
+    measuring.report(MEASURE, 0, total)
+    candidates = [placed for _, _, placed in work]
+    units = [(number, index) for index, (_, number, _) in enumerate(work)]
+    units.sort()
+    for done, measurement in enumerate(measuring.measured(candidates, batches, (Effect.OPERANDS,), units), 1):
+        row = work[measurement.format][0]
+        found.setdefault(row, []).append((candidates[measurement.format].draw, measurement))
+        measuring.report(MEASURE, done, total)
+
+
 def estimate_recipes(
     workload: Workload,
     recipes: Sequence[str | Recipe] | None = None,
     minibatches: int | None = None,
     *,
     by: Iterable[str] = (),
+    keep: Keep | None = None,
     batch_size: int | None = None,
     draws: int = DEFAULT_DRAWS,
     head: bool = False,
@@ -174,7 +198,11 @@ def estimate_recipes(
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     costs = product_costs(workload, batches[0])
     changed = _changed(costs, head, exact)
+    check_keep(keep, changed)
     rows = list(_rows(chosen, apart, changed, head, 0))
+    # Those that are kept take as long as the recipe itself.
+    kept = [] if keep is None else [row for row in rows if row.product == ALL and row.part is Part.EVERYWHERE][1:]
+    rows += [*rows_to_choose_by(rows, keep, changed), *kept]
     each: dict[str, float] = {}
     measuring = Measuring(workload, tuple(exact), CURRENT)
     began = time.monotonic()
@@ -237,12 +265,13 @@ def _rows(chosen: Sequence[Recipe], apart: set[By], changed: Sequence[str], head
 
 
 def _work(
-    measuring: Measuring, rows: Sequence[Row], batches: Sequence[Batch], draws: int
+    measuring: Measuring, rows: Sequence[Row], wanted: Sequence[int], batches: Sequence[Batch], draws: int
 ) -> list[tuple[int, int, Placed]]:
-    """What is measured: the row, the mini-batch, and the recipe with its draw and, where its scaling is delayed, the
-    scales of that mini-batch."""
+    """What is measured of the wanted rows: the row, the mini-batch, and the recipe with its draw and, where its scaling
+    is delayed, the scales of that mini-batch."""
     work = []
-    for index, row in enumerate(rows):
+    for index in wanted:
+        row = rows[index]
         before = _scales(measuring, row.placed, batches) if row.placed.recipe.history is not None else None
         for number in range(len(batches)):
             for draw in range(row.draws(draws)):

@@ -22,8 +22,10 @@ from predictor.columns import (
     BIAS_LOW,
     DRAWS,
     FAILURES,
+    GATES,
     HIGH,
     HIGH_OF_MEAN,
+    KEPT,
     LAYER,
     LENGTH_RATIO,
     LOSS_RISE,
@@ -38,22 +40,24 @@ from predictor.columns import (
     N,
 )
 from predictor.measuring.units import ALL, Measurement
-from predictor.multiply_accumulates import ProductCost, share_of
+from predictor.multiply_accumulates import ProductCost, gates, kept_share, share_of
 from predictor.recipes.placed import Placed
 from predictor.statistics import angle_interval, bias, tied_ranks
 
 COLUMNS = (
     *(RANK, RECIPE, PRODUCT, LAYER, PART, ANGLE, LOW, HIGH, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN),
-    *(PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE, SHARE, DRAWS, N, FAILURES),
+    *(PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE, SHARE, KEPT, GATES, DRAWS, N, FAILURES),
 )
 
 
 class Part(StrEnum):
-    """Of a recipe: where it holds everywhere, in one layer alone, or everywhere without one."""
+    """Of a recipe: where it holds everywhere, in one layer alone, everywhere without one, or everywhere but in layers
+    that are kept in the baseline's formats."""
 
     EVERYWHERE = "everywhere"
     ALONE = "alone"
     WITHOUT = "without"
+    KEPT = "kept"
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Row:
         return draws if self.placed.recipe.random else 1
 
 
-def _of_mean(draws: Sequence[Measurement]) -> float:
+def of_mean(draws: Sequence[Measurement]) -> float:
     """The angle of the mean over many draws of one mini-batch, in degrees: <E d, g> and |E d|^2 are estimated without
     bias, the latter from pairs of draws."""
     sums = np.array([each.sums.sum(0) for each in draws])
@@ -86,7 +90,7 @@ def tabulated(
     costs: list[ProductCost],
     exact: tuple[str, ...],
 ) -> pd.DataFrame:
-    cells, of_mean = {}, {}
+    cells, means = {}, {}
     for index, row in enumerate(rows):
         if index not in found:
             continue
@@ -94,15 +98,20 @@ def tabulated(
         # In one order, since the last bit of a mean depends on it.
         for _, measurement in sorted(found[index], key=lambda entry: (entry[1].minibatch, entry[0])):
             by_batch[measurement.minibatch].append(measurement)
-        of_mean[index] = {number: _of_mean(drawn) for number, drawn in by_batch.items()}
-        cells[index] = _cells(row, by_batch, of_mean[index]) | {SHARE: share_of(row.placed, costs, exact)}
-    whole = [index for index in cells if rows[index].product == ALL and rows[index].layer == ALL]
+        means[index] = {number: of_mean(drawn) for number, drawn in by_batch.items()}
+        cells[index] = _cells(row, by_batch, means[index]) | {
+            SHARE: share_of(row.placed, costs, exact),
+            KEPT: kept_share(row.placed, costs),
+            GATES: gates(row.placed, costs, exact),
+        }
+    whole = [index for index in cells if rows[index].product == ALL and rows[index].part is Part.EVERYWHERE]
     whole.sort(key=lambda index: cells[index][ANGLE_OF_MEAN])
-    ranks = dict(zip(whole, tied_ranks([of_mean[index] for index in whole]), strict=True))
+    ranks = dict(zip(whole, tied_ranks([means[index] for index in whole]), strict=True))
     order = []
     for index in whole:
         cells[index][RANK] = ranks[index]
-        order += [other for other in cells if rows[other].placed.recipe is rows[index].placed.recipe]
+        own = [other for other in cells if rows[other].placed.recipe is rows[index].placed.recipe and other != index]
+        order += [index, *sorted(own, key=lambda other: rows[other].part is not Part.KEPT)]
     table = pd.DataFrame([cells[index] for index in order], columns=list(COLUMNS))
     return table.astype({RANK: "Int64"})
 

@@ -35,6 +35,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from formats.hardware.lane import Accumulator, Lane, operand
+from formats.kinds.integer_real import IntegerFormat
+from formats.kinds.nvfp4 import ELEMENT, NVFP4Format
+from formats.kinds.scaled_standards import RealStandardFormat
+from formats.lookup import get
+from formats.number_format import Format
 from formats.pairs import Candidate, candidate, formats_of
 from numeric_formats.checks import one_of
 
@@ -143,6 +148,16 @@ def _weigh(counts: dict[str, int], coefficients: Coefficients) -> Cost:
     for name, count in counts.items():
         parts[name.partition("_")[0]] += getattr(coefficients, name) * count
     return Cost(**parts)
+
+
+def without_real_scale(format: Format) -> Format:
+    """What is left for a lane of a format with real scales, which are outside it: the standard or INT that they
+    multiply; any other format itself."""
+    if isinstance(format, IntegerFormat):
+        return get(f"INT{format.bits}", files=False)
+    if isinstance(format, NVFP4Format):
+        return ELEMENT
+    return format.element if isinstance(format, RealStandardFormat) else format
 
 
 def gates_of(of: str | Candidate) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from formats.number_format import fingerprint
-from formats.recipes.value import Product, Recipe
+from formats.recipes.value import Product, ProductRecipe, Recipe
 
 EVERY_PRODUCT = frozenset(Product)
 Top = float
@@ -22,6 +22,8 @@ class Placed:
         products: those that it changes; the others are computed in full precision.
         only: names of the sites that it changes; None for all.
         without: names of sites that it does not change.
+        kept: names of sites that are computed by another recipe.
+        instead: that one, where there are some.
         head: whether it changes the last product of the network, which otherwise stays in full precision.
         seed: of its random numbers, with `draw` and the mini-batch.
         draw: see there.
@@ -33,6 +35,8 @@ class Placed:
     products: frozenset[Product] = EVERY_PRODUCT
     only: frozenset[str] | None = None
     without: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
+    instead: Recipe | None = None
     head: bool = False
     seed: int = 0
     draw: int = 0
@@ -52,6 +56,7 @@ class Placed:
                 sorted(self.products),
                 None if self.only is None else sorted(self.only),
                 sorted(self.without),
+                [sorted(self.kept), self.instead.digest] if self.kept and self.instead is not None else [],
                 self.head,
                 [self.seed, self.draw] if self.recipe.random else None,
                 self.tops,
@@ -59,5 +64,11 @@ class Placed:
         )
 
     def changes(self, site: str) -> bool:
-        """Whether it holds at a site, by its name."""
+        """Whether a site is computed in another way than in full precision, by its name."""
         return (self.only is None or site in self.only) and site not in self.without
+
+    def of(self, product: Product, site: str) -> ProductRecipe:
+        """How a product of a site that it changes is computed."""
+        if product not in self.products:
+            return ProductRecipe()
+        return (self.recipe if self.instead is None or site not in self.kept else self.instead).of(product)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from formats import StandardFormat
 from formats.number_format import Format
-from formats.recipes.value import OPERANDS, Operand, Product, ProductRecipe, Quantization
+from formats.recipes.value import OPERANDS, Operand, Product, Quantization
 from formats.rounding import Rounding
 from formats.scale import Granularity, Scale
 from predictor.flow.sites import Quantizers, Site
@@ -56,10 +56,6 @@ class RecipeAtSites:
         # Steps of a recurrent layer are one site.
         self._calls[self.backward][site.name] += 1
         return _Call(self, site, self._calls[self.backward][site.name] - 1).quantizers()
-
-    def of(self, product: Product) -> ProductRecipe:
-        """How a product is computed."""
-        return self.placed.recipe.of(product) if product in self.placed.products else ProductRecipe()
 
     def top(self, key: str, found: Callable[[], Any]) -> Any:
         """The scale of delayed scaling for an operand; None where it is the tensor's own."""
@@ -106,7 +102,7 @@ class _Call:
         )
 
     def _of(self, product: Product, operand: Operand) -> Quantization:
-        recipe = self.sites.of(product)
+        recipe = self.sites.placed.of(product, self.site.name)
         return recipe.first if operand is OPERANDS[product][0] else recipe.second
 
     def _same(self, operand: Operand, one: Product, other: Product) -> bool:
@@ -121,7 +117,7 @@ class _Call:
 
     def _length(self, product: Product) -> int:
         """Of the transform. A convolution's wgrad has none: its operands are not indexed alike."""
-        recipe = self.sites.of(product)
+        recipe = self.sites.placed.of(product, self.site.name)
         conv = self.site.operation.startswith("conv") and product is Product.WGRAD
         return recipe.hadamard if recipe.changes and not conv else 0
 

@@ -75,8 +75,10 @@ def measured(table: pd.DataFrame) -> list[Part]:
         BIAS_LOW,
         DRAWS,
         FAILURES,
+        GATES,
         HIGH,
         HIGH_OF_MEAN,
+        KEPT,
         LAYER,
         LENGTH_RATIO,
         LOSS_RISE,
@@ -91,29 +93,53 @@ def measured(table: pd.DataFrame) -> list[Part]:
         N,
     )
     from predictor.measuring.units import ALL
+    from predictor.recipe_table import Part as Place
     from reports.tables.cells import or_dash, with_interval
 
     def angle(row: pd.Series[float], mean: str, low: str, high: str) -> str:
         half = "" if pd.isna(row[low]) else f" ± {(row[high] - row[low]) / 2:.3f}"
         return f"{row[mean]:.3f}{half}"
 
-    rows = []
+    rows, kept = [], []
     for _, row in table.iterrows():
         where = [row[PRODUCT] if row[PRODUCT] != ALL else "", row[LAYER] if row[LAYER] != ALL else ""]
         where[1] += f" {row[PART]}" if where[1] else ""
+        if row[PART] == Place.KEPT:
+            names = row[LAYER].split()
+            where = [f"{100 * row[KEPT]:.1f}% kept"]
+            kept.append(f"{row[RECIPE]}, in bfloat16: {', '.join(names) or 'nothing that saves any fits'}")
         several = angle(row, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN) if row[DRAWS] > 1 else ""
         rows.append(
             [
                 *("" if pd.isna(row[RANK]) else str(row[RANK]), row[RECIPE], " ".join(filter(None, where))),
                 *(angle(row, ANGLE, LOW, HIGH), several, or_dash(row[PROJECTION], ".4f")),
                 *(or_dash(row[LENGTH_RATIO], ".4f"), with_interval(row, BIAS, BIAS_LOW, BIAS_HIGH)),
-                *(f"{row[LOSS_RISE]:+.4g}", f"{100 * row[SHARE]:.1f}%", str(row[N]), str(row[FAILURES] or "")),
+                *(
+                    f"{row[LOSS_RISE]:+.4g}",
+                    f"{100 * row[SHARE]:.1f}%",
+                    or_dash(row[GATES], ",.0f"),
+                    str(row[N]),
+                    str(row[FAILURES] or ""),
+                ),
             ]
         )
-    right = ("angle (deg)", "of the mean", "projection", "length", "bias", "loss", "share", "mini-batches", "failed")
+    right = (
+        "angle (deg)",
+        "of the mean",
+        "projection",
+        "length",
+        "bias",
+        "loss",
+        "share",
+        "gates",
+        "mini-batches",
+        "failed",
+    )
     headers = [("", "right"), ("recipe", "left"), ("alone", "left"), *((name, "right") for name in right)]
     return [
         plain(None, headers, rows),
+        *kept,
         "of the mean: the angle of the mean over many draws of random numbers, whose noise averages out; projection: 1 "
-        "where the length along the gradient is kept; share: of the multiply-accumulates",
+        "where the length along the gradient is kept; share: of the multiply-accumulates; gates: of one, the "
+        "mean",
     ]

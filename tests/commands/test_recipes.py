@@ -41,6 +41,16 @@ def test_a_table_with_its_sidecar(folder):
     assert (settings["draws"], settings["head"], settings["minibatches"]) == (4, True, 2)
 
 
+def test_keep(folder):
+    arguments = ("recipes", "-m", "mine.py:net", "-r", "mxfp4", "--head", "--minibatches", "2")
+    [first] = [line for line in run(*arguments, "--keep", "0", cwd=folder).stdout.splitlines() if "in bfloat16" in line]
+    assert first == "mxfp4, in bfloat16: nothing that saves any fits"
+    assert "% kept" in run(*arguments, "--keep", "80%", cwd=folder).stdout
+    bad = run(*arguments, "--keep", "nothing", cwd=folder, check=False)
+    assert bad.returncode == 2
+    assert "no product of layer 'nothing' is changed by a recipe" in bad.stderr
+
+
 def test_what_is_wrong_is_one_line(inside):
     for arguments, message in (
         ((), "no network was given: say --model, or recipes list or recipes show NAME"),
