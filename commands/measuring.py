@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from commands.early import check_measured
 from commands.errors import INTERRUPTED
 from commands.options import (
     BatchSizeOption,
+    ClusterOption,
+    CostOption,
     DataOption,
     DeviceOption,
     DryRunOption,
@@ -23,11 +27,17 @@ from commands.options import (
     StoreOption,
     TwoTermsOption,
     WeightsOption,
+    WorkersOption,
     split,
 )
 from commands.printing import say
-from commands.progress import progress_shown
+from commands.progress import progress_shown, tell_of_compiling
 from commands.session import measuring_session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from formats.pairs import Candidate
 
 
 def points(
@@ -53,6 +63,7 @@ def points(
     Examples: formats points --model resnet18 · formats points -m resnet20 --tensors dump.npz --layer conv1 --layer fc
     · formats points -m hf:gpt2 --data text:book.txt
     """
+    check_measured([model], [])
     from predictor.listing import list_points
     from predictor.recording import record, write
     from reports import results
@@ -85,48 +96,69 @@ def measure(
     scheme: SchemeOption = "paper",
     two_terms: TwoTermsOption = True,
     device: DeviceOption = "cpu",
+    cost: CostOption = False,
+    workers: WorkersOption = None,
+    cluster: ClusterOption = None,
     store: StoreOption = True,
+    long: Annotated[
+        bool,
+        typer.Option("--long", help="print a row for each format and effect, with projection, bias and loss"),
+    ] = False,
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Measure the angles of some formats exactly.
+    """Measure the angles of some formats exactly, a row each, beside bfloat16 and a format known to train.
 
-    Examples: formats measure -m resnet18 -f FP134,FP143 · formats measure -m mine.py:net -f FP143+FP152 --scope layers
+    Examples: formats measure -m resnet18 -f FP134,E4M3/tensor --cost · formats measure -m mine.py:net -f
+    E4M3/tensor+E5M2/tensor --scope layers -o layers.csv
     """
+    from formats.pairs import candidate
+
+    check_measured([model], split(formats), effects, scheme)
     from predictor import measure as measure_angles
     from predictor.angles import COVERAGE, NOTES
+    from predictor.columns import N
     from predictor.device import on_device
     from predictor.scheme import scheme_of
     from reports import results
     from reports.tables import angles as tables
+    from search.yardsticks import MOST_MINIBATCHES, yardsticks_of
     from workloads import load
 
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
-    names = split(formats)
+    names, rules = split(formats), scheme_of(scheme, two_terms=two_terms)
     workload = on_device(load(model, data, weights), device)
-    with measuring_session(None, None, store, device) as measuring:
-        found = measure_angles(
-            workload,
-            names,
-            split(effects),
-            minibatches,
-            batch_size=batch_size,
-            scopes=[scope],
-            exact=exact or (),
-            scheme=scheme,
-            two_terms=two_terms,
-            **measuring,
-        )
+    with measuring_session(workers, cluster, store, device) as measuring:
+
+        def measured(formats: Sequence[str | Candidate], minibatches: int | None) -> pd.DataFrame:
+            return measure_angles(
+                workload,
+                formats,
+                split(effects),
+                minibatches,
+                batch_size=batch_size,
+                scopes=[scope],
+                exact=exact or (),
+                scheme=scheme,
+                two_terms=two_terms,
+                **measuring,
+            )
+
+        found = measured(names, minibatches)
+        others = yardsticks_of([candidate(name) for name in names]) if scope == "all" and not long else []
+        beside = measured(others, min(int(found[N].max()), MOST_MINIBATCHES)) if others else None
     said = [*found.attrs[NOTES], *([found.attrs[COVERAGE]] if COVERAGE in found.attrs else [])]
-    say(tables.measurement(found), *said)
+    title = f"{model}: angles over {found[N].max()} mini-batches, scheme {rules.name}"
+    parts = [tables.measurement(found)] if long else tables.formats_by_effects(found, title, beside, cost, rules)
+    say(*parts, *said)
     if output is not None:
         settings = {
             "workload": model,
             "formats": names,
             "minibatches": minibatches,
             "batch_size": batch_size,
-            **scheme_of(scheme, two_terms=two_terms).settings,
+            **rules.settings,
         }
         results.write(found, output, settings)
         say(f"wrote {output}")
@@ -164,6 +196,7 @@ def attribute(
     Examples: formats attribute -m resnet20 -f FP134 --plot why.png · formats attribute -m mine.py:net -f
     E4M3/tensor+E5M2/tensor -o why.csv
     """
+    check_measured([model], [format], scheme=scheme)
     from predictor.attribution import attribute as attribute_angle
     from predictor.attribution import estimate
     from reports import results
@@ -177,6 +210,7 @@ def attribute(
         results.check_output(plot, style.ENDINGS, force)
     workload, kept = load(model, data, weights), exact or ()
     if dry_run:
+        tell_of_compiling()
         work = estimate(
             workload, format, minibatches, batch_size=batch_size, exact=kept, scheme=scheme, two_terms=two_terms
         )

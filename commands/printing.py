@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from reports.tables.layout import Part
 
 WIDTH = 200
@@ -28,13 +30,19 @@ def say_json(value: Any, indent: int | None = None) -> None:
     typer.echo(json.dumps(value, indent=indent))
 
 
-def _drawn(part: Part) -> str:
+def _drawn(part: Table) -> str:
     from rich.console import Console
+    from rich.text import Text
 
     # Without markup and emoji, which names such as hf:llama:7b and [0] would be taken for.
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
+    # A title is as wide as it is, however narrow its table.
+    title, part.title = part.title, None
     with console.capture() as drawn:
+        if title:
+            console.print(Text(str(title), style="bold"), soft_wrap=True)
         console.print(part)
+    part.title = title
     return drawn.get().removesuffix("\n")

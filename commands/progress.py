@@ -13,16 +13,40 @@ import typer
 
 from commands.errors import INTERRUPTED
 
+_HEARS: list[object] = []
+_TOLD: list[bool] = []
+"""What listens to numba, and whether it has spoken; once a process."""
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from numeric_formats.progress import Progress, Report
 
 
+def tell_of_compiling() -> None:
+    """From now on the first kernel that is compiled, which the cache of numba then holds, is told of."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def on_start(self, _: object) -> None:
+            if not _TOLD:
+                _TOLD.append(True)
+                typer.echo("compiling kernels, once", err=True)
+
+        def on_end(self, _: object) -> None:
+            pass
+
+    if not _HEARS:
+        _HEARS.append(Listener())
+        event.register("numba:compile", _HEARS[0])
+
+
 @contextmanager
 def progress_shown() -> Iterator[Report]:
     """What shows how far a long piece of work is, with the time left."""
     from rich.console import Console
+
+    tell_of_compiling()
 
     console = Console(stderr=True, markup=False, emoji=False)
     if console.is_terminal:

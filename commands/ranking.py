@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from commands.early import check_measured, check_results
 from commands.errors import INTERRUPTED
 from commands.options import (
     MODEL_HELP,
@@ -15,6 +16,7 @@ from commands.options import (
     BitsOption,
     ClusterOption,
     ComparedOption,
+    CostOption,
     DataOption,
     DeviceOption,
     DryRunOption,
@@ -38,6 +40,7 @@ from commands.options import (
     split,
 )
 from commands.printing import say, say_json
+from commands.progress import tell_of_compiling
 from commands.session import kept, measuring_session
 
 if TYPE_CHECKING:
@@ -103,9 +106,7 @@ def rank(
     time_budget: Annotated[
         float | None, typer.Option(help="seconds after which measuring stops with what it has")
     ] = None,
-    cost: Annotated[
-        bool, typer.Option("--cost", help="add the gates of a multiply-accumulate lane to the table")
-    ] = False,
+    cost: CostOption = False,
     within: WithinOption = "1%",
     calibration: Annotated[
         list[Path] | None,
@@ -144,6 +145,7 @@ def rank(
     hf:gpt2 --data text:book.txt · formats rank -m resnet18 -m resnet20 -o both.csv · formats rank -m resnet20 -f
     FP134,BM43 --sweep headroom=1,2 --sweep scale=floor,rceil
     """
+    check_measured(model, split(formats or ""), effects, scheme)
     from predictor.device import on_device
     from predictor.scheme import scheme_of
     from reports import results
@@ -175,6 +177,7 @@ def rank(
         "two_terms": two_terms,
     }
     if dry_run:
+        tell_of_compiling()
         say(*(tables.plan(name, plan(workload, chosen, **planned)) for name, workload in workloads.items()))
         return
     forced = " with --force" if output is not None and not force else ""
@@ -233,6 +236,7 @@ def compare(
 
     Examples: formats compare epoch10.csv epoch100.csv · formats compare seed0.csv seed1.csv --effect E --json
     """
+    check_results(first, second)
     from reports import comparison
     from reports.tables import rankings as tables
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from commands.early import check_results
 from commands.options import ForceOption, RankingArgument, WithinOption, share, split
 from commands.printing import say
 
@@ -60,6 +61,7 @@ def plot(
     layers · formats plot --profiles FP134,BM43,E4M3 · formats plot tensors.npz --profiles FP134,INT8 · formats plot
     runs/log4-* -o flips.pdf
     """
+    check_results(*(given or []))
     from reports import results
     from reports.plots import drawing, style
 
@@ -84,6 +86,7 @@ def report(
 
     Examples: formats report ranking.csv · formats report ranking.parquet --html report.html --force
     """
+    check_results(ranking)
     from reports import results
     from reports.page import html as page
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from commands.early import check_measured, check_results
 from commands.options import (
     BatchSizeOption,
     ComparedOption,
@@ -134,6 +135,7 @@ def train(
     --epochs 3 --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01 · formats train -m resnet20 --epochs
     5 -W INT4 --scheme authors · formats train -m transformer --epochs 3 --recipe nvfp4 --optimizer adamw --rate 3e-3
     """
+    check_measured([model], [activation, error, weight, gradient, master], scheme=scheme)
     from predictor.device import on_device
     from predictor.measuring.store import Store
     from reports.tables import training as tables
@@ -258,6 +260,7 @@ def validate(
     Examples: formats rank -m resnet20 -o ranking.csv && formats validate ranking.csv -m resnet20 -o runs/validate
     · formats validate ranking.csv -m resnet20 -o runs/few --count 6 --epochs 1 --formats FP134,INT8
     """
+    check_results(ranking)
     from dataclasses import asdict
 
     from predictor.columns import BITS, NAME, angle_column

@@ -16,6 +16,9 @@ PART = ".part"
 DIGEST = "_digest"
 """Ending of the names of settings whose values say nothing to a reader."""
 
+TENSORS = (".npz", ".npy", ".safetensors")
+"""How files of dumped tensors end."""
+
 
 class Held(FileExistsError):
     """Another process writes to the folder."""

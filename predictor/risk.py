@@ -10,7 +10,6 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from predictor.columns import GAP, NETWORK_NAME, angle_column
 from predictor.effects import Effect
@@ -169,6 +168,8 @@ def _used(trainings: pd.DataFrame, indicator: Effect) -> pd.DataFrame:
 
 def _isotonic(used: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The corners of the isotonic regression, from an angle of 0."""
+    from scipy.optimize import isotonic_regression  # which takes longer to load than short commands run
+
     weights = 1 / used.groupby(NETWORK_NAME)[GAP].transform("size")
     table = pd.DataFrame({_ANGLE: used[_ANGLE], "weight": weights, "sum": weights * _logarithm(used[GAP])})
     places = table.groupby(_ANGLE).sum()  # trainings of one angle are one place

@@ -9,7 +9,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 OUTSIDE = (2.5, 97.5)
@@ -22,6 +21,8 @@ FEWEST = 3
 
 def half_width(error: float, count: int) -> float:
     """Of the 95% t-interval of a mean of so many values with this standard error."""
+    from scipy import stats  # which takes longer to load than short commands run
+
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * error)
 
 
@@ -30,6 +31,8 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     mean = float(values.mean())
     if len(values) < 2:
         return mean, float("nan"), float("nan")
+    from scipy import stats
+
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
     return mean, mean - half, mean + half
 
@@ -146,6 +149,8 @@ class Agreement:
 def rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
     """Spearman's and Kendall's (tau-b); NaN where one side is constant. Without scipy's tests of significance, which
     take most of the time of a bootstrap."""
+    from scipy import stats
+
     if len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
         return np.nan, np.nan
     # As ranks, since a diverged run's loss is infinite.

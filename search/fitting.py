@@ -19,13 +19,13 @@ from torch import Tensor
 from formats import ProfileFormat
 from formats.pairs import Candidate, Pair
 from numeric_formats.damage import archive_of, reading
+from numeric_formats.files import TENSORS
 from predictor.columns import NSR_MEAN, NSR_WORST, RANK, ROLE, WORST
 from predictor.noise import NoiseTables, direct_nsr, has_table, noise_table
 from search.candidates import choose
 from search.knapsack import Constraints, ScoreTable, synthesize
 from search.table import description_row, whole_numbers
 
-ENDINGS = (".npz", ".npy", ".safetensors")
 MAGIC = b"\x93NUMPY"
 """What an array in numpy's form begins with."""
 
@@ -80,8 +80,8 @@ def read_dump(path: Path) -> Dump:
         ValueError: Another ending, a file that cannot be read as what its ending says or holds no array of
             floating-point numbers, or an array whose type cannot be told.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"{path}: tensors are read from {', '.join(ENDINGS)}")
+    if path.suffix.lower() not in TENSORS:
+        raise ValueError(f"{path}: tensors are read from {', '.join(TENSORS)}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     with reading(path, path.suffix[1:]):

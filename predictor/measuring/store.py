@@ -14,16 +14,17 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.kernel import BUCKETS
 from numeric_formats.folders import cache_folder
 from predictor.effects import Effect
 from predictor.measuring.database import LOGS, TABLES, Database, transaction
-from predictor.measuring.validity import Context
+
+if TYPE_CHECKING:
+    from predictor.measuring.validity import Context
 
 FILE = "measurements.sqlite"
 T = TypeVar("T")
@@ -61,6 +62,8 @@ class Stored:
     @classmethod
     def from_bytes(cls, content: bytes, parameters: tuple[str, ...], seconds: float) -> Stored:
         """What `to_bytes` gave; ValueError for other bytes."""
+        from formats.kernel import BUCKETS  # numba takes longer to load than `cache info` runs
+
         count = 1 + 3 * len(parameters)
         numbers = np.frombuffer(content, np.float64, count)
         sketch = np.frombuffer(content, np.float32, offset=count * 8).reshape(2, BUCKETS)

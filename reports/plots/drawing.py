@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from numeric_formats.checks import at_least, one_of
+from numeric_formats.files import TENSORS
 from predictor.columns import (
     BITS,
     FAMILY,
@@ -28,10 +29,8 @@ from predictor.columns import (
 )
 from predictor.effects import Effect
 from predictor.risk import INDICATOR, WITHIN, bundled_trainings, risk_of
-from reports import results, runs
+from reports import results
 from reports.plots import attributions, precision, rankings, training
-from search.fitting import ENDINGS as TENSORS
-from search.fitting import read_dump
 
 
 class Kind(StrEnum):
@@ -158,9 +157,13 @@ def draw(
         return precision.profiles(precision.profiles_of(names), "significant bits by binade")
     first = given[0]
     if kind is Kind.FLIPS:
+        from reports import runs  # with torch, which takes longer to load than other pictures to draw
+
         table, workloads = runs.read_flips(given)
         return training.flips(table, f"{', '.join(workloads)}: flips of quantized weights")
     if kind is Kind.HISTOGRAMS:
+        from search.fitting import read_dump
+
         dump = read_dump(first)
         tensors = {name: tensor.numpy() for name, tensor in dump.tensors.items()}
         beside = "".join(f"; {what}" for what in (*dump.assumed, *(f"without {name}" for name in dump.left_out)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from formats.hardware.cost import gates_of
 from predictor.columns import (
     ALONE,
     ANGLE,
@@ -16,6 +17,10 @@ from predictor.columns import (
     EFFECT,
     FAILURES,
     FORMAT,
+    GAP,
+    GAP_HIGH,
+    GAP_LOW,
+    GATES,
     HIGH,
     KIND,
     LAYER,
@@ -28,12 +33,19 @@ from predictor.columns import (
     WITHOUT,
     N,
 )
+from predictor.effects import Effect
 from predictor.measuring.units import ALL
-from reports.tables.cells import bounded, or_dash, with_bounds, with_interval
+from predictor.risk import applies_to, bundled_trainings, risk_of
+from reports.tables.cells import bounded, gap, or_dash, with_bounds, with_interval
 from reports.tables.layout import Part, plain
 
 if TYPE_CHECKING:
     from predictor.attribution import Estimate
+    from predictor.scheme import Scheme
+
+
+READING = "angles in degrees with 95% intervals; ~ on fewer mini-batches"
+FAILED = "failed: how many gradients were 0 or not finite, which count as 90 degrees"
 
 
 def points(model: str, listed: Sequence[Sequence[str]], skipped: Sequence[Sequence[str]], coverage: str) -> list[Part]:
@@ -45,6 +57,53 @@ def points(model: str, listed: Sequence[Sequence[str]], skipped: Sequence[Sequen
         f"{len(listed)} points",
         coverage,
     ]
+
+
+def formats_by_effects(
+    table: pd.DataFrame, title: str, beside: pd.DataFrame | None, gates: bool, scheme: Scheme
+) -> list[Part]:
+    """Rows of `predictor.measure`, one a format and scope, effects across.
+
+    beside: other rows, for formats that they are held against. gates: whether their cost is a column. scheme: by which
+    they were rounded.
+    """
+    effects = list(dict.fromkeys(table[EFFECT]))
+    several = table[SCOPE].nunique() > 1
+    told = Effect.E in effects and not several and table[SCOPE].iloc[0] == ALL and applies_to(scheme)
+    risk = risk_of(bundled_trainings()) if told else None
+    minibatches = int(table[N].max())
+
+    def row(of: pd.DataFrame, name: str, scope: str) -> list[str]:
+        by_effect = {row[EFFECT]: row for _, row in of.iterrows()}
+        cells = [name, *([scope] if several else [])]
+        for effect in effects:
+            at = by_effect[effect]
+            fewer = at[N] < minibatches
+            cells.append(f"~{at[ANGLE]:.3g}" if fewer else bounded(at[ANGLE], at[LOW], at[HIGH], at[N]))
+        if risk is not None:
+            told_of = zip((GAP, GAP_LOW, GAP_HIGH), risk.gaps([by_effect[Effect.E][ANGLE]]), strict=True)
+            cells.append(gap({key: float(value[0]) for key, value in told_of}))
+        if gates:
+            cells.append(or_dash(gates_of(name), ".0f"))
+        return [*cells, str(sum(at[FAILURES] for at in by_effect.values()) or "")]
+
+    def rows(part: pd.DataFrame) -> list[list[str]]:
+        return [row(of, str(name), str(scope)) for (name, scope), of in part.groupby([FORMAT, SCOPE], sort=False)]
+
+    headers = [
+        *(("format", "left"), *([("scope", "left")] if several else [])),
+        *((f"angle {effect}", "right") for effect in effects),
+        *([("gap", "right")] if risk is not None else []),
+        *([(GATES, "right")] if gates else []),
+        ("failed", "right"),
+    ]
+    own = rows(table)
+    others = [] if beside is None or beside.empty else rows(beside)
+    ruled = [len(own) - 1] if others else []
+    failed = any(line[-1] for line in own + others)
+    if not failed:
+        headers, own, others = headers[:-1], [line[:-1] for line in own], [line[:-1] for line in others]
+    return [plain(title, headers, [*own, *others], ruled), READING, *([FAILED] if failed else [])]
 
 
 def measurement(table: pd.DataFrame) -> Part:

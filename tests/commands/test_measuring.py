@@ -52,9 +52,25 @@ def test_measure_and_its_file(folder):
     ).stdout
     assert "FP143+FP152" in out
     assert "BM43" in out
+    assert re.search(r"format +angle E +angle A +angle AE +gap", out)
+    # A row a format, held against bfloat16 alone, since FP134 is there.
+    assert [line.split()[0] for line in out.splitlines() if re.match(r" (FP|BM|bf)", line)] == [
+        *("FP134", "BM43", "FP143+FP152", "bfloat16")
+    ]
     table = pd.read_json(folder / "m.json")
     assert len(table) == 12
     assert set(table.n) == {2}
+
+
+def test_measure_prints_rows_of_effects_on_demand(folder):
+    arguments = ("-m", "mine.py:net", "-f", "FP134,E4M3/tensor", "--effects", "E,AE", "--minibatches", "2")
+    out = run("measure", *arguments, "--long", cwd=folder).stdout
+    assert re.search(r"format +effect +scope +angle \(deg\) +projection", out)
+    assert len(re.findall(r"^ (?:FP134|E4M3/tensor) +(?:E|AE) +all ", out, re.M)) == 4
+    out = run("measure", *arguments, "--cost", "--scope", "first", cwd=folder).stdout
+    assert re.search(r"format +angle E +angle AE +gates *\n", out)
+    assert re.search(r"^ FP134 .* 938 *$", out, re.M)
+    assert "bfloat16" not in out  # of which another scope says nothing
 
 
 def test_what_measure_measured_a_ranking_finds(folder, monkeypatch):
@@ -69,7 +85,8 @@ def test_what_measure_measured_a_ranking_finds(folder, monkeypatch):
     assert run("measure", *arguments, cwd=folder).stdout == without
     run("rank", *arguments, cwd=folder)
     assert run("measure", *arguments, cwd=folder).stdout == without
-    assert kept() == 2 * 2 * 3
+    # Three effects of the two and of bfloat16 on two mini-batches, and the weights of the two on one.
+    assert kept() == 3 * 2 * 3 + 2
 
 
 def test_attribute_writes_and_draws(folder):
@@ -93,7 +110,7 @@ def test_attribute_writes_and_draws(folder):
     assert not (folder / "why.csv").exists()
     out = run(*arguments, "--top", "2", cwd=folder).stdout
     assert "what causes the angle of E4M3+E5M2" in out
-    assert re.search(r"WAEG +all +\d+\.\d{3} ± \d+\.\d{3} +- +- +2", out)
+    assert re.search(r"WAEG +all +\d+\.\d{3} \[[\d.]+, [\d.]+\] +- +- +2", out)
     assert len(re.findall(r"%", out)) == 4 + 2 + 1
     table = pd.read_csv(folder / "why.csv")
     assert len(table) == 15

@@ -3,10 +3,12 @@
 import io
 import re
 
+import numba
 import pytest
 import rich.console
 import typer
 
+from commands import progress
 from commands.errors import INTERRUPTED
 from commands.progress import interruptible, progress_shown, resuming
 from numeric_formats.progress import Progress
@@ -81,3 +83,12 @@ def test_ctrl_c_says_how_to_go_on(capsys, tmp_path):
     assert resuming(tmp_path, "the last checkpoint") == (
         f"the same command with --resume goes on from the last checkpoint in {tmp_path}"
     )
+
+
+def test_kernels_that_are_compiled_are_told_of_once(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_TOLD", [])
+    progress.tell_of_compiling()
+    progress.tell_of_compiling()
+    for term in (1, 2):
+        assert numba.njit(lambda x, term=term: x + term)(1) == 1 + term
+    assert capsys.readouterr().err == "compiling kernels, once\n"

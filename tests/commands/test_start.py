@@ -1,5 +1,7 @@
 """How the command line starts, and what it says of itself."""
 
+import builtins
+
 import pytest
 from typer.main import get_command
 
@@ -33,13 +35,40 @@ def test_version(tmp_path):
     assert run("--version", cwd=tmp_path).stdout == f"{__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("list",), ("show", "FP134")])
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("cost", "FP134", "INT8"), ("cache", "info")])
 def test_what_takes_long_to_load_is_not_loaded_for_little(arguments, tmp_path):
     code = (
         f"import sys; sys.argv = ['formats', *{arguments}]\nimport cli\ntry: cli.run()\nexcept SystemExit: pass\n"
         "print([name for name in ('torch', 'pandas', 'matplotlib', 'numba', 'scipy') if name in sys.modules])"
     )
     assert python("-c", code, cwd=tmp_path).stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("plot", "none.csv"), "there is no result file none.csv"),
+        (("report", "none.csv"), "there is no result file none.csv"),
+        (("compare", "none.csv", "none.csv"), "there is no result file none.csv"),
+        (("measure", "-m", "resnet20", "-f", "FP134,NVFP4/stochastic"), "NVFP4/stochastic"),
+        (("rank", "-m", "resnet20", "-f", "FP8"), "that may be E4M3/tensor"),
+        (("rank", "-m", "resnet20", "--effects", "E,Q"), "effect 'Q'"),
+        (("rank", "-m", "none.py:net"), "there is no file none.py"),
+        (("attribute", "-m", "resnet20", "-f", "FP134", "--scheme", "mine"), "scheme 'mine'"),
+        (("train", "-m", "resnet20", "--epochs", "1", "-A", "FP999"), "unknown format 'FP999'"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anything_is_loaded(arguments, said, tmp_path, monkeypatch):
+    loaded = builtins.__import__
+
+    def refused(name, *rest):
+        assert name.partition(".")[0] not in ("torch", "pandas", "matplotlib", "scipy", "workloads"), name
+        return loaded(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refused)
+    done = run(*arguments, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,35 @@
+"""What is refused before torch, pandas and a network are loaded, which takes many times as long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def check_results(*paths: Path) -> None:
+    """FileNotFoundError for a result, or a folder, that is not there."""
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no result file {path}")
+
+
+def check_measured(models: Iterable[str], formats: Iterable[str | None], effects: str = "", scheme: str = "") -> None:
+    """ValueError for models' files that are not there, for names that are no format's, for effects and schemes that
+    there are not. Formats in a user's own files are looked at later, since those are run."""
+    from commands.options import split
+    from formats.lookup import FULL_PRECISION
+    from formats.pairs import candidate
+    from predictor.effects import check_effects
+    from predictor.scheme import scheme_of
+
+    for model in models:
+        file = Path(model.rpartition(":")[0])
+        if file.suffix == ".py" and not file.is_file():
+            raise ValueError(f"there is no file {file}")
+    for name in formats:
+        if name is not None and name.lower() != FULL_PRECISION and not any(end in name for end in (".py", ".toml")):
+            candidate(name)
+    if effects:
+        check_effects(split(effects))
+    if scheme:
+        scheme_of(scheme)
