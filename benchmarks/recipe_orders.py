@@ -12,7 +12,6 @@ ties. Smaller is better in every column; "shrinks" is the distance of the projec
 import sys
 from pathlib import Path
 
-import pandas as pd
 import torch
 from scipy import stats
 
@@ -130,5 +129,4 @@ def main(file: Path | None) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    pd.options.mode.copy_on_write = True
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

@@ -18,11 +18,14 @@ ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 DataOption = Annotated[
     str | None,
     typer.Option(
-        help="of a public network: imagefolder:PATH, cifar10[:PATH], cifar100[:PATH] or text:PATH", metavar="KIND:PATH"
+        help="of a public network: imagefolder:PATH, cifar10[:PATH] or cifar100[:PATH]; of a language model "
+        "text[@LENGTH]:PATH or tokens[@LENGTH]:FILE.npy, in sequences of LENGTH tokens (default: 128)",
+        metavar="KIND:PATH",
     ),
 ]
 WEIGHTS_HELP = (
-    "of a public network: a local file (.pth, .pt, .safetensors; for hf also a folder) instead of the public weights"
+    "of a public network: a local file (.pth, .pt, .safetensors; for hf also .gguf, or a folder) instead of the public "
+    "weights"
 )
 WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
 BatchSizeOption = Annotated[int | None, typer.Option(help="examples a mini-batch; default: the workload's")]

@@ -27,8 +27,8 @@ def load(name: str, data: str | None = None, weights: Path | str | None = None) 
             arguments and returns a Workload. A public name with data and weights is written
             `NAME?data=DATA&weights=WEIGHTS`, special characters as in an address.
         data: of a public network, which needs it: `imagefolder:PATH`, `cifar10[:PATH]` or `cifar100[:PATH]` for images,
-            `text:PATH` for language models.
-        weights: of a public network: a local file, by default the public ones.
+            `text[@LENGTH]:PATH` or `tokens[@LENGTH]:FILE` for language models.
+        weights: of a public network: a local file (of a language model also a folder), by default the public ones.
 
     Returns:
         The workload, on the CPU; its `source` is a name that finds it again.
@@ -75,8 +75,8 @@ def _public(given: str, data: str | None, weights: Path | str | None) -> Workloa
     package, _, name = network.partition(":")
     if data is None:
         raise ValueError(
-            f"{network} needs --data: imagefolder:PATH, cifar10[:PATH] or cifar100[:PATH] for images, text:PATH for "
-            "language models"
+            f"{network} needs --data: imagefolder:PATH, cifar10[:PATH] or cifar100[:PATH] for images, "
+            "text[@LENGTH]:PATH or tokens[@LENGTH]:FILE for language models"
         )
     # Places are named in full, so that they are found from another folder too.
     kind, colon, place = data.partition(":")

@@ -1,8 +1,12 @@
 """Public language models by name, from folders as transformers writes them."""
 
 import math
+import shutil
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +16,7 @@ from predictor import measure
 from predictor.measuring.workers import Workers
 from search.stages import rank
 from workloads import load
-from workloads.public.language_models import _sizes
+from workloads.public.checkpoints import context_of, embedded
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -117,11 +121,15 @@ def test_sizes_of_networks_whose_configuration_says_little():
         def get_input_embeddings(self):
             return None if self.rows is None else torch.nn.Embedding(self.rows, 2)
 
-    assert _sizes("hf:x", Made(SimpleNamespace(vocab_size=7), None)) == (128, 7)
-    assert _sizes("hf:x", Made(SimpleNamespace(max_position_embeddings=-1), 9)) == (128, 9)
-    assert _sizes("hf:x", Made(SimpleNamespace(max_position_embeddings=5), 9)) == (5, 9)
+    def sizes(config, rows):
+        return context_of(Made(config, rows)), embedded("hf:x", Made(config, rows))
+
+    assert sizes(SimpleNamespace(vocab_size=7), None) == (None, 7)
+    assert sizes(SimpleNamespace(vocab_size=7), 5) == (None, 5)
+    assert sizes(SimpleNamespace(max_position_embeddings=-1), 9) == (None, 9)
+    assert sizes(SimpleNamespace(max_position_embeddings=5), 9) == (5, 9)
     with pytest.raises(ValueError, match="hf:x: a Made does not say how many tokens it knows"):
-        _sizes("hf:x", Made(SimpleNamespace(), None))
+        embedded("hf:x", Made(SimpleNamespace(), None))
 
 
 @pytest.mark.slow
@@ -145,7 +153,7 @@ def test_what_does_not_go_together(folder, tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
     (tmp_path / "empty").mkdir()
     for arguments, error, message in (
-        (("hf:tiny", "cifar10", folder), ValueError, "language models take text:PATH"),
+        (("hf:tiny", "cifar10", folder), ValueError, r"language models take text\[@LENGTH\]:PATH"),
         (("hf:tiny", f"text:{tmp_path}/none", folder), FileNotFoundError, "a text file, or a folder of .txt files"),
         (("hf:tiny", f"text:{tmp_path}/empty", folder), FileNotFoundError, "a text file, or a folder of .txt files"),
         (("hf:tiny", text, tmp_path / "none"), FileNotFoundError, "there are no weights"),
@@ -159,3 +167,151 @@ def test_what_does_not_go_together(folder, tmp_path):
         load("hf:tiny", f"text:{tmp_path / 'bad.txt'}", folder).minibatches()
     with pytest.raises(ValueError, match="has 22 sequences of 16 tokens, fewer than a mini-batch of 64"):
         load("hf:tiny", text, folder).minibatches(64)
+
+
+@pytest.mark.parametrize("kind", ["llama"], indirect=True)
+def test_bfloat16_lengths_and_files_of_tokens(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "net")
+    made = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    made.save_pretrained(tmp_path / "net")
+    text = load("hf:tiny", f"text@8:{folder / 'text.txt'}", tmp_path / "net")
+    assert {p.dtype for p in text.model.parameters()} == {torch.float32}
+    for name, value in made.state_dict().items():
+        assert torch.equal(value.float(), text.model.state_dict()[name])
+    # 400 words in 50 sequences, of which the last 5 are for evaluation.
+    assert [tuple(batch.shape) for batch in text.train(9)] == [(9, 8)] * 5
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokens = np.array(tokenizer((folder / "text.txt").read_text())["input_ids"], np.uint16)
+    np.save(tmp_path / "tokens.npy", tokens.reshape(2, 200))
+    for entry in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "net" / entry).unlink()  # which nothing asks for any more
+    numbers = load("hf:tiny", f"tokens@8:{tmp_path / 'tokens.npy'}", tmp_path / "net")
+    for one, other in zip(text.train(9), numbers.train(9), strict=True):
+        assert torch.equal(one, other)
+    again = load(numbers.source)
+    assert torch.equal(again.test(5)[0], torch.from_numpy(tokens[-40:].astype(np.int64)).reshape(5, 8))
+    for data, message in (
+        (np.array([3, len(WORDS) + 5]), r"tokens.npy has token 19; the network knows 0 to 8: tokens of another"),
+        (np.array([3, -1]), "tokens.npy has token -1; the network knows"),
+        (np.array([0.5]), "are float64; one array of whole numbers is needed"),
+    ):
+        np.save(tmp_path / "tokens.npy", data)
+        with pytest.raises(ValueError, match=message):
+            load("hf:tiny", f"tokens:{tmp_path / 'tokens.npy'}", tmp_path / "net").minibatches()
+    (tmp_path / "tokens.npy").write_bytes(b"no numbers")
+    with pytest.raises(ValueError, match=r"tokens.npy cannot be read as a .npy of numbers"):
+        load("hf:tiny", f"tokens:{tmp_path / 'tokens.npy'}", tmp_path / "net").minibatches()
+    with pytest.raises(ValueError, match="cannot be read as one of transformers"):
+        load("hf:tiny", f"text:{folder / 'text.txt'}", tmp_path / "net").minibatches()
+    for length in (17, 1):
+        with pytest.raises(ValueError, match=rf"sequences of {length} tokens were asked for; 2 to 16, which"):
+            load("hf:tiny", f"text@{length}:{folder / 'text.txt'}", folder)
+    for data in ("text@:x", "text@-3:x", "tokens", "token:x"):
+        with pytest.raises(ValueError, match="language models take"):
+            load("hf:tiny", data, folder)
+
+
+@pytest.mark.parametrize("kind", ["gpt2"], indirect=True)
+def test_the_loss_of_an_encoder(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    sizes = {"vocab_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 8}
+    config = transformers.BertConfig(**sizes, intermediate_size=8, max_position_embeddings=16)
+    torch.manual_seed(0)
+    transformers.BertForMaskedLM(config).save_pretrained(tmp_path)
+    text = f"text:{tmp_path / 'text.txt'}"
+    with pytest.raises(ValueError, match="hf:tiny: its tokenizer has no mask, which an encoder is to fill in"):
+        load("hf:tiny", text, tmp_path).minibatches(4)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, mask_token="[MASK]")
+    tokenizer.save_pretrained(tmp_path)
+    workload = load("hf:tiny", text, tmp_path)
+    assert type(workload.model).__name__ == "BertForMaskedLM"
+    tokens, targets = workload.train(4)[0]
+    masked = tokens == tokenizer.mask_token_id
+    assert masked.any(1).all()
+    assert 0.05 < masked.float().mean() < 0.35
+    assert torch.equal(targets != -100, masked)
+    whole = load("hf:tiny", text, folder).train(4)[0]
+    assert torch.equal(torch.where(masked, targets, tokens), whole)
+    assert torch.equal(workload.train(4)[0][0], tokens)
+    logits = workload.model(tokens).logits.log_softmax(-1)
+    chosen = [-logits[n, place, targets[n, place]] for n, place in masked.nonzero().tolist()]
+    expected = torch.stack(chosen).mean().item()
+    assert math.isclose(workload.loss(workload.model, (tokens, targets)).item(), expected, rel_tol=1e-6)
+    assert math.isclose(workload.metric(workload.model, (tokens, targets)), math.exp(expected), rel_tol=1e-6)
+    assert measure(workload, ["FP134"], ["AE"], minibatches=1, batch_size=4).angle[0] > 0
+
+
+def permuted(weight, heads):
+    """Queries and keys as llama.cpp has them: of each head the halves of a turn beside each other."""
+    return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def gguf_of(folder: Path, file: Path) -> None:
+    """The Llama of a folder as a GGUF, in float16 and float32."""
+    gguf = pytest.importorskip("gguf")
+    pytest.importorskip("accelerate")
+    state = {name: value.float().numpy() for name, value in load_file(folder / "model.safetensors").items()}
+    made = gguf.GGUFWriter(file, "llama")
+    made.add_block_count(1)
+    made.add_context_length(16)
+    made.add_embedding_length(16)
+    made.add_feed_forward_length(24)
+    made.add_head_count(4)
+    made.add_head_count_kv(2)
+    made.add_layer_norm_rms_eps(1e-6)
+    made.add_rope_dimension_count(4)
+    made.add_rope_freq_base(10000.0)
+    words = ["?", *dict.fromkeys(WORDS)]
+    made.add_vocab_size(len(words))
+    made.add_tokenizer_model("gpt2")
+    made.add_token_list(words)
+    made.add_token_types([1] * len(words))
+    made.add_token_merges([])
+    made.add_unk_token_id(0)
+    names = {
+        **{"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"},
+        **{f"model.layers.0.self_attn.{n}_proj": f"blk.0.attn_{n}" for n in "qkv"},
+        "model.layers.0.self_attn.o_proj": "blk.0.attn_output",
+        **{f"model.layers.0.mlp.{n}_proj": f"blk.0.ffn_{n}" for n in ("gate", "up", "down")},
+        "model.layers.0.input_layernorm": "blk.0.attn_norm",
+        "model.layers.0.post_attention_layernorm": "blk.0.ffn_norm",
+    }
+    for name, theirs in names.items():
+        value = state[f"{name}.weight"]
+        if theirs.endswith(("attn_q", "attn_k")):
+            value = permuted(value, 4 if theirs.endswith("q") else 2)
+        made.add_tensor(f"{theirs}.weight", value.astype(np.float16 if value.ndim > 1 else np.float32))
+    made.write_header_to_file()
+    made.write_kv_data_to_file()
+    made.write_tensors_to_file()
+    made.close()
+
+
+@pytest.mark.parametrize("kind", ["llama"], indirect=True)
+def test_a_gguf_gives_what_the_folder_gives(folder, tmp_path, capfd):
+    gguf_of(folder, file := tmp_path / "tiny.gguf")
+    np.save(tmp_path / "tokens.npy", np.arange(400) % 9)
+    data = f"tokens:{tmp_path / 'tokens.npy'}"
+    workload, other = load("hf:tiny", data, file), load("hf:tiny", data, folder)
+    assert {p.dtype for p in workload.model.parameters()} == {torch.float32}
+    for name, value in other.model.state_dict().items():
+        assert torch.equal(value, workload.model.state_dict()[name]), name
+    batch = workload.minibatches(4)[0]
+    assert torch.equal(workload.loss(workload.model, batch), other.loss(other.model, batch))
+    assert "Converting" not in capfd.readouterr().err
+    content = file.read_bytes()
+    for length in (0, 3, 23, 200, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:length])
+        with pytest.raises(
+            ValueError, match=r"tiny.gguf cannot be read as a GGUF of a causal language model: "
+        ) as caught:
+            load("hf:tiny", data, file)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["llama"], indirect=True)
+def test_what_a_gguf_needs_is_one_line(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ImportError, match=r"gguf: networks need the extra gguf of numeric-formats \(pip install"):
+        load("hf:tiny", f"text:{folder / 'text.txt'}", tmp_path / "x.gguf")
