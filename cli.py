@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "points": measuring.points,
     "measure": measuring.measure,
     "attribute": measuring.attribute,
+    "keep": measuring.keep,
     "rank": ranking.rank,
     "train": training.train,
     "validate": training.validate,

@@ -1,4 +1,4 @@
-"""Commands that measure angles: points, measure, attribute."""
+"""Commands that measure angles: points, measure, attribute, keep."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def points(
     · formats points -m hf:gpt2 --data text:book.txt
     """
     check_measured([model], [])
+    from predictor.keeping import matching
     from predictor.listing import list_points
     from predictor.recording import record, write
     from reports import results
@@ -80,7 +81,7 @@ def points(
         write(found, tensors)
         say(f"wrote {len(found)} tensors to {tensors}")
         return
-    say(*tables.points(model, *list_points(workload, exact or ())))
+    say(*tables.points(model, *list_points(workload, matching(workload.model, exact or ()))))
 
 
 def measure(
@@ -119,6 +120,7 @@ def measure(
     from predictor.angles import COVERAGE, NOTES
     from predictor.columns import N
     from predictor.device import on_device
+    from predictor.keeping import matching
     from predictor.scheme import scheme_of
     from reports import results
     from reports.tables import angles as tables
@@ -139,7 +141,7 @@ def measure(
                 minibatches,
                 batch_size=batch_size,
                 scopes=[scope],
-                exact=exact or (),
+                exact=matching(workload.model, exact or ()),
                 scheme=scheme,
                 two_terms=two_terms,
                 **measuring,
@@ -199,6 +201,7 @@ def attribute(
     check_measured([model], [format], scheme=scheme)
     from predictor.attribution import attribute as attribute_angle
     from predictor.attribution import estimate
+    from predictor.keeping import matching
     from reports import results
     from reports.plots import attributions, style
     from reports.tables import angles as tables
@@ -208,7 +211,8 @@ def attribute(
         results.check_output(output, results.ENDINGS, force)
     if plot is not None:
         results.check_output(plot, style.ENDINGS, force)
-    workload, kept = load(model, data, weights), exact or ()
+    workload = load(model, data, weights)
+    kept = matching(workload.model, exact or ())
     if dry_run:
         tell_of_compiling()
         work = estimate(
@@ -238,3 +242,62 @@ def attribute(
         say(f"wrote {plot}")
     if not settings["complete"]:
         raise typer.Exit(INTERRUPTED)
+
+
+def keep(
+    model: ModelOption,
+    format: Annotated[str, typer.Option("--format", "-f", help="of all that is not kept: a name, or ACTIVATION+ERROR")],
+    layers: Annotated[int | None, typer.Option(min=1, help="how many layers may be kept")] = None,
+    target: Annotated[float | None, typer.Option(help="degrees at which to stop")] = None,
+    effect: Annotated[str, typer.Option(help="whose angle: E, A, AE or WAE")] = "AE",
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    minibatches: Annotated[
+        int | None, typer.Option(help="mini-batches; default: 4, or all where there are fewer")
+    ] = None,
+    batch_size: BatchSizeOption = None,
+    exact: ExactOption = None,
+    scheme: SchemeOption = "paper",
+    two_terms: TwoTermsOption = True,
+    workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
+    store: StoreOption = True,
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Say which layers to keep in full precision: those that cause most alone, tried one after the other.
+
+    It ends with what to give to other commands. Recipes of transformers keep products: formats recipes --keep.
+
+    Examples: formats keep -m resnet20 -f INT6 --layers 4 · formats keep -m mine.py:net -f NVFP4 --target 10 -o kept.csv
+    """
+    check_measured([model], [format], effect, scheme)
+    from predictor.device import on_device
+    from predictor.keeping import keep as keep_layers
+    from predictor.keeping import matching
+    from reports import results
+    from reports.tables import angles as tables
+    from workloads import load
+
+    if output is not None:
+        results.check_output(output, results.ENDINGS, force)
+    workload = on_device(load(model, data, weights), device)
+    with measuring_session(workers, None, store, device) as measuring:
+        found = keep_layers(
+            workload,
+            format,
+            layers=layers,
+            target=target,
+            effect=effect,
+            minibatches=minibatches,
+            batch_size=batch_size,
+            exact=matching(workload.model, exact or ()),
+            scheme=scheme,
+            two_terms=two_terms,
+            **measuring,
+        )
+    settings: dict[Any, Any] = found.attrs
+    say(*tables.kept_layers(found, f"{model}: layers to keep out of {', '.join(settings['formats'])}"))
+    if output is not None:
+        results.write(found, output, settings)
+        say(f"wrote {output} and {results.sidecar_of(output)}")

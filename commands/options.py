@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +53,13 @@ MinibatchesOption = Annotated[
     int | None, typer.Option(help="mini-batches that all formats share; default: 8, or all where there are fewer")
 ]
 ExactOption = Annotated[
-    list[str] | None, typer.Option("--exact", help="keep this layer in full precision (may be repeated)")
+    list[str] | None,
+    typer.Option(
+        "--exact",
+        help="keep this layer, and all inside it, in full precision: a name or a pattern such as 'layer1.*.conv2' "
+        "(may be repeated)",
+        metavar="LAYER",
+    ),
 ]
 HeadOption = Annotated[
     bool, typer.Option("--head/--exact-head", help="whether a recipe changes the network's last product too")
@@ -156,3 +163,14 @@ def share(option: str, text: str) -> float:
     if not 0 <= found <= 1:
         raise ValueError(f"{option} {text}: a share such as 2% or 0.02 is needed")
     return found
+
+
+def inches(option: str, text: str | None) -> float | None:
+    """A width such as 3.4in, 86mm or 8.6cm in inches; ValueError for anything else."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(in|mm|cm)", text.strip())
+    wide = float(found[1]) / {"in": 1.0, "mm": 25.4, "cm": 2.54}[found[2]] if found else 0.0
+    if not 1 <= wide <= 40:
+        raise ValueError(f"{option} {text}: a width from 1in to 40in such as 3.4in, 86mm or 8.6cm is needed")
+    return wide

@@ -147,6 +147,7 @@ def rank(
     """
     check_measured(model, split(formats or ""), effects, scheme)
     from predictor.device import on_device
+    from predictor.keeping import matching
     from predictor.scheme import scheme_of
     from reports import results
     from reports.tables import rankings as tables
@@ -172,7 +173,7 @@ def rank(
         "minibatches": minibatches,
         "batch_size": batch_size,
         "exhaustive": exhaustive,
-        "exact": exact or (),
+        "exact": matching(next(iter(workloads.values())).model, exact or ()),
         "scheme": scheme,
         "two_terms": two_terms,
     }

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from commands.early import check_results
-from commands.options import ForceOption, RankingArgument, WithinOption, share, split
+from commands.options import ForceOption, RankingArgument, WithinOption, inches, share, split
 from commands.printing import say
 
 
@@ -25,7 +25,7 @@ def plot(
         str | None,
         typer.Option(
             help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), "
-            "pareto (with gates); of angles by layer: layers; of a search: synthesized; "
+            "bars (the first, all effects), pareto (with gates); of angles by layer: layers; of a search: synthesized; "
             "of a validation's runs.csv: validation, gap (beside the bundled trainings); "
             "of folders: flips; of tensors: histograms; of formats alone: profiles"
         ),
@@ -40,8 +40,15 @@ def plot(
     by: Annotated[
         str | None, typer.Option(help="the effect of top, pareto and synthesized; default: E where it is there")
     ] = None,
-    top: Annotated[int, typer.Option(help="formats that top draws")] = 20,
+    top: Annotated[int, typer.Option(help="formats that top and bars draw")] = 20,
     within: WithinOption = "1%",
+    label: Annotated[
+        str, typer.Option(help="comma-separated formats of a ranking that get their name before others do")
+    ] = "",
+    width: Annotated[
+        str | None, typer.Option(help="of the picture, such as 3.4in or 86mm, a paper's column; letters stay as large")
+    ] = None,
+    title: Annotated[bool, typer.Option("--title/--no-title", help="say above the picture what it shows")] = True,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -57,9 +64,9 @@ def plot(
 
     Runs that differ in their seed alone are drawn as their mean and range.
 
-    Examples: formats plot ranking.csv · formats plot ranking.csv --kind top -o top.pdf · formats plot why.csv --kind
-    layers · formats plot --profiles FP134,BM43,E4M3 · formats plot tensors.npz --profiles FP134,INT8 · formats plot
-    runs/log4-* -o flips.pdf
+    Examples: formats plot ranking.csv · formats plot ranking.csv --kind bars --top 8 --width 3.4in --no-title -o
+    column.pdf · formats plot why.csv --kind layers · formats plot --profiles FP134,BM43,E4M3 · formats plot tensors.npz
+    --profiles FP134,INT8 · formats plot runs/log4-* -o flips.pdf
     """
     check_results(*(given or []))
     from reports import results
@@ -69,7 +76,12 @@ def plot(
     meant = drawing.kind_of(files, kind, names)
     target = output if output is not None else drawing.default_target(files, meant)
     results.check_output(target, style.ENDINGS, force)
-    style.save(drawing.draw(files, meant, names, by, top, share("--within", within)), target)
+    style.save(
+        drawing.draw(
+            files, meant, names, by, top, share("--within", within), split(label), inches("--width", width), title
+        ),
+        target,
+    )
     say(f"wrote {target}")
 
 

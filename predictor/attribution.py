@@ -101,7 +101,7 @@ def _gradients_a_minibatch(layers: dict[TensorKind, list[str]]) -> int:
     return GRADIENTS_OF_KINDS + 2 * sum(len(layers[kind]) for kind in (TensorKind.W, TensorKind.A, TensorKind.E))
 
 
-def _in_layers(quantizer: Quantizer, chosen: Callable[[str], bool]) -> Quantizer:
+def in_layers(quantizer: Quantizer, chosen: Callable[[str], bool]) -> Quantizer:
     """A quantizer that leaves the points of all other layers as they are."""
 
     def quantize(x: Tensor, point: Point) -> Tensor:
@@ -150,9 +150,9 @@ class _Cells:
         for layer in layers[TensorKind.A]:
             yield _Row(TensorKind.A, layer, self._activations_alone(layer), self._without_activations(layer))
         for layer in layers[TensorKind.E]:
-            alone = self._angle(self._backward(gradients.loss, _in_layers(self.error, layer.__eq__)))
+            alone = self._angle(self._backward(gradients.loss, in_layers(self.error, layer.__eq__)))
             with gradients.rounded_weights(self.forward_format):
-                found = self._backward(everything, _in_layers(self.error, layer.__ne__))
+                found = self._backward(everything, in_layers(self.error, layer.__ne__))
             yield _Row(TensorKind.E, layer, alone, self._angle_with_g(found))
         for layer in layers[TensorKind.G]:
             # The gradient of one layer is rounded after the fact, so sums of other cells serve.
@@ -173,11 +173,11 @@ class _Cells:
             return self._angle_with_g(self._last_backward(self.activation, self.error))
 
     def _activations_alone(self, layer: str) -> float:
-        return self._angle(self._last_backward(_in_layers(self.activation, layer.__eq__), None))
+        return self._angle(self._last_backward(in_layers(self.activation, layer.__eq__), None))
 
     def _without_activations(self, layer: str) -> float:
         with self.gradients.rounded_weights(self.forward_format):
-            return self._angle_with_g(self._last_backward(_in_layers(self.activation, layer.__ne__), self.error))
+            return self._angle_with_g(self._last_backward(in_layers(self.activation, layer.__ne__), self.error))
 
     def _weights(self, chosen: Callable[[str], bool]) -> list[str]:
         return [name for name in self.gradients.weights if chosen(layer_of(name))]

@@ -22,7 +22,7 @@ from predictor.columns import (
     high_column,
     low_column,
 )
-from reports.plots.style import OTHER
+from reports.plots.style import OTHER, size
 
 KINDS = {
     "W": ("#E69F00", "W, weights"),
@@ -31,6 +31,8 @@ KINDS = {
     "G": ("#CC79A7", "G, weight gradients"),
 }
 LAYERS_SHOWN = 24
+LETTERS = 9
+"""Names of columns that are longer than so many letters are turned."""
 
 
 def _bars(axes: Any, rows: pd.DataFrame, names: list[str]) -> None:
@@ -72,7 +74,7 @@ def attribution(table: pd.DataFrame, title: str) -> Figure:
     )
     height = 1.2 + 0.24 * (len(kinds) + max(len(layers), 1))
     figure, (above, below) = plt.subplots(
-        2, 1, figsize=(8, 1.2 + height), height_ratios=(len(kinds) + 1, max(len(layers), 1) + 1), layout="constrained"
+        2, 1, figsize=size(1.2 + height), height_ratios=(len(kinds) + 1, max(len(layers), 1) + 1), layout="constrained"
     )
     _bars(above, kinds, [KINDS[kind][1] if kind in KINDS else "everything" for kind in kinds[KIND]])
     # Nothing is left without everything: that row has no such angle.
@@ -85,10 +87,12 @@ def attribution(table: pd.DataFrame, title: str) -> Figure:
         color="black",
         label="angle of everything else",
     )
-    above.legend(fontsize=8, frameon=False, loc="lower right")
-    above.set_title(title)
+    # Where no bar or mark can lie under it.
+    above.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+    above.set_title(title, pad=22)
     _bars(below, layers, [f"{layer}   {kind}" for kind, layer in zip(layers[KIND], layers[LAYER], strict=True)])
-    figure.supxlabel("angle, only this quantized (degrees, with 95% interval)", fontsize=10)
+    interval = ", with 95% interval" if layers[high_column(ALONE)].notna().any() else ""
+    figure.supxlabel(f"angle, only this rounded (degrees{interval}): what it causes", fontsize=10)
     return figure
 
 
@@ -106,12 +110,12 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
     if {KIND, LAYER, angle_column(ALONE)} <= set(table.columns):
         rows = table[table[LAYER] != "all"]
         grid = rows.pivot(index=LAYER, columns=KIND, values=angle_column(ALONE)).loc[rows[LAYER].unique()]
-        grid = grid[[kind for kind in KINDS if kind in grid.columns]]
+        grid, shows = grid[[kind for kind in KINDS if kind in grid.columns]], "only this rounded: what it causes"
     elif {FORMAT, EFFECT, SCOPE, ANGLE} <= set(table.columns):
         rows = table[~table[SCOPE].isin(("all", "first"))]
         rows = rows.assign(column=rows[FORMAT] + (", " + rows[EFFECT] if rows[EFFECT].nunique() > 1 else ""))
         grid = rows.pivot(index=SCOPE, columns="column", values=ANGLE)
-        grid = grid.loc[rows[SCOPE].unique(), rows["column"].unique()]
+        grid, shows = grid.loc[rows[SCOPE].unique(), rows["column"].unique()], "where the angle arrives"
     else:
         raise ValueError(
             "angles by layer are drawn of what `formats attribute` or `formats measure --scope layers` wrote"
@@ -120,9 +124,8 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
         raise ValueError("the table holds no layer; measure with --scope layers")
     figure, axes = plt.subplots(figsize=(3.6 + 0.75 * len(grid.columns), 1.6 + 0.24 * len(grid)), layout="constrained")
     image = axes.imshow(grid.to_numpy(np.float64), cmap="viridis", aspect="auto", vmin=0)
-    slanted: dict[str, Any] = (
-        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(grid.columns) > 4 else {}
-    )
+    turned = len(grid.columns) > 4 or max(len(str(column)) for column in grid.columns) > LETTERS
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if turned else {}
     axes.set_xticks(range(len(grid.columns)), [str(column) for column in grid.columns], fontsize=8, **slanted)
     axes.set_yticks(range(len(grid)), [str(layer) for layer in grid.index], fontsize=8)
     largest = np.nanmax(grid.to_numpy(np.float64))
@@ -137,6 +140,6 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
                 fontsize=7,
                 color="black" if angle > 0.6 * largest else "white",
             )
-    figure.colorbar(image, label="angle (degrees)", shrink=min(1.0, 6 / len(grid)) if len(grid) > 12 else 1)
+    figure.colorbar(image, label=f"angle (degrees), {shows}", shrink=min(1.0, 6 / len(grid)) if len(grid) > 12 else 1)
     axes.set_title(title, fontsize=11)
     return figure

@@ -13,6 +13,7 @@ from numeric_formats.checks import at_least, one_of
 from numeric_formats.files import TENSORS
 from predictor.columns import (
     BITS,
+    EFFECT,
     FAMILY,
     GAP,
     GATES,
@@ -31,18 +32,20 @@ from predictor.effects import Effect
 from predictor.risk import INDICATOR, WITHIN, bundled_trainings, risk_of
 from reports import results
 from reports.plots import attributions, precision, rankings, training
+from reports.plots.style import fitted, untitled, width_of
 
 
 class Kind(StrEnum):
     """What a picture shows.
 
-    Of a ranking: angles, top, pareto. Of an attribution or a measurement by layer: layers. Of a search: synthesized.
-    Of a validation's runs.csv: validation, gap. Of training runs' folders: flips. Of tensors and formats: histograms.
-    Of formats alone: profiles.
+    Of a ranking: angles, top, bars, pareto. Of an attribution or a measurement by layer: layers. Of a search:
+    synthesized. Of a validation's runs.csv: validation, gap. Of training runs' folders: flips. Of tensors and formats:
+    histograms. Of formats alone: profiles.
     """
 
     ANGLES = "angles"
     TOP = "top"
+    BARS = "bars"
     PARETO = "pareto"
     LAYERS = "layers"
     SYNTHESIZED = "synthesized"
@@ -120,6 +123,7 @@ def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
     both = (angle_column("E"), angle_column("A"), source_column("E"), source_column("A"))
     return {
         Kind.ANGLES: (NAME, BITS, FAMILY, *both),
+        Kind.BARS: (NAME, *angle),
         Kind.TOP: (RANK, NAME, BITS, *angle, source_column(by)),
         Kind.PARETO: (NAME, BITS, GATES, angle_column(by)),
         Kind.SYNTHESIZED: (NAME, ROLE, *difference_columns(by)),
@@ -135,6 +139,9 @@ def draw(
     by: str | None = None,
     count: int = 20,
     within: float = WITHIN,
+    labels: Sequence[str] = (),
+    width: float | None = None,
+    title: bool = True,
 ) -> Figure:
     """The picture of a kind.
 
@@ -143,8 +150,11 @@ def draw(
         kind: Of the picture.
         names: The formats of profiles and histograms.
         by: The effect of top, pareto and synthesized; by default the one that orders the table.
-        count: How many formats top draws.
+        count: How many formats top and bars draw.
         within: The gap of formats that count as good as float32.
+        labels: Formats of a ranking that get their name before others do.
+        width: Of the picture in inches; by default 8 or so.
+        title: Whether it has one.
 
     Returns:
         The figure, for `style.save`.
@@ -153,6 +163,20 @@ def draw(
         ValueError: A file is damaged or of something else, or the count is below 1.
     """
     at_least(f"the first {count} formats", count)
+    with width_of(width):
+        figure = fitted(_drawn(given, kind, names, by, count, within, labels))
+    return figure if title else untitled(figure)
+
+
+def _drawn(
+    given: Sequence[Path],
+    kind: Kind,
+    names: Sequence[str],
+    by: str | None,
+    count: int,
+    within: float,
+    labels: Sequence[str],
+) -> Figure:
     if kind is Kind.PROFILES:
         return precision.profiles(precision.profiles_of(names), "significant bits by binade")
     first = given[0]
@@ -174,21 +198,30 @@ def draw(
         table = results.read(first)
         by = results.ordering_effect(first, table) if effects_in(table.columns) else Effect.E
     table = results.read(first, columns_of(kind, by))
-    if kind is Kind.TOP:
-        return rankings.top(
-            table, by, count, f"{first.stem}: the first {min(count, len(table))} of {len(table)} formats", within
+    settings = results.sidecar(first).get("settings", {})
+    network = str(settings.get("workload") or first.stem)
+    count_of = settings.get("minibatches")
+    over = f", {count_of} mini-batch{'es' * (count_of > 1)}" if isinstance(count_of, int) else ""
+    if kind in (Kind.TOP, Kind.BARS):
+        shown = (
+            f"{network}: the first {min(count, len(table))} of {len(table)} formats by {settings.get('by', by)}{over}"
         )
+        if kind is Kind.TOP:
+            return rankings.top(table, by, count, shown, within)
+        return rankings.bars(table.head(count), effects_in(table.columns), shown, settings.get("yardsticks", ()))
     if kind is Kind.PARETO:
-        return rankings.pareto_front(table, by, f"{first.stem}: angle of {by} against cost", within)
+        return rankings.pareto_front(table, by, f"{network}: angle of {by} against cost{over}", within, labels)
     if kind is Kind.LAYERS:
-        return attributions.layers(table, f"{first.stem}: angle by layer")
+        effects = "" if EFFECT not in table else " of " + ", ".join(table[EFFECT].unique())
+        return attributions.layers(table, f"{network}: angle{effects} by layer{over}")
     if kind is Kind.SYNTHESIZED:
-        return precision.synthesized(table, by, f"{first.stem}: synthesized and known formats")
+        return precision.synthesized(table, by, f"{network}: synthesized and known formats{over}")
     if kind is Kind.GAP:
         trainings = pd.concat([bundled_trainings(), table])
-        return training.gap_against_angle(
-            trainings, risk_of(trainings), f"{first.stem}: how much worse a format trains"
-        )
+        return training.gap_against_angle(trainings, risk_of(trainings), f"{network}: how much worse a format trains")
     if kind is Kind.VALIDATION:
-        return training.loss_against_angle(table, f"{first.stem}: does the angle predict training?")
-    return rankings.error_against_activation(table, f"{first.stem}: {len(table)} formats", within)
+        of = settings.get("effect", "")
+        return training.loss_against_angle(table, f"{network}: does the angle{f' ({of})' * bool(of)} predict training?")
+    return rankings.error_against_activation(
+        table, f"{network}: {len(table)} formats{over}", within, labels, settings.get("yardsticks", ())
+    )

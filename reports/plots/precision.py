@@ -3,6 +3,7 @@ have."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 import formats
 from predictor.columns import NAME, ROLE, difference_columns
-from reports.plots.style import COLOURS
+from reports.plots.style import COLOURS, size
 
 BINADES_SHOWN = 20
 TENSORS_SHOWN = 12
@@ -57,7 +58,7 @@ def profiles(given: Sequence[tuple[str, Sequence[int]]], title: str) -> Figure:
     figure, panels = plt.subplots(
         len(given),
         1,
-        figsize=(8, 0.9 + 1.3 * len(given)),
+        figsize=size(0.9 + 1.3 * len(given)),
         sharex=True,
         sharey=True,
         squeeze=False,
@@ -102,7 +103,7 @@ def histograms(
             f"{len(tensors)} tensors: a picture holds at most {TENSORS_SHOWN}; `formats points --tensors` takes --layer"
         )
     figure, panels = plt.subplots(
-        len(tensors), 1, figsize=(8, 0.9 + 2.4 * len(tensors)), sharex=True, squeeze=False, layout="constrained"
+        len(tensors), 1, figsize=size(0.9 + 2.4 * len(tensors)), sharex=True, squeeze=False, layout="constrained"
     )
     length = max(BINADES_SHOWN, *(len(profile) for _, profile in given))
     for axes, (name, tensor) in zip(panels[:, 0], tensors.items(), strict=True):
@@ -144,6 +145,7 @@ def histograms(
             handles = [part for side in (axes, bits) for part in side.get_legend_handles_labels()[0]]
             bits.legend(handles=handles, fontsize=8, frameon=False, loc="upper right", ncols=2)
     panels[-1, 0].set_xlim(0.7, 0.3 - length)
+    panels[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[-1, 0].set_xlabel("binade, relative to that of the largest magnitude")
     figure.suptitle(title, fontsize=12)
     return figure
@@ -174,7 +176,7 @@ def synthesized(table: pd.DataFrame, by: str, title: str) -> Figure:
     for line, profile in zip(grid, kept, strict=True):
         line[: len(profile)] = profile
     figure, (cells, differences) = plt.subplots(
-        1, 2, figsize=(10, 1.6 + 0.32 * len(rows)), sharey=True, width_ratios=(3, 2), layout="constrained"
+        1, 2, figsize=size(1.6 + 0.32 * len(rows), 10), sharey=True, width_ratios=(3, 2), layout="constrained"
     )
     # Light to dark blue, dark enough at the top for white digits.
     shades = ListedColormap(plt.get_cmap("Blues")(np.linspace(0.08, 0.9, 256)))
@@ -191,7 +193,7 @@ def synthesized(table: pd.DataFrame, by: str, title: str) -> Figure:
     made = rows[ROLE].str.contains("synthesized").to_numpy()
     cells.set_yticks(
         range(len(rows)),
-        [_short(name, role) for name, role in zip(rows[NAME], rows[ROLE], strict=True)],
+        _numbered([_short(name, role) for name, role in zip(rows[NAME], rows[ROLE], strict=True)]),
         fontsize=8,
     )
     for label, new in zip(cells.get_yticklabels(), made, strict=True):
@@ -224,3 +226,14 @@ def _short(name: str, role: str) -> str:
     """A name that fits beside a row: a profile, which the row itself shows, is called after what it was made for."""
     made = [part for part in role.split(", ") if part.startswith("synthesized ")]
     return "made for " + " ".join(made[0].split()[1:]) if name.startswith("profile:") and made else name
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Names, each its own: those that come more than once have a number."""
+    counts = Counter(names)
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name}, {seen[name]}" if counts[name] > 1 else name)
+    return found

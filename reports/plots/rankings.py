@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -23,9 +24,25 @@ from predictor.columns import (
 )
 from predictor.risk import INDICATOR, dividing_angle
 from predictor.statistics import pareto
-from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis
+from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis, share, size
 
 LABELLED = ("INT", "FP")
+ALL_NAMED = 24
+"""Up to so many formats, which somebody chose, each gets its name."""
+LETTERS = 70
+"""So many letters of names stand side by side; more are turned."""
+WHISKER: dict[str, Any] = {"ecolor": "#333333", "linewidth": 0.8, "capsize": 1.5}
+"""How intervals are drawn over marks of one colour."""
+BAR = 0.8
+"""Share of a format's place that its bars take."""
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(str(row[NAME]) for row in rows)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[float, float]:
+    return float(row[angle_column("A")]), float(row[angle_column("E")])
 
 
 def _line(axis: Callable[..., object], table: pd.DataFrame, within: float) -> None:
@@ -36,7 +53,13 @@ def _line(axis: Callable[..., object], table: pd.DataFrame, within: float) -> No
         axis(angle, color="#555555", linewidth=1, linestyle="--", zorder=1, label=label)
 
 
-def error_against_activation(table: pd.DataFrame, title: str, within: float) -> Figure:
+def error_against_activation(
+    table: pd.DataFrame,
+    title: str,
+    within: float,
+    named: Sequence[str] = (),
+    yardsticks: Sequence[Mapping[str, Any]] = (),
+) -> Figure:
     """Angle of effect E against that of effect A for every format, coloured by bits, named formats and the first
     labelled. Filled marks are measured, hollow ones predicted; a line ends those as good as float32.
 
@@ -44,8 +67,10 @@ def error_against_activation(table: pd.DataFrame, title: str, within: float) -> 
         table: The columns of a ranking.
         title: Above the picture.
         within: The gap of those that count as good.
+        named: Formats that get their name whatever else does.
+        yardsticks: Rows of formats that the ranking is held against, drawn as stars.
     """
-    figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
+    figure, axes = plt.subplots(figsize=size(6), layout="constrained")
     across, up = angle_column("A"), angle_column("E")
     shown = table[(table[up] > 0) & (table[across] > 0)]
     for bits in sorted(shown[BITS].dropna().unique(), reverse=True):
@@ -75,20 +100,29 @@ def error_against_activation(table: pd.DataFrame, title: str, within: float) -> 
     unknown = shown[shown[BITS].isna()]
     if len(unknown):
         axes.scatter(unknown[across], unknown[up], s=26, color=OTHER[0], marker=OTHER[1], label="custom")
+    beside = [row for row in yardsticks if row.get(across) and row.get(up)]
+    if beside:
+        at = [row[across] for row in beside], [row[up] for row in beside]
+        axes.scatter(*at, s=70, marker="*", color="black", zorder=4, label="held against: " + _names(beside))
     _line(axes.axhline, shown, within)
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel="angle, activations quantized (degrees)",
-        ylabel="angle, errors quantized (degrees)",
+        xlabel="angle of A, activations rounded (degrees); lower left is better",
+        ylabel="angle of E, errors rounded (degrees)",
         title=title,
     )
     log_axis(axes.xaxis)
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=8, frameon=False, loc="upper left")  # "best" takes seconds, and warns of it
-    labelled = shown[shown[FAMILY].isin(LABELLED) | (shown.index == shown.index.min())]
-    label_points(axes, labelled[[NAME, across, up]].itertuples(index=False), shown[[across, up]])
+    few = len(shown) <= ALL_NAMED
+    wanted = few | shown[FAMILY].isin(LABELLED) | (shown.index == shown.index.min()) | shown[NAME].isin(named)
+    points = [
+        *shown[wanted][[NAME, across, up]].itertuples(index=False),
+        *((row[NAME], *_place(row)) for row in beside),
+    ]
+    label_points(axes, points, shown[[across, up]], first=named)
     return figure
 
 
@@ -107,7 +141,7 @@ def top(table: pd.DataFrame, by: str, count: int, title: str, within: float) -> 
         within: The gap of those that count as good as float32, where the indicator's angle is drawn.
     """
     rows = table.head(count)
-    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.26 * len(rows)), layout="constrained")
+    figure, axes = plt.subplots(figsize=size(1.2 + 0.26 * len(rows)), layout="constrained")
     searched = ROLE in rows.columns
     groups = [
         str(role).split()[0].rstrip(",") if searched else bits
@@ -144,17 +178,78 @@ def top(table: pd.DataFrame, by: str, count: int, title: str, within: float) -> 
     if by == INDICATOR:
         _line(axes.axvline, table, within)
     axes.set_yticks(
-        range(len(rows)), [f"{name}   {rank}" for name, rank in zip(rows[NAME], ranks, strict=True)], fontsize=8
+        range(len(rows)), [f"{rank}.  {name}" for name, rank in zip(rows[NAME], ranks, strict=True)], fontsize=8
     )
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set(xlabel=f"angle of {by} (degrees, with 95% interval); grey: ties; hollow: predicted", title=title)
+    axes.set(
+        xlabel=f"angle of {by} (degrees), with 95% intervals; grey: ties; hollow: predicted",
+        title=title,
+    )
     axes.grid(True, axis="x", linewidth=0.4, alpha=0.5)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    # Above, where no interval can lie under it.
+    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+    axes.set_title(title, pad=24)
     return figure
 
 
-def pareto_front(table: pd.DataFrame, by: str, title: str, within: float) -> Figure:
+def bars(
+    table: pd.DataFrame, effects: Sequence[str], title: str, yardsticks: Sequence[Mapping[str, Any]] = ()
+) -> Figure:
+    """The angles of a few formats, a group of bars each with a bar an effect and its 95% interval, beside formats whose
+    training is known.
+
+    Args:
+        table: The columns of a ranking; every row is drawn.
+        effects: Whose angles.
+        title: Above the picture.
+        yardsticks: Rows of formats that the ranking is held against.
+    """
+    rows = [*(row for _, row in table.iterrows()), *yardsticks]
+    figure, axes = plt.subplots(figsize=size(4.5), layout="constrained")
+    wide = BAR / len(effects)
+    for number, effect in enumerate(effects):
+        places = [place + (number - (len(effects) - 1) / 2) * wide for place in range(len(rows))]
+        angles, lows, highs = (
+            [float("nan") if row.get(column) is None else float(row[column]) for row in rows]
+            for column in (angle_column(effect), low_column(effect), high_column(effect))
+        )
+        spread = [
+            [0.0 if end != end or angle != angle else abs(end - angle) for angle, end in zip(angles, ends, strict=True)]
+            for ends in (lows, highs)
+        ]
+        axes.bar(
+            places,
+            angles,
+            width=wide,
+            color=COLOURS[number % len(COLOURS)],
+            label=effect,
+        )
+        known = [place for place in range(len(rows)) if spread[0][place] or spread[1][place]]
+        axes.errorbar(
+            [places[place] for place in known],
+            [angles[place] for place in known],
+            yerr=[[side[place] for place in known] for side in spread],
+            fmt="none",
+            **WHISKER,
+        )
+    if yardsticks:
+        axes.axvline(len(table) - 0.5, color="#555555", linewidth=0.8, linestyle=":")
+    longest = max(len(str(row[NAME])) for row in rows)
+    slanted: dict[str, Any] = (
+        {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if longest * len(rows) > LETTERS * share() else {}
+    )
+    axes.set_xticks(range(len(rows)), [str(row[NAME]) for row in rows], fontsize=8, **slanted)
+    axes.set(ylabel="angle (degrees); less is better", yscale="log", title=title)
+    log_axis(axes.yaxis)
+    axes.grid(True, axis="y", which="major", linewidth=0.4, alpha=0.5)
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(effects))
+    axes.set_title(title, pad=24)
+    return figure
+
+
+def pareto_front(table: pd.DataFrame, by: str, title: str, within: float, named: Sequence[str] = ()) -> Figure:
     """Angle against the gates of a lane, coloured by bits, with the line of those that no other beats in both, which
     are labelled.
 
@@ -163,9 +258,10 @@ def pareto_front(table: pd.DataFrame, by: str, title: str, within: float) -> Fig
         by: The effect whose angle is drawn.
         title: Above the picture.
         within: As in `top`.
+        named: Formats that get their name, on the front or not.
     """
     rows = table[table[GATES].notna() & table[angle_column(by)].notna()].reset_index(drop=True)
-    figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
+    figure, axes = plt.subplots(figsize=size(6), layout="constrained")
     for bits in sorted(rows[BITS].unique(), reverse=True):
         colour, marker = STYLE.get(int(bits), OTHER)
         part = rows[rows[BITS] == bits]
@@ -179,6 +275,8 @@ def pareto_front(table: pd.DataFrame, by: str, title: str, within: float) -> Fig
             linewidths=0,
             label=f"{int(bits)} bits",
         )
+    if len(rows) <= ALL_NAMED and {low_column(by), high_column(by)} <= set(rows.columns):
+        axes.vlines(rows[GATES], rows[low_column(by)], rows[high_column(by)], color="#888888", linewidth=0.8, zorder=1)
     front = rows.loc[pareto(zip(rows[angle_column(by)], rows[GATES], strict=True))].sort_values(GATES)
     axes.step(
         front[GATES],
@@ -191,7 +289,7 @@ def pareto_front(table: pd.DataFrame, by: str, title: str, within: float) -> Fig
     if by == INDICATOR:
         _line(axes.axhline, table, within)
     axes.set(
-        xlabel="gates of a multiply-accumulate lane (NAND2 equivalents)",
+        xlabel="gates of a multiply-accumulate lane (NAND2 equivalents), without scales; lower left is better",
         ylabel=f"angle of {by} (degrees)",
         yscale="log",
         title=title,
@@ -199,5 +297,7 @@ def pareto_front(table: pd.DataFrame, by: str, title: str, within: float) -> Fig
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
-    label_points(axes, front[[NAME, GATES, angle_column(by)]].itertuples(index=False), rows[[GATES, angle_column(by)]])
+    wanted = rows.index.isin(front.index) | (len(rows) <= ALL_NAMED) | rows[NAME].isin(named)
+    points = rows[wanted][[NAME, GATES, angle_column(by)]].itertuples(index=False)
+    label_points(axes, points, rows[[GATES, angle_column(by)]], first=named)
     return figure

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,58 @@ OTHER = ("#555555", "D")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
+USUAL_WIDTH = 8.0
+"""Inches that pictures are wide where nobody says another width."""
+NARROW = 0.7
+"""Pictures of a smaller share of it have their words made to fit."""
+_width = [USUAL_WIDTH]
+
+
+@contextmanager
+def width_of(inches: float | None) -> Iterator[None]:
+    """Pictures that are begun inside are this wide, such as a paper's column; their letters stay as large."""
+    _width.append(USUAL_WIDTH if inches is None else inches)
+    try:
+        yield
+    finally:
+        _width.pop()
+
+
+def share() -> float:
+    """Of its usual width, what a picture that is begun now has."""
+    return _width[-1] / USUAL_WIDTH
+
+
+def fitted(figure: Figure) -> Figure:
+    """A picture narrower than usual, with its words made to fit: axes say what they show and no more, titles and
+    legends leave out what comes after a comma or colon, in smaller letters."""
+    if share() >= NARROW:
+        return figure
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_label_text(axis.get_label_text().partition(";")[0].partition(", with")[0], fontsize=8)
+            axis.set_tick_params(labelsize=7)
+        axes.set_title(axes.get_title().partition(",")[0], fontsize=8)
+        if (legend := axes.get_legend()) is not None:
+            for text in legend.get_texts():
+                text.set_text(text.get_text().partition(":")[0])
+                text.set_fontsize(6)
+    return figure
+
+
+def size(height: float, width: float = USUAL_WIDTH) -> tuple[float, float]:
+    """The size of a picture that is usually so high and wide, in inches: narrower ones are lower, but less so."""
+    return width * share(), height * share() ** 0.5
+
+
+def untitled(figure: Figure) -> Figure:
+    """The picture without what stands above it, for a paper that has a caption."""
+    figure.suptitle("")
+    if len(figure.axes) and not any(axes.get_title(loc="left") for axes in figure.axes):
+        figure.axes[0].set_title("")
+    return figure
+
+
 def log_axis(axis: Any) -> None:
     """Plain numbers at 1, 2 and 5 of each decade."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
@@ -47,15 +100,18 @@ PLACES = [
 """Where a name may stand, in points from its mark: nearest first, the side at which the text ends."""
 
 
-def label_points(axes: Any, points: Iterable[tuple[str, float, float]], marks: ArrayLike = ()) -> None:
+def label_points(
+    axes: Any, points: Iterable[tuple[str, float, float]], marks: ArrayLike = (), first: Collection[str] = ()
+) -> None:
     """Names beside their points (name, x, y), where they hide fewest marks; left out where one would lie on another
     name or leave the axes.
 
-    marks: (n, 2), data coordinates of what is drawn besides the points.
+    marks: (n, 2), data coordinates of what is drawn besides the points. first: names that get their places before the
+    others.
     """
     axes.figure.canvas.draw()
     renderer = axes.figure.canvas.get_renderer()
-    named = sorted(points, key=lambda point: point[1])
+    named = sorted(points, key=lambda point: (point[0] not in first, point[1]))
     every = [(x, y) for _, x, y in named] + [tuple(mark) for mark in np.asarray(marks, np.float64).reshape(-1, 2)]
     seen = axes.transData.transform(every) if every else np.empty((0, 2))
     frame = axes.get_window_extent()

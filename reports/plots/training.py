@@ -10,7 +10,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from predictor.columns import GAP, NETWORK_NAME, angle_column
 from predictor.risk import DIVERGED, INDICATOR, WITHIN, Risk
-from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis
+from predictor.statistics import rank_correlations
+from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis, size
 from reports.validation import by_format
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -33,7 +34,7 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
         table: The columns of `reports.runs.read_flips`.
         title: Above the picture.
     """
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=size(5), layout="constrained")
     lowest, highest = float("inf"), 0.0
     for number, ((setting, rounding), rows) in enumerate(table.groupby(["setting", "rounding"], sort=False)):
         rates = rows.pivot(index="step", columns="run", values="flip_rate")
@@ -64,7 +65,11 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
         if seeds > 1:
             axes.fill_between(lines.index, lines.min(axis=1), lines.max(axis=1), color=colour, alpha=0.2, linewidth=0)
         lowest, highest = min(lowest, lines.where(lines > 0).min().min()), max(highest, lines.max().max())
-    axes.set(xlabel="step", ylabel="share of quantized weights that change", title=title)
+    axes.set(
+        xlabel="step; lines: running means over 2% of the steps",
+        ylabel="share of quantized weights that change",
+        title=title,
+    )
     if highest >= 10 * lowest:
         # Zero lies below; a line that reaches it leaves the axes.
         axes.set_yscale("log", nonpositive="clip")
@@ -86,7 +91,9 @@ def loss_against_angle(runs: pd.DataFrame, title: str) -> Figure:
         title: Above the picture.
     """
     table = by_format(runs)
-    figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
+    spearman, _ = rank_correlations(table["angle"].to_numpy(), table["loss"].to_numpy())
+    title += f" Spearman {spearman:.2f}" if np.isfinite(spearman) else ""
+    figure, axes = plt.subplots(figsize=size(6), layout="constrained")
     finite = table[np.isfinite(table["loss"])]
     for bits in sorted(finite["bits"].unique(), reverse=True):
         colour, marker = STYLE.get(int(bits), OTHER)
@@ -136,7 +143,7 @@ def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure
         risk: Made of them.
         title: Above the picture.
     """
-    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=size(5.5), layout="constrained")
     column = angle_column(INDICATOR)
     drawn = trainings[trainings[column].notna() & trainings[GAP].notna()]
     grid = np.geomspace(drawn[column].min() / 1.3, risk.angles[-1], 300)

@@ -34,6 +34,7 @@ from predictor.columns import (
     N,
 )
 from predictor.effects import Effect
+from predictor.keeping import CHOSEN, KEPT, STEP
 from predictor.measuring.units import ALL
 from predictor.risk import applies_to, bundled_trainings, risk_of
 from reports.tables.cells import bounded, gap, or_dash, with_bounds, with_interval
@@ -128,6 +129,30 @@ def measurement(table: pd.DataFrame) -> Part:
         ),
     ]
     return plain(None, headers, rows)
+
+
+def kept_layers(table: pd.DataFrame, title: str) -> list[Part]:
+    """What `predictor.keeping.keep` gave, and what to type with it."""
+    rows = [
+        [
+            *(str(row[STEP]), row[LAYER] or "(nothing kept)", "" if not row[STEP] else "yes" if row[KEPT] else "no"),
+            "-" if pd.isna(row[SHARE]) else f"{100 * row[SHARE]:.1f}%",
+            bounded(row[ANGLE], row[LOW], row[HIGH], row[N]),
+        ]
+        for _, row in table.iterrows()
+    ]
+    headers = [
+        *((STEP, "right"), (LAYER, "left"), (KEPT, "left")),
+        *((name, "right") for name in ("share alone", f"angle {table.attrs[EFFECT]}")),
+    ]
+    chosen = table.attrs[CHOSEN]
+    paste = " ".join(f"--exact {name}" for name in chosen) if chosen else "no layer made the angle smaller"
+    return [
+        plain(title, headers, rows),
+        "angle in degrees with 95% interval, with this layer and those kept before it in full precision; a layer that "
+        "did not make it smaller is not kept; share: tan² of the angle of this layer alone, over the sum of all",
+        paste,
+    ]
 
 
 def attribution_estimate(model: str, of: Estimate) -> str:

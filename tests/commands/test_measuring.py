@@ -118,6 +118,17 @@ def test_attribute_writes_and_draws(folder):
     assert image.imread(folder / "why.png").shape[1] == 1200
 
 
+def test_keep_ends_in_what_to_paste(folder):
+    out = run("keep", "-m", "mine.py:net", "-f", "INT4", "--layers", "1", "-o", "kept.csv", cwd=folder).stdout
+    assert re.search(r"^ +0 +\(nothing kept\) +- +\d+\.\d{3}", out, re.M)
+    pasted = re.search(r"^--exact (\S+)$", out, re.M)[1]
+    settings = json.loads((folder / "kept.csv.meta.json").read_text())["settings"]
+    assert settings["chosen"] == [pasted]
+    assert pd.read_csv(folder / "kept.csv").kept.tolist()[0] == False  # noqa: E712
+    out = run("points", "-m", "mine.py:net", "--exact", "[13]", cwd=folder).stdout
+    assert len(re.findall("exact", out)) == 2
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_rows_that_were_attributed(folder):
     # By then the first mini-batch has been attributed.

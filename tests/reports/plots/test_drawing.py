@@ -1,7 +1,9 @@
 """From what is given to the kind of its picture."""
 
+import pandas as pd
 import pytest
 
+from reports import results
 from reports.plots import drawing
 
 
@@ -34,8 +36,8 @@ def test_the_kind_follows_from_what_is_given(tmp_path, given, kind, names, meant
             ["r.csv"],
             "pie",
             [],
-            "kind 'pie': allowed are angles, top, pareto, layers, synthesized, validation, gap, flips, histograms, "
-            "profiles",
+            "kind 'pie': allowed are angles, top, bars, pareto, layers, synthesized, validation, gap, flips, "
+            "histograms, profiles",
         ),
         (["t.npz"], None, [], "--profiles are drawn alone, or over tensors"),
         (["r.csv"], None, ["INT8"], "--profiles are drawn alone, or over tensors"),
@@ -45,3 +47,16 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, given, kind, names, message):
     (tmp_path / "run").mkdir()
     with pytest.raises(ValueError, match=message):
         drawing.kind_of([tmp_path / name for name in given], kind, names)
+
+
+def test_a_picture_of_a_papers_column(tmp_path):
+    table = pd.DataFrame({"rank": [1, 2], "name": ["FP134", "INT8"], "bits": [8, 8]})
+    table = table.assign(angle_E=[1.0, 2.0], low_E=[0.5, 1.5], high_E=[1.5, 2.5], source_E="measured")
+    results.write(table, tmp_path / "r.csv", {"workload": "net", "by": "E", "minibatches": 4})
+    usual = drawing.draw([tmp_path / "r.csv"], drawing.Kind.TOP)
+    narrow = drawing.draw([tmp_path / "r.csv"], drawing.Kind.TOP, width=3.4, title=False)
+    assert usual.get_size_inches()[0] == 8
+    assert narrow.get_size_inches()[0] == pytest.approx(3.4)
+    assert usual.axes[0].get_title() == "net: the first 2 of 2 formats by E, 4 mini-batches"
+    assert narrow.axes[0].get_title() == ""
+    assert narrow.axes[0].get_xlabel() == "angle of E (degrees)"

@@ -33,15 +33,21 @@ def test_the_first_few_with_intervals_and_ties():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["synthesized", "reference", "catalogue"]
 
 
-def test_the_front_of_angle_and_gates():
+def test_the_front_of_angle_and_gates(monkeypatch):
     [axes] = rankings.pareto_front(ranked().assign(gates=[40.0, 30.0, 35.0, np.nan]), "AE", "net", 0.01).axes
     [front] = axes.lines
     assert list(zip(front.get_xdata(), front.get_ydata(), strict=True)) == [(30, 2), (40, 1)]
-    assert {text.get_text() for text in axes.texts} == {"P", "Q"}
+    # Of few formats each has its name, of many those on the front, and those that are asked for.
+    assert {text.get_text() for text in axes.texts} == {"P", "Q", "R"}
+    monkeypatch.setattr(rankings, "ALL_NAMED", 0)
+    for named, expected in (((), {"P", "Q"}), (("R",), {"P", "Q", "R"})):
+        [axes] = rankings.pareto_front(ranked().assign(gates=[40.0, 30.0, 35.0, np.nan]), "AE", "", 1, named).axes
+        assert {text.get_text() for text in axes.texts} == expected
 
 
-def test_names_hide_no_mark_that_they_can_help_hiding():
+def test_names_hide_no_mark_that_they_can_help_hiding(monkeypatch):
     """Beside a mark there is another one where the name would stand first."""
+    monkeypatch.setattr(rankings, "ALL_NAMED", 0)
     table = ranked().assign(gates=[40.0, 30.0, 35.0, 30.1])
     alone, crowded = (
         rankings.pareto_front(rows, "AE", "net", 0.01).axes[0]
@@ -78,3 +84,24 @@ def test_a_line_ends_those_as_good_as_float32():
     assert not lines(rankings.top(table, "E", 4, "net", 0.9).axes[0])
     both = table.assign(**{f"{kind}_AE": table[f"{kind}_E"] for kind in ("angle", "low", "high", "source")})
     assert not lines(rankings.top(both, "AE", 4, "net", 0.02).axes[0])
+
+
+def test_bars_of_few_formats_beside_what_they_are_held_against():
+    beside = [{"name": "bfloat16", "angle_AE": 0.2, "low_AE": None, "high_AE": None}]
+    table = ranked().assign(angle_E=[0.1, 0.2, 0.3, 0.4], low_E=np.nan, high_E=np.nan)
+    [axes] = rankings.bars(table, ["E", "AE"], "net", beside).axes
+    heights = [[bar.get_height() for bar in group] for group in axes.containers if len(group.get_children()) == 5]
+    assert heights[0][:4] == [0.1, 0.2, 0.3, 0.4]
+    assert np.isnan(heights[0][4])  # of which there is no angle of E
+    assert heights[1] == [1, 2, 3, 4, 0.2]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [*"PQRS", "bfloat16"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["E", "AE"]
+
+
+def test_formats_it_is_held_against_and_chosen_names_are_in_the_picture():
+    table = ranked().rename(columns=lambda column: column.replace("_AE", "_E")).assign(family="tapered")
+    table = table.assign(angle_A=[4.0, 3.0, 2.0, 1.0], source_A="measured")
+    beside = [{"name": "bfloat16", "angle_E": 0.2, "angle_A": 0.3}]
+    [axes] = rankings.error_against_activation(table, "net", 0.01, ["S"], beside).axes
+    assert {text.get_text() for text in axes.texts} == {*"PQRS", "bfloat16"}
+    assert "held against: bfloat16" in [text.get_text() for text in axes.get_legend().get_texts()]
