@@ -61,7 +61,7 @@ def fitted(figure: Figure) -> Figure:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_label_text(axis.get_label_text().partition(";")[0].partition(", with")[0], fontsize=8)
             axis.set_tick_params(labelsize=7)
-        axes.set_title(axes.get_title().partition(",")[0], fontsize=8)
+        axes.title.set(text=axes.get_title().partition(",")[0], fontsize=8)
         if (legend := axes.get_legend()) is not None:
             for text in legend.get_texts():
                 text.set_text(text.get_text().partition(":")[0])
