@@ -153,8 +153,8 @@ def keep(
         CHOSEN: kept,
         "minibatches": len(batches),
         "exact": list(exact),
-        **rules.settings,
     }
+    table.attrs.update(rules.settings)
     return table
 
 

@@ -42,11 +42,22 @@ from predictor.risk import INDICATOR, WITHIN, dividing_angle
 from reports import results
 from reports.tables import cells
 from reports.tables.rankings import as_good
+from reports.verdicts import verdict
 
 ENDINGS = (".html",)
 COLUMNS = (RANK, NAME, BITS, FAMILY, PROFILE)
 WIDE = (GRANULARITY, BINADES, GATES, PROFILE)
 """Columns that a narrow screen leaves out."""
+MEANINGS = {
+    "E": "errors, the gradients of the loss with respect to activations, are rounded",
+    "A": "activations are rounded",
+    "AE": "both are",
+    "W": "weights are rounded",
+    "WAE": "weights, activations and errors are",
+    "angle": "by how many degrees that turns the weight gradient; less is better",
+    "gap": "by how much the final loss will be above that of float32, with its 95% interval, told by trainings",
+}
+"""What a page's words mean."""
 LONG = 8
 """So many entries of a setting are shown; `formats` alone has its own table."""
 
@@ -121,6 +132,7 @@ def _plain(value: Any) -> Any:
 
 def _row(row: pd.Series[Any], effects: list[str], digest: str | None) -> dict[str, Any]:
     named = {key: _plain(row.get(key)) for key in (*COLUMNS, GRANULARITY, BINADES, GATES)}
+    named[GATES] = None if named[GATES] is None else round(named[GATES])
     kinds = (ANGLE, LOW, HIGH, SOURCE)
     angles = {kind: {effect: _plain(row.get(f"{kind}_{effect}")) for effect in effects} for kind in kinds}
     return named | {PROFILE: named[PROFILE] or ""} | angles | {"parts": _parts(str(row[NAME]), digest)} | _gap(row)
@@ -129,6 +141,12 @@ def _row(row: pd.Series[Any], effects: list[str], digest: str | None) -> dict[st
 def _gap(row: pd.Series[Any]) -> dict[str, Any]:
     """A row's gap, as it is sorted by and as it is read."""
     return {GAP: _plain(row[GAP]), "gap_text": cells.gap(row)} if GAP in row else {}
+
+
+def _explained(effects: list[str], gaps: dict[str, str]) -> list[str]:
+    """The words of a page that need one."""
+    of = {effect.partition(on_network("", ""))[0] for effect in effects}
+    return [word for word in MEANINGS if word in of or word == "angle" or (word == GAP and gaps)]
 
 
 def _pairs(entries: dict[str, Any]) -> str:
@@ -180,7 +198,9 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str, w
     numeric = {key for key in columns if key not in (NAME, FAMILY, PROFILE)}
 
     def classes(key: str) -> str:
-        names = ["number"] * (key in numeric) + ["wide"] * (key in WIDE)
+        # What orders the ranking, and its gap, are for every screen.
+        narrow = key not in WIDE and (not key.startswith("angle.") or key == f"angle.{by}")
+        names = ["number"] * (key in numeric) + ["wide"] * (not narrow)
         return f' class="{" ".join(names)}"' if names else ""
 
     def cell(row: pd.Series[Any], key: str) -> str:
@@ -221,6 +241,10 @@ def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str, w
         summary=escape(
             f"by the angle of {by} between quantized and full-precision weight gradients{of}; smaller is better"
             + (f"; {as_good(table, within)}" if gaps else "")
+        ),
+        verdict=escape(verdict(table, settings, within)),
+        meanings="\n".join(
+            f"<dt>{escape(name)}</dt><dd>{escape(MEANINGS[name])}</dd>" for name in _explained(effects, gaps)
         ),
         by=escape(by),
         headers=headers,

@@ -23,14 +23,16 @@ function layoutOf(xTitle, yTitle, more) {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("text"), size: 12 },
     margin: { l: 50, r: 10, t: 32, b: 45 }, hovermode: "closest", hoverlabel: { align: "left", bgcolor: colour("back"), bordercolor: colour("faint"), font: { color: colour("text") } },
-    legend: { orientation: "h", y: -0.2, yanchor: "top", x: 0 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("faint"), activecolor: colour("accent"), orientation: innerWidth < 700 ? "v" : "h" },
+    legend: { orientation: "h", y: 1.01, yanchor: "bottom", x: 0 },
     // A finger scrolls the page; the buttons of the plot give it a box.
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "select",
     xaxis: { ...axis(xTitle), ...more.xaxis }, yaxis: { ...axis(yTitle), ...more.yaxis }, shapes: more.shapes ?? [],
   };
 }
 
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage", "autoScale2d"] };
+// Where there is a mouse, dragging selects, and buttons are not needed until it is there.
+const CONFIG = { responsive: true, displaylogo: false, displayModeBar: matchMedia("(pointer: coarse)").matches ? true : "hover", modeBarButtonsToRemove: ["toImage", "autoScale2d"] };
 
 function hover(row) {
   const angles = Object.keys(row.angle).filter((effect) => known(row.angle[effect]));
@@ -295,7 +297,7 @@ function ties() {
   const groups = new Map();
   rows.forEach((row, place) => groups.set(row.rank, [...(groups.get(row.rank) ?? []), place + 1]));
   return [...groups.values()].filter((places) => places.length > 1).map((places) => ({
-    type: "rect", layer: "below", yref: "paper", y0: 0, y1: 1, x0: Math.min(...places) - 0.5, x1: Math.max(...places) + 0.5,
+    type: "rect", layer: "below", yref: "paper", y0: 0, y1: 1, x0: Math.min(...places) - 0.42, x1: Math.max(...places) + 0.42, // a gap between two bands
     fillcolor: colour("tie"), line: { width: 0 },
   }));
 }
@@ -303,6 +305,12 @@ function ties() {
 // Where formats as good as float32 end; a line across the axis of the indicator's angle.
 function goodLine() {
   return known(line) ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: line, y1: line, line: { color: colour("faint"), width: 1, dash: "dash" } }] : [];
+}
+
+// What the axis has to show: every mark, but not the ends of intervals that nothing is known of.
+function highest() {
+  const of = (end) => rows.map((row) => row[end][by]).filter(known);
+  return Math.min(1.05 * Math.max(...of("high"), ...of("angle")), 1.5 * Math.max(...of("angle")));
 }
 
 const all = rows.map((_, index) => index);
@@ -322,7 +330,7 @@ const whisker = (end) => (mine, bright) => mine.map((index) =>
 drawn("ranks", {
   indices: all.filter((index) => known(angle(by)(index))), x: (index) => index + 1, y: angle(by), source: (index) => rows[index].source[by],
   intervals: (mine, bright) => ({ array: whisker("high")(mine, bright), arrayminus: whisker("low")(mine, bright) }),
-  layout: () => layoutOf("place", `angle of ${by} (degrees)`, { yaxis: { rangemode: "tozero" }, shapes: [...ties(), ...(by === indicator ? goodLine() : [])] }),
+  layout: () => layoutOf("place in the ranking", `angle of ${by} (degrees)`, { yaxis: { rangemode: "tozero", range: [0, highest()] }, shapes: [...ties(), ...(by === indicator ? goodLine() : [])] }),
 });
 options("bits", rows.map((row) => row.bits));
 options("family", rows.map((row) => row.family));

@@ -205,7 +205,7 @@ def bars(
         title: Above the picture.
         yardsticks: Rows of formats that the ranking is held against.
     """
-    rows = [*(row for _, row in table.iterrows()), *yardsticks]
+    rows: list[Any] = [*(row for _, row in table.iterrows()), *yardsticks]
     figure, axes = plt.subplots(figsize=size(4.5), layout="constrained")
     wide = BAR / len(effects)
     for number, effect in enumerate(effects):
