@@ -25,7 +25,7 @@ fast: .venv/installed-dev ## the same checks, but the tests marked slow
 
 # Needs no network once installed.
 docs: .venv/installed-docs ## the documentation as a site in build/site
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet  # the theme's advertisement is no warning
 
 # About 8 minutes on 2 cores.
 prove: .venv/installed-dev ## rounding right for all 2^32 float32 inputs, format by format

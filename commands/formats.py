@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,14 @@ from commands.printing import say, say_json
 
 INEXACT = 1
 """The exit code of verify where a rounding is wrong."""
+
+
+class Values(StrEnum):
+    """Which values of a format are listed."""
+
+    ALL = "all"
+    POSITIVE = "positive"
+    NONE = "none"
 
 
 def list_formats(
@@ -45,20 +54,25 @@ def show(
     top: Annotated[
         int | None, typer.Option(help="top exponent T at which values are shown; default: the standard's, else 0")
     ] = None,
+    values: Annotated[str, typer.Option(help="which of its values are listed: all, positive or none")] = "all",
     as_json: JsonOption = False,
 ) -> None:
     """Show a format: profile, range, special values, and the values with their codes.
 
-    Examples: formats show FP134 · formats show T8.5x3@2 --top 3 --json · formats show MXFP4
+    Examples: formats show FP134 · formats show T8.5x3@2 --top 3 --json · formats show posit<8,2> --values none
     """
     from formats.description import describe
     from formats.lookup import get
+    from numeric_formats.checks import one_of
     from reports.tables import formats as tables
 
+    wanted = one_of("values", Values, values)
     facts = describe(get(name), top)
+    if facts["values"] is not None and wanted is not Values.ALL:
+        facts["values"] = [(code, value) for code, value in facts["values"] if wanted is Values.POSITIVE and value > 0]
     if as_json:
-        values = facts["values"] and [{"code": code, "value": value} for code, value in facts["values"]]
-        say_json(facts | {"values": values})
+        listed = facts["values"] and [{"code": code, "value": value} for code, value in facts["values"]]
+        say_json(facts | {"values": listed})
     else:
         say(*tables.facts(facts))
 
@@ -96,6 +110,7 @@ def verify(
     ] = None,
     inputs: Annotated[int, typer.Option(help="most inputs in a category")] = 200_000,
     seed: Annotated[int, typer.Option(help="decides the random inputs")] = 0,
+    details: Annotated[bool, typer.Option("--details", help="print a row for each category of inputs")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say which of another library's roundings are exact, and where the others go wrong. Exit code 1 if one is wrong.
@@ -112,7 +127,7 @@ def verify(
     if as_json:
         say_json([asdict(entry) for entry in checks])
     else:
-        say(*tables.checks(library, checks))
+        say(*tables.checks(library, checks, details))
     if any(entry.mismatches for entry in checks):
         raise typer.Exit(INEXACT)
 
@@ -138,11 +153,18 @@ def cost(
     from formats.hardware.verilog import write_lane
     from reports.tables import formats as tables
 
-    costs = [(name, lane_cost(name, accumulator)) for name in names]
+    costs, refused = [], []
+    for name in names:
+        try:
+            costs.append((name, lane_cost(name, accumulator)))
+        except ValueError as error:
+            refused.append(error)
     if as_json:
         say_json([{"name": name} | asdict(of) | {"total": of.total} for name, of in costs])
-    else:
+    elif costs:
         say(tables.costs(costs, accumulator))
     if verilog is not None:
-        for name in names:
+        for name, _ in costs:
             typer.echo(f"wrote {write_lane(name, verilog, Accumulator(accumulator))}", err=as_json)
+    if refused:  # the others are told all the same
+        raise refused[0]

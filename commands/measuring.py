@@ -81,7 +81,7 @@ def points(
         write(found, tensors)
         say(f"wrote {len(found)} tensors to {tensors}")
         return
-    say(*tables.points(model, *list_points(workload, matching(workload.model, exact or ()))))
+    say(*tables.points(model, *list_points(workload, matching(workload.model, exact or ()), batch_size)))
 
 
 def measure(

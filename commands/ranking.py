@@ -162,7 +162,7 @@ def rank(
     from workloads import load
 
     if output is not None:
-        results.check_output(output, results.ENDINGS, force)
+        results.check_output(output, results.ENDINGS, force or results.made_by(output, command_line()))
     as_good, trainings = share("--within", within), read_calibration(calibration or ())
     chosen = choose(None if formats is None else split(formats), bits, family, max_binades)
     if sweep:
@@ -181,8 +181,7 @@ def rank(
         tell_of_compiling()
         say(*(tables.plan(name, plan(workload, chosen, **planned)) for name, workload in workloads.items()))
         return
-    forced = " with --force" if output is not None and not force else ""
-    again = f"the same command{forced} goes on from there"
+    again = "the same command goes on from there"
     found: Ranking[RankingSettings] | Across
     with measuring_session(workers, cluster, store, device) as measuring:
         if len(workloads) > 1:

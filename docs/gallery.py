@@ -56,6 +56,10 @@ def top() -> Figure:
     return drawing.draw([RANKING], drawing.Kind.TOP)
 
 
+def bars() -> Figure:
+    return drawing.draw([RANKING], drawing.Kind.BARS, count=8)
+
+
 def pareto() -> Figure:
     table = results.read(RANKING)
     return rankings.pareto_front(
@@ -143,6 +147,7 @@ def screenshot(target: Path) -> str | None:
 PICTURES: tuple[Callable[[], Figure], ...] = (
     angles,
     top,
+    bars,
     pareto,
     profiles,
     histograms,

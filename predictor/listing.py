@@ -8,12 +8,15 @@ from predictor.self_check import check
 from workloads.workload import Workload
 
 
-def list_points(workload: Workload, exact: Sequence[str] = ()) -> tuple[list[list[str]], list[list[str]], str]:
+def list_points(
+    workload: Workload, exact: Sequence[str] = (), batch_size: int | None = None
+) -> tuple[list[list[str]], list[list[str]], str]:
     """What a workload's points are, as rows of text.
 
     Args:
         workload: whose network and first mini-batch.
         exact: layers kept in full precision.
+        batch_size: examples of the mini-batch, by default the workload's.
 
     Returns:
         Points (index, layer, operation, shape, remark); what depends on the input and has none (layer, operation,
@@ -22,7 +25,7 @@ def list_points(workload: Workload, exact: Sequence[str] = ()) -> tuple[list[lis
     Raises:
         ValueError: the workload cannot be measured.
     """
-    batch = workload.minibatches()[0]
+    batch = workload.minibatches(batch_size)[0]
     with Gradients(workload, batch, exact=exact, watched=True) as gradients:
         points, skipped = gradients.flow.points, list(gradients.flow.skipped)
         checked = check(gradients)

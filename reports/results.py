@@ -58,6 +58,16 @@ def check_output(path: Path, endings: tuple[str, ...], force: bool) -> None:
         raise PermissionError(f"output {path}: {folder} cannot be written")
 
 
+def made_by(path: Path, command: str) -> bool:
+    """Whether a result file is what a command wrote, unchanged since, so that the same command may replace it."""
+    try:
+        told = sidecar(path)
+        same = told.get("settings", {}).get("command") == command and told.get("sha256") == _digest(path)
+    except (ValueError, OSError):
+        return False
+    return bool(same)
+
+
 def _bytes(table: pd.DataFrame, ending: str) -> bytes:
     buffer = BytesIO()
     if ending == ".parquet":

@@ -322,7 +322,9 @@ def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: Rank
         gap=None if risk is None else risk.sentence,
         needed=minibatches_to_tell(*(stages.angles.of(names.index(name), order) for name in table[NAME].head(2))),
         notes=tuple(notes),
-        yardsticks=measured_yardsticks(measuring, chosen, batches, wanted, order, risk) if beside else (),
+        yardsticks=measured_yardsticks(measuring, chosen, batches, wanted, order, risk, options.with_cost)
+        if beside
+        else (),
         weights_alone=weights_alone(measuring, chosen, table, batches)
         if beside and not {Effect.W, Effect.WAE} & set(wanted)
         else {},

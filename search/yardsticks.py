@@ -12,7 +12,7 @@ from predictor.columns import NAME, RANK
 from predictor.effects import Effect
 from predictor.measuring.session import Measuring
 from predictor.risk import Risk, bundled_trainings, trained_best
-from search.table import MeasuredAngles, tabulate, with_gaps
+from search.table import MeasuredAngles, tabulate, with_gaps, with_gates
 from workloads.workload import Batch
 
 FULL = "bfloat16"
@@ -36,6 +36,7 @@ def measured_yardsticks(
     effects: tuple[Effect, ...],
     by: Effect,
     risk: Risk | None,
+    with_cost: bool = False,
 ) -> tuple[dict[str, Any], ...]:
     """Rows of a ranking's table, without rank, for the yardsticks, measured on the first mini-batches alone."""
     beside = yardsticks_of(chosen)
@@ -47,6 +48,8 @@ def measured_yardsticks(
     table = tabulate(beside, effects, by, angles, {}, min(len(batches), MOST_MINIBATCHES))
     if risk is not None:
         table = with_gaps(table, risk)
+    if with_cost:
+        table = with_gates(table, beside)
     rows = table.drop(columns=RANK).astype(object)
     records = rows.where(pd.notna(rows), None).to_dict("records")
     return tuple({str(key): value for key, value in row.items()} for row in records)

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
-from formats import Format, ProfileFormat, StandardFormat
-from formats.profile import Profile
+from formats import Format, IntegerFormat, NVFP4Format, ProfileFormat, RealStandardFormat, StandardFormat, from_profile
+from formats.kinds.nvfp4 import ELEMENT
+from formats.profile import Profile, fixed
 
 CARRY_BITS = 12
 """2^12 = 4096 products of largest magnitude fit the accumulator."""
@@ -76,14 +77,26 @@ class Operand:
         return self.shift.bit_length()
 
 
+def _element(format: Format) -> Format:
+    """What a lane multiplies: the elements, whatever their scale."""
+    if isinstance(format, NVFP4Format):
+        return ELEMENT
+    if isinstance(format, RealStandardFormat):
+        return format.element
+    if isinstance(format, IntegerFormat):
+        return from_profile(fixed(format.bits), format.bits)
+    return format
+
+
 def operand(format: Format) -> Operand:
     """What a lane has to know of a format.
 
     Raises:
         ValueError: for a format that no precision profile describes, or without sign or zero.
     """
+    name, format = format.name, _element(format)
     if not isinstance(format, ProfileFormat | StandardFormat):
-        raise ValueError(f"{format.name} has no precision profile, from which hardware is made")
+        raise ValueError(f"{name} has no precision profile, from which hardware is made")
     if isinstance(format, StandardFormat) and not (format.signed and format.zero):
         raise ValueError(
             f"{format.name} has no {'zero' if format.signed else 'sign'}; a lane multiplies signed numbers and zero"

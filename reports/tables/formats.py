@@ -57,12 +57,15 @@ def facts(found: dict[str, Any]) -> list[Part]:
     parts: list[Part] = [plain(found["name"], [("", "left"), ("", "left")], rows)]
     if found["values"] is None:
         return [*parts, f"{found['number_of_values']} values, too many to list"]
+    if not found["values"]:
+        return parts
     values = [[f"0x{code:02X}", f"{code:0{found['bits']}b}", f"{value:.9g}"] for code, value in found["values"]]
     return [*parts, plain("values", [("code", "left"), ("bits", "left"), ("value", "right")], values)]
 
 
-def checks(library: str, found: Sequence[Check]) -> list[Part]:
-    """What `formats.conformance.compare.verify` gave, a row a rounding and category, and how many are exact."""
+def checks(library: str, found: Sequence[Check], details: bool = True) -> list[Part]:
+    """What `formats.conformance.compare.verify` gave, a row a rounding, or with details a row a category of it, and how
+    many are exact."""
     headers = [
         *((name, "left") for name in ("subject", "format", "category")),
         *((name, "right") for name in ("inputs", "wrong")),
@@ -72,6 +75,14 @@ def checks(library: str, found: Sequence[Check]) -> list[Part]:
         [check.subject, check.format, check.category, str(check.inputs), str(check.mismatches), check.example]
         for check in found
     ]
+    if not details:
+        headers = [header for header in headers if header[0] != "category"]
+        rows = []
+        for subject, format in dict.fromkeys((check.subject, check.format) for check in found):
+            mine = [check for check in found if (check.subject, check.format) == (subject, format)]
+            first = next((check.example for check in mine if check.mismatches), "")
+            inputs, missed = (str(sum(getattr(check, of) for check in mine)) for of in ("inputs", "mismatches"))
+            rows.append([subject, format, inputs, missed, first])
     wrong = sorted({check.subject for check in found if check.mismatches})
     exact = len({check.subject for check in found}) - len(wrong)
     line = f"{exact} roundings exact, {len(wrong)} not" + (f": {', '.join(wrong)}" if wrong else "")

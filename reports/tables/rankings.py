@@ -26,7 +26,7 @@ from predictor.columns import (
 )
 from predictor.effects import Effect
 from predictor.risk import INDICATOR, dividing_angle
-from reports.tables.cells import angle, correlations, gap, or_dash
+from reports.tables.cells import SCALE_LOGIC, angle, correlations, gap, gates_cell, or_dash, without_scale_logic
 from reports.tables.layout import Part, plain
 from reports.verdicts import undecided, verdict
 
@@ -70,8 +70,10 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str, w
     ]
     trained = [str(row[NAME]) for row in of.yardsticks if row[NAME] != FULL_PRECISION]
     parts += [f"{name}, below, trained as well as float32 on the networks that gaps are told from" for name in trained]
-    if note := _above(found.table.head(top)):
+    if note := _above(found.table.head(top), of.minibatches):
         parts.append(note)
+    if GATES in found.table.columns and any(without_scale_logic(row) for _, row in found.table.head(top).iterrows()):
+        parts.append(SCALE_LOGIC)
     if of.gap is not None:
         parts.append(f"{as_good(found.table, within)}; {of.gap}")
     settings = of.as_dict()
@@ -113,7 +115,7 @@ def _weights(alone: Mapping[str, float]) -> str:
     )
 
 
-def _above(rows: pd.DataFrame) -> str:
+def _above(rows: pd.DataFrame, minibatches: int) -> str:
     """A word on rows whose activations alone turn the gradient further than activations and errors do."""
     both = [angle_column(Effect.A), angle_column(Effect.AE)]
     if not set(both) <= set(rows.columns):
@@ -122,11 +124,11 @@ def _above(rows: pd.DataFrame) -> str:
     if not len(above):
         return ""
     names = list(above[NAME].head(NAMED)) + ["..."] * (len(above) > NAMED)
-    fewer = bool((above[n_column(Effect.A)] < above[n_column(Effect.AE)]).any())
+    measured = above[[n_column(Effect.A), n_column(Effect.AE)]] >= minibatches
     why = (
-        "it rests on fewer mini-batches"
-        if fewer
-        else "on these mini-batches the noise of errors happens to cancel some of that of activations"
+        "on these mini-batches the noise of errors happens to cancel some of that of activations"
+        if bool(measured.all(axis=None))
+        else "one or both are estimates, each by itself"
     )
     return f"A above AE ({', '.join(names)}): {why}; rounding errors does not help"
 
@@ -171,7 +173,7 @@ def _ranking(
             *(angle(row, effect, minibatches) for effect in effects),
             *(or_dash(row[column], ".3g") for column in lengths),
             *(gap(row) for _ in gaps),
-            *(or_dash(row.get(column), ".0f") for column in gates),
+            *(gates_cell(row) for _ in gates),
             str(row[PROFILE]),
         ]
 

@@ -31,6 +31,10 @@ def test_show(folder):
     assert re.search(
         r"special values +NaN 0x7F, 0xFF; -0 0x80\n", re.sub(r" +\n", "\n", run("show", "E4M3", cwd=folder).stdout)
     )
+    assert len(re.findall(" 0x", run("show", "FP134", "--values", "positive", cwd=folder).stdout)) == 127
+    assert " 0x" not in run("show", "FP134", "--values", "none", cwd=folder).stdout
+    refused = run("show", "FP134", "--values", "some", cwd=folder, check=False).stderr
+    assert refused == "error: values 'some': allowed are all, positive, none\n"
     assert "65279 values, too many to list" in run("show", "bfloat16", cwd=folder).stdout
 
 
@@ -53,9 +57,17 @@ def test_vectors(folder):
     run("vectors", "T8.5x3@2", "-o", "rtl", "--force", cwd=folder)
 
 
+def test_cost_tells_all_that_it_can(folder):
+    done = run("cost", "FP134", "NF4", "NVFP4", cwd=folder, check=False)
+    assert re.search(r"^ FP134 .* 938 *$", done.stdout, re.M)
+    assert re.search(r"^ NVFP4 .* 404 *$", done.stdout, re.M)
+    assert (done.returncode, done.stderr) == (2, "error: NF4 has no precision profile, from which hardware is made\n")
+
+
 def test_verify(folder):
     out = run("verify", "ml_dtypes", "--inputs", "3000", cwd=folder).stdout
     assert "12 roundings exact, 0 not" in out
+    assert len(re.findall(r"^ \S.* \d+ +0 *$", out, re.M)) == 12  # a row a rounding
     (folder / "casts.py").write_text(
         "import numpy as np\ndef sloppy(x):\n    return np.floor(x * 64 + 0.5).astype(np.float32) / 64\n"
     )

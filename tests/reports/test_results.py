@@ -185,3 +185,13 @@ def test_files_of_anything_are_a_line(tmp_path, ending, content):
     results.sidecar_of(path).write_bytes(content)
     with pytest.raises(ValueError, match=r"meta\.json .*; remove it to read"):
         results.read(path)
+
+
+def test_what_a_command_wrote_it_may_replace(tmp_path):
+    path = tmp_path / "r.csv"
+    assert not results.made_by(path, "formats rank")
+    results.write(pd.DataFrame({"name": ["FP134"]}), path, {"command": "formats rank"})
+    assert results.made_by(path, "formats rank")
+    assert not results.made_by(path, "formats rank -m other")
+    path.write_text("name\nINT8\n")
+    assert not results.made_by(path, "formats rank")

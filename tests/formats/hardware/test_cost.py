@@ -75,6 +75,13 @@ def test_coefficients_can_be_replaced():
         Coefficients(aligner_mux=float("nan"))
 
 
+@pytest.mark.parametrize(
+    ("scaled", "element"), [("NVFP4", "E2M1"), ("E5M2/real/row", "E5M2"), ("INT6/real", "INT6"), ("MXFP6-E2M3", "E2M3")]
+)
+def test_elements_cost_the_same_under_any_scale(scaled, element):
+    assert lane_cost(scaled) == lane_cost(element)
+
+
 def test_what_has_no_cost():
     class Mine:
         name, digest = "mine", "m"

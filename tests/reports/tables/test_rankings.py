@@ -89,12 +89,13 @@ def test_what_weights_would_add():
 
 
 def test_activations_that_turn_the_gradient_further_than_both_are_remarked():
-    table = TABLE.assign(angle_A=[0.5, 2.5, 3.5], low_A=0.1, high_A=9.0, source_A="measured", n_A=2, n_AE=2)
+    table = TABLE.assign(angle_A=[0.5, 2.5, 3.5], low_A=0.1, high_A=9.0, source_A="measured", n_A=4, n_AE=4)
     found = Ranking(table, Effect.AE, True, SETTINGS)
     _, _, said, *_ = rankings.ranking("net", found, 3, "", 0.01)
     assert said.startswith("A above AE (INT8, mine): on these mini-batches the noise of errors happens to cancel some")
-    found = Ranking(table.assign(n_AE=4), Effect.AE, True, SETTINGS)
-    assert "A above AE (INT8, mine): it rests on fewer mini-batches" in rankings.ranking("net", found, 3, "", 0.01)[2]
+    found = Ranking(table.assign(n_A=2), Effect.AE, True, SETTINGS)
+    _, _, said, *_ = rankings.ranking("net", found, 3, "", 0.01)
+    assert said.startswith("A above AE (INT8, mine): one or both are estimates")
 
 
 def with_gaps(*gaps):
