@@ -1,7 +1,8 @@
-"""Commands about recipes: what they do to a network's gradient, recipes list, recipes show."""
+"""Commands about recipes: what they do to a network's gradient, recipes list, show and validate."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,11 +15,14 @@ from commands.options import (
     DataOption,
     DeviceOption,
     DryRunOption,
+    EpochsOption,
     ExactOption,
     ForceOption,
     HeadOption,
     JsonOption,
+    ModelOption,
     OutputOption,
+    RateOption,
     StoreOption,
     WeightsOption,
     WorkersOption,
@@ -26,6 +30,7 @@ from commands.options import (
     split,
 )
 from commands.printing import say, say_json
+from commands.progress import interruptible, progress_shown
 from commands.session import kept, measuring_session
 
 app = typer.Typer(help="Say what a recipe does to a network's gradient: which format each operand of a product has.")
@@ -42,13 +47,13 @@ def measure(
     data: DataOption = None,
     weights: WeightsOption = None,
     by: Annotated[
-        str, typer.Option(help="comma-separated: product (each alone) and layer (each alone, and all but that one)")
+        str, typer.Option(help="comma-separated: product (each alone), layer (each alone, and all but that one), both")
     ] = "",
     keep: Annotated[
         str | None,
         typer.Option(
-            help="keep layers in bfloat16 too: their names between commas, or a share of the multiply-accumulates such "
-            "as 15%, for which those are chosen that save most for their cost"
+            help="keep layers in bfloat16 too: names between commas, or shares of the multiply-accumulates such as "
+            "5%,15%, for which those are chosen that save most for their cost"
         ),
     ] = None,
     minibatches: Annotated[
@@ -78,7 +83,7 @@ def measure(
     if context.invoked_subcommand is not None:
         return
     if model is None:
-        raise ValueError("no network was given: say --model, or recipes list or recipes show NAME")
+        raise ValueError("no network was given: say --model, or recipes list, show NAME or validate TABLE")
     from predictor import measure_recipes
     from predictor.device import on_device
     from predictor.recipe_angles import COMPLETE, COVERAGE, estimate_recipes
@@ -130,10 +135,78 @@ def measure(
         raise typer.Exit(INTERRUPTED)
 
 
-def _kept(text: str) -> float | list[str]:
-    """A share, or names of layers."""
-    is_share = text.strip().endswith("%") or text.strip().replace(".", "", 1).isdigit()
-    return share("--keep", text) if is_share else split(text)
+def _kept(text: str) -> list[float] | list[str]:
+    """Shares, or names of layers, which may be numbers."""
+    parts = split(text)
+    return [share("--keep", part) for part in parts] if all(part.endswith("%") for part in parts) else parts
+
+
+@app.command()
+def validate(
+    table: Annotated[Path, typer.Argument(help="what `formats recipes --output` wrote")],
+    model: ModelOption,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="folder of the trainings and of what comes out of them")
+    ],
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", "-r", help="FILE.toml of recipes of the table that have no other name")
+    ] = None,
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    seeds: Annotated[int, typer.Option(help="trainings of each recipe")] = 2,
+    epochs: EpochsOption = 5,
+    start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
+    optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
+    rate: RateOption = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="weight decay")] = 5e-4,
+    warmup: Annotated[int, typer.Option(help="steps in which the learning rate rises")] = 0,
+    batch_size: BatchSizeOption = None,
+) -> None:
+    """Train the recipes of a table, and see which of its numbers has predicted how well each goes.
+
+    Every recipe and float32 are trained from the same seeds, with the layers in full precision that were when the
+    table was measured. A finished training is not done again and an ended one goes on: give the same command again, or
+    in a second terminal to share the work.
+
+    Example: formats recipes -m transformer -o recipes.csv && formats recipes validate recipes.csv -m transformer -o
+    runs/recipes --optimizer adamw --rate 3e-3 --warmup 40
+    """
+    from dataclasses import asdict
+
+    from predictor.columns import ANGLE, ANGLE_OF_MEAN, BIAS, LOSS_RISE, PROJECTION, RANK, RECIPE
+    from predictor.measuring.store import Store
+    from reports import results
+    from reports.tables import recipes as tables
+    from training import validate_recipes
+    from workloads import load
+
+    measured = results.read(table, (RECIPE, RANK, ANGLE, ANGLE_OF_MEAN, PROJECTION, BIAS, LOSS_RISE))
+    settings = results.sidecar(table).get("settings", {})
+    measured.attrs = {"recipes": settings.get("recipes", {})}
+    with interruptible("the same command goes on"), Store.open() as store, progress_shown() as show:
+        found = validate_recipes(
+            load(model, data, weights),
+            measured,
+            output=output,
+            recipes=split(recipe or ""),
+            seeds=seeds,
+            epochs=epochs,
+            head=settings.get("head", False),
+            exact=settings.get("exact", ()),
+            store=store,
+            progress=show,
+            start=start,
+            optimizer=optimizer,
+            rate=rate,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            batch_size=batch_size,
+        )
+    title = f"{model}: {found.runs[RECIPE].nunique()} recipes, {seeds} trainings of {epochs} epochs each"
+    say(*tables.validation(found, title), *found.coverage)
+    agreements = {name: asdict(of) for name, of in found.agreements.items()}
+    results.write(found.runs, output / "runs.csv", found.settings | {"agreements": agreements})
+    say(f"wrote {output / 'runs.csv'}")
 
 
 @app.command("list")

@@ -30,6 +30,8 @@ from workloads import Workload, load
 ROOT = Path(__file__).parents[1]
 BENCHMARKS, IMAGES = ROOT / "benchmarks", ROOT / "docs" / "images"
 RANKING = BENCHMARKS / "resnet18_ranking.csv"
+RECIPES, OF_LAYERS = BENCHMARKS / "recipes_transformer.csv", BENCHMARKS / "recipes_transformer_layers.csv"
+"""Of `formats recipes`; docs/results/recipes.md has the commands."""
 LAYERS = ("FP134", "BM25", "T8.6x2@1", "FP143", "INT8", "FP152")
 FLIP_STEPS, FLIP_BATCH = 150, 32
 
@@ -97,6 +99,18 @@ def synthesized() -> Figure:
     )
 
 
+def recipes() -> Figure:
+    return drawing.draw([RECIPES], drawing.Kind.RECIPES)
+
+
+def products() -> Figure:
+    return drawing.draw([OF_LAYERS], drawing.Kind.PRODUCTS)
+
+
+def kept() -> Figure:
+    return drawing.draw([OF_LAYERS], drawing.Kind.KEPT)
+
+
 def validation() -> Figure:
     return drawing.draw([BENCHMARKS / "validation_resnet20.csv"], drawing.Kind.VALIDATION)
 
@@ -153,6 +167,9 @@ PICTURES: tuple[Callable[[], Figure], ...] = (
     histograms,
     layers,
     synthesized,
+    recipes,
+    products,
+    kept,
     validation,
     gap,
     flips,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,10 +20,10 @@ from predictor.effects import Effect
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
-from predictor.measuring.units import ALL, Measurement, check_minibatches, used_batch_size
+from predictor.measuring.units import Measurement, check_minibatches, used_batch_size
 from predictor.measuring.validity import batch_digest
 from predictor.multiply_accumulates import ProductCost, product_costs, share_of
-from predictor.recipe_keeping import Keep, check_keep, rows_of_kept, rows_to_choose_by
+from predictor.recipe_keeping import Keep, keeping_of, rows_of_kept, rows_to_choose_by
 from predictor.recipe_table import Part, Row, tabulated
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed, Top
@@ -42,6 +43,7 @@ class By(StrEnum):
 
     PRODUCT = "product"
     LAYER = "layer"
+    BOTH = "both"
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,11 @@ def measure_recipes(
         recipes: recipes, or their names as `formats.recipe` takes them; by default all presets. `bf16` is always among
             them.
         minibatches: how many; by default 4, or all where there are fewer.
-        by: "product" (each product alone) and "layer" (each layer alone, and everything without it), or none.
+        by: any of "product" (each product alone), "layer" (each layer alone, and everything without it) and "both"
+            (each product of each layer alone).
         keep: measure each recipe with some products kept in bfloat16 too: those of the layers that are named, or those
             that save most for their cost, by what each recipe gives without each of them, for a share of the
-            multiply-accumulates (0.15).
+            multiply-accumulates (0.15), or for each of several.
         batch_size: examples of a mini-batch, by default the workload's.
         draws: of the random numbers of a recipe that has some, on every mini-batch.
         head: whether the last product of the network is changed too.
@@ -129,16 +132,17 @@ def measure_recipes(
     measuring = Measuring(workload, tuple(exact), CURRENT, store, executor or InProcess(), progress)
     costs = product_costs(workload, batches[0])
     changed = _changed(costs, head, exact)
-    check_keep(keep, changed)
+    wanted, names = keeping_of(keep), [cost.name for cost in changed]
+    wanted.check(names)
     rows = list(_rows(chosen, apart, changed, head, seed))
-    choosing = rows_to_choose_by(rows, keep, changed)
+    choosing = rows_to_choose_by(rows, wanted, names)
     found: Found = {}
     began, complete = time.monotonic(), True
     try:
         _measure(measuring, [*rows, *choosing], batches, draws, found)
         chosen_by = tabulated([*rows, *choosing], found, costs, tuple(exact))
         found = {index: entries for index, entries in found.items() if index < len(rows)}
-        rows += rows_of_kept(rows, keep, changed, costs, chosen_by)
+        rows += rows_of_kept(rows, wanted, names, costs, chosen_by)
         _measure(measuring, rows, batches, draws, found)
     except KeyboardInterrupt:
         if not found:
@@ -153,7 +157,7 @@ def measure_recipes(
         "minibatches": len(batches),
         "batch_size": used_batch_size(workload, batch_size),
         "draws": draws,
-        "keep": keep if keep is None or isinstance(keep, int | float) else list(keep),
+        "keep": [*wanted.shares, *wanted.layers],
         "head": head,
         "exact": list(exact),
         "seed": seed,
@@ -198,11 +202,12 @@ def estimate_recipes(
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     costs = product_costs(workload, batches[0])
     changed = _changed(costs, head, exact)
-    check_keep(keep, changed)
+    wanted, names = keeping_of(keep), [cost.name for cost in changed]
+    wanted.check(names)
     rows = list(_rows(chosen, apart, changed, head, 0))
-    # Those that are kept take as long as the recipe itself.
-    kept = [] if keep is None else [row for row in rows if row.product == ALL and row.part is Part.EVERYWHERE][1:]
-    rows += [*rows_to_choose_by(rows, keep, changed), *kept]
+    # What is kept takes as long as the recipe itself.
+    kept = wanted.rows * [row for row in rows if row.may_keep]
+    rows += [*rows_to_choose_by(rows, wanted, names), *kept]
     each: dict[str, float] = {}
     measuring = Measuring(workload, tuple(exact), CURRENT)
     began = time.monotonic()
@@ -244,13 +249,15 @@ def _apart(by: Iterable[str]) -> set[By]:
     return {one_of("by", By, each) for each in by}
 
 
-def _changed(costs: Sequence[ProductCost], head: bool, exact: Sequence[str]) -> list[str]:
-    """Names of the products that recipes change, in order."""
+def _changed(costs: Sequence[ProductCost], head: bool, exact: Sequence[str]) -> list[ProductCost]:
+    """The products of the network that recipes change, in order."""
     everywhere = Placed(recipe(BASELINE), head=head)
-    return [cost.name for cost in costs if share_of(everywhere, [cost], tuple(exact)) > 0]
+    return [cost for cost in costs if share_of(everywhere, [cost], tuple(exact)) > 0]
 
 
-def _rows(chosen: Sequence[Recipe], apart: set[By], changed: Sequence[str], head: bool, seed: int) -> Iterator[Row]:
+def _rows(
+    chosen: Sequence[Recipe], apart: set[By], changed: Sequence[ProductCost], head: bool, seed: int
+) -> Iterator[Row]:
     for one in chosen:
         placed = Placed(one, head=head, seed=seed)
         yield Row(placed)
@@ -259,9 +266,14 @@ def _rows(chosen: Sequence[Recipe], apart: set[By], changed: Sequence[str], head
                 if one.of(product).changes:
                     yield Row(replace(placed, products=frozenset({product})), product=product.value)
         if By.LAYER in apart:
-            for name in changed:
+            for name in (cost.name for cost in changed):
                 yield Row(replace(placed, only=frozenset({name})), layer=name, part=Part.ALONE)
                 yield Row(replace(placed, without=frozenset({name})), layer=name, part=Part.WITHOUT)
+        if By.BOTH in apart:
+            for cost, product in itertools.product(changed, Product):
+                if product in cost.products and one.of(product).changes:
+                    alone = replace(placed, only=frozenset({cost.name}), products=frozenset({product}))
+                    yield Row(alone, product=product.value, layer=cost.name, part=Part.ALONE)
 
 
 def _work(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -18,21 +18,48 @@ from predictor.multiply_accumulates import ProductCost
 from predictor.recipe_table import Part, Row
 from predictor.recipes.placed import Placed
 
-Keep = float | Sequence[str]
-"""A share of the multiply-accumulates, or names of layers."""
+Keep = float | Sequence[float] | Sequence[str]
+"""A share of the multiply-accumulates, several, or names of layers."""
 
 
-def check_keep(keep: Keep | None, changed: Sequence[str]) -> None:
-    """ValueError where a share is none, or a layer has no product that recipes change. changed: names of those."""
-    if keep is None:
-        return
-    if isinstance(keep, int | float):
-        number("the share to keep", keep, 0, 1)
-        return
-    for layer in keep:
-        if not _of_layers([layer], changed):
-            shown = ", ".join(changed[:8]) + (", ..." if len(changed) > 8 else "")
-            raise ValueError(f"no product of layer {layer!r} is changed by a recipe, to keep it; there are {shown}")
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept.
+
+    Attributes:
+        shares: of the multiply-accumulates, each of which is filled by what saves most.
+        layers: or names of layers.
+    """
+
+    shares: tuple[float, ...] = ()
+    layers: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many a recipe has."""
+        return len(self.shares) or min(len(self.layers), 1)
+
+    def check(self, changed: Sequence[str]) -> None:
+        """ValueError where a share is none, or a layer has no product that recipes change. changed: names of those."""
+        for share in self.shares:
+            number("the share to keep", share, 0, 1)
+        for layer in self.layers:
+            if not _of_layers([layer], changed):
+                shown = ", ".join(changed[:8]) + (", ..." if len(changed) > 8 else "")
+                raise ValueError(
+                    f"no product of layer {layer!r} is changed by a recipe, to keep it; there are {shown}, and shares "
+                    "such as 15%"
+                )
+
+
+def keeping_of(keep: Keep | None) -> Keeping:
+    """What a user asked for; TypeError for something else."""
+    given = () if keep is None else (keep,) if isinstance(keep, int | float) else tuple(keep)
+    layers = tuple(each for each in given if isinstance(each, str))
+    shares = tuple(float(each) for each in given if isinstance(each, int | float))
+    if isinstance(keep, str) or (layers and shares) or len(layers) + len(shares) < len(given):
+        raise TypeError(f"keep {keep!r}: a share from 0 to 1, several, or a list of names of layers is needed")
+    return Keeping(shares, layers)
 
 
 def _of_layers(layers: Iterable[str], products: Iterable[str]) -> list[str]:
@@ -46,42 +73,32 @@ def _of_layers(layers: Iterable[str], products: Iterable[str]) -> list[str]:
     return [product for product in products if is_named(product)]
 
 
-def rows_to_choose_by(rows: Sequence[Row], keep: Keep | None, changed: Sequence[str]) -> list[Row]:
+def rows_to_choose_by(rows: Sequence[Row], keeping: Keeping, changed: Sequence[str]) -> list[Row]:
     """What is measured to choose a share: each recipe without each product, where that is not among the rows."""
-    if not isinstance(keep, int | float) or any(row.part is Part.WITHOUT for row in rows):
+    if not keeping.shares or any(row.part is Part.WITHOUT for row in rows):
         return []
     return [
         Row(replace(row.placed, without=frozenset({name})), layer=name, part=Part.WITHOUT)
-        for row in _whole(rows)
+        for row in rows
+        if row.may_keep
         for name in changed
     ]
 
 
 def rows_of_kept(
-    rows: Sequence[Row], keep: Keep | None, changed: Sequence[str], costs: Sequence[ProductCost], table: pd.DataFrame
+    rows: Sequence[Row], keeping: Keeping, changed: Sequence[str], costs: Sequence[ProductCost], table: pd.DataFrame
 ) -> list[Row]:
     """Each recipe with products kept in the baseline's formats; none for the baseline itself. table: of what was
     measured to choose by."""
-    if keep is None:
-        return []
     made = []
-    for row in _whole(rows):
-        if isinstance(keep, int | float):
-            names = _chosen(keep, changed, costs, table, row.placed)
-        else:
-            names = _of_layers(keep, changed)
-        made.append(
-            Row(
-                replace(row.placed, kept=frozenset(names), instead=recipe(BASELINE)),
-                layer=" ".join(names),
-                part=Part.KEPT,
-            )
-        )
+    for row in rows:
+        sets = [_chosen(share, changed, costs, table, row.placed) for share in keeping.shares] if row.may_keep else []
+        if keeping.layers and row.may_keep:
+            sets.append(_of_layers(keeping.layers, changed))
+        for names in sets:
+            placed = replace(row.placed, kept=frozenset(names), instead=recipe(BASELINE))
+            made.append(Row(placed, layer=" ".join(names), part=Part.KEPT))
     return made
-
-
-def _whole(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row.part is Part.EVERYWHERE and row.product == ALL and row.placed.name != BASELINE]
 
 
 def _chosen(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from formats.recipes.presets import BASELINE
 from predictor.angle import degrees
 from predictor.columns import (
     ANGLE,
@@ -68,6 +69,11 @@ class Row:
     product: str = ALL
     layer: str = ALL
     part: Part = Part.EVERYWHERE
+
+    @property
+    def may_keep(self) -> bool:
+        """Whether it is a recipe everywhere, and not the baseline, beside which products may be kept."""
+        return self.product == ALL and self.part is Part.EVERYWHERE and self.placed.name != BASELINE
 
     def draws(self, draws: int) -> int:
         """How many draws of a mini-batch are measured."""

@@ -168,12 +168,13 @@ def reliability(by_seed: NDArray[np.float64]) -> float:
         by_seed: What each format came to, (formats, seeds); infinite where it diverged.
 
     Returns:
-        At most 1; NaN for fewer than two seeds, or where all of one are equal.
+        At most 1; NaN for fewer than two seeds, where all of one are equal, or where seeds order the other way.
     """
     count = by_seed.shape[1]
     pairs = [rank_correlations(one, other)[0] for one, other in combinations(by_seed.T, 2)]
     mean = float(np.mean(pairs)) if pairs else float("nan")
-    return count * mean / (1 + (count - 1) * mean)
+    left = 1 + (count - 1) * mean
+    return count * mean / left if left > 0 or np.isnan(left) else float("nan")
 
 
 def resamples(

@@ -96,11 +96,12 @@ class Validation:
     coverage: tuple[str, ...] = ()
 
 
-def _loss(result: Result) -> float:
+def final_loss(result: Result) -> float:
+    """The mean loss of the last epoch; infinite where the run diverged."""
     return float(result.epochs["loss"].iloc[-1]) if result.outcome is Outcome.FINISHED else np.inf
 
 
-def _fixed_choice(output: Path, settings: dict[str, Any]) -> None:
+def fixed_choice(output: Path, settings: dict[str, Any]) -> None:
     """Write down what is to be trained before anything is; ValueError where the folder is of another choice."""
     path = output / CHOICE
     if not path.exists():
@@ -196,7 +197,7 @@ def validate(
     # A ranking is data: no name in it runs a file, or leads out of the folder.
     of_name: dict[str, Format | str] = {FULL_PRECISION: FULL_PRECISION}
     of_name |= {name: get(name, files=False) for name in chosen}
-    _fixed_choice(output, settings)
+    fixed_choice(output, settings)
 
     def trained_once(name: str, seed: int, report: Report) -> Result:
         return train(
@@ -217,10 +218,10 @@ def validate(
 
     # Seed by seed: whoever stops early has compared all formats.
     units = [(name, seed) for seed in range(seeds) for name in of_name]
-    results = _all_trained(units, trained_once, progress)
+    results = all_trained(units, trained_once, progress)
     rows = []
     for name, seed in ((name, seed) for name in chosen for seed in range(seeds)):
-        loss, full = _loss(results[name, seed]), _loss(results[FULL_PRECISION, seed])
+        loss, full = final_loss(results[name, seed]), final_loss(results[FULL_PRECISION, seed])
         rows.append(
             {
                 NETWORK_NAME: workload.name,
@@ -239,7 +240,7 @@ def validate(
     by_seed = runs.pivot_table(index=NAME, columns="seed", values="loss", sort=False)
     losses = by_seed.to_numpy()
     others = {
-        str(column): agreement(_distance(str(column), of_format), losses.tolist())
+        str(column): agreement(distance(str(column), of_format), losses.tolist())
         for column, of_format in runs.groupby(NAME, sort=False)[list(_indicators(ranking))].first().items()
         if of_format.notna().all()
     }
@@ -265,12 +266,12 @@ def _indicators(ranking: pd.DataFrame) -> pd.DataFrame:
     return ranking.set_index(NAME)[[column for column in wanted if column in ranking]]
 
 
-def _distance(column: str, values: pd.Series[float]) -> list[float]:
+def distance(column: str, values: pd.Series[float]) -> list[float]:
     """An indicator such that more is worse: of a projection, how far it is from 1."""
     return ((values - 1).abs() if column == PROJECTION else values).tolist()
 
 
-def _all_trained(
+def all_trained(
     units: Sequence[tuple[str, int]], one: Callable[[str, int, Report], Result], progress: Report
 ) -> dict[tuple[str, int], Result]:
     """The training of every format and seed; what another process is at comes last."""

@@ -69,7 +69,13 @@ def recipe(name: str | Recipe, /, **fields: Any) -> Recipe:
     return _named(name.strip())
 
 
-def _named(name: str) -> Recipe:
+def recipe_without_files(name: str) -> Recipe:
+    """A recipe by a name that is data, such as that of a table: a preset, or a format for all operands; no name reads a
+    file. ValueError for others."""
+    return _named(name, files=False)
+
+
+def _named(name: str, files: bool = True) -> Recipe:
     """A preset, or a format in the place of all operands."""
     base, _, policy = name.lower().partition("/")
     if base in PRESETS and (not policy or policy in tuple(ScalePolicy)):
@@ -81,7 +87,7 @@ def _named(name: str) -> Recipe:
             given = {key: f"{entry}/{policy}" for key, entry in given.items()}
         return _made(base + (f"/{policy}" if policy else ""), given | dict(row.also))
     try:
-        chosen = candidate(name)
+        chosen = candidate(name, files=files)
     except ValueError:
         near = difflib.get_close_matches(base, PRESETS, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}? " if near else ""

@@ -12,14 +12,24 @@ from matplotlib.figure import Figure
 from numeric_formats.checks import at_least, one_of
 from numeric_formats.files import TENSORS
 from predictor.columns import (
+    ANGLE_OF_MEAN,
+    BIAS,
     BITS,
+    DRAWS,
     EFFECT,
     FAMILY,
     GAP,
     GATES,
+    HIGH_OF_MEAN,
+    KEPT,
+    LAYER,
+    LOW_OF_MEAN,
     NAME,
     NETWORK_NAME,
+    PART,
+    PRODUCT,
     RANK,
+    RECIPE,
     ROLE,
     angle_column,
     difference_columns,
@@ -31,7 +41,7 @@ from predictor.columns import (
 from predictor.effects import Effect
 from predictor.risk import INDICATOR, WITHIN, bundled_trainings, risk_of
 from reports import results
-from reports.plots import attributions, precision, rankings, training
+from reports.plots import attributions, precision, rankings, recipes, training
 from reports.plots.style import fitted, untitled, width_of
 
 
@@ -39,8 +49,8 @@ class Kind(StrEnum):
     """What a picture shows.
 
     Of a ranking: angles, top, bars, pareto. Of an attribution or a measurement by layer: layers. Of a search:
-    synthesized. Of a validation's runs.csv: validation, gap. Of training runs' folders: flips. Of tensors and formats:
-    histograms. Of formats alone: profiles.
+    synthesized. Of a table of recipes: recipes, products, kept. Of a validation's runs.csv: validation, gap. Of
+    training runs' folders: flips. Of tensors and formats: histograms. Of formats alone: profiles.
     """
 
     ANGLES = "angles"
@@ -49,6 +59,9 @@ class Kind(StrEnum):
     PARETO = "pareto"
     LAYERS = "layers"
     SYNTHESIZED = "synthesized"
+    RECIPES = "recipes"
+    PRODUCTS = "products"
+    KEPT = "kept"
     VALIDATION = "validation"
     GAP = "gap"
     FLIPS = "flips"
@@ -121,7 +134,11 @@ def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
     """What a table must hold to be drawn so."""
     angle = (angle_column(by), low_column(by), high_column(by))
     both = (angle_column("E"), angle_column("A"), source_column("E"), source_column("A"))
+    of_recipes = (RECIPE, PRODUCT, LAYER, PART, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN, BIAS, DRAWS)
     return {
+        Kind.RECIPES: of_recipes,
+        Kind.PRODUCTS: of_recipes,
+        Kind.KEPT: (*of_recipes, KEPT),
         Kind.ANGLES: (NAME, BITS, FAMILY, *both),
         Kind.BARS: (NAME, *angle),
         Kind.TOP: (RANK, NAME, BITS, *angle, source_column(by)),
@@ -214,6 +231,12 @@ def _drawn(
     if kind is Kind.LAYERS:
         effects = "" if EFFECT not in table else " of " + ", ".join(table[EFFECT].unique())
         return attributions.layers(table, f"{network}: angle{effects} by layer{over}")
+    if kind is Kind.RECIPES:
+        return recipes.plane(table, f"{network}: what recipes do to the gradient{over}")
+    if kind is Kind.PRODUCTS:
+        return recipes.products(table, f"{network}: angle by product of a layer{over}")
+    if kind is Kind.KEPT:
+        return recipes.kept(table, f"{network}: what is kept and what it gains{over}")
     if kind is Kind.SYNTHESIZED:
         return precision.synthesized(table, by, f"{network}: synthesized and known formats{over}")
     if kind is Kind.GAP:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from formats.recipes.presets import Preset
     from predictor.recipe_angles import RecipesEstimate
+    from training.recipe_validation import RecipeValidation
 
 LISTED = [(name, "left") for name in ("recipe", "x", "w", "dy", "whose")]
 
@@ -142,4 +143,29 @@ def measured(table: pd.DataFrame) -> list[Part]:
         "of the mean: the angle of the mean over many draws of random numbers, whose noise averages out; projection: 1 "
         "where the length along the gradient is kept; share: of the multiply-accumulates; gates: of one, the "
         "mean",
+    ]
+
+
+def validation(found: RecipeValidation, title: str) -> list[Part]:
+    """A row a recipe, the smallest gap first, and how well each number of the table has predicted the gap."""
+    import numpy as np
+
+    from predictor.columns import ANGLE_OF_MEAN, BIAS, GAP, PROJECTION, RECIPE
+    from reports.tables.cells import correlations, or_dash
+
+    rows = []
+    for name, runs in found.runs.groupby(RECIPE, sort=False):
+        diverged, gap = int(np.isinf(runs["loss"]).sum()), runs[GAP]
+        spread = "" if diverged else f"{gap.min():+.2%} to {gap.max():+.2%}"
+        mean = f"{diverged} diverged" if diverged else or_dash(gap.mean(), "+.2%")
+        numbers = [or_dash(runs[column].iloc[0], ".4g") for column in (ANGLE_OF_MEAN, PROJECTION, BIAS)]
+        rows.append((gap.mean(), [str(name), mean, spread, *numbers]))
+    rows.sort(key=lambda row: row[0])
+    right = ("gap", "seeds' range", "angle of the mean", "projection", "bias")
+    against = [f"{name} against the gap: {correlations(of)}" for name, of in found.agreements.items()]
+    said = f"reliability of the mean gap over seeds: {found.reliability:.3f}"
+    return [
+        plain(title, [("recipe", "left"), *((name, "right") for name in right)], [cells for _, cells in rows]),
+        *against,
+        *([said] if found.reliability == found.reliability else []),
     ]

@@ -43,20 +43,33 @@ def test_a_table_with_its_sidecar(folder):
 
 def test_keep(folder):
     arguments = ("recipes", "-m", "mine.py:net", "-r", "mxfp4", "--head", "--minibatches", "2")
-    [first] = [line for line in run(*arguments, "--keep", "0", cwd=folder).stdout.splitlines() if "in bfloat16" in line]
-    assert first == "mxfp4, in bfloat16: nothing that saves any fits"
+    lines = run(*arguments, "--keep", "0%", cwd=folder).stdout.splitlines()
+    assert "mxfp4, in bfloat16: nothing that saves any fits" in lines
     assert "% kept" in run(*arguments, "--keep", "80%", cwd=folder).stdout
     bad = run(*arguments, "--keep", "nothing", cwd=folder, check=False)
     assert bad.returncode == 2
     assert "no product of layer 'nothing' is changed by a recipe" in bad.stderr
 
 
+def test_recipes_are_trained(folder):
+    run("recipes", "-m", "mine.py:net", "-r", "mxfp4,E4M3/real", "--minibatches", "2", "-o", "found.csv", cwd=folder)
+    arguments = ("recipes", "validate", "found.csv", "-m", "mine.py:net", "-o", "out", "--epochs", "1", "--seeds", "1")
+    done = run(*arguments, cwd=folder).stdout
+    assert "angle_of_mean against the gap: Spearman" in done
+    runs = pd.read_csv(folder / "out" / "runs.csv")
+    assert sorted(runs["recipe"]) == ["E4M3/real", "bf16", "mxfp4"]
+    assert (folder / "out" / "E4M3_real-0" / "result.json").exists()
+    bad = run(*arguments, "--recipe", "mxfp8", cwd=folder, check=False)
+    assert bad.returncode == 2
+    assert "recipe 'mxfp8' is not in the table" in bad.stderr
+
+
 def test_what_is_wrong_is_one_line(inside):
     for arguments, message in (
-        ((), "no network was given: say --model, or recipes list or recipes show NAME"),
+        ((), "no network was given: say --model, or recipes list, show NAME or validate TABLE"),
         (("-m", "mine.py:net", "-r", "mxfp9"), "unknown recipe 'mxfp9'; did you mean mxfp8, mxfp4, "),
         (("-m", "mine.py:net", "-r", "bad.toml"), "bad.toml"),
-        (("-m", "mine.py:net", "--by", "layers"), "by 'layers': allowed are product, layer"),
+        (("-m", "mine.py:net", "--by", "layers"), "by 'layers': allowed are product, layer, both"),
         (("show", "E4M4/real"), "unknown recipe 'E4M4/real'"),
     ):
         code, out, errors = inside("recipes", *arguments)

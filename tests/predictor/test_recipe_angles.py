@@ -88,6 +88,21 @@ def test_a_table_of_recipes():
     assert headed["share"].tolist() == [1.0]
 
 
+def test_each_product_of_each_layer_alone():
+    of = workload(2)
+    table = measure_recipes(of, ["mxfp4"], by=["both"])
+    own = table[(table["recipe"] == "mxfp4") & table["rank"].isna()].set_index(["layer", "product"])
+    # The first layer has no dgrad.
+    cells = [("0:linear", "fprop"), ("0:linear", "wgrad"), *(("2:linear", p) for p in ("fprop", "dgrad", "wgrad"))]
+    assert list(own.index) == cells
+    for layer, product in cells:
+        placed = Placed(formats.recipe("mxfp4"), only=frozenset({layer}), products=frozenset({Product(product)}))
+        sums, _ = one_by_one(of, placed)
+        row = own.loc[(layer, product)]
+        assert row["part"] == "alone"
+        assert row["angle"] == pytest.approx(np.mean([degrees(each) for each in sums]), rel=1e-12)
+
+
 def test_the_mean_over_draws():
     """Of many draws the noise averages out: the angle of their mean is the estimate from pairs of a few."""
     of, recipe = (
@@ -189,7 +204,7 @@ def test_what_is_refused():
     for arguments, match in (
         ({"recipes": []}, "no recipe was given"),
         ({"recipes": ["mxfp9"]}, "unknown recipe 'mxfp9'"),
-        ({"recipes": ["mxfp8"], "by": ["layers"]}, "by 'layers': allowed are product, layer"),
+        ({"recipes": ["mxfp8"], "by": ["layers"]}, "by 'layers': allowed are product, layer, both"),
         ({"recipes": ["nvfp4"], "draws": 1}, "1 draws of recipes with random numbers: at least 2"),
         ({"recipes": ["mxfp8"], "minibatches": 9}, "9 mini-batches were asked for"),
         ({"recipes": [formats.recipe("mxfp8", base="mxfp4"), "mxfp8"]}, "two recipes are called 'mxfp8'"),

@@ -92,7 +92,7 @@ def test_a_share_is_kept_where_it_saves_most_for_its_cost(share, by_layer):
         assert 0 < row["kept"] <= share
         assert row["angle"] == pytest.approx(mixed_angle(of, recipe, kept), rel=1e-12)
         assert row["angle"] < everywhere
-    assert table.attrs["keep"] == share
+    assert table.attrs["keep"] == [share]
 
 
 def test_what_was_measured_by_layer_serves(by_layer):
@@ -104,10 +104,14 @@ def test_what_was_measured_by_layer_serves(by_layer):
     assert set(after) == {"everywhere"}
 
 
-def test_nothing_fits():
-    table = measure_recipes(workload(), ["mxfp4"], keep=0.0)
-    assert table["layer"].tolist() == ["all", "all", ""]
-    assert table["angle"].iloc[1] == table["angle"].iloc[2]
+def test_several_shares():
+    table = measure_recipes(workload(), ["mxfp4"], 1, keep=[0.0, 0.45, 1.0])
+    assert table["layer"].tolist()[:3] == ["all", "all", ""]
+    assert table["angle"].iloc[1] == table["angle"].iloc[2] > table["angle"].iloc[3] > table["angle"].iloc[4]
+    assert table["kept"].is_monotonic_increasing
+    # All of it: the head stays.
+    assert table["layer"].iloc[4] == "0:linear 2.0:linear 2.2:linear"
+    assert table["angle"].iloc[4] == pytest.approx(table["angle"].iloc[0])
 
 
 def test_gates_are_of_the_values_that_scales_multiply():
@@ -123,6 +127,7 @@ def test_gates_are_of_the_values_that_scales_multiply():
 
 def test_an_estimate_counts_what_is_measured_to_choose():
     assert estimate_recipes(workload(), ["mxfp4"], keep=0.3).gradients == 2 * (2 + 3 + 1)
+    assert estimate_recipes(workload(), ["mxfp4"], keep=[0.3, 0.1], by=["layer"]).gradients == 2 * (2 * 7 + 2)
     assert estimate_recipes(workload(), ["mxfp4"], keep=["0"]).gradients == 2 * (2 + 1)
 
 
@@ -132,8 +137,10 @@ def test_an_estimate_counts_what_is_measured_to_choose():
         (1.5, "the share to keep 1.5: "),
         (["1"], "no product of layer '1' is changed by a recipe, to keep it; there are 0:linear, 2.0:linear"),
         (["0", "4"], "no product of layer '4' is changed"),
+        ("2", "keep '2': a share from 0 to 1, several, or a list of names"),
+        ([0.1, "2"], "keep .*: a share from 0 to 1"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(keep, match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((ValueError, TypeError), match=match):
         measure_recipes(workload(), ["mxfp4"], keep=keep)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from predictor.statistics import agreement, angle_interval, interval, paired_interval, pareto
+from predictor.statistics import agreement, angle_interval, interval, paired_interval, pareto, reliability
 
 
 def test_interval_is_students():
@@ -14,6 +14,15 @@ def test_interval_is_students():
     half = 3.182446305284263 * np.std([1, 2, 3, 6], ddof=1) / 2
     assert (mean, low, high) == (3.0, pytest.approx(3 - half), pytest.approx(3 + half))
     assert math.isnan(interval(np.array([1.0]))[1])
+
+
+def test_reliability_over_seeds():
+    # Spearman's 0.5 between two seeds: 2 * 0.5 / (1 + 0.5).
+    assert reliability(np.array([[1, 1], [2, 3], [3, 2]])) == pytest.approx(2 / 3)
+    assert reliability(np.array([[1, 1, 2], [2, 2, 3], [3, 3, 9]])) == pytest.approx(1)
+    # Seeds that order the other way.
+    assert math.isnan(reliability(np.array([[1, 3], [2, 2], [3, 1]])))
+    assert math.isnan(reliability(np.array([[1], [2], [3]])))
 
 
 def test_no_interval_leaves_the_angles_there_are():

@@ -36,8 +36,8 @@ def test_the_kind_follows_from_what_is_given(tmp_path, given, kind, names, meant
             ["r.csv"],
             "pie",
             [],
-            "kind 'pie': allowed are angles, top, bars, pareto, layers, synthesized, validation, gap, flips, "
-            "histograms, profiles",
+            "kind 'pie': allowed are angles, top, bars, pareto, layers, synthesized, recipes, products, kept, "
+            "validation, gap, flips, histograms, profiles",
         ),
         (["t.npz"], None, [], "--profiles are drawn alone, or over tensors"),
         (["r.csv"], None, ["INT8"], "--profiles are drawn alone, or over tensors"),
