@@ -126,6 +126,7 @@ class Gradients:
         exact: layers kept in full precision.
         scheme: by which activations and errors are rounded.
         watched: whether the full-precision forward pass is watched below torch's functions (`flow.watch`).
+        kept: whether the full-precision graph serves more backward passes, as effect E needs; else it is let go.
 
     Attributes:
         names: of the parameters whose gradients are measured, in the order of their first use in the network.
@@ -133,7 +134,7 @@ class Gradients:
         weights: those of the measured parameters, by name, that may be rounded; those of layers kept exact are left
             out.
         flow: the points, after the full-precision forward pass.
-        loss: the full-precision loss, whose graph is kept for any number of backward passes.
+        loss: the full-precision loss, with its graph where that is kept.
 
     Raises:
         ValueError: the loss does not call the network, is not a finite scalar, or reaches no parameter, or all of
@@ -148,9 +149,10 @@ class Gradients:
         exact: Sequence[str] = (),
         scheme: Scheme = PAPER,
         watched: bool = False,
+        kept: bool = True,
     ):
         workload.require_numbers()
-        self.workload, self.batch, self.scheme = workload, batch, scheme
+        self.workload, self.batch, self.scheme, self.kept = workload, batch, scheme, kept
         self.flow = DataFlow(workload.model, exact)
         self.flow.branches = scheme.branches
         if watched:
@@ -192,7 +194,10 @@ class Gradients:
             self.flow.__enter__()
 
     def _start(self) -> None:
+        # Points copy what they see, which is only of use where their graph serves again, or for what watches.
+        self.flow.pointed = self.kept or self.flow.watch is not None
         self._loss = self.forward(None)
+        self.flow.pointed = True
         if not self._loss.isfinite():
             raise ValueError(
                 f"the loss of workload {self.workload.name} is {self._loss.item()} in full precision; "
@@ -204,7 +209,9 @@ class Gradients:
             raise ValueError(
                 f"workload {self.workload.name}: no parameter of two or more dimensions takes part in the loss"
             )
-        found = self._derived(self._loss, used, keep=True)
+        found = self._derived(self._loss, used, keep=self.kept)
+        if not self.kept:
+            self._loss = self._loss.detach()
         kept = [(p, g) for p, g in zip(used, found, strict=True) if g is not None]
         if not kept:
             raise ValueError(

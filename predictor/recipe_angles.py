@@ -211,7 +211,7 @@ def estimate_recipes(
     each: dict[str, float] = {}
     measuring = Measuring(workload, tuple(exact), CURRENT)
     began = time.monotonic()
-    with measuring.gradients(batches[0]) as gradients:
+    with measuring.gradients(batches[0], kept=False) as gradients:
         shared = time.monotonic() - began
         for one in chosen:
             for _ in range(2):  # the first compiles what is not in the cache
@@ -311,7 +311,7 @@ def _found(measuring: Measuring, placed: Placed, batch: Batch) -> dict[str, Top]
         kept = measuring.store.get_record(context, key, what, lambda content: dict(json.loads(content)))
         if kept is not None:
             return kept
-    with measuring.gradients(batch) as gradients:
+    with measuring.gradients(batch, kept=False) as gradients:
         found = with_recipe(gradients, placed)[1].tops
     if measuring.store is not None and context is not None:
         measuring.store.put_record(context, key, what, json.dumps(found).encode())

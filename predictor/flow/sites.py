@@ -116,6 +116,7 @@ class Quantizers:
         error: dLoss/d(product) to its copies for dW and for dx.
         gradient: to dW.
         bias_gradient: to the bias's gradient, which is the sum of the error as it came.
+        once: whether there is one backward pass, after which nothing is kept for another.
     """
 
     input: OneToOne | None = None
@@ -125,6 +126,7 @@ class Quantizers:
     error: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     gradient: OneToOne | None = None
     bias_gradient: OneToOne | None = None
+    once: bool = False
 
     @property
     def quantize(self) -> bool:
@@ -139,6 +141,11 @@ def _graph(product: Product, x: Tensor, weight: Tensor, bias: Tensor | None) -> 
         return own, product(own[0], own[1], own[2] if bias is not None else None)
 
 
+def _let_go(t: Tensor) -> None:
+    """Free the numbers of a tensor of which autograd needs no more than the shape."""
+    t.data = t.new_empty(()).expand(t.shape)
+
+
 class _Swapped:
     """Saves the operands of a product as places, so that its backward pass finds others there
     (torch.autograd.graph.saved_tensors_hooks).
@@ -147,7 +154,7 @@ class _Swapped:
     """
 
     def __init__(self, operands: list[Tensor]):
-        self._operands = operands
+        self._places = [(t.stride(), t.storage_offset()) for t in operands]
         self._of = {t.untyped_storage().data_ptr(): k for k, t in enumerate(operands)}
         self.complete = len(self._of) == len(operands)
         self.others: list[Tensor] = []
@@ -158,7 +165,7 @@ class _Swapped:
         if k is None:
             self.complete = False
             return saved
-        return k, saved.size(), saved.stride(), saved.storage_offset() - self._operands[k].storage_offset()
+        return k, saved.size(), saved.stride(), saved.storage_offset() - self._places[k][1]
 
     def unpack(self, packed: Any) -> Tensor:
         """The same view of the operand that is now in its place."""
@@ -171,10 +178,8 @@ class _Swapped:
     def put(self, others: tuple[Tensor, ...]) -> None:
         """Other operands, from now on."""
         self.others = [
-            t
-            if t.stride() == own.stride()
-            else torch.empty_strided(own.shape, own.stride(), dtype=own.dtype, device=own.device).copy_(t)
-            for t, own in zip(others, self._operands, strict=True)
+            t if t.stride() == stride else torch.empty_strided(t.shape, stride, dtype=t.dtype, device=t.device).copy_(t)
+            for t, (stride, _) in zip(others, self._places, strict=True)
         ]
 
 
@@ -200,7 +205,12 @@ class _Compute(torch.autograd.Function):
             ctx.swapped, ctx.raw = _Swapped([x.detach(), weight.detach()]), raw
             with torch.autograd.graph.saved_tensors_hooks(ctx.swapped.pack, ctx.swapped.unpack):
                 ctx.own, ctx.result = _graph(product, x, weight, bias)
-        return ctx.result.detach()
+            # The backward products are computed from other operands.
+            for t in ctx.own:
+                _let_go(t)
+        made = ctx.result.detach()
+        _let_go(ctx.result)
+        return made
 
     @staticmethod
     def backward(ctx: Any, e: Tensor) -> Any:
@@ -212,6 +222,8 @@ class _Compute(torch.autograd.Function):
                 "and without weights that are computed"
             )
         own, result = ctx.own, ctx.result
+        if quantizers.once:
+            ctx.own = ctx.result = ctx.quantizers = None
         with torch._C.DisableTorchFunction():
             if ctx.raw is not None:
                 assert quantizers.operands is not None
@@ -221,6 +233,8 @@ class _Compute(torch.autograd.Function):
                 else:
                     # A product that keeps something else, such as a copy of an operand, is computed again.
                     own, result = _graph(ctx.product, *operands, ctx.bias)
+                if quantizers.once:
+                    ctx.raw = ()
             for_weight, for_input = (e, e) if quantizers.error is None else quantizers.error(e)
         found: list[Tensor | None] = [None, None, None]
         needed = [k for k in range(len(own)) if ctx.needs_input_grad[k]]
@@ -247,6 +261,8 @@ class _Compute(torch.autograd.Function):
                 found[1] = quantizers.gradient(found[1])
             if found[2] is not None and quantizers.bias_gradient is not None:
                 found[2] = quantizers.bias_gradient(found[2])
+        if quantizers.once:
+            ctx.swapped = None
         return *found, None, None, None, None
 
 

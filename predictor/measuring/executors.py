@@ -54,8 +54,10 @@ class InProcess:
         gradients."""
         units = sorted(work.units, key=lambda unit: unit.minibatch)
         check = work.check
-        for number, of_batch in groupby(units, key=lambda unit: unit.minibatch):
-            with work.subject.gradients(work.batches[number], watched=check is not None) as gradients:
+        for number, group in groupby(units, key=lambda unit: unit.minibatch):
+            of_batch, batch = list(group), work.batches[number]
+            kept = any(unit.keeps for unit in of_batch)
+            with work.subject.gradients(batch, watched=check is not None, kept=kept) as gradients:
                 if check is not None:
                     check(gradients)
                     check = None

@@ -42,9 +42,9 @@ class Subject:
     exact: Sequence[str] = ()
     scheme: Scheme = PAPER
 
-    def gradients(self, batch: Batch, watched: bool = False) -> Gradients:
-        """The gradients of one mini-batch, to be used as a context manager. watched: as for `Gradients`."""
-        return Gradients(self.workload, batch, exact=self.exact, scheme=self.scheme, watched=watched)
+    def gradients(self, batch: Batch, watched: bool = False, kept: bool = True) -> Gradients:
+        """The gradients of one mini-batch, to be used as a context manager. watched, kept: as for `Gradients`."""
+        return Gradients(self.workload, batch, exact=self.exact, scheme=self.scheme, watched=watched, kept=kept)
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Unit:
     minibatch: int
     format: int
     effects: tuple[Effect, ...]
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it needs the graph of the full-precision loss."""
+        return any(effect is not Effect.OPERANDS for effect in self.effects)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from predictor.gradients import Gradients
 from predictor.measuring.messages import READY, Failure, Lost, Reply
 from predictor.measuring.pool import Pool
 from predictor.measuring.units import Measurement, Subject, Unit, measure_unit
+from workloads.workload import Batch
 
 
 class Worker:
@@ -43,16 +44,21 @@ class Worker:
                 self._forget()
                 self._subject = pickle.loads(setup).subject()
             if batch is not None:
-                self._forget()
-                assert self._subject is not None  # sent first
-                self._gradients = self._open.enter_context(self._subject.gradients(pickle.loads(batch)))
+                self._on(pickle.loads(batch), unit.keeps)
             assert self._gradients is not None  # sent first
+            if unit.keeps and not self._gradients.kept:
+                self._on(self._gradients.batch, True)
             return measure_unit(self._gradients, unit, pickle.loads(format))
         except Exception as error:
             ours, line = told(error) is None, one_line(error)
             if ours or not isinstance(error, ValueError | TypeError | OSError | ImportError):
                 line = f"measuring in another process failed: {type(error).__name__}: {line}"
             return Failure(line, traceback.format_exc(), ours)
+
+    def _on(self, batch: Batch, kept: bool) -> None:
+        self._forget()
+        assert self._subject is not None  # sent first
+        self._gradients = self._open.enter_context(self._subject.gradients(batch, kept=kept))
 
     def _forget(self) -> None:
         """No unit is ever measured on a mini-batch that is not its own."""

@@ -43,6 +43,7 @@ def with_recipe(gradients: Gradients, placed: Placed) -> tuple[Quantized, Recipe
     check_products(gradients.workload.name, products)
     last = last_of([site.name for site in products], placed.head)
     sites, elsewhere = RecipeAtSites(placed, last, random_seed(placed, gradients.batch)), placed.recipe.elsewhere
+    sites.once = True
     flow.site, flow.pointed = sites, elsewhere is not None
     try:
         loss = gradients.forward(None if elsewhere is None else activation_quantizer(elsewhere, BETWEEN))

@@ -36,13 +36,14 @@ class RecipeAtSites:
     Attributes:
         backward: True while the backward pass runs, so that what is computed again (checkpointing) draws the same
             random numbers.
+        once: whether there is one backward pass, so that nothing is kept for another.
         changed: names of the sites that it has changed.
         tops: of delayed scaling, the scales that were found, by site, product and operand.
     """
 
     def __init__(self, placed: Placed, exact: frozenset[str] = frozenset(), seed: int = 0):
         self.placed, self.exact, self.seed = placed, exact, seed
-        self.backward = False
+        self.backward = self.once = False
         self.changed: dict[str, None] = {}
         self.tops: dict[str, Top] = {}
         self._given = dict(placed.tops)
@@ -99,6 +100,7 @@ class _Call:
             weight=self._weight,
             operands=None if all(forward) else self._operands,
             error=self._errors if errors else None,
+            once=self.sites.once,
         )
 
     def _of(self, product: Product, operand: Operand) -> Quantization:

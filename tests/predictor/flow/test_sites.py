@@ -1,6 +1,7 @@
 """Sites: products computed from quantized tensors, forward and backward."""
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -252,3 +253,29 @@ def test_products_inside_attention_and_recurrent_layers():
         assert torch.allclose(
             model(x) - model.attention.out_proj.bias, 2 * (quiet - model.attention.out_proj.bias), atol=1e-6
         )
+
+
+def test_what_one_backward_pass_needs_is_let_go():
+    """Of a node that computes backward products from other operands, and of one that uses those of the forward pass."""
+    model, x = nn.Linear(6, 4), torch.randn(3, 6)
+    for swaps in (True, False):
+        for once in (False, True):
+            made = []
+
+            def kept(x, w, made=made):
+                made += [weakref.ref(t := x.clone()), weakref.ref(u := w.clone())]
+                return t, u
+
+            quantizers = Quantizers(weight=lambda w: w * 2, operands=kept if swaps else None, once=once)
+            with DataFlow(model) as flow:
+                flow.site, flow.pointed = lambda site, q=quantizers: q, False
+                y = model(x)
+                node, loss = y.grad_fn, y.sum()
+                # Numbers that no backward pass needs are not held, only shapes.
+                held = [t.untyped_storage().nbytes() for t in (*node.own, node.result)]
+                assert (max(held) == 4) if swaps else (held[:2] == [72, 96] and held[-1] == 4)
+                [found] = flow.gradients(loss, [model.weight], keep=not once)
+            assert torch.equal(found, 2 * (torch.ones(3, 4).T @ x))
+            assert (node.own is None) == once
+            assert [t() is None for t in made] == [once] * len(made)
+            assert len(made) == 2 * swaps

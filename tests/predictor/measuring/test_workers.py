@@ -1,6 +1,7 @@
 """Worker processes: bits of one process, lost processes, errors, interrupts."""
 
 import os
+import pickle
 import signal
 import sys
 from dataclasses import replace
@@ -10,9 +11,9 @@ import torch
 
 from formats.pairs import candidate
 from predictor.effects import DEFAULT_EFFECTS, Effect
-from predictor.measuring.messages import Failure
+from predictor.measuring.messages import Failure, Setup
 from predictor.measuring.store import FILE, Store
-from predictor.measuring.units import Unit
+from predictor.measuring.units import Subject, Unit
 from predictor.measuring.workers import Worker, Workers
 from predictor.scheme import Scheme
 from tests.nets import Breaking, Deadly, Refusing, broken_loss, drawn, loss, net, slow_loss
@@ -84,6 +85,19 @@ def test_channels_last(pool):
     batches = [(x.expand(-1, 1, -1, -1).to(memory_format=torch.channels_last), y) for x, y in workload.batches]
     here = bits(measured(workload, CANDIDATES[:3], batches, DEFAULT_EFFECTS))
     assert bits(measured(workload, CANDIDATES[:3], batches, DEFAULT_EFFECTS, executor=pool)) == here
+
+
+def test_a_worker_opens_a_mini_batch_again_whose_graph_was_not_kept():
+    workload = net()
+    worker, format = Worker(1), pickle.dumps(CANDIDATES[0])
+    setup = pickle.dumps(Setup.of(Subject(workload)))
+    for batch, effects in ((pickle.dumps(workload.batches[0]), (Effect.OPERANDS,)), (None, (E, Effect.OPERANDS))):
+        found = worker.measure(setup, batch, Unit(0, 0, effects), format)
+        assert not isinstance(found, Failure), found
+        setup = None
+    worker._forget()
+    here = bits(measured(workload, CANDIDATES[:1], workload.batches[:1], [E, Effect.OPERANDS]))
+    assert bits(found) == here
 
 
 @pytest.mark.slow

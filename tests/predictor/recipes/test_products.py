@@ -524,3 +524,26 @@ def test_views_cover_every_operand():
             for product, operand in itertools.product(Product, Operand)
             if {"fprop": "dy", "dgrad": "x", "wgrad": "w"}[product] != operand
         }
+
+
+@pytest.mark.parametrize("name", ["mxfp8", "fp8-tensor", "nvfp4"])
+def test_a_graph_that_is_not_kept_changes_no_bit(name):
+    """Of convolutions and of linear layers, of the gradients themselves too."""
+    torch.manual_seed(0)
+    convolves = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 6), nn.Tanh(), nn.Linear(6, 5))
+    images = [(torch.randn(4, 3, 5, 5), torch.randint(0, 5, (4,)))]
+    of_images = Workload("images", convolves, images, lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+    for workload in (of_network(), of_images):
+        batch, found = workload.minibatches()[0], []
+        for kept in (True, False):
+            with Gradients(workload, batch, kept=kept) as gradients:
+                assert gradients.loss.requires_grad == kept
+                own = torch.autograd.grad(workload.loss(workload.model, batch), gradients._measured)
+                for expected_full, full in zip(own, gradients.full, strict=True):
+                    assert torch.equal(expected_full, full)
+                for _ in range(2):
+                    quantized, _ = with_recipe(gradients, Placed(formats.recipe(name)))
+                    found.append((quantized.loss, *quantized.gradients))
+        for loss, *others in found[1:]:
+            assert loss == found[0][0]
+            assert all(torch.equal(one, other) for one, other in zip(found[0][1:], others, strict=True))
