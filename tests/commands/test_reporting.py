@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib import image
 
+from reports.plots.drawing import Kind
 from tests.command import run
 
 
@@ -25,7 +26,7 @@ def test_plot_of_profiles_and_tensors(folder, inside):
     for arguments, message in (
         (("plot",), "nothing to draw was given"),
         (("plot", "r.csv", "--profiles", "FP134"), "--profiles are drawn alone, or over tensors from .npz"),
-        (("plot", "r.csv", "--kind", "pie"), "kind 'pie': allowed are angles, top, pareto, layers"),
+        (("plot", "r.csv", "--kind", "pie"), f"kind 'pie': allowed are {', '.join(Kind)}"),
         (("report", "r.csv"), "has no column 'rank'"),
         (("report", "r.csv", "--html", "r.txt"), "must end in .html"),
     ):
