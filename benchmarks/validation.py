@@ -258,7 +258,11 @@ def table() -> None:
         print(f"so at most {np.sqrt(kept):.3f}" if kept > 0 else "no ceiling")
         print(f"  {'indicator':28} {'Spearman':>8}  95%               {'Kendall':>7}  95%")
         losses = [row.tolist() for row in by_seed.to_numpy()]
-        scores = {name: agreement(measured.loc[by_seed.index, name], losses) for name in measured}
+        scores = {
+            name: agreement(measured.loc[by_seed.index, name], losses)
+            for name in measured
+            if measured[name].nunique() > 1
+        }
         for name, of in sorted(scores.items(), key=lambda entry: -entry[1].spearman):
             print(
                 f"  {name:28} {of.spearman:8.3f}  {of.spearman_low:6.3f} to {of.spearman_high:6.3f}  "

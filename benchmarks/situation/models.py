@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -57,12 +57,13 @@ def _(folder: Path) -> Outcome:
 def _(folder: Path) -> Outcome:
     from transformers import Gemma3Config, Gemma3TextConfig, SiglipVisionConfig
 
-    from workloads.public.language_models import _sizes
+    from workloads.public.checkpoints import context_of, embedded
 
     text = Gemma3TextConfig(vocab_size=64, max_position_embeddings=32)
     config = Gemma3Config(text_config=text, vision_config=SiglipVisionConfig())
-    found = _sizes("gemma", SimpleNamespace(config=config))
-    return compared("32 tokens of 64", "{} tokens of {}".format(*found), tuple(found) == (32, 64))
+    model = cast(nn.Module, SimpleNamespace(config=config, get_input_embeddings=lambda: None))
+    found = context_of(model), embedded("gemma", model)
+    return compared("32 tokens of 64", "{} tokens of {}".format(*found), found == (32, 64))
 
 
 def _in_onnx(model: nn.Module, batch: Tensor, folder: Path) -> Outcome:
