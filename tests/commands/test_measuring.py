@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib import image
 
+from formats.pairs import candidate
+from search.yardsticks import yardsticks_of
 from tests.command import interrupted, run
 
 
@@ -85,8 +87,9 @@ def test_what_measure_measured_a_ranking_finds(folder, monkeypatch):
     assert run("measure", *arguments, cwd=folder).stdout == without
     run("rank", *arguments, cwd=folder)
     assert run("measure", *arguments, cwd=folder).stdout == without
-    # Three effects of the two and of bfloat16 on two mini-batches, and the weights of the two on one.
-    assert kept() == 3 * 2 * 3 + 2
+    # Three effects of the two and of the yardsticks on two mini-batches, and the weights of the two on one.
+    beside = yardsticks_of([candidate("FP134"), candidate("INT8")])
+    assert kept() == (2 + len(beside)) * 2 * 3 + 2
 
 
 def test_attribute_writes_and_draws(folder):
