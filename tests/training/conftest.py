@@ -18,7 +18,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def trained():
-    """A training of the digits' network in full precision; at least 98.1%."""
+    """Trainings of the digits' network in full precision, one for each seed; at least 98.1%."""
     return _trained(False)
 
 
@@ -31,7 +31,7 @@ def trained_smooth():
 def _trained(smooth):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    found = train(digits.workload(smooth), **digits.SCRATCH, **digits.FULL)
+    found = [train(digits.workload(smooth, seed), **digits.SCRATCH, **digits.FULL, seed=seed) for seed in digits.SEEDS]
     torch.set_num_threads(threads)
-    assert found.metric >= 0.981
+    assert all(one.metric >= 0.981 for one in found)
     return found

@@ -244,7 +244,7 @@ def test_ptq_check_8(workload, tmp_path, format, per_channel):
 def test_ptq_check_8_on_digits(trained, tmp_path, format):
     """The specification's case, 512 images, 600 iterations, one scale, where held-out errors were 0.24 to 0.66 of
     nearest's; here 0.24 to 0.63."""
-    workload = replace(digits.workload(), model=trained.model.eval())
+    workload = replace(digits.workload(), model=trained[0].model.eval())
     network, clipped = Network(workload.model), Clipped(format)
     layers = [layer for layer in network.layers if isinstance(layer.module, nn.Conv2d)]
     assert len(layers) == 3

@@ -197,9 +197,9 @@ def test_options_that_mean_nothing_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("bits", "least"), [(4, 0.99), (2, 0.975)])
+@pytest.mark.parametrize(("bits", "least"), [(4, 0.99), (3, 0.985), (2, 0.975)])
 def test_lsq_check_7(trained, bits, least):
-    """End to end: ten epochs from the trained network."""
+    """End to end: ten epochs from the trained network, over two seeds."""
     assert (
         digits.accuracy(LSQ(weight_bits=bits, activation_bits=bits, include_linear=False), digits.FINE, trained)
         >= least

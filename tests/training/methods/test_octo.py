@@ -214,5 +214,6 @@ def test_options_that_mean_nothing_are_refused():
 
 @pytest.mark.slow
 def test_octo_check_7(trained):
-    """End to end: within a point of full precision."""
-    assert digits.accuracy(Octo(), digits.SCRATCH) >= max(0.981, trained.metric - 0.01)
+    """End to end: within a point of full precision, over two seeds."""
+    full = sum(found.metric for found in trained) / len(trained)
+    assert digits.accuracy(Octo(), digits.SCRATCH) >= max(0.981, full - 0.01)

@@ -18,8 +18,8 @@ def test_resnet18_is_full_width_and_reaches_its_accuracy():
     tests = workload.test(500)
     assert len(tests) == 4
     workload.model.eval()
-    # All 10,000 test images: 0.9426 (benchmarks/pretrain_resnet18.txt); these are the first 500.
-    assert workload.metric(workload.model, tests[0]) > 0.92
+    # All 10,000 test images: 0.9426 (benchmarks/pretrain_resnet18.txt); these are the first 2,000.
+    assert np.mean([workload.metric(workload.model, batch) for batch in tests]) > 0.93
 
 
 @pytest.mark.slow
