@@ -9,7 +9,6 @@ float32; float32 beside them from the same seeds. A training is a folder of --ru
 is written once it is finished, seed by seed. What was expected: docs/results/recipes.md.
 """
 
-import time
 from itertools import combinations, product
 from pathlib import Path
 
@@ -17,19 +16,16 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
-from validation import HERE, RECIPES, workload_of, write
+from validation import FULL, HERE, PLAIN, RECIPES, add, print_agreements, workload_of
+from validation import gaps as gaps_of
 
 import formats
 from formats.recipes.value import Recipe
-from numeric_formats.files import Held
 from predictor import measure_recipes
-from predictor.statistics import agreement, reliability
-from training import train
-from training.result import Outcome
-from workloads import Workload, load
+from predictor.statistics import reliability
+from workloads import load
 
 NETWORK = "transformer"
-FULL = "float32"
 PATH, INDICATORS = HERE / "recipes.csv", HERE / "recipes_indicators.csv"
 STOCHASTIC = {"rounding": {"dy": "stochastic"}}
 OF_ERRORS = {"dgrad": STOCHASTIC, "wgrad": STOCHASTIC}
@@ -60,39 +56,6 @@ INDICATED = ("angle_of_mean", "angle", "1 - projection", "bias", "loss")
 app = typer.Typer(add_completion=False)
 
 
-def one(workload: Workload, recipe: Recipe | None, seed: int, runs: Path) -> dict[str, object]:
-    """The row of one training; None for float32."""
-    of, began = RECIPES[NETWORK], time.monotonic()
-    name = FULL if recipe is None else recipe.name
-    plain = dict.fromkeys(("activation", "error", "weight", "gradient", "master"), FULL) if recipe is None else {}
-    found = train(
-        workload,
-        recipe=recipe,
-        **plain,
-        epochs=of.epochs,
-        optimizer=of.optimizer,
-        rate=of.rate,
-        weight_decay=of.weight_decay,
-        warmup=of.warmup,
-        metric_every=of.epochs,
-        seed=seed,
-        output=runs / "recipes" / f"{name}-{seed}",
-        resume=True,
-    )
-    losses = found.epochs["loss"].tolist()
-    finished = found.outcome is Outcome.FINISHED
-    return {
-        "network": NETWORK,
-        "name": name,
-        "seed": seed,
-        "outcome": found.outcome.value,
-        "loss": losses[-1] if finished else float("inf"),
-        "metric": found.metric,
-        "losses": " ".join(f"{loss:.6g}" for loss in losses),
-        "seconds": round(time.monotonic() - began, 1),
-    }
-
-
 @app.command("train")
 def train_all(seeds: int = 3, runs: Path = Path("runs/validation")) -> None:
     """Train every recipe from every seed."""
@@ -100,16 +63,8 @@ def train_all(seeds: int = 3, runs: Path = Path("runs/validation")) -> None:
     workload = workload_of(NETWORK)
     for recipes, seed in product(((None, *FIRST), SECOND), range(seeds)):
         for recipe in recipes:
-            name = FULL if recipe is None else recipe.name
-            known = pd.read_csv(PATH) if PATH.exists() else pd.DataFrame({"name": [], "seed": []})
-            if ((known["name"] == name) & (known["seed"] == seed)).any():
-                continue
-            try:
-                row = one(workload, recipe, seed, runs)
-            except Held:
-                continue  # another process is at it
-            write(row, PATH)
-            print(*(row[key] for key in ("name", "seed", "loss", "metric", "seconds")), flush=True)
+            name, given = (FULL, PLAIN) if recipe is None else (recipe.name, {"recipe": recipe})
+            add(PATH, workload, NETWORK, name, seed, runs / "recipes", **given)
 
 
 @app.command()
@@ -128,11 +83,9 @@ def measure(minibatches: int = 8) -> None:
 @app.command()
 def table() -> None:
     """How well each number of the recipes orders their gaps, and what stochastic rounding does to both."""
-    runs, measured = pd.read_csv(PATH), pd.read_csv(INDICATORS, index_col="name")
-    full = runs[runs["name"] == FULL].set_index("seed")["loss"]
-    rows = runs[(runs["name"] != FULL) & runs["seed"].isin(full.index)]
-    rows = rows.assign(gap=rows["loss"].to_numpy() / full.loc[rows["seed"]].to_numpy() - 1)
-    gaps = rows.pivot(index="name", columns="seed", values="gap").reindex(measured.index).dropna(axis=1)
+    measured = pd.read_csv(INDICATORS, index_col="name")
+    full = pd.read_csv(PATH).query("name == @FULL").set_index("seed")["loss"]
+    gaps = gaps_of(PATH, measured.index.tolist())
     if not gaps.shape[1]:
         print("no seed has all recipes yet")
         return
@@ -145,14 +98,7 @@ def table() -> None:
         )
     kept = reliability(gaps.to_numpy()) if gaps.shape[1] > 1 else float("nan")
     print(f"{len(gaps)} recipes, {gaps.shape[1]} seeds; reliability of their mean {kept:.3f}")
-    print(f"  {'number':16} {'Spearman':>8}  95%               {'Kendall':>7}  95%")
-    by_seed = [of.tolist() for of in gaps.to_numpy()]
-    for key in INDICATED:
-        of = agreement(measured[key], by_seed)
-        print(
-            f"  {key:16} {of.spearman:8.3f}  {of.spearman_low:6.3f} to {of.spearman_high:6.3f}  "
-            f"{of.kendall:7.3f}  {of.kendall_low:6.3f} to {of.kendall_high:6.3f}"
-        )
+    print_agreements(measured[list(INDICATED)], gaps)
     print("stochastic rounding of errors in the place of nearest, all else the same:")
     for nearest, random in ROUNDINGS:
         change = gaps.loc[random] - gaps.loc[nearest]

@@ -16,7 +16,6 @@ full precision for 15% of the multiply-accumulates, with what that gains, measur
 import math
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,9 +32,13 @@ from predictor.measuring.units import ALL, Measurement
 from predictor.multiply_accumulates import product_costs, share_of
 from predictor.recipes.placed import Placed
 from predictor.scheme import CURRENT
-from workloads import Workload, load
+from workloads import Workload
 from workloads.data.bible import read_bundled
+from workloads.public.checkpoints import checkpoint, context_of, embedded
+from workloads.public.language_models import next_token_loss
+from workloads.public.texts import Text
 
+NAME = "hf:SmolLM2-135M-Instruct"
 LENGTH, BATCH, DRAWS = 128, 4, 2
 TEXT = 20_000
 """Characters that are read: more than the mini-batches here need."""
@@ -57,15 +60,17 @@ THERE = {
 
 def smollm2(file: Path, through_float16: bool = False) -> Workload:
     """The network of a GGUF file on the text that comes with the package: mini-batches of sequences in their order."""
+    made = checkpoint(NAME, file)
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "text.txt"
-        text.write_text(read_bundled()[:TEXT])
-        found = load("hf:SmolLM2-135M-Instruct", f"text@{LENGTH}:{text}", file)
-        sequences = found.train.__self__.sequences  # type: ignore[union-attr]
+        path = Path(folder) / "text.txt"
+        path.write_text(read_bundled()[:TEXT])
+        text = Text(f"text@{LENGTH}:{path}")
+        text.belong_to(made.tokenizer, embedded(NAME, made.model), LENGTH, context_of(made.model))
+        batches = list(text.sequences.split(BATCH))
     if through_float16:
-        for p in found.model.parameters():
+        for p in made.model.parameters():
             p.data = p.data.half().float()
-    return replace(found, batches=list(sequences.split(BATCH)), source=None)
+    return Workload(NAME, made.model, batches, next_token_loss)
 
 
 def cells(name: str, product: str, numbers: list[float]) -> None:

@@ -14,9 +14,10 @@ docs/results/prediction.md.
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,7 @@ NAMED = (
 SPREAD = 10
 """Formats from all over the ranking beside them."""
 FULL = "float32"
+PLAIN = dict.fromkeys(("activation", "error", "weight", "gradient", "master"), FULL)
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,9 @@ def workload_of(network: str) -> Workload:
     return replace(workload, train=batches)
 
 
-def one(workload: Workload, network: str, name: str, seed: int, runs: Path) -> dict[str, object]:
-    """The row of one training."""
+def one(workload: Workload, network: str, name: str, seed: int, output: Path, **given: Any) -> dict[str, object]:
+    """The row of one training of a network as its recipe has it. given: what else `train` takes."""
     of, began = RECIPES[network], time.monotonic()
-    given = {"activation": name, "error": name, **dict.fromkeys(("weight", "gradient", "master"), FULL)}
     found = train(
         workload,
         **given,
@@ -115,7 +116,7 @@ def one(workload: Workload, network: str, name: str, seed: int, runs: Path) -> d
         warmup=of.warmup,
         metric_every=of.epochs,
         seed=seed,
-        output=runs / network / f"{name.replace('/', '_')}-{seed}",
+        output=output / f"{name.replace('/', '_')}-{seed}",
         resume=True,
     )
     losses = found.epochs["loss"].tolist()
@@ -130,6 +131,19 @@ def one(workload: Workload, network: str, name: str, seed: int, runs: Path) -> d
         "losses": " ".join(f"{loss:.6g}" for loss in losses),
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def add(path: Path, workload: Workload, network: str, name: str, seed: int, output: Path, **given: Any) -> None:
+    """Make a training and add its row to a file, unless it is there or another process is at it."""
+    known = pd.read_csv(path) if path.exists() else pd.DataFrame({"name": [], "seed": []})
+    if ((known["name"] == name) & (known["seed"] == seed)).any():
+        return
+    try:
+        row = one(workload, network, name, seed, output, **given)
+    except Held:
+        return
+    write(row, path)
+    print(*(row[key] for key in ("network", "name", "seed", "loss", "metric", "seconds")), flush=True)
 
 
 def write(row: dict[str, object], path: Path) -> None:
@@ -161,15 +175,7 @@ def train_all(
     workload = workload_of(network)
     for seed in range(seeds):
         for name in names:
-            known = pd.read_csv(path) if path.exists() else pd.DataFrame({"name": [], "seed": []})
-            if ((known["name"] == name) & (known["seed"] == seed)).any():
-                continue
-            try:
-                row = one(workload, network, name, seed, runs)
-            except Held:
-                continue  # another process is at it
-            write(row, path)
-            print(*(row[key] for key in ("network", "name", "seed", "loss", "metric", "seconds")), flush=True)
+            add(path, workload, network, name, seed, runs / network, **PLAIN | {"activation": name, "error": name})
 
 
 @app.command()
@@ -200,18 +206,32 @@ def measure(network: str, minibatches: int = 8) -> None:
     pd.DataFrame(found, index=pd.Index(names, name="name")).to_csv(HERE / f"{network}_indicators.csv")
 
 
-def training_gaps(network: str) -> pd.DataFrame:
-    """Every training of a format whose seed float32 was trained from too, with its gap."""
-    runs = pd.read_csv(HERE / f"{network}.csv")
+def training_gaps(path: Path) -> pd.DataFrame:
+    """Every training of a file whose seed float32 was trained from too, with its gap."""
+    runs = pd.read_csv(path)
     full = runs[runs["name"] == FULL].set_index("seed")["loss"]
     runs = runs[(runs["name"] != FULL) & runs["seed"].isin(full.index)]
     return runs.assign(gap=runs["loss"].to_numpy() / full.loc[runs["seed"]].to_numpy() - 1)
 
 
-def gaps(network: str) -> pd.DataFrame:
-    """A row per format, a column per seed that all of them have."""
-    by_seed = training_gaps(network).pivot(index="name", columns="seed", values="gap")
-    return by_seed.reindex(FORMATS.read_text().split()).dropna(axis=1)
+def gaps(path: Path, names: Sequence[str]) -> pd.DataFrame:
+    """A row per name, a column per seed that all of them have."""
+    return training_gaps(path).pivot(index="name", columns="seed", values="gap").reindex(names).dropna(axis=1)
+
+
+def print_agreements(measured: pd.DataFrame, by_seed: pd.DataFrame) -> int:
+    """How well each column orders the gaps, the best first; how many there are."""
+    print(f"  {'indicator':28} {'Spearman':>8}  95%               {'Kendall':>7}  95%")
+    losses = [row.tolist() for row in by_seed.to_numpy()]
+    scores = {
+        name: agreement(measured.loc[by_seed.index, name], losses) for name in measured if measured[name].nunique() > 1
+    }
+    for name, of in sorted(scores.items(), key=lambda entry: -entry[1].spearman):
+        print(
+            f"  {name:28} {of.spearman:8.3f}  {of.spearman_low:6.3f} to {of.spearman_high:6.3f}  "
+            f"{of.kendall:7.3f}  {of.kendall_low:6.3f} to {of.kendall_high:6.3f}"
+        )
+    return len(scores)
 
 
 @app.command()
@@ -224,7 +244,7 @@ def calibrate() -> None:
             continue
         measured = pd.read_csv(indicators, index_col="name")
         angles = {f"angle_{effect}": measured[f"angle {effect}, all, paper"].round(4) for effect in ("E", "A", "AE")}
-        rows = training_gaps(network)[["network", "name", "seed", "gap"]].round(6)
+        rows = training_gaps(HERE / f"{network}.csv")[["network", "name", "seed", "gap"]].round(6)
         found.append(rows.join(pd.DataFrame(angles), on="name"))
     trainings = pd.concat(found)
     trainings.to_csv(Path(risk.__file__).with_name("trainings.csv"), index=False)
@@ -247,7 +267,7 @@ def table() -> None:
         indicators, runs = HERE / f"{network}_indicators.csv", HERE / f"{network}.csv"
         if not (indicators.exists() and runs.exists()):
             continue
-        measured, by_seed = pd.read_csv(indicators, index_col="name"), gaps(network)
+        measured, by_seed = pd.read_csv(indicators, index_col="name"), gaps(runs, FORMATS.read_text().split())
         if not by_seed.shape[1]:
             continue
         kept = reliability(by_seed.to_numpy())
@@ -256,19 +276,8 @@ def table() -> None:
             end="",
         )
         print(f"so at most {np.sqrt(kept):.3f}" if kept > 0 else "no ceiling")
-        print(f"  {'indicator':28} {'Spearman':>8}  95%               {'Kendall':>7}  95%")
-        losses = [row.tolist() for row in by_seed.to_numpy()]
-        scores = {
-            name: agreement(measured.loc[by_seed.index, name], losses)
-            for name in measured
-            if measured[name].nunique() > 1
-        }
-        for name, of in sorted(scores.items(), key=lambda entry: -entry[1].spearman):
-            print(
-                f"  {name:28} {of.spearman:8.3f}  {of.spearman_low:6.3f} to {of.spearman_high:6.3f}  "
-                f"{of.kendall:7.3f}  {of.kendall_low:6.3f} to {of.kendall_high:6.3f}"
-            )
-        print(f"  {len(scores)} looks: a 95% interval of the best of them is that of 1 - 0.05/{len(scores)}")
+        looks = print_agreements(measured, by_seed)
+        print(f"  {looks} looks: a 95% interval of the best of them is that of 1 - 0.05/{looks}")
 
 
 if __name__ == "__main__":

@@ -31,9 +31,9 @@ from predictor.statistics import angle_interval
 from workloads.workload import Workload
 
 STEP = "step"
-KEPT = "kept"
+STAYS = "stays"
 """Whether the layer that was tried stays in high precision."""
-COLUMNS = (STEP, LAYER, KEPT, SHARE, ANGLE, LOW, HIGH, N)
+COLUMNS = (STEP, LAYER, STAYS, SHARE, ANGLE, LOW, HIGH, N)
 CHOSEN = "chosen"
 """Where a table of `keep` says which layers are to be kept."""
 STAGE = "keep"
@@ -99,7 +99,7 @@ def keep(
         progress: hears of every layer and step.
 
     Returns:
-        A row for nothing kept, then one for each layer that was tried: step, layer, kept, share (tan^2 of the layer's
+        A row for nothing kept, then one for each layer that was tried: step, layer, stays, share (tan^2 of the layer's
         angle alone over the sum of all layers'), angle with low and high (with this layer and those that were kept
         before in full precision; 95% t-interval), n. `attrs["chosen"]` names the layers to keep.
 

@@ -24,6 +24,8 @@ DIVERGED = 3.0
 """The gap that a training which diverged counts with; no other counts with more."""
 WITHIN = 0.01
 """The gap up to which a format counts as good as float32 where nobody says another."""
+USUAL_PRECISION = "bfloat16"
+"""That networks are trained in where no lower one is tried; what others are held against."""
 _ANGLE = "angle"
 
 

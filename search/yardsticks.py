@@ -11,12 +11,10 @@ from formats.pairs import Candidate, candidate
 from predictor.columns import NAME, RANK
 from predictor.effects import Effect
 from predictor.measuring.session import Measuring
-from predictor.risk import Risk, bundled_trainings, trained_best
+from predictor.risk import USUAL_PRECISION, Risk, bundled_trainings, trained_best
 from search.table import MeasuredAngles, tabulate, with_gaps, with_gates
 from workloads.workload import Batch
 
-FULL = "bfloat16"
-"""The precision that networks are usually trained in."""
 MOST_MINIBATCHES = 2
 LEADERS = 3
 """How many formats' weights are looked at."""
@@ -26,7 +24,11 @@ def yardsticks_of(chosen: Sequence[Candidate]) -> list[Candidate]:
     """bfloat16, and of the formats that were trained on every network the one that trained best; without those that are
     ranked anyhow."""
     ranked = {entry.digest for entry in chosen}
-    return [entry for entry in map(candidate, (FULL, trained_best(bundled_trainings()))) if entry.digest not in ranked]
+    return [
+        entry
+        for entry in map(candidate, (USUAL_PRECISION, trained_best(bundled_trainings())))
+        if entry.digest not in ranked
+    ]
 
 
 def measured_yardsticks(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
 import pandas as pd
 
 from formats.lookup import FULL_PRECISION
@@ -20,8 +19,8 @@ from predictor.measuring.store import Store
 from predictor.statistics import Agreement, agreement, reliability
 from training.arguments import train
 from training.result import Result
+from training.same_seeds import all_trained, beside_full, distance, fixed_choice
 from training.settings import TrainingKeywords
-from training.validation import all_trained, distance, final_loss, fixed_choice
 from workloads.workload import Workload
 
 ADDED_LOSS = "added_loss"
@@ -127,21 +126,11 @@ def validate_recipes(
     # Seed by seed: whoever stops early has compared all recipes.
     units = [(name, seed) for seed in range(seeds) for name in (FULL_PRECISION, *chosen)]
     results = all_trained(units, trained_once, progress)
-    made = []
-    for name, seed in ((name, seed) for name in chosen for seed in range(seeds)):
-        loss, full = final_loss(results[name, seed]), final_loss(results[FULL_PRECISION, seed])
-        made.append(
-            {
-                NETWORK_NAME: workload.name,
-                RECIPE: name,
-                "seed": seed,
-                "outcome": results[name, seed].outcome.value,
-                "loss": loss,
-                "metric": results[name, seed].metric,
-                "full_loss": full,
-                GAP: loss / full - 1 if np.isfinite(full) else np.nan,
-            }
-        )
+    made = [
+        {NETWORK_NAME: workload.name, RECIPE: name, **beside_full(results, name, seed)}
+        for name in chosen
+        for seed in range(seeds)
+    ]
     measured = rows[list(INDICATORS)].rename(columns=INDICATORS)
     runs = pd.DataFrame(made).join(measured, on=RECIPE)
     gaps = runs.pivot_table(index=RECIPE, columns="seed", values=GAP, sort=False, dropna=False).to_numpy()

@@ -3,8 +3,7 @@ angles."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,21 +13,19 @@ import pandas as pd
 
 from formats import Format, get
 from formats.lookup import FULL_PRECISION
-from numeric_formats.files import Held, check_same, read_json, write_json
-from numeric_formats.progress import Progress, Report, quiet
-from predictor.columns import ANGLE, BIAS, BITS, GAP, NAME, NETWORK_NAME, PROJECTION, angle_column, effects_in
+from numeric_formats.progress import Report, quiet
+from predictor.columns import ANGLE, BIAS, BITS, NAME, NETWORK_NAME, PROJECTION, angle_column, effects_in
 from predictor.effects import usual_effect
 from predictor.measuring.store import Store
-from predictor.scheme import Preset, Scheme, scheme_of, with_all_parts
+from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.statistics import Agreement, agreement, reliability
 from training.arguments import train
 from training.log import saturation
-from training.loop import STEP
-from training.result import Outcome, Result
+from training.result import Result
+from training.same_seeds import all_trained, beside_full, distance, fixed_choice
 from training.settings import TrainingKeywords
 from workloads.workload import Workload
 
-CHOICE = "choice.json"
 SAME = "same"
 
 
@@ -94,20 +91,6 @@ class Validation:
     reliability: float
     settings: dict[str, Any]
     coverage: tuple[str, ...] = ()
-
-
-def final_loss(result: Result) -> float:
-    """The mean loss of the last epoch; infinite where the run diverged."""
-    return float(result.epochs["loss"].iloc[-1]) if result.outcome is Outcome.FINISHED else np.inf
-
-
-def fixed_choice(output: Path, settings: dict[str, Any]) -> None:
-    """Write down what is to be trained before anything is; ValueError where the folder is of another choice."""
-    path = output / CHOICE
-    if not path.exists():
-        write_json(path, settings)
-    # What a scheme's parts together are called makes no difference.
-    check_same(path, with_all_parts(read_json(path, "give another output")), settings, leaving_out=("scheme",))
 
 
 def _check_scheme(ranked: Scheme, trained: Scheme) -> None:
@@ -221,21 +204,8 @@ def validate(
     results = all_trained(units, trained_once, progress)
     rows = []
     for name, seed in ((name, seed) for name in chosen for seed in range(seeds)):
-        loss, full = final_loss(results[name, seed]), final_loss(results[FULL_PRECISION, seed])
-        rows.append(
-            {
-                NETWORK_NAME: workload.name,
-                NAME: name,
-                BITS: None if pd.isna(widths[name]) else int(widths[name]),
-                ANGLE: float(angles[name]),
-                "seed": seed,
-                "outcome": results[name, seed].outcome.value,
-                "loss": loss,
-                "metric": results[name, seed].metric,
-                "full_loss": full,
-                GAP: loss / full - 1 if np.isfinite(full) else np.nan,
-            }
-        )
+        described = {BITS: None if pd.isna(widths[name]) else int(widths[name]), ANGLE: float(angles[name])}
+        rows.append({NETWORK_NAME: workload.name, NAME: name, **described, **beside_full(results, name, seed)})
     runs = pd.DataFrame(rows).join(_indicators(ranking), on=NAME)
     by_seed = runs.pivot_table(index=NAME, columns="seed", values="loss", sort=False)
     losses = by_seed.to_numpy()
@@ -264,35 +234,3 @@ def _indicators(ranking: pd.DataFrame) -> pd.DataFrame:
     """All that a ranking says of each format that might predict how it trains, by name."""
     wanted = [*(angle_column(effect) for effect in effects_in(ranking)), PROJECTION, BIAS]
     return ranking.set_index(NAME)[[column for column in wanted if column in ranking]]
-
-
-def distance(column: str, values: pd.Series[float]) -> list[float]:
-    """An indicator such that more is worse: of a projection, how far it is from 1."""
-    return ((values - 1).abs() if column == PROJECTION else values).tolist()
-
-
-def all_trained(
-    units: Sequence[tuple[str, int]], one: Callable[[str, int, Report], Result], progress: Report
-) -> dict[tuple[str, int], Result]:
-    """The training of every format and seed; what another process is at comes last."""
-    found: dict[tuple[str, int], Result] = {}
-    waiting = list(units)
-    while waiting:
-        busy = []
-        for name, seed in waiting:
-            where = f"run {len(found) + 1}/{len(units)}, {name} seed {seed}"
-
-            def show(at: Progress, where: str = where, before: int = len(found)) -> None:
-                if at.stage != STEP:
-                    return
-                total = len(units) * at.total
-                progress(Progress(STEP, before * at.total + at.done, total, f"{where}, {at.note}"))
-
-            try:
-                found[name, seed] = one(name, seed, show)
-            except Held:
-                busy.append((name, seed))
-        waiting = busy
-        if waiting:
-            time.sleep(5)
-    return found

@@ -34,7 +34,7 @@ from predictor.columns import (
     N,
 )
 from predictor.effects import Effect
-from predictor.keeping import CHOSEN, KEPT, STEP
+from predictor.keeping import CHOSEN, STAYS, STEP
 from predictor.measuring.units import ALL
 from predictor.risk import applies_to, bundled_trainings, risk_of
 from reports.tables.cells import bounded, gap, or_dash, with_bounds, with_interval
@@ -135,14 +135,14 @@ def kept_layers(table: pd.DataFrame, title: str) -> list[Part]:
     """What `predictor.keeping.keep` gave, and what to type with it."""
     rows = [
         [
-            *(str(row[STEP]), row[LAYER] or "(nothing kept)", "" if not row[STEP] else "yes" if row[KEPT] else "no"),
+            *(str(row[STEP]), row[LAYER] or "(nothing kept)", "" if not row[STEP] else "yes" if row[STAYS] else "no"),
             "-" if pd.isna(row[SHARE]) else f"{100 * row[SHARE]:.1f}%",
             bounded(row[ANGLE], row[LOW], row[HIGH], row[N]),
         ]
         for _, row in table.iterrows()
     ]
     headers = [
-        *((STEP, "right"), (LAYER, "left"), (KEPT, "left")),
+        *((STEP, "right"), (LAYER, "left"), (STAYS, "left")),
         *((name, "right") for name in ("share alone", f"angle {table.attrs[EFFECT]}")),
     ]
     chosen = table.attrs[CHOSEN]

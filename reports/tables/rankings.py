@@ -25,7 +25,7 @@ from predictor.columns import (
     on_network,
 )
 from predictor.effects import Effect
-from predictor.risk import INDICATOR, dividing_angle
+from predictor.risk import INDICATOR, USUAL_PRECISION, dividing_angle
 from reports.tables.cells import SCALE_LOGIC, angle, correlations, gap, gates_cell, or_dash, without_scale_logic
 from reports.tables.layout import Part, plain
 from reports.verdicts import undecided, verdict
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from search.settings import RankingSettings
     from search.table import Ranking
 
-FULL_PRECISION = "bfloat16"
-"""The yardstick that needs no word."""
 MOST_REGRET = 0.5
 """Of the first format's own angle: a limit beyond it promises nothing."""
 NAMED = 3
@@ -68,7 +66,7 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str, w
         _ranking(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within, of.yardsticks),
         READING,
     ]
-    trained = [str(row[NAME]) for row in of.yardsticks if row[NAME] != FULL_PRECISION]
+    trained = [str(row[NAME]) for row in of.yardsticks if row[NAME] != USUAL_PRECISION]
     parts += [f"{name}, below, trained as well as float32 on the networks that gaps are told from" for name in trained]
     if note := _above(found.table.head(top), of.minibatches):
         parts.append(note)

@@ -127,7 +127,7 @@ def test_keep_ends_in_what_to_paste(folder):
     pasted = re.search(r"^--exact (\S+)$", out, re.M)[1]
     settings = json.loads((folder / "kept.csv.meta.json").read_text())["settings"]
     assert settings["chosen"] == [pasted]
-    assert pd.read_csv(folder / "kept.csv").kept.tolist()[0] == False  # noqa: E712
+    assert pd.read_csv(folder / "kept.csv").stays.tolist()[0] is False
     out = run("points", "-m", "mine.py:net", "--exact", "[13]", cwd=folder).stdout
     assert len(re.findall("exact", out)) == 2
 

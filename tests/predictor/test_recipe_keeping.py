@@ -1,6 +1,7 @@
 """Products kept in bfloat16: which, and that what is measured of them is measured so."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -32,6 +33,10 @@ def workload():
     return Workload("net", model, data, lambda m, b: F.cross_entropy(m(b[0]), b[1]))
 
 
+def _computed(by_name, site):
+    return by_name[site.name](site)
+
+
 def mixed_angle(of, recipe, kept):
     """The angle with kept products in bfloat16, from one rule a site."""
     angles = []
@@ -39,8 +44,9 @@ def mixed_angle(of, recipe, kept):
         with Gradients(of, batch) as gradients:
             head = frozenset({"4:linear"})
             by_recipe, in_bf16 = (RecipeAtSites(Placed(formats.recipe(name)), head) for name in (recipe, "bf16"))
+            computed = {site.name: in_bf16 if site.name in kept else by_recipe for site in gradients.products}
             flow = gradients.flow
-            flow.site, flow.pointed = lambda site: (in_bf16 if site.name in kept else by_recipe)(site), False  # noqa: B023
+            flow.site, flow.pointed = partial(_computed, computed), False
             found = gradients.backward(gradients.forward(None), None, keep=False)
             flow.site, flow.pointed = None, True
             angles.append(degrees(layer_sums(found, gradients.full).sum(0)))

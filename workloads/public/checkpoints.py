@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from numeric_formats.damage import reading
 from workloads.public.packages import import_extra, pretrained
@@ -123,21 +122,21 @@ def _tokenizer(transformers: Any, folder: Path, **where: Any) -> Any:
             return transformers.AutoTokenizer.from_pretrained(folder, **where)
 
 
-def embedded(network: str, model: nn.Module) -> int:
+def embedded(network: str, model: Any) -> int:
     """How many tokens a network knows.
 
     Raises:
         ValueError: neither its configuration nor itself says so.
     """
     configured = getattr(_text_config(model), "vocab_size", None)
-    rows = model.get_input_embeddings()  # type: ignore[operator]
+    rows = model.get_input_embeddings()
     known = [each for each in (configured, None if rows is None else rows.weight.shape[0]) if isinstance(each, int)]
     if not known:
         raise ValueError(f"{network}: a {type(model).__name__} does not say how many tokens it knows (vocab_size)")
     return min(known)
 
 
-def context_of(model: nn.Module) -> int | None:
+def context_of(model: Any) -> int | None:
     """How many tokens a network sees at most, where its configuration says so."""
     context = getattr(_text_config(model), "max_position_embeddings", None)
     return context if isinstance(context, int) and context > 0 else None
