@@ -28,7 +28,7 @@ def test_every_step_is_the_angle_with_those_layers_exact(workload, found):
         tried = [*kept, row.layer] if row.layer else []
         told = measure(workload, ["INT4"], ["AE"], 2, exact=tried).iloc[0]
         assert (row.angle, row.low, row.high) == (told.angle, told.low, told.high)
-        if row.kept:
+        if row.stays:
             kept = tried
     assert found.attrs["chosen"] == kept
     assert len(kept) == 2

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-import training.validation as module
+import training.same_seeds as module
 from numeric_formats.files import hold
 from tests.training import small
 from training.validation import spread, validate
