@@ -21,9 +21,10 @@ FEWEST = 3
 
 def half_width(error: float, count: int) -> float:
     """Of the 95% t-interval of a mean of so many values with this standard error."""
-    from scipy import stats  # which takes longer to load than short commands run
+    # scipy's functions alone: its distributions take longer to load than short commands run.
+    from scipy.special import stdtrit
 
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * error)
+    return float(stdtrit(count - 1, (1 + CONFIDENCE) / 2) * error)
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -31,9 +32,7 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     mean = float(values.mean())
     if len(values) < 2:
         return mean, float("nan"), float("nan")
-    from scipy import stats
-
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    half = half_width(values.std(ddof=1), len(values)) / np.sqrt(len(values))
     return mean, mean - half, mean + half
 
 
@@ -149,15 +148,20 @@ class Agreement:
 def rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
     """Spearman's and Kendall's (tau-b); NaN where one side is constant. Without scipy's tests of significance, which
     take most of the time of a bootstrap."""
-    from scipy import stats
-
     if len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
         return np.nan, np.nan
     # As ranks, since a diverged run's loss is infinite.
-    one, other = stats.rankdata(x), stats.rankdata(y)
+    one, other = _ranks(x), _ranks(y)
     above, beside = (np.sign(ranks[:, None] - ranks) for ranks in (one, other))
     kendall = (above * beside).sum() / np.sqrt((above**2).sum() * (beside**2).sum())
     return float(np.corrcoef(one, other)[0, 1]), float(kendall)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From 1; equal ones share the mean of their places."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    means = np.cumsum(counts) - (counts - 1) / 2
+    return np.asarray(means[places])
 
 
 def reliability(by_seed: NDArray[np.float64]) -> float:

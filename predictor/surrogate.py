@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
+from scipy.special import ndtri
 
 from predictor.effects import Effect
 from predictor.noise import Kind
@@ -34,7 +34,7 @@ KINDS = {Effect.E: (Kind.E,), Effect.A: (Kind.A,), Effect.AE: (Kind.A, Kind.E)}
 KEPT = 1e-3
 """Share of the ratios' variance below which a principal direction is dropped."""
 SLOPE_VARIANCE = 4.0
-LIMIT = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+LIMIT = float(ndtri((1 + CONFIDENCE) / 2))
 """Standard deviations that an interval reaches on either side."""
 
 

@@ -1,12 +1,26 @@
 """Search: from many formats to a ranking."""
 
+from typing import TYPE_CHECKING
+
 import numeric_formats
 
 numeric_formats.require("formats", "workloads", "predictor")
 
-from search.knapsack import Constraints, ScoreTable, synthesize  # noqa: E402
-from search.stages import rank  # noqa: E402
-from search.table import Ranking  # noqa: E402
-from search.tailored import search  # noqa: E402
+if TYPE_CHECKING:
+    from search.knapsack import Constraints, ScoreTable, synthesize
+    from search.stages import rank
+    from search.table import Ranking
+    from search.tailored import search
 
 __all__ = ["Constraints", "Ranking", "ScoreTable", "rank", "search", "synthesize"]
+__getattr__ = numeric_formats.later(
+    __name__,
+    {
+        "Constraints": "search.knapsack",
+        "Ranking": "search.table",
+        "ScoreTable": "search.knapsack",
+        "rank": "search.stages",
+        "search": "search.tailored",
+        "synthesize": "search.knapsack",
+    },
+)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr
 
 from predictor.effects import Effect
 from predictor.statistics import CONFIDENCE
@@ -101,7 +101,7 @@ def order_contenders(
     with np.errstate(divide="ignore", invalid="ignore"):
         t = differences.mean(1) / np.sqrt(moderated / z.shape[1])
     p = np.where(
-        differences.mean(1) > 0, stats.t.sf(np.nan_to_num(t, nan=0.0, posinf=np.inf), PRIOR_DEGREES + degrees), 1.0
+        differences.mean(1) > 0, stdtr(PRIOR_DEGREES + degrees, -np.nan_to_num(t, nan=0.0, posinf=np.inf)), 1.0
     )
     p[order[:places]] = 1.0
     left = tuple(contenders[i] for i in order if p[i] < (1 - CONFIDENCE) / comparisons)

@@ -115,3 +115,15 @@ def test_no_package_hides_a_module_of_its_own() -> None:
             taken = {name for module, name in imported_names(path) if file_of(f"{module}.{name}") is None}
             hidden += [f"{path}: {name}" for name in sorted((taken | held_names(path)) & inside)]
     assert hidden == []
+
+
+def test_no_module_loads_all_of_scipys_distributions() -> None:
+    """They take a second or two; scipy.special has the functions behind them."""
+    found = [
+        str(path)
+        for path in modules()
+        for node in ast.walk(ast.parse((HOME / path).read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        and any(name in ast.unparse(node) for name in ("scipy.stats", "from scipy import stats"))
+    ]
+    assert found == []

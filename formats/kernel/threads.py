@@ -45,14 +45,16 @@ def _libgomp() -> ctypes.CDLL | None:
     return None
 
 
-@cfunc(types.int32())
 def _zero() -> int:
     return 0
 
 
-@cfunc(types.int32())
 def _one() -> int:
     return 1
+
+
+_held: list[Any] = []
+"""Compiled functions whose addresses are in use."""
 
 
 @cache
@@ -60,7 +62,8 @@ def _runtime() -> Any:
     """GOMP_parallel, or None; names the two functions by which a task asks for its share of the work."""
     library = _libgomp()
     if library is None:
-        number, count = _zero.address, _one.address
+        _held.extend(cfunc(types.int32())(function) for function in (_zero, _one))
+        number, count = (compiled.address for compiled in _held)
         start = None
     else:
         number = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p).value
