@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Wheels are built for these versions; constraints.txt pins all of them.
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# Modules are compiled when they are first imported, not all 20,000 beforehand; so they must be kept then.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help rank test fast docs prove bench clean
 
@@ -38,23 +40,13 @@ bench: .venv/installed-bench ## the emulator and gradients timed, beside other l
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# torch first and by itself: a plain range would let another package pull a build with CUDA.
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) "$$(grep -E '^torch==' constraints.txt)"
 	$(INSTALL) --editable .
 	touch $@
 
-.venv/installed-dev: .venv/installed
-	$(INSTALL) --editable '.[dev]'
-	touch $@
-
-.venv/installed-docs: .venv/installed
-	$(INSTALL) --editable '.[docs]'
-	touch $@
-
-.venv/installed-bench: .venv/installed
-	$(INSTALL) --editable '.[bench]'
-	touch $@
+.venv/installed-%: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) --editable '.[$*]'
+	touch .venv/installed $@
 
 clean: ## remove the virtual environment and what was built
 	rm -rf .venv build *.egg-info
