@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
@@ -16,6 +14,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from formats import Format
 from formats.pairs import Candidate, formats_of
 from predictor.effects import Effect
+from predictor.evaluation import evaluation_mode, same_passes
+from predictor.flow.calls import dense, handing_over
 from predictor.flow.coverage import Watch
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.points import Point, Quantizer
@@ -48,6 +48,10 @@ def measured_parameters(model: nn.Module) -> dict[int, str]:
     }
 
 
+@overload
+def in_reals(g: Tensor) -> Tensor: ...
+@overload
+def in_reals(g: Tensor | None) -> Tensor | None: ...
 def in_reals(g: Tensor | None) -> Tensor | None:
     """A gradient as it is measured: one of complex numbers as pairs of real ones, whose angle is the same."""
     return torch.view_as_real(g) if g is not None and g.is_complex() else g
@@ -58,46 +62,8 @@ def layer_of(parameter: str) -> str:
     return parameter.rpartition(".")[0]
 
 
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Batch normalization and dropout as in evaluation; every module's own mode is restored."""
-    before = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before.items():
-            module.training = training
-
-
-@contextmanager
-def same_passes(model: nn.Module) -> Iterator[None]:
-    """Every pass made inside finds the same random numbers of torch, numpy and random, and the same buffers, so that
-    only the format is to differ; all is afterwards as it was."""
-    place = next((p.device for p in model.parameters()), torch.device("cpu"))
-    held = [
-        (module, name, buffer)
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    # What a network draws from numpy comes from its old global generator.
-    numpys, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002
-    try:
-        # A pass writes into copies of its own, which its graph may keep.
-        copies = {id(buffer): buffer.clone() for _, _, buffer in held}
-        for module, name, buffer in held:
-            module._buffers[name] = copies[id(buffer)]
-        with torch.random.fork_rng([place] if place.type == "cuda" else []):
-            torch.manual_seed(0)
-            np.random.seed(0)  # noqa: NPY002
-            random.seed(0)
-            yield
-    finally:
-        np.random.set_state(numpys)  # noqa: NPY002
-        random.setstate(pythons)
-        for module, name, buffer in held:
-            module._buffers[name] = buffer
+See = Callable[[int, Tensor, Tensor], None]
+"""Sees a gradient and what it is compared with, and the place of its parameter in `Gradients.names`."""
 
 
 class Quantized(NamedTuple):
@@ -105,7 +71,8 @@ class Quantized(NamedTuple):
 
     Attributes:
         effect: What was rounded.
-        gradients: Of each measured parameter, in the order of `Gradients.names`.
+        gradients: Of each measured parameter, in the order of `Gradients.names`; none where they were seen as they
+            came.
         reference: What they are compared with: the full-precision gradients, or for E given A those with activations
             rounded.
         loss: That of the forward pass, less the full-precision one.
@@ -115,6 +82,14 @@ class Quantized(NamedTuple):
     gradients: list[Tensor]
     reference: list[Tensor]
     loss: float
+
+
+def shown(quantized: Quantized, see: See | None) -> Quantized:
+    """The same, whose gradients were seen; none where they were seen as they came."""
+    if see is not None:
+        for number, found in enumerate(quantized.gradients):
+            see(number, found, quantized.reference[number])
+    return quantized
 
 
 class Gradients:
@@ -285,19 +260,34 @@ class Gradients:
                 "there is nothing to round"
             )
 
-    def backward(self, loss: Tensor, error: Quantizer | None, keep: bool) -> list[Tensor]:
+    def backward(self, loss: Tensor, error: Quantizer | None, keep: bool, see: See | None = None) -> list[Tensor]:
         """The gradients of a loss, in the order of `names`, with errors rounded by a quantizer, or in full precision.
 
         keep: whether the graph serves another backward pass. A graph made while weights were rounded needs them rounded
         again.
+        see: sees each beside the full-precision one as soon as it is computed; none is returned then.
         """
         # What is computed again (checkpointing) is rounded as in the forward pass of this loss, not of the last one.
         self.flow.error, self.flow.activation = error, self._rounded_by[loss]
         try:
+            if see is not None:
+                self._show(loss, keep, see)
+                return []
             found = self._derived(loss, self._measured, keep)
         finally:
             self.flow.error = None
         return [torch.zeros_like(g) if q is None else q for q, g in zip(found, self.full, strict=True)]
+
+    def _show(self, loss: Tensor, keep: bool, see: See) -> None:
+        left = dict(enumerate(self.full))
+
+        def seen(number: int, gradient: Tensor) -> None:
+            see(number, in_reals(dense(gradient)), left.pop(number))
+
+        with handing_over(self._measured, seen):
+            self._derived(loss, self._measured, keep)
+        for number, full in left.items():
+            see(number, torch.zeros_like(full), full)
 
     @contextmanager
     def rounded_weights(self, format: Format, names: Iterable[str] | None = None) -> Iterator[None]:
@@ -352,40 +342,45 @@ class Gradients:
             self.flow.site, self.flow.pointed, self.flow.exact = None, True, exact
         return [site for site in found if site.origin is not None]
 
-    def quantized(self, format: Candidate, effects: Sequence[Effect]) -> Iterator[Quantized]:
+    def quantized(self, format: Candidate, effects: Sequence[Effect], see: See | None = None) -> Iterator[Quantized]:
         """The quantized gradients for each effect but OPERANDS (`predictor.recipes`), in the order of `Effect`.
 
         Effect E uses the forward pass that all formats share; A, AE and E given A share one of their own. Weights
-        are rounded as the format itself says, and hold their own values whenever a gradient is handed out.
+        are rounded as the format itself says, and hold their own values whenever a gradient is handed out. see: sees
+        each gradient and what it is compared with as soon as it is computed; they are then let go.
         """
         for_activation, for_error = formats_of(format)
         activation = activation_quantizer(for_activation, self.scheme)
         error = error_quantizer(for_error, self.scheme)
         if Effect.E in effects:
-            yield Quantized(Effect.E, self.backward(self.loss, error, keep=True), self.full, 0.0)
+            yield Quantized(Effect.E, self.backward(self.loss, error, keep=True, see=see), self.full, 0.0)
         if {Effect.A, Effect.AE, Effect.E_GIVEN_A} & set(effects):
-            yield from self._with_activations(activation, error, effects)
+            yield from self._with_activations(activation, error, effects, see)
         for effect, rounded in ((Effect.W, (None, None)), (Effect.WAE, (activation, error))):
             if effect in effects:
                 with self.rounded_weights(for_activation):
                     loss = self.forward(rounded[0])
-                    found = self.backward(loss, rounded[1], keep=False)
+                    found = self.backward(loss, rounded[1], keep=False, see=see)
                 yield Quantized(effect, found, self.full, self.more(loss))
 
-    def _with_activations(self, activation: Quantizer, error: Quantizer, of: Sequence[Effect]) -> Iterator[Quantized]:
+    def _with_activations(
+        self, activation: Quantizer, error: Quantizer, of: Sequence[Effect], see: See | None
+    ) -> Iterator[Quantized]:
         """A, AE and E given A, from one forward pass."""
         loss, given, alone = self.forward(activation), Effect.E_GIVEN_A in of, []
         more = self.more(loss)
+        # E given A compares two quantized gradients, of which the first is kept until the second is there.
+        at_once = None if given else see
         if given or Effect.A in of:
-            alone = self.backward(loss, None, keep=given or Effect.AE in of)
+            alone = self.backward(loss, None, keep=given or Effect.AE in of, see=at_once)
         if Effect.A in of:
-            yield Quantized(Effect.A, alone, self.full, more)
+            yield shown(Quantized(Effect.A, alone, self.full, more), see)
         if given or Effect.AE in of:
-            both = self.backward(loss, error, keep=False)
+            both = self.backward(loss, error, keep=False, see=at_once)
             if Effect.AE in of:
-                yield Quantized(Effect.AE, both, self.full, more)
+                yield shown(Quantized(Effect.AE, both, self.full, more), see)
             if given:
-                yield Quantized(Effect.E_GIVEN_A, both, alone, more)
+                yield shown(Quantized(Effect.E_GIVEN_A, both, alone, more), see)
 
     def more(self, loss: Tensor) -> float:
         """A loss, less the full-precision one."""

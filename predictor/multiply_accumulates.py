@@ -11,10 +11,10 @@ from torch import Tensor
 from formats.hardware.cost import gates_of, without_real_scale
 from formats.pairs import Pair
 from formats.recipes.value import Product
+from predictor.evaluation import evaluation_mode, same_passes
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.operands import CONVOLUTIONS
 from predictor.flow.sites import Quantizers, Site
-from predictor.gradients import evaluation_mode, same_passes
 from predictor.recipes.placed import Placed
 from workloads.workload import Batch, Workload
 

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from predictor.evaluation import same_passes
 from predictor.flow.arrivals import Again
 from predictor.flow.calls import dense, eagerly
 from predictor.flow.coverage import Coverage
 from predictor.flow.float32 import InFloat32
 from predictor.flow.points import Skipped
-from predictor.gradients import Gradients, in_reals, measured_parameters, same_passes
+from predictor.gradients import Gradients, in_reals, measured_parameters
 from workloads.calls import call
 from workloads.containers import map_tensors, tensors_in
 from workloads.copies import copied

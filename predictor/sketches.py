@@ -4,8 +4,6 @@ of those of the gradients, and from them follows the bias (`predictor.statistics
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,17 +13,13 @@ from formats.kernel import BUCKETS, sketch_of_difference, sketch_places
 from predictor.angle import in_order, memory_order
 
 
-def sketch(quantized: Sequence[Tensor], full: Sequence[Tensor]) -> NDArray[np.float32]:
-    """The sketches of d = quantized - full and of the full-precision gradient, all tensors as one vector: (2,
-    BUCKETS)."""
-    found, first = np.zeros((2, BUCKETS)), 0
-    for q, g in zip(quantized, full, strict=True):
-        if g.device.type == "cpu":
-            sketch_of_difference(in_order(q, g), in_order(g, g), first, found)
-        else:
-            found += _sketch_elsewhere(q, g, first)
-        first += g.numel()
-    return found.astype(np.float32)
+def add_sketch(found: NDArray[np.float64], quantized: Tensor, full: Tensor, first: int) -> None:
+    """Add the sketches of d = quantized - full and of the full-precision gradient of one parameter to `found`, (2,
+    BUCKETS). first: the place of its first element in all gradients as one vector."""
+    if full.device.type == "cpu":
+        sketch_of_difference(in_order(quantized, full), in_order(full, full), first, found)
+    else:
+        found += _sketch_elsewhere(quantized, full, first)
 
 
 def _sketch_elsewhere(q: Tensor, g: Tensor, first: int) -> NDArray[np.float64]:

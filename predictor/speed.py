@@ -11,7 +11,8 @@ import torch
 from formats.pairs import candidate
 from numeric_formats.checks import at_least
 from predictor.effects import Effect
-from predictor.gradients import Gradients, evaluation_mode
+from predictor.evaluation import evaluation_mode
+from predictor.gradients import Gradients
 from workloads.workload import Workload
 
 

@@ -4,9 +4,9 @@ lines is the network's, or what it was given."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -35,6 +35,32 @@ def run_backward(loss: Tensor, parameters: Sequence[Tensor], keep: bool) -> tupl
     return found
 
 
+@contextmanager
+def handing_over(parameters: Sequence[Tensor], take: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Inside, a backward pass gives each of these parameters' gradients away as soon as it is whole, with its place;
+    what it returns for them are zeros that take no memory."""
+
+    def hook(number: int) -> Callable[[Tensor], Tensor]:
+        def give(gradient: Tensor) -> Tensor:
+            take(number, gradient)
+            if gradient.layout is not torch.strided:
+                return torch.zeros_like(gradient)  # of no elements
+            return torch.zeros((), dtype=gradient.dtype, device=gradient.device).expand(gradient.shape)
+
+        return give
+
+    handles = [p.register_hook(hook(number)) for number, p in enumerate(parameters)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@overload
+def dense(g: Tensor) -> Tensor: ...
+@overload
+def dense(g: Tensor | None) -> Tensor | None: ...
 def dense(g: Tensor | None) -> Tensor | None:
     """A gradient with all its elements, as embeddings may give sparse ones."""
     return g if g is None or g.layout is torch.strided else g.to_dense()

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from formats.pairs import Candidate
 from numeric_formats.checks import at_least
-from predictor.angle import degrees, failed, layer_sums, length_ratio, projection
+from predictor.angle import degrees, failed, length_ratio, projection
+from predictor.comparison import Comparison
 from predictor.effects import Effect
 from predictor.gradients import Gradients
 from predictor.recipes.gradients import quantized
 from predictor.recipes.placed import Placed
 from predictor.scheme import PAPER, Scheme
-from predictor.sketches import sketch
 from workloads.workload import Batch, Workload
 
 ALL, FIRST = "all", "first"
@@ -135,8 +135,9 @@ def measure_unit(gradients: Gradients, unit: Unit, format: Measured) -> list[Mea
     """The measurements of one unit, one an effect, on the open gradients of its mini-batch; `format` is its
     candidate."""
     parameters, found, began = tuple(gradients.names), [], time.monotonic()
-    for q in quantized(gradients, format, unit.effects):
-        sums, sketched = layer_sums(q.gradients, q.reference), sketch(q.gradients, q.reference)
+    comparison = Comparison([g.numel() for g in gradients.full])
+    for q in quantized(gradients, format, unit.effects, comparison.see):
+        sums, sketched = comparison.taken()
         now = time.monotonic()
         found.append(
             Measurement(unit.format, q.effect, unit.minibatch, parameters, sums, sketched, q.loss, now - began)

@@ -31,7 +31,18 @@ MEASURING = (
     *(f"formats/{name}.py" for name in ("recipes/value", "specials", "spelling", "tensors")),
     *(
         f"predictor/{name}.py"
-        for name in ("angle", "device", "effects", "gradients", "noise", "quantizers", "scheme", "sketches")
+        for name in (
+            "angle",
+            "comparison",
+            "device",
+            "effects",
+            "evaluation",
+            "gradients",
+            "noise",
+            "quantizers",
+            "scheme",
+            "sketches",
+        )
     ),
     *(f"predictor/measuring/{name}.py" for name in ("code_digests", "units", "validity")),
     *(f"workloads/{name}.py" for name in ("containers", "copies", "digests", "minibatches", "workload")),

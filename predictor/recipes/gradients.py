@@ -8,7 +8,7 @@ from dataclasses import replace
 from formats.pairs import Candidate
 from formats.recipes.value import uniform
 from predictor.effects import Effect
-from predictor.gradients import Gradients, Quantized
+from predictor.gradients import Gradients, Quantized, See
 from predictor.quantizers import activation_quantizer, error_quantizer
 from predictor.recipes.placed import Placed
 from predictor.recipes.products import RecipeAtSites, random_seed
@@ -33,8 +33,9 @@ def last_of(products: Sequence[str], head: bool) -> frozenset[str]:
     return frozenset() if head else frozenset(products[-1:])
 
 
-def with_recipe(gradients: Gradients, placed: Placed) -> tuple[Quantized, RecipeAtSites]:
+def with_recipe(gradients: Gradients, placed: Placed, see: See | None = None) -> tuple[Quantized, RecipeAtSites]:
     """The gradients as a recipe computes them, on the opened ones of a mini-batch, and what computed the products.
+    see: as for `Gradients.quantized`.
 
     Raises:
         ValueError: where no product of the network has a weight.
@@ -49,17 +50,19 @@ def with_recipe(gradients: Gradients, placed: Placed) -> tuple[Quantized, Recipe
         loss = gradients.forward(None if elsewhere is None else activation_quantizer(elsewhere, BETWEEN))
         sites.backward = True
         error = None if elsewhere is None else error_quantizer(elsewhere, BETWEEN)
-        found = gradients.backward(loss, error, keep=False)
+        found = gradients.backward(loss, error, keep=False, see=see)
     finally:
         flow.site, flow.pointed = None, True
     return Quantized(Effect.OPERANDS, found, gradients.full, gradients.more(loss)), sites
 
 
-def quantized(gradients: Gradients, candidate: Candidate | Placed, effects: Sequence[Effect]) -> Iterator[Quantized]:
-    """The quantized gradients for each effect, in the order of `Effect`; of a recipe, its one."""
+def quantized(
+    gradients: Gradients, candidate: Candidate | Placed, effects: Sequence[Effect], see: See
+) -> Iterator[Quantized]:
+    """Each effect, in the order of `Effect`, or of a recipe its one, whose gradients were seen and let go."""
     if isinstance(candidate, Placed):
-        yield with_recipe(gradients, candidate)[0]
+        yield with_recipe(gradients, candidate, see)[0]
         return
-    yield from gradients.quantized(candidate, effects)
+    yield from gradients.quantized(candidate, effects, see)
     if Effect.OPERANDS in effects:
-        yield with_recipe(gradients, Placed(uniform(candidate)))[0]
+        yield with_recipe(gradients, Placed(uniform(candidate)), see)[0]

@@ -32,7 +32,7 @@ def elsewhere(monkeypatch):
         return formats.tensors.round_elsewhere(format, x, top, mode, keep_infinities)
 
     monkeypatch.setattr(formats.tensors, "round_tensor", round_tensor)
-    for module in (sys.modules["predictor.measuring.units"], noise):
+    for module in (sys.modules["predictor.comparison"], noise):
         monkeypatch.setattr(module, "layer_sums", angle._sums_elsewhere)
 
 

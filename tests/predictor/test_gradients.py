@@ -1,11 +1,13 @@
 """Gradients with rounded weights: what they are, and that the weights are the user's own again, bit for bit."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import parametrizations
 
 import formats
@@ -67,6 +69,49 @@ class Counting:
 def of_effects(gradients, effects):
     """Quantized gradients by effect."""
     return {found.effect: found.gradients for found in gradients.quantized(FP123, effects)}
+
+
+@pytest.mark.parametrize("effects", [ALL_EFFECTS, (Effect.E, Effect.A, Effect.AE, Effect.W)])
+def test_what_is_seen_as_it_comes_has_the_same_bits(workload, effects):
+    """Also where the user has hooks, and of a parameter that a quantized pass does not reach."""
+    used, passes = workload.loss, []
+    spare = workload.model.spare = nn.Parameter(torch.ones(2, 2))
+
+    def loss(model, batch):
+        passes.append(None)
+        return used(model, batch) + (spare.sum() if len(passes) == 1 else 0)
+
+    workload = replace(workload, loss=loss)
+    workload.model.conv.weight.register_hook(lambda g: 3 * g)
+    with Gradients(workload, workload.batches[0]) as gradients:
+        whole = list(gradients.quantized(FP123, effects))
+        seen = {}
+
+        def see(number, quantized, full):
+            assert number not in seen
+            seen[number] = quantized.clone(), full.clone()
+
+        for expected, found in zip(whole, gradients.quantized(FP123, effects, see), strict=True):
+            assert (found.effect, found.loss) == (expected.effect, expected.loss)
+            for number, (q, g) in enumerate(zip(expected.gradients, expected.reference, strict=True)):
+                assert torch.equal(seen[number][0], q)
+                assert torch.equal(seen[number][1], g)
+            assert len(seen) == len(gradients.names)
+            seen.clear()
+
+
+def test_what_was_seen_is_let_go(workload):
+    """Before the next gradient is seen, so that all of them never lie in memory together."""
+    with Gradients(workload, workload.batches[0]) as gradients:
+        before = []
+
+        def see(number, quantized, full):
+            assert all(one.expired() for one in before)
+            before.append(StorageWeakRef(quantized.untyped_storage()))
+
+        for effect in (Effect.A, Effect.AE, Effect.W, Effect.WAE):
+            list(gradients.quantized(FP123, [effect], see))
+    assert len(before) == 4 * len(gradients.names)
 
 
 def test_weights_are_rounded_and_the_gradient_is_straight_through(workload):

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from formats.kernel import BUCKETS, sketch_places
-from predictor.sketches import sketch
+from predictor.comparison import Comparison
 from predictor.statistics import bias
 
 
@@ -26,6 +26,14 @@ def exact(differences, gradients):
     above, _ = mean_square(differences)
     below, energy = mean_square(gradients)
     return float(above / (energy - below))
+
+
+def sketch(quantized, full):
+    """Of a gradient whose parameters come from the last to the first."""
+    comparison = Comparison([g.numel() for g in full])
+    for number in reversed(range(len(full))):
+        comparison.see(number, quantized[number], full[number])
+    return comparison.taken()[1]
 
 
 def found(differences, gradients):
