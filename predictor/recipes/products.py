@@ -85,20 +85,19 @@ class _Call:
     def __init__(self, sites: RecipeAtSites, site: Site, number: int):
         self.sites, self.site, self.number = sites, site, number
         self.needs_input = self.needs_weight = True
-        # What the forward pass made and a backward product takes too.
-        self.kept: dict[Operand, Tensor] = {}
+        # The input that the forward pass made, where wgrad takes it too. Weights are rounded again: kept, those of all
+        # layers would be as large as the network.
+        self.kept: Tensor | None = None
 
     def quantizers(self) -> Quantizers:
         """What is done to the tensors of the call."""
-        forward = (
-            self._same(Operand.X, Product.FPROP, Product.WGRAD),
-            self._same(Operand.W, Product.FPROP, Product.DGRAD),
-        )
+        weights = any(self._of(product, Operand.W).format is not None for product in (Product.FPROP, Product.DGRAD))
+        again = weights or not self._same(Operand.X, Product.FPROP, Product.WGRAD)
         errors = any(self._of(product, Operand.DY).format is not None for product in (Product.DGRAD, Product.WGRAD))
         return Quantizers(
             input=self._input,
             weight=self._weight,
-            operands=None if all(forward) else self._operands,
+            operands=self._operands if again else None,
             error=self._errors if errors else None,
             once=self.sites.once,
         )
@@ -125,29 +124,28 @@ class _Call:
 
     def _input(self, x: Tensor) -> Tensor:
         self.needs_input = x.requires_grad
-        return self._forward(x, Operand.X, Product.WGRAD)
+        made = self._forward(x, Operand.X)
+        if made is not x and self._same(Operand.X, Product.FPROP, Product.WGRAD):
+            self.kept = made.detach()
+        return made
 
     def _weight(self, w: Tensor) -> Tensor:
         self.needs_weight = w.requires_grad
-        return self._forward(w, Operand.W, Product.DGRAD)
+        return self._forward(w, Operand.W)
 
-    def _forward(self, t: Tensor, operand: Operand, later: Product) -> Tensor:
+    def _forward(self, t: Tensor, operand: Operand) -> Tensor:
         if self._of(Product.FPROP, operand).format is None:
             return t
         made: Tensor = _Straight.apply(t, lambda given: self._rounded(given, Product.FPROP, operand))
-        if self._same(operand, Product.FPROP, later):
-            self.kept[operand] = made.detach()
         return made
 
     def _operands(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the backward products, from the tensors as they came."""
-        of_x = self._later(x, Operand.X, Product.WGRAD) if self.needs_weight else x
-        of_w = self._later(w, Operand.W, Product.DGRAD) if self.needs_input else w
-        return of_x, of_w
-
-    def _later(self, t: Tensor, operand: Operand, product: Product) -> Tensor:
-        kept = self.kept.get(operand)
-        return self._rounded(t, product, operand) if kept is None else kept
+        if self.needs_weight:
+            x = self._rounded(x, Product.WGRAD, Operand.X) if self.kept is None else self.kept
+        if self.needs_input:
+            w = self._rounded(w, Product.DGRAD, Operand.W)
+        return x, w
 
     def _errors(self, e: Tensor) -> tuple[Tensor, Tensor]:
         """Those of wgrad and of dgrad."""
