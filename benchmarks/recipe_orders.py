@@ -85,11 +85,11 @@ ORDERS: dict[str, list[tuple[Recipe, float]]] = {
 COLUMNS = {"angle": ANGLE, "of mean": ANGLE_OF_MEAN, "bias": BIAS, "loss": LOSS_RISE, "shrinks": PROJECTION}
 
 
-def named(file: Path | None) -> tuple[Workload, int, int]:
-    """The network, and how many mini-batches of how many examples."""
+def named(file: Path | None) -> tuple[Workload, int, int | None]:
+    """The network, and how many mini-batches of how many examples; None: as they come, four sequences of 128 tokens."""
     if file is None:
         return load("transformer"), 4, 64
-    return smollm2(file), 4, 4
+    return smollm2(file), 1, None
 
 
 def main(file: Path | None) -> None:

@@ -85,20 +85,16 @@ class _Call:
     def __init__(self, sites: RecipeAtSites, site: Site, number: int):
         self.sites, self.site, self.number = sites, site, number
         self.needs_input = self.needs_weight = True
-        # The input that the forward pass made, where wgrad takes it too. Weights are rounded again: kept, those of all
-        # layers would be as large as the network.
-        self.kept: Tensor | None = None
 
     def quantizers(self) -> Quantizers:
         """What is done to the tensors of the call."""
-        weights = any(self._of(product, Operand.W).format is not None for product in (Product.FPROP, Product.DGRAD))
-        again = weights or not self._same(Operand.X, Product.FPROP, Product.WGRAD)
-        errors = any(self._of(product, Operand.DY).format is not None for product in (Product.DGRAD, Product.WGRAD))
+        # What was rounded in the forward pass is rounded again, also where it comes out the same: kept, it would take
+        # as much memory as the network and its activations.
         return Quantizers(
             input=self._input,
             weight=self._weight,
-            operands=self._operands if again else None,
-            error=self._errors if errors else None,
+            operands=self._operands if self._rounds(Operand.X) or self._rounds(Operand.W) else None,
+            error=self._errors if self._rounds(Operand.DY) else None,
             once=self.sites.once,
         )
 
@@ -106,9 +102,15 @@ class _Call:
         recipe = self.sites.placed.of(product, self.site.name)
         return recipe.first if operand is OPERANDS[product][0] else recipe.second
 
-    def _same(self, operand: Operand, one: Product, other: Product) -> bool:
-        """Whether an operand is the same in two products."""
-        first, second = self._of(one, operand), self._of(other, operand)
+    def _rounds(self, operand: Operand) -> bool:
+        """Whether an operand is rounded in any product."""
+        return any(self._of(product, operand).format is not None for product, of in OPERANDS.items() if operand in of)
+
+    @property
+    def _one_error(self) -> bool:
+        """Whether dgrad and wgrad take the same rounded errors."""
+        one, other = Product.DGRAD, Product.WGRAD
+        first, second = self._of(one, Operand.DY), self._of(other, Operand.DY)
         if first.format is None and second.format is None:
             return True
         if first.format is None or second.format is None or first.format.digest != second.format.digest:
@@ -124,10 +126,7 @@ class _Call:
 
     def _input(self, x: Tensor) -> Tensor:
         self.needs_input = x.requires_grad
-        made = self._forward(x, Operand.X)
-        if made is not x and self._same(Operand.X, Product.FPROP, Product.WGRAD):
-            self.kept = made.detach()
-        return made
+        return self._forward(x, Operand.X)
 
     def _weight(self, w: Tensor) -> Tensor:
         self.needs_weight = w.requires_grad
@@ -141,15 +140,13 @@ class _Call:
 
     def _operands(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the backward products, from the tensors as they came."""
-        if self.needs_weight:
-            x = self._rounded(x, Product.WGRAD, Operand.X) if self.kept is None else self.kept
-        if self.needs_input:
-            w = self._rounded(w, Product.DGRAD, Operand.W)
-        return x, w
+        of_x = self._rounded(x, Product.WGRAD, Operand.X) if self.needs_weight else x
+        of_w = self._rounded(w, Product.DGRAD, Operand.W) if self.needs_input else w
+        return of_x, of_w
 
     def _errors(self, e: Tensor) -> tuple[Tensor, Tensor]:
         """Those of wgrad and of dgrad."""
-        if self._same(Operand.DY, Product.DGRAD, Product.WGRAD):
+        if self._one_error:
             both = self._rounded(e, Product.DGRAD, Operand.DY)
             return both, both
         for_weight = self._rounded(e, Product.WGRAD, Operand.DY) if self.needs_weight else e

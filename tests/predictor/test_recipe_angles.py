@@ -144,11 +144,7 @@ def test_delayed_scales_are_those_of_the_minibatches_before():
         for p, o in (("fprop", "x"), ("fprop", "w"), ("dgrad", "dy"), ("dgrad", "w"), ("wgrad", "dy"), ("wgrad", "x"))
     } - {
         # What the same values serve, or nobody needs, has no scale of its own.
-        *(
-            f"{site} {p} {o}"
-            for site in ("0:linear", "2:linear")
-            for p, o in (("wgrad", "x"), ("wgrad", "dy"))
-        ),
+        *(f"{site} {p} {o}" for site in ("0:linear", "2:linear") for p, o in (("wgrad", "dy"),)),
         "0:linear dgrad w",
     }
     for recipe, name, first in ((delayed, "fp8-delayed", 0), (one, "last", 1)):
