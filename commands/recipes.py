@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +33,12 @@ from commands.options import (
 from commands.printing import say, say_json
 from commands.progress import interruptible, progress_shown
 from commands.session import kept, measuring_session
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+PATIENCE = 20.0
+"""Seconds after which the table of the first mini-batch is shown before the rest is measured."""
 
 app = typer.Typer(help="Say what a recipe does to a network's gradient: which format each operand of a product has.")
 
@@ -110,6 +117,12 @@ def measure(
         )
         say(tables.estimate(model, asked))
         return
+    began = time.monotonic()
+
+    def first(table: DataFrame) -> None:
+        if time.monotonic() - began > PATIENCE:
+            say("after the first mini-batch:", *tables.measured(table))
+
     with measuring_session(workers, cluster, store, device) as measuring:
         found = measure_recipes(
             workload,
@@ -122,6 +135,7 @@ def measure(
             head=head,
             exact=untouched,
             seed=seed,
+            first=first,
             **measuring,
         )
         state = kept(measuring, "the same command goes on from them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -59,6 +60,12 @@ def memory_of(workload: Workload, batch: Batch) -> Memory:
         activations=sum(kept.values()),
         at_hand=3 * max([*sizes, *kept.values()], default=0),
     )
+
+
+def available_memory() -> int:
+    """Bytes that this process can still take, as the kernel reckons it."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    return next(1024 * int(words[1]) for words in lines if words[0] == "MemAvailable:")
 
 
 def _bytes(t: Tensor) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -22,6 +23,7 @@ from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import Measurement, check_minibatches, used_batch_size
 from predictor.measuring.validity import batch_digest
+from predictor.memory import Memory, available_memory, memory_of
 from predictor.multiply_accumulates import ProductCost, product_costs, share_of
 from predictor.recipe_keeping import Keep, keeping_of, rows_of_kept, rows_to_choose_by
 from predictor.recipe_table import Part, Row, tabulated
@@ -56,7 +58,9 @@ class RecipesEstimate:
         share: of its multiply-accumulates that these are.
         gradients: to compute.
         minibatches: on so many.
-        seconds: about how long it takes, from one gradient of each recipe on the first mini-batch.
+        memory: at the peak, of each process that measures.
+        seconds: about how long it takes, from one gradient of each recipe on the first mini-batch; None where there is
+            less memory than it takes.
     """
 
     recipes: int
@@ -64,7 +68,8 @@ class RecipesEstimate:
     share: float
     gradients: int
     minibatches: int
-    seconds: float
+    memory: Memory
+    seconds: float | None
 
 
 def measure_recipes(
@@ -82,6 +87,7 @@ def measure_recipes(
     store: Store | None = None,
     executor: Executor | None = None,
     progress: Report = quiet,
+    first: Callable[[pd.DataFrame], None] | None = None,
 ) -> pd.DataFrame:
     """What recipes do to the weight gradients of a network, never training.
 
@@ -106,6 +112,7 @@ def measure_recipes(
         store: where exact measurements are found and kept; by default none is.
         executor: what measures, by default this process.
         progress: hears of every gradient.
+        first: hears of the table of the first mini-batch, where there are more.
 
     Returns:
         A row a recipe, best first by `angle_of_mean`, then what is kept beside it, its products and layers: rank,
@@ -139,7 +146,8 @@ def measure_recipes(
     found: Found = {}
     began, complete = time.monotonic(), True
     try:
-        _measure(measuring, [*rows, *choosing], batches, draws, found)
+        of_first = None if first is None else lambda: first(tabulated(rows, found, costs, tuple(exact)))
+        _measure(measuring, [*rows, *choosing], batches, draws, found, of_first)
         chosen_by = tabulated([*rows, *choosing], found, costs, tuple(exact))
         found = {index: entries for index, entries in found.items() if index < len(rows)}
         rows += rows_of_kept(rows, wanted, names, costs, chosen_by)
@@ -169,8 +177,16 @@ def measure_recipes(
     return table
 
 
-def _measure(measuring: Measuring, rows: Sequence[Row], batches: Sequence[Batch], draws: int, found: Found) -> None:
-    """Measure the rows that nothing was found of, into `found`."""
+def _measure(
+    measuring: Measuring,
+    rows: Sequence[Row],
+    batches: Sequence[Batch],
+    draws: int,
+    found: Found,
+    of_first: Callable[[], None] | None = None,
+) -> None:
+    """Measure the rows that nothing was found of, into `found`. of_first: is called once all of the first mini-batch
+    are there, where there are more."""
     work = _work(measuring, rows, [index for index in range(len(rows)) if index not in found], batches, draws)
     total = len(work)
     if not total:
@@ -179,10 +195,15 @@ def _measure(measuring: Measuring, rows: Sequence[Row], batches: Sequence[Batch]
     candidates = [placed for _, _, placed in work]
     units = [(number, index) for index, (_, number, _) in enumerate(work)]
     units.sort()
+    left = Counter(number for number, _ in units)
     for done, measurement in enumerate(measuring.measured(candidates, batches, (Effect.OPERANDS,), units), 1):
         row = work[measurement.format][0]
         found.setdefault(row, []).append((candidates[measurement.format].draw, measurement))
         measuring.report(MEASURE, done, total)
+        left[measurement.minibatch] -= 1
+        if of_first is not None and not left[0] and done < total:
+            of_first()
+            of_first = None
 
 
 def estimate_recipes(
@@ -208,26 +229,34 @@ def estimate_recipes(
     # What is kept takes as long as the recipe itself.
     kept = wanted.rows * [row for row in rows if row.may_keep]
     rows += [*rows_to_choose_by(rows, wanted, names), *kept]
-    each: dict[str, float] = {}
-    measuring = Measuring(workload, tuple(exact), CURRENT)
-    began = time.monotonic()
-    with measuring.gradients(batches[0], kept=False) as gradients:
-        shared = time.monotonic() - began
-        for one in chosen:
-            for _ in range(2):  # the first compiles what is not in the cache
-                began = time.monotonic()
-                with_recipe(gradients, Placed(one, head=head))
-                each[one.name] = time.monotonic() - began
-    seconds = shared + sum(each[row.placed.name] * row.draws(draws) for row in rows)
-    delayed = sum(each[one.name] for one in chosen if one.history is not None)
+    memory, seconds = memory_of(workload, batches[0]), None
+    if memory.total - memory.weights < available_memory():
+        shared, each = _timed(Measuring(workload, tuple(exact), CURRENT), chosen, batches[0], head)
+        delayed = sum(each[one.name] for one in chosen if one.history is not None)
+        seconds = len(batches) * (shared + delayed + sum(each[row.placed.name] * row.draws(draws) for row in rows))
     return RecipesEstimate(
         recipes=len(chosen),
         products=len(changed),
         share=share_of(Placed(chosen[0], head=head), costs, tuple(exact)),
         gradients=len(batches) * sum(row.draws(draws) for row in rows),
         minibatches=len(batches),
-        seconds=len(batches) * (seconds + delayed),
+        memory=memory,
+        seconds=seconds,
     )
+
+
+def _timed(measuring: Measuring, chosen: Sequence[Recipe], batch: Batch, head: bool) -> tuple[float, dict[str, float]]:
+    """Seconds of what all recipes share on a mini-batch, and of each recipe by its name."""
+    each: dict[str, float] = {}
+    began = time.monotonic()
+    with measuring.gradients(batch, kept=False) as gradients:
+        shared = time.monotonic() - began
+        for one in chosen:
+            for _ in range(2):  # the first compiles what is not in the cache
+                began = time.monotonic()
+                with_recipe(gradients, Placed(one, head=head), lambda *_: None)
+                each[one.name] = time.monotonic() - began
+    return shared, each
 
 
 def _chosen(recipes: Sequence[str | Recipe] | None) -> list[Recipe]:

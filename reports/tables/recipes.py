@@ -57,10 +57,21 @@ def recipe(found: Recipe) -> list[Part]:
 
 def estimate(model: str, of: RecipesEstimate) -> str:
     """What a comparison would take."""
+    from rich.filesize import decimal
+
+    memory = of.memory
+    sizes = {
+        "weights": memory.weights,
+        "full-precision gradients": memory.gradients,
+        "activations": memory.activations,
+        "what is at hand": memory.at_hand,
+    }
+    parts = ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items())
+    time = "more memory than is free" if of.seconds is None else f"about {of.seconds / 60:.1f} minutes"
     return (
         f"{model}: {of.recipes} recipes, {of.products} products with {100 * of.share:.1f}% of the "
-        f"multiply-accumulates; {of.gradients} gradients on {of.minibatches} mini-batches; about "
-        f"{of.seconds / 60:.1f} minutes"
+        f"multiply-accumulates; {of.gradients} gradients on {of.minibatches} mini-batches; {time}\n"
+        f"memory at the peak: {decimal(memory.total)}, of which {parts}"
     )
 
 
@@ -95,11 +106,10 @@ def measured(table: pd.DataFrame) -> list[Part]:
     )
     from predictor.measuring.units import ALL
     from predictor.recipe_table import Part as Place
-    from reports.tables.cells import or_dash, with_interval
+    from reports.tables.cells import bounded, or_dash, with_interval
 
     def angle(row: pd.Series[float], mean: str, low: str, high: str) -> str:
-        half = "" if pd.isna(row[low]) else f" ± {(row[high] - row[low]) / 2:.3f}"
-        return f"{row[mean]:.3f}{half}"
+        return bounded(row[mean], row[low], row[high], row[N])
 
     rows, kept = [], []
     for _, row in table.iterrows():

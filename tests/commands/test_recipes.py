@@ -26,10 +26,9 @@ def test_list_and_show(folder):
 
 def test_a_table_with_its_sidecar(folder):
     arguments = ("recipes", "-m", "mine.py:net", "-r", "mxfp4,E4M3/real", "--head", "--minibatches", "2")
-    assert (
-        "3 recipes, 2 products with 100.0% of the multiply-accumulates; 6 gradients"
-        in run(*arguments, "--dry-run", cwd=folder).stdout
-    )
+    planned = run(*arguments, "--dry-run", cwd=folder).stdout
+    assert "3 recipes, 2 products with 100.0% of the multiply-accumulates; 6 gradients" in planned
+    assert "memory at the peak: " in planned
     out = run(*arguments, "--by", "product", "-o", "found.csv", cwd=folder).stdout
     assert "wrote found.csv" in out
     table = pd.read_csv(folder / "found.csv")
@@ -39,6 +38,22 @@ def test_a_table_with_its_sidecar(folder):
     settings = json.loads((folder / "found.csv.meta.json").read_text())["settings"]
     assert settings["recipes"].keys() == {"bf16", "mxfp4", "E4M3/real"}
     assert (settings["draws"], settings["head"], settings["minibatches"]) == (4, True, 2)
+
+
+def test_the_table_of_the_first_minibatch_comes_first(folder, monkeypatch):
+    """Where measuring takes long, and there are more."""
+    arguments = ("recipes", "-m", "mine.py:net", "-r", "mxfp8", "--head", "--no-store", "--minibatches")
+    assert "after the first mini-batch" not in run(*arguments, 2, cwd=folder).stdout
+    monkeypatch.setattr("commands.recipes.PATIENCE", 0.0)
+    first, _, last = (
+        run(*arguments, 2, cwd=folder).stdout.partition("after the first mini-batch:")[2].partition("gates: of")
+    )
+    alone = run(*arguments, 1, cwd=folder).stdout
+    assert [line for line in first.splitlines() if "mxfp8" in line] == [
+        line for line in alone.splitlines() if "mxfp8" in line
+    ]
+    assert "mxfp8" in last
+    assert "after the first mini-batch" not in alone
 
 
 def test_keep(folder):
