@@ -12,8 +12,8 @@ all presets, beside what an independent implementation gave on this mini-batch (
 them by product; and three of them with weights through float16. `layers`, on the first of the 4 sequences alone: what
 each five blocks and each kind of layer add to the angle of one recipe, by leaving them out; and which layers to keep in
 full precision for 15% of the multiply-accumulates, with what that gains, measured. `cost`, on 2 threads and 1,024
-tokens: the time of a gradient of some presets over that of a full-precision one, in turns of one process, and the memory
-at its peak beside what --dry-run tells (the variable lets the system have back at once what is freed).
+tokens: the time of a gradient of some presets over that of a full-precision one, in turns of one process, and the
+memory at its peak beside what --dry-run tells (the variable lets the system have back at once what is freed).
 """
 
 import math
