@@ -18,7 +18,7 @@ import torch
 import typer
 
 from predictor.attribution import EVERYTHING, attribute
-from predictor.measuring.units import ALL
+from predictor.columns import ALL
 from workloads import load
 
 MODEL, BATCH = "resnet20", 64

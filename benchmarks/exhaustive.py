@@ -20,9 +20,10 @@ from cifar10_resnet20 import cifar10_resnet20
 
 import formats
 from numeric_formats.files import write_atomically
+from predictor.columns import FIRST
 from predictor.effects import DEFAULT_EFFECTS
 from predictor.measuring.session import Measuring
-from predictor.measuring.units import FIRST, check_minibatches
+from predictor.measuring.units import check_minibatches
 from predictor.scheme import CURRENT
 from workloads import Workload, load
 

@@ -19,9 +19,8 @@ from benchmarks.smollm2 import smollm2
 from formats import recipe
 from formats.recipes.value import Recipe
 from predictor import measure_recipes
-from predictor.columns import ANGLE, ANGLE_OF_MEAN, BIAS, LOSS_RISE, PART, PRODUCT, PROJECTION, RECIPE
+from predictor.columns import ALL, ANGLE, ANGLE_OF_MEAN, BIAS, LOSS_RISE, PART, PRODUCT, PROJECTION, RECIPE
 from predictor.measuring.store import Store
-from predictor.measuring.units import ALL
 from workloads import Workload, load
 
 E2M3, E3M2, E4M3, E5M2 = "MXFP6-E2M3", "MXFP6-E3M2", "MXFP8-E4M3", "MXFP8-E5M2"

@@ -11,8 +11,18 @@ import sys
 import pandas as pd
 
 from predictor import measure_recipes
-from predictor.columns import ANGLE, ANGLE_OF_MEAN, BIAS, LENGTH_RATIO, LOSS_RISE, PRODUCT, PROJECTION, RANK, RECIPE
-from predictor.measuring.units import ALL
+from predictor.columns import (
+    ALL,
+    ANGLE,
+    ANGLE_OF_MEAN,
+    BIAS,
+    LENGTH_RATIO,
+    LOSS_RISE,
+    PRODUCT,
+    PROJECTION,
+    RANK,
+    RECIPE,
+)
 from workloads import load
 
 REFERENCE = {

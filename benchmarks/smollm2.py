@@ -30,12 +30,12 @@ import torch
 from formats import recipe
 from formats.recipes.value import Product
 from predictor import measure_recipes
-from predictor.columns import ANGLE, ANGLE_OF_MEAN, BIAS, LENGTH_RATIO, LOSS_RISE, PROJECTION, RECIPE, SHARE
+from predictor.columns import ALL, ANGLE, ANGLE_OF_MEAN, BIAS, LENGTH_RATIO, LOSS_RISE, PROJECTION, RECIPE, SHARE
 from predictor.effects import Effect
 from predictor.measuring.executors import InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
-from predictor.measuring.units import ALL, Measurement, Unit, measure_unit
+from predictor.measuring.units import Measurement, Unit, measure_unit
 from predictor.memory import memory_of
 from predictor.multiply_accumulates import product_costs, share_of
 from predictor.recipes.placed import Placed

@@ -160,6 +160,7 @@ def measure(
             "formats": names,
             "minibatches": minibatches,
             "batch_size": batch_size,
+            "yardsticks": [] if beside is None else results.effects_across(beside).to_dict("records"),
             **rules.settings,
         }
         results.write(found, output, settings)

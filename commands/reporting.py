@@ -25,7 +25,8 @@ def plot(
         str | None,
         typer.Option(
             help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), "
-            "bars (the first, all effects), pareto (with gates); of angles by layer: layers; of a search: synthesized; "
+            "bars (the first, all effects), pareto (with gates); of angles: bars, by layer layers; "
+            "of a search: synthesized; "
             "of recipes: recipes, products (--by both), kept (--keep); "
             "of a validation's runs.csv: validation, gap (beside the bundled trainings); "
             "of folders: flips; of tensors: histograms; of formats alone: profiles"

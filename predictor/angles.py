@@ -9,12 +9,14 @@ import pandas as pd
 from formats.pairs import Candidate, candidate
 from numeric_formats.progress import Report, quiet
 from predictor.columns import (
+    ALL,
     ANGLE,
     BIAS,
     BIAS_HIGH,
     BIAS_LOW,
     EFFECT,
     FAILURES,
+    FIRST,
     FORMAT,
     HIGH,
     LENGTH_RATIO,
@@ -29,7 +31,7 @@ from predictor.effects import MEASURED_EFFECTS, check_effects
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
-from predictor.measuring.units import ALL, DEFAULT_MINIBATCHES, FIRST, Measurement, check_minibatches
+from predictor.measuring.units import DEFAULT_MINIBATCHES, Measurement, check_minibatches
 from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.statistics import Bias, angle_interval, bias
 from workloads.workload import Workload

@@ -26,11 +26,11 @@ from torch import Tensor
 from formats.pairs import Candidate, candidate, formats_of
 from numeric_formats.progress import Report, quiet
 from predictor.angle import FAILED, degrees, layer_sums
-from predictor.columns import ALONE, KIND, LAYER, NETWORK, SHARE, WITHOUT, N, angle_column, high_column, low_column
+from predictor.columns import ALL, ALONE, KIND, LAYER, NETWORK, SHARE, WITHOUT, N, angle_column, high_column, low_column
 from predictor.flow.points import Point, Quantizer
 from predictor.gradients import Gradients, layer_of
 from predictor.measuring.session import MEASURE, Measuring
-from predictor.measuring.units import ALL, Subject, check_minibatches, used_batch_size
+from predictor.measuring.units import Subject, check_minibatches, used_batch_size
 from predictor.quantizers import activation_quantizer, error_quantizer, round_in_dtype
 from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.statistics import angle_interval

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 FORMAT, EFFECT, SCOPE, KIND, LAYER = "format", "effect", "scope", "kind", "layer"
+ALL, FIRST = "all", "first"
+"""Scopes: the whole network's gradient, and that of the first parameter in the order of execution; others are names of
+parameters."""
 """What a measured angle is of."""
 ANGLE, LOW, HIGH, N, SOURCE = "angle", "low", "high", "n", "source"
 """An angle in degrees, its 95% interval, its mini-batches, and whether it was measured or predicted."""

@@ -12,8 +12,7 @@ import pandas as pd
 from formats.recipes.presets import BASELINE
 from formats.recipes.reading import recipe
 from numeric_formats.checks import number
-from predictor.columns import ANGLE_OF_MEAN, LAYER, PART, PRODUCT, RECIPE
-from predictor.measuring.units import ALL
+from predictor.columns import ALL, ANGLE_OF_MEAN, LAYER, PART, PRODUCT, RECIPE
 from predictor.multiply_accumulates import ProductCost
 from predictor.recipe_table import Part, Row
 from predictor.recipes.placed import Placed

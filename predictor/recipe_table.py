@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from formats.recipes.presets import BASELINE
 from predictor.angle import degrees
 from predictor.columns import (
+    ALL,
     ANGLE,
     ANGLE_OF_MEAN,
     BIAS,
@@ -40,7 +41,7 @@ from predictor.columns import (
     SHARE,
     N,
 )
-from predictor.measuring.units import ALL, Measurement
+from predictor.measuring.units import Measurement
 from predictor.multiply_accumulates import ProductCost, gates, kept_share, share_of
 from predictor.recipes.placed import Placed
 from predictor.statistics import angle_interval, bias, tied_ranks

@@ -17,7 +17,21 @@ from numeric_formats.damage import reading
 from numeric_formats.files import read_json, write_atomically, write_json
 from numeric_formats.version import NAME as DISTRIBUTION
 from numeric_formats.version import versions_of
-from predictor.columns import NAME, PROFILE, effects_in
+from predictor.columns import (
+    ALL,
+    ANGLE,
+    EFFECT,
+    FORMAT,
+    HIGH,
+    LOW,
+    NAME,
+    PROFILE,
+    SCOPE,
+    angle_column,
+    effects_in,
+    high_column,
+    low_column,
+)
 from predictor.effects import usual_effect
 
 ENDINGS = (".csv", ".json", ".parquet")
@@ -244,3 +258,14 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def effects_across(measured: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `predictor.measure` over all layers with a ranking's columns: one a format, its name, and the angle
+    of each effect with its interval."""
+    rows: dict[str, dict[str, Any]] = {}
+    for _, row in measured[measured[SCOPE] == ALL].iterrows():
+        columns = (column(row[EFFECT]) for column in (angle_column, low_column, high_column))
+        values = zip(columns, (row[ANGLE], row[LOW], row[HIGH]), strict=True)
+        rows.setdefault(row[FORMAT], {NAME: row[FORMAT]}).update(values)
+    return pd.DataFrame(rows.values())

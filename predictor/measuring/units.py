@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from formats.pairs import Candidate
 from numeric_formats.checks import at_least
 from predictor.angle import degrees, failed, length_ratio, projection
+from predictor.columns import ALL, FIRST
 from predictor.comparison import Comparison
 from predictor.effects import Effect
 from predictor.gradients import Gradients
@@ -20,9 +21,6 @@ from predictor.recipes.placed import Placed
 from predictor.scheme import PAPER, Scheme
 from workloads.workload import Batch, Workload
 
-ALL, FIRST = "all", "first"
-"""Scopes: the whole network's gradient, and that of the first parameter in the order of execution; others are names of
-parameters."""
 DEFAULT_MINIBATCHES = 8
 Measured = Candidate | Placed
 """What is measured: formats at points, or recipes at the products of layers."""

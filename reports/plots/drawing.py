@@ -12,17 +12,21 @@ from matplotlib.figure import Figure
 from numeric_formats.checks import at_least, one_of
 from numeric_formats.files import TENSORS
 from predictor.columns import (
+    ANGLE,
     ANGLE_OF_MEAN,
     BIAS,
     BITS,
     DRAWS,
     EFFECT,
     FAMILY,
+    FORMAT,
     GAP,
     GATES,
+    HIGH,
     HIGH_OF_MEAN,
     KEPT,
     LAYER,
+    LOW,
     LOW_OF_MEAN,
     NAME,
     NETWORK_NAME,
@@ -31,6 +35,8 @@ from predictor.columns import (
     RANK,
     RECIPE,
     ROLE,
+    SCOPE,
+    N,
     angle_column,
     difference_columns,
     effects_in,
@@ -48,8 +54,8 @@ from reports.plots.style import fitted, untitled, width_of
 class Kind(StrEnum):
     """What a picture shows.
 
-    Of a ranking: angles, top, bars, pareto. Of an attribution or a measurement by layer: layers. Of a search:
-    synthesized. Of a table of recipes: recipes, products, kept. Of a validation's runs.csv: validation, gap. Of
+    Of a ranking: angles, top, bars, pareto. Of a measurement: bars, by layer layers. Of an attribution: layers. Of a
+    search: synthesized. Of a table of recipes: recipes, products, kept. Of a validation's runs.csv: validation, gap. Of
     training runs' folders: flips. Of tensors and formats: histograms. Of formats alone: profiles.
     """
 
@@ -185,6 +191,18 @@ def draw(
     return figure if title else untitled(figure)
 
 
+def _measured_bars(path: Path, count: int) -> Figure:
+    """The bars of what `formats measure` wrote."""
+    measured = results.read(path, (FORMAT, EFFECT, SCOPE, ANGLE, LOW, HIGH, N))
+    table = results.effects_across(measured)
+    if table.empty:
+        raise ValueError(f"{path} has no angle over all layers; --kind layers draws those of each")
+    settings = results.sidecar(path).get("settings", {})
+    network, minibatches = settings.get("workload") or path.stem, int(measured[N].max())
+    title = f"{network}: angles of {min(count, len(table))} formats, {minibatches} mini-batch{'es' * (minibatches > 1)}"
+    return rankings.bars(table.head(count), effects_in(table.columns), title, settings.get("yardsticks", ()))
+
+
 def _drawn(
     given: Sequence[Path],
     kind: Kind,
@@ -214,6 +232,8 @@ def _drawn(
     if by is None:
         table = results.read(first)
         by = results.ordering_effect(first, table) if effects_in(table.columns) else Effect.E
+    if kind is Kind.BARS and FORMAT in results.read(first):
+        return _measured_bars(first, count)
     table = results.read(first, columns_of(kind, by))
     settings = results.sidecar(first).get("settings", {})
     network = str(settings.get("workload") or first.stem)

@@ -241,6 +241,11 @@ def bars(
     )
     axes.set_xticks(range(len(rows)), [str(row[NAME]) for row in rows], fontsize=8, **slanted)
     axes.set(ylabel="angle (degrees); less is better", yscale="log", title=title)
+    angles = [row.get(angle_column(effect)) or 0.0 for row in rows for effect in effects]
+    drawn = [angle for angle in angles if angle > 0]
+    if drawn:
+        # Intervals of few mini-batches come so near to 0 that bars would be lost over them.
+        axes.set_ylim(bottom=min(drawn) / 3)
     log_axis(axes.yaxis)
     axes.grid(True, axis="y", which="major", linewidth=0.4, alpha=0.5)
     axes.set_axisbelow(True)

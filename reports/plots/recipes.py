@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from formats.recipes.presets import BASELINE
 from formats.recipes.value import Product
 from predictor.columns import (
+    ALL,
     ANGLE_OF_MEAN,
     BIAS,
     BIAS_HIGH,
@@ -25,7 +26,6 @@ from predictor.columns import (
     PRODUCT,
     RECIPE,
 )
-from predictor.measuring.units import ALL
 from predictor.recipe_table import Part
 from reports.plots.style import COLOURS, OTHER, label_points, log_axis, size
 

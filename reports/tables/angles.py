@@ -9,6 +9,7 @@ import pandas as pd
 
 from formats.hardware.cost import gates_of
 from predictor.columns import (
+    ALL,
     ALONE,
     ANGLE,
     BIAS,
@@ -35,7 +36,6 @@ from predictor.columns import (
 )
 from predictor.effects import Effect
 from predictor.keeping import CHOSEN, STAYS, STEP
-from predictor.measuring.units import ALL
 from predictor.risk import applies_to, bundled_trainings, risk_of
 from reports.tables.cells import bounded, gap, or_dash, with_bounds, with_interval
 from reports.tables.layout import Part, plain

@@ -80,6 +80,7 @@ def measured(table: pd.DataFrame) -> list[Part]:
     import pandas as pd
 
     from predictor.columns import (
+        ALL,
         ANGLE,
         ANGLE_OF_MEAN,
         BIAS,
@@ -104,7 +105,6 @@ def measured(table: pd.DataFrame) -> list[Part]:
         SHARE,
         N,
     )
-    from predictor.measuring.units import ALL
     from predictor.recipe_table import Part as Place
     from reports.tables.cells import bounded, or_dash, with_interval
 

@@ -35,6 +35,19 @@ def test_plot_of_profiles_and_tensors(folder, inside):
         assert message in errors[0]
 
 
+def test_bars_of_what_was_measured(folder, inside):
+    """Beside the formats that they were held against; not of layers."""
+    arguments = ("-m", "mine.py:net", "-f", "FP134,INT8", "--minibatches", "2", "--effects", "E,AE")
+    assert inside("measure", *arguments, "-o", "m.csv")[0] == 0
+    assert inside("plot", "m.csv", "--kind", "bars", "-o", "m.svg") == (0, "wrote m.svg\n", [])
+    drawn = (folder / "m.svg").read_text()
+    for said in ("mine.py:net: angles of 2 formats, 2 mini-batches", "FP134", "INT8", "bfloat16", "AE"):
+        assert f"<!-- {said} -->" in drawn
+    assert inside("measure", *arguments, "--scope", "layers", "-o", "l.csv")[0] == 0
+    code, _, errors = inside("plot", "l.csv", "--kind", "bars")
+    assert (code, errors) == (2, ["error: l.csv has no angle over all layers; --kind layers draws those of each"])
+
+
 def test_a_result_cut_short_is_refused(folder):
     for ending in ("csv", "json", "parquet"):
         result = folder / f"r.{ending}"
