@@ -70,6 +70,11 @@ def traced(model: nn.Module) -> fx.GraphModule:
             "the network itself has a forward pass put into the object, which torch.fx does not see; "
             "give it to the class"
         )
+    if any(kind.__module__.startswith("transformers.") for kind in type(model).__mro__):
+        raise ValueError(
+            f"the network itself ({type(model).__name__}) is one of Hugging Face transformers, which torch.fx cannot "
+            "trace: quantization after training does not support them; `formats train --method` quantizes one in training"
+        )
     tracer = _Tracer()
     try:
         graph = tracer.trace(model)

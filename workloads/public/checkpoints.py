@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +52,21 @@ def checkpoint(name: str, weights: Path | None) -> Checkpoint:
     if not weights.exists():
         raise FileNotFoundError(f"there are no weights {weights}")
     local = _from_gguf if weights.suffix.lower() == GGUF else _from_files
-    return local(transformers, network, weights)
+    with _without_bars(transformers):
+        return local(transformers, network, weights)
+
+
+@contextmanager
+def _without_bars(transformers: Any) -> Iterator[None]:
+    """Inside, transformers shows no bars of progress, which logs would be full of."""
+    log = transformers.utils.logging
+    shown = log.is_progress_bar_enabled()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            log.enable_progress_bar()
 
 
 def _auto(transformers: Any, network: str, config: Any) -> str:

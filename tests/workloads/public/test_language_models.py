@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from predictor import measure
 from predictor.measuring.workers import Workers
 from search.stages import rank
+from training.calibration.tracing import traced
 from workloads import load
 from workloads.public.checkpoints import context_of, embedded
 
@@ -100,6 +101,22 @@ def test_a_file_of_weights_gives_what_the_folder_gives(folder):
         assert torch.equal(value, single.model.state_dict()[name])
         assert name not in published or torch.equal(value, published[name].float())
     assert load(single.source).source == single.source
+
+
+@pytest.mark.parametrize("kind", ["gpt2"], indirect=True)
+def test_no_bar_of_progress_is_shown_and_the_users_own_setting_stays(folder, capfd):
+    log = transformers.utils.logging
+    assert log.is_progress_bar_enabled()
+    load("hf:mine", weights=folder, data=f"text:{folder / 'text.txt'}")
+    assert capfd.readouterr().err == ""
+    assert log.is_progress_bar_enabled()
+
+
+@pytest.mark.parametrize("kind", ["gpt2"], indirect=True)
+def test_quantization_after_training_says_that_it_does_not_take_them(folder):
+    model = load("hf:mine", weights=folder, data=f"text:{folder / 'text.txt'}").model
+    with pytest.raises(ValueError, match=r"^the network itself \(\w+\) is one of Hugging Face transformers, [^\n]*$"):
+        traced(model)
 
 
 @pytest.mark.parametrize("kind", ["gpt2"], indirect=True)
