@@ -73,7 +73,7 @@ def traced(model: nn.Module) -> fx.GraphModule:
     if any(kind.__module__.startswith("transformers.") for kind in type(model).__mro__):
         raise ValueError(
             f"the network itself ({type(model).__name__}) is one of Hugging Face transformers, which torch.fx cannot "
-            "trace: quantization after training does not support them; `formats train --method` quantizes one in training"
+            "trace: quantization after training does not take them; `formats train --method` quantizes them in training"
         )
     tracer = _Tracer()
     try:
