@@ -164,7 +164,8 @@ def measure(
             **rules.settings,
         }
         results.write(found, output, settings)
-        say(f"wrote {output}")
+        drawn = {"all": "bars", "layers": "layers"}.get(scope)
+        say(f"wrote {output}" + (f"; formats plot {output} --kind {drawn} draws it" if drawn else ""))
 
 
 def attribute(
@@ -237,7 +238,7 @@ def attribute(
     say(*tables.attribution(found, top, title))
     if output is not None:
         results.write(found, output, settings)
-        say(f"wrote {output} and {results.sidecar_of(output)}")
+        say(f"wrote {output} and {results.sidecar_of(output)}; formats plot {output} --kind layers draws it")
     if plot is not None:
         style.save(attributions.attribution(found, title), plot)
         say(f"wrote {plot}")

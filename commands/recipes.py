@@ -143,7 +143,8 @@ def measure(
     say(*tables.measured(found), *([settings[COVERAGE]] if COVERAGE in settings else []))
     if output is not None:
         results.write(found, output, settings)
-        say(f"wrote {output} and {results.sidecar_of(output)}")
+        drawn = "recipes" if kept_layers is None else "kept"
+        say(f"wrote {output} and {results.sidecar_of(output)}; formats plot {output} --kind {drawn} draws it")
     if not settings[COMPLETE]:
         say(f"ended early by an interrupt; measurements {state}")
         raise typer.Exit(INTERRUPTED)

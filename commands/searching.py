@@ -141,7 +141,8 @@ def search(
     say(*parts)
     if output is not None:
         results.write(table, output, settings)
-        say(f"wrote {output} and {results.sidecar_of(output)}")
+        drawn = f"; formats plot {output} --kind synthesized draws it" if average_bits is None else ""
+        say(f"wrote {output} and {results.sidecar_of(output)}{drawn}")
     if not complete:
         raise typer.Exit(INTERRUPTED)
 
