@@ -27,7 +27,7 @@ _KEYS = {
 _OF_SCALE = ("per", "block", "axis", "headroom", "policy")
 
 
-def load_formats(path: Path) -> list[Format]:
+def load_formats(path: Path, name: str | None = None) -> list[Format]:
     """All formats that a file defines, in its order.
 
     Args:
@@ -35,6 +35,7 @@ def load_formats(path: Path) -> list[Format]:
             format, named by it, with `profile` (a list of significant bits, or text such as "5x7,4,3,2,1"), or
             `codebook` (a list of values; `signed = true` for magnitudes), or `exponent_bits` and `fraction_bits` (with
             `bias` for a constant scale); optional `bits` and `scale` (a table of per, block, axis, headroom, policy).
+        name: of the one that is wanted: where a .toml has it, other tables may be wrong.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -52,7 +53,7 @@ def load_formats(path: Path) -> list[Format]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    found = _from_toml(path) if path.suffix == ".toml" else _from_python(path)
+    found = _from_toml(path, name) if path.suffix == ".toml" else _from_python(path)
     if not found:
         raise ValueError(f"{path} defines no format: nothing in it has name, digest and round")
     return found
@@ -64,9 +65,11 @@ def _from_python(path: Path) -> list[Format]:
     return [value for value in objects if not isinstance(value, type) and isinstance(value, Format)]
 
 
-def _from_toml(path: Path) -> list[Format]:
+def _from_toml(path: Path, wanted: str | None) -> list[Format]:
     with reading(path, "TOML"):
         tables = tomllib.loads(path.read_text("utf-8"))
+    if wanted in tables:
+        tables = {wanted: tables[wanted]}
     return [_from_table(path, name, table) for name, table in tables.items()]
 
 

@@ -58,7 +58,7 @@ def name_of(format: Format | None) -> str:
 
 def _from_file(path: Path, name: str | None) -> Format:
     """The format of this name in a file of the user's, or the only one; read anew each time, since files change."""
-    found = load_formats(path)
+    found = load_formats(path, name)
     chosen = [entry for entry in found if name in (None, entry.name)]
     if len(chosen) != 1:
         raise ValueError(

@@ -89,6 +89,16 @@ def test_damaged_descriptions(tmp_path, text, message):
         formats.load_formats(tmp_path / "none.toml")
 
 
+def test_a_wrong_table_beside_the_one_that_is_wanted(tmp_path):
+    path = tmp_path / "two.toml"
+    path.write_text("[wrong]\nprofile = '99x7'\n[right]\nprofile = '4,3,2,1'\n")
+    assert formats.get(f"{path}:right").profile == (4, 3, 2, 1)
+    with pytest.raises(ValueError, match="format 'wrong'"):
+        formats.get(f"{path}:wrong")
+    with pytest.raises(ValueError, match="format 'wrong'"):
+        formats.load_formats(path)
+
+
 def test_a_codebook_with_a_scale_in_toml(tmp_path):
     (tmp_path / "own.toml").write_text(
         "[own]\ncodebook = [0, 1, 3]\nsigned = true\nscale = {per = 'block', block = 16}\n"
