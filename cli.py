@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "search": searching.search,
     "fit": searching.fit,
     "plot": reporting.plot,
+    "table": reporting.table,
     "report": reporting.report,
     "compare": ranking.compare,
 }

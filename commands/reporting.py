@@ -1,4 +1,4 @@
-"""Commands that draw results: plot, report."""
+"""Commands that show results: plot, table, report."""
 
 from __future__ import annotations
 
@@ -85,6 +85,35 @@ def plot(
         target,
     )
     say(f"wrote {target}")
+
+
+def table(
+    result: Annotated[Path, typer.Argument(help="a file that `formats rank`, measure or recipes wrote")],
+    top: Annotated[int, typer.Option(help="formats of a ranking that are shown")] = 20,
+    within: WithinOption = "1%",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="ends in .tex (for LaTeX's booktabs) or .md; default: on the screen"),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Show the table of a result again, or write it for a paper.
+
+    Examples: formats table ranking.csv --top 8 -o ranking.tex · formats table recipes.csv -o recipes.md
+    """
+    check_results(result)
+    from numeric_formats.files import write_atomically
+    from reports import results
+    from reports.tables import paper
+
+    if output is not None:
+        results.check_output(output, tuple(paper.WRITERS), force)
+    found = paper.table_of(result, top, share("--within", within))
+    if output is None:
+        say(found)
+        return
+    write_atomically(output, paper.WRITERS[output.suffix.lower()](found).encode())
+    say(f"wrote {output}")
 
 
 def report(

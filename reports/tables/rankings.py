@@ -31,6 +31,8 @@ from reports.tables.layout import Part, plain
 from reports.verdicts import undecided, verdict
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from reports.comparison import Comparison
     from search.across import Across
     from search.planning import Plan
@@ -63,7 +65,7 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str, w
     over = f"over {of.minibatches} mini-batch{'es' * (of.minibatches > 1)}, scheme {of.scheme.name}"
     title = f"{model}: {of.candidates} formats by the angle of {found.by} {over}"
     parts: list[Part] = [
-        _ranking(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within, of.yardsticks),
+        first_formats(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within, of.yardsticks),
         READING,
     ]
     trained = [str(row[NAME]) for row in of.yardsticks if row[NAME] != USUAL_PRECISION]
@@ -145,14 +147,15 @@ def _last_as_good(rows: pd.DataFrame, within: float) -> list[int]:
     return [count - 1] if 0 < count < len(rows) and inside[:count].all() else []
 
 
-def _ranking(
+def first_formats(
     table: pd.DataFrame,
     top: int,
     title: str,
     minibatches: int,
     within: float,
     yardsticks: Sequence[Mapping[str, Any]] = (),
-) -> Part:
+) -> Table:
+    """The first `top` rows of a ranking, and below them those of the formats that it is held against."""
     effects = effects_in(table.columns)
     lengths = [PROJECTION] if PROJECTION in table.columns else []
     gates = [GATES] if GATES in table.columns else []
@@ -176,9 +179,9 @@ def _ranking(
         ]
 
     shown = table.head(top)
-    rows = [cells_of(row, str(row[RANK])) for _, row in shown.iterrows()]
-    ruled = [*(_last_as_good(shown, within) if gaps else ()), *([len(rows) - 1] if yardsticks else ())]
-    return plain(title, headers, [*rows, *(cells_of(row, "") for row in yardsticks)], ruled)
+    first = [cells_of(row, str(row[RANK])) for _, row in shown.iterrows()]
+    ruled = [*(_last_as_good(shown, within) if gaps else ()), *([len(first) - 1] if yardsticks else ())]
+    return plain(title, headers, [*first, *(cells_of(row, "") for row in yardsticks)], ruled)
 
 
 def across(found: Across, top: int, networks: int, again: str) -> list[Part]:

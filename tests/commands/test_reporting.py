@@ -48,6 +48,21 @@ def test_bars_of_what_was_measured(folder, inside):
     assert (code, errors) == (2, ["error: l.csv has no angle over all layers; --kind layers draws those of each"])
 
 
+def test_tables_for_papers(folder, inside):
+    arguments = ("-m", "mine.py:net", "-f", "FP134,INT8", "--minibatches", "2")
+    assert inside("rank", *arguments, "-o", "r.csv")[0] == 0
+    assert inside("table", "r.csv", "-o", "r.tex") == (0, "wrote r.tex\n", [])
+    lines = (folder / "r.tex").read_text().splitlines()
+    assert lines[0] == "\\begin{tabular}{rlrrrrrrl}"
+    assert sum("FP134" in line for line in lines) == 1
+    assert inside("recipes", "-m", "mine.py:net", "-r", "mxfp8", "--minibatches", "2", "-o", "c.csv")[0] == 0
+    assert inside("table", "c.csv", "-o", "c.md")[0] == 0
+    assert [line.split(" | ")[1] for line in (folder / "c.md").read_text().splitlines()[2:]] == ["bf16", "mxfp8"]
+    code, shown, _ = inside("table", "c.csv")
+    assert (code, "mxfp8" in shown) == (0, True)
+    assert inside("table", "c.csv", "-o", "c.html")[2] == ["error: output c.html: the name must end in .tex, .md"]
+
+
 def test_a_result_cut_short_is_refused(folder):
     for ending in ("csv", "json", "parquet"):
         result = folder / f"r.{ending}"
