@@ -122,7 +122,7 @@ def measured(table: pd.DataFrame) -> list[Part]:
         several = angle(row, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN) if row[DRAWS] > 1 else ""
         rows.append(
             [
-                *("" if pd.isna(row[RANK]) else str(row[RANK]), row[RECIPE], " ".join(filter(None, where))),
+                *("" if pd.isna(row[RANK]) else f"{row[RANK]:.0f}", row[RECIPE], " ".join(filter(None, where))),
                 *(angle(row, ANGLE, LOW, HIGH), several, or_dash(row[PROJECTION], ".4f")),
                 *(or_dash(row[LENGTH_RATIO], ".4f"), with_interval(row, BIAS, BIAS_LOW, BIAS_HIGH)),
                 *(

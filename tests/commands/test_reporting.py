@@ -55,9 +55,11 @@ def test_tables_for_papers(folder, inside):
     lines = (folder / "r.tex").read_text().splitlines()
     assert lines[0] == "\\begin{tabular}{rlrrrrrrl}"
     assert sum("FP134" in line for line in lines) == 1
-    assert inside("recipes", "-m", "mine.py:net", "-r", "mxfp8", "--minibatches", "2", "-o", "c.csv")[0] == 0
+    kept = ("--keep", "50%", "--head")
+    assert inside("recipes", "-m", "mine.py:net", "-r", "mxfp8", "--minibatches", "2", *kept, "-o", "c.csv")[0] == 0
     assert inside("table", "c.csv", "-o", "c.md")[0] == 0
-    assert [line.split(" | ")[1] for line in (folder / "c.md").read_text().splitlines()[2:]] == ["bf16", "mxfp8"]
+    cells = [line.split("|")[1:3] for line in (folder / "c.md").read_text().splitlines()[2:]]
+    assert cells == [[" 1 ", " bf16 "], [" 2 ", " mxfp8 "], ["  ", " mxfp8 "]]
     code, shown, _ = inside("table", "c.csv")
     assert (code, "mxfp8" in shown) == (0, True)
     assert inside("table", "c.csv", "-o", "c.html")[2] == ["error: output c.html: the name must end in .tex, .md"]
