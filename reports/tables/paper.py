@@ -9,7 +9,18 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from predictor.columns import EFFECT, FORMAT, NAME, RANK, RECIPE, angle_column, effects_in, high_column, low_column
+from predictor.columns import (
+    EFFECT,
+    FORMAT,
+    LAYER,
+    NAME,
+    RANK,
+    RECIPE,
+    angle_column,
+    effects_in,
+    high_column,
+    low_column,
+)
 from reports import results
 from reports.tables import rankings, recipes
 from reports.tables.cells import bounded
@@ -31,7 +42,8 @@ def table_of(path: Path, top: int, within: float) -> Table:
     network = str(settings.get("workload") or path.stem)
     yardsticks = settings.get("yardsticks", ())
     if RECIPE in table and RANK in table:
-        return next(part for part in recipes.measured(table) if isinstance(part, Table))
+        named = table.fillna({LAYER: ""})  # where nothing is kept, a file has no text
+        return next(part for part in recipes.measured(named) if isinstance(part, Table))
     if FORMAT in table and EFFECT in table:
         return _measured(results.effects_across(table), network, yardsticks)
     if NAME in table and RANK in table and effects_in(table.columns):
