@@ -147,10 +147,13 @@ def kept_layers(table: pd.DataFrame, title: str) -> list[Part]:
     ]
     chosen = table.attrs[CHOSEN]
     paste = " ".join(f"--exact {name}" for name in chosen) if chosen else "no layer made the angle smaller"
+    before, after = table.iloc[0], table[table[STAYS] & (table[STEP] > 0)].tail(1)
+    open_ = len(after) and not float(after[HIGH].iloc[0]) < before[LOW]  # also where there is no interval
     return [
         plain(title, headers, rows),
         "angle in degrees with 95% interval, with this layer and those kept before it in full precision; a layer that "
         "did not make it smaller is not kept; share: tan² of the angle of this layer alone, over the sum of all",
+        *([f"not decided on {before[N]} mini-batches: the intervals of the first and the last angle overlap"] * open_),
         paste,
     ]
 
