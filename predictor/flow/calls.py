@@ -42,10 +42,11 @@ def handing_over(parameters: Sequence[Tensor], take: Callable[[int, Tensor], Non
 
     def hook(number: int) -> Callable[[Tensor], Tensor]:
         def give(gradient: Tensor) -> Tensor:
-            take(number, gradient)
-            if gradient.layout is not torch.strided:
-                return torch.zeros_like(gradient)  # of no elements
-            return torch.zeros((), dtype=gradient.dtype, device=gradient.device).expand(gradient.shape)
+            with torch._C.DisableTorchFunction():  # of what is done here no mode is to see anything
+                take(number, gradient)
+                if gradient.layout is not torch.strided:
+                    return torch.zeros_like(gradient)  # of no elements
+                return torch.zeros((), dtype=gradient.dtype, device=gradient.device).expand(gradient.shape)
 
         return give
 
