@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
-from validation import FULL, HERE, PLAIN, RECIPES, add, print_agreements, workload_of
-from validation import gaps as gaps_of
+from validation import FULL, HERE, PLAIN, RECIPES, add, print_agreements, training_gaps, workload_of
 
 import formats
 from formats.recipes.value import Recipe
@@ -85,10 +84,11 @@ def table() -> None:
     """How well each number of the recipes orders their gaps, and what stochastic rounding does to both."""
     measured = pd.read_csv(INDICATORS, index_col="name")
     full = pd.read_csv(PATH).query("name == @FULL").set_index("seed")["loss"]
-    gaps = gaps_of(PATH, measured.index.tolist())
-    if not gaps.shape[1]:
-        print("no seed has all recipes yet")
-        return
+    every = training_gaps(PATH).pivot(index="name", columns="seed", values="gap").reindex(measured.index)
+    gaps = every.dropna()
+    left = ", ".join(f"{name} ({int(of.notna().sum())} seeds)" for name, of in every.iterrows() if of.isna().any())
+    if left:
+        print(f"left out, since not trained from every seed: {left}")
     print(f"float32: loss {', '.join(f'{full.loc[seed]:.4f}' for seed in gaps)} from seeds {', '.join(map(str, gaps))}")
     print(f"{'recipe':16}{'gap, mean':>10}  {'by seed':>24}" + "".join(f"{name:>16}" for name in INDICATED))
     for name, of in gaps.assign(mean=gaps.mean(axis=1)).sort_values("mean").iterrows():
@@ -101,6 +101,8 @@ def table() -> None:
     print_agreements(measured[list(INDICATED)], gaps)
     print("stochastic rounding of errors in the place of nearest, all else the same:")
     for nearest, random in ROUNDINGS:
+        if not {nearest, random} <= set(gaps.index):
+            continue
         change = gaps.loc[random] - gaps.loc[nearest]
         said = ", ".join(f"{key} {measured[key][nearest]:.3f} -> {measured[key][random]:.3f}" for key in INDICATED)
         print(f"  {nearest}: gap {' '.join(f'{each:+.2%}' for each in change)} by seed; {said}")
