@@ -18,7 +18,7 @@ GROUPS = [name for name in COMMANDS if name not in SINGLE]
 def test_every_command_has_help_with_examples(tmp_path):
     assert GROUPS == ["recipes", "bench", "cache"]
     calls = [[name] for name in SINGLE] + [[group, name] for group in GROUPS for name in COMMANDS[group].commands]
-    assert len(calls) == 26
+    assert len(calls) == 27
     for call in calls:
         out = run(*call, "--help", cwd=tmp_path).stdout
         assert "Example" in out

@@ -18,8 +18,8 @@ NAMES = tuple(Path("formats", name) for name in ("names.py", "lookup.py", "pairs
 measurement's key."""
 REFUSALS = (Path("numeric_formats", "checks.py"), Path("workloads", "calls.py"))
 """What is refused is not measured."""
-PLACES = (Path("numeric_formats", "folders.py"),)
-"""Where something is kept decides nothing."""
+PLACES = (Path("numeric_formats", "folders.py"), Path("predictor", "columns.py"))
+"""Where something is kept, and what a column or a scope is called, decides nothing."""
 
 
 def kinds_of_formats() -> list[Path]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch._dynamo  # what optimizers load when they are made: once here, not in each child
 
 from tests.training import small
 from training import train
