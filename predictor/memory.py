@@ -45,7 +45,7 @@ def memory_of(workload: Workload, batch: Batch) -> Memory:
     def seen(t: Tensor) -> Tensor:
         storage = t.untyped_storage()
         if storage.data_ptr() not in own:
-            # Held, so that no later one lies in its place.
+            # The loss holds it, so that no later one lies in its place.
             kept[storage.data_ptr()] = storage.nbytes()
         return t
 

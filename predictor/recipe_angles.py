@@ -146,7 +146,13 @@ def measure_recipes(
     found: Found = {}
     began, complete = time.monotonic(), True
     try:
-        of_first = None if first is None else lambda: first(tabulated(rows, found, costs, tuple(exact)))
+
+        def of_first() -> None:
+            if first is not None:
+                # With several workers others may be there already.
+                own = {row: [entry for entry in of if entry[1].minibatch == 0] for row, of in found.items()}
+                first(tabulated(rows, own, costs, tuple(exact)))
+
         _measure(measuring, [*rows, *choosing], batches, draws, found, of_first)
         chosen_by = tabulated([*rows, *choosing], found, costs, tuple(exact))
         found = {index: entries for index, entries in found.items() if index < len(rows)}

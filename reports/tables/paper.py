@@ -28,7 +28,7 @@ from reports.tables.layout import plain
 
 
 def table_of(path: Path, top: int, within: float) -> Table:
-    """The table that a command has printed of a result.
+    """The table that a command has printed of a result; of a measurement without the gap.
 
     Args:
         path: What `formats rank`, measure or recipes wrote.

@@ -54,6 +54,9 @@ def test_the_table_of_the_first_minibatch_comes_first(folder, monkeypatch):
     ]
     assert "mxfp8" in last
     assert "after the first mini-batch" not in alone
+    # What is measured to choose by is not in it.
+    first = run(*arguments, 2, "--keep", "80%", cwd=folder).stdout.partition("gates: of")[0]
+    assert len([line for line in first.splitlines() if "mxfp8" in line]) == 1
 
 
 def test_keep(folder):
