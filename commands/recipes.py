@@ -27,6 +27,7 @@ from commands.options import (
     StoreOption,
     WeightsOption,
     WorkersOption,
+    command_line,
     share,
     split,
 )
@@ -96,6 +97,7 @@ def measure(
     from predictor.recipe_angles import COMPLETE, COVERAGE, estimate_recipes
     from reports import results
     from reports.tables import recipes as tables
+    from reports.verdicts import of_recipes
     from workloads import load
 
     if output is not None:
@@ -140,11 +142,15 @@ def measure(
         )
         state = kept(measuring, "the same command goes on from them")
     settings: dict[Any, Any] = found.attrs
-    say(*tables.measured(found), *([settings[COVERAGE]] if COVERAGE in settings else []))
+    coverage = [settings[COVERAGE]] if COVERAGE in settings else []
+    say(*tables.measured(found), *coverage, f"verdict: {of_recipes(found)}")
     if output is not None:
-        results.write(found, output, settings)
+        results.write(found, output, settings | {"command": command_line(), "verdict": of_recipes(found)})
         drawn = "recipes" if kept_layers is None else "kept"
-        say(f"wrote {output} and {results.sidecar_of(output)}; formats plot {output} --kind {drawn} draws it")
+        say(
+            f"wrote {output} and {results.sidecar_of(output)}; formats plot {output} --kind {drawn} draws it, formats "
+            f"report {output} makes a page of it"
+        )
     if not settings[COMPLETE]:
         say(f"ended early by an interrupt; measurements {state}")
         raise typer.Exit(INTERRUPTED)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from commands.early import check_results
-from commands.options import ForceOption, RankingArgument, WithinOption, inches, share, split
+from commands.options import ForceOption, WithinOption, inches, share, split
 from commands.printing import say
 
 
@@ -117,23 +117,27 @@ def table(
 
 
 def report(
-    ranking: RankingArgument,
+    given: Annotated[
+        list[Path],
+        typer.Argument(help="a ranking, what `formats recipes` wrote, or one of each", metavar="RESULT..."),
+    ],
     html: Annotated[
-        Path | None, typer.Option("--html", help="where the page goes; default: beside the ranking")
+        Path | None, typer.Option("--html", help="where the page goes; default: beside the first RESULT")
     ] = None,
     within: WithinOption = "1%",
     force: ForceOption = False,
 ) -> None:
-    """Make one page of a ranking that needs no network: a table and plots that filter each other, every format's
-    profile and values, how it was made.
+    """Make one page of a ranking, of recipes or of both that needs no network: the verdict, tables and plots that
+    answer to each other, every format's profile and values, products of layers, how it was made.
 
-    Examples: formats report ranking.csv · formats report ranking.parquet --html report.html --force
+    Examples: formats report ranking.csv · formats report recipes.csv · formats report ranking.parquet recipes.csv
+    --html report.html --force
     """
-    check_results(ranking)
+    check_results(*given)
     from reports import results
     from reports.page import html as page
 
-    target = html if html is not None else ranking.with_suffix(".html")
+    target = html if html is not None else given[0].with_suffix(".html")
     results.check_output(target, page.ENDINGS, force)
-    page.write(ranking, target, share("--within", within))
+    page.write(given, target, share("--within", within))
     say(f"wrote {target}")

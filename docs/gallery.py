@@ -146,7 +146,7 @@ def screenshot(target: Path) -> str | None:
         return "no chromium or google-chrome on the PATH"
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         page_file = Path(folder) / "report.html"
-        html.write(RANKING, page_file)
+        html.write([RANKING], page_file)
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.set_default_timeout(120_000)

@@ -1,4 +1,4 @@
-"""What a ranking comes to, in one sentence: for the terminal, the page and the sidecar."""
+"""What a ranking, or recipes, come to, in one sentence: for the terminal, the page and the sidecar."""
 
 from __future__ import annotations
 
@@ -7,8 +7,27 @@ from typing import Any
 
 import pandas as pd
 
-from predictor.columns import BITS, GAP, MEAN_RANK, NAME, RANK, WORST, WORST_ON, angle_column, n_column
+from formats.recipes.presets import BASELINE
+from predictor.columns import (
+    ALL,
+    ANGLE_OF_MEAN,
+    BITS,
+    GAP,
+    GATES,
+    MEAN_RANK,
+    NAME,
+    PART,
+    PRODUCT,
+    RANK,
+    RECIPE,
+    WORST,
+    WORST_ON,
+    N,
+    angle_column,
+    n_column,
+)
 from predictor.effects import Effect
+from predictor.recipe_table import Part
 from reports.tables import cells
 
 FEWEST = 4
@@ -48,6 +67,35 @@ def undecided(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     if bool((table[RANK] == table[RANK].iloc[0]).all()):
         return f"nothing is decided: all ranks are ties, {more} tell the first two apart"
     return f"{table[NAME].iloc[0]} and {table[NAME].iloc[1]} are not told apart, {more}"
+
+
+def of_recipes(table: pd.DataFrame) -> str:
+    """The sentence of recipes: which turns the mean gradient least beside the baseline, which are as good, and what the
+    cheapest does.
+
+    Args:
+        table: The columns of `predictor.measure_recipes`.
+    """
+    whole = table[(table[PRODUCT] == ALL) & (table[PART] == Part.EVERYWHERE)]
+    baseline, others = whole[whole[RECIPE] == BASELINE], whole[whole[RECIPE] != BASELINE]
+    if not len(others):
+        return f"nothing but {BASELINE} was measured"
+    first = others.iloc[0]
+    beside = f" ({BASELINE}: {baseline[ANGLE_OF_MEAN].iloc[0]:.3g})" if len(baseline) else ""
+    said = [f"{first[RECIPE]} turns the mean gradient least, by {first[ANGLE_OF_MEAN]:.3g} degrees{beside}"]
+    if first[N] == 1:
+        said[0] += f", but nothing is decided by 1 mini-batch, {FEWEST - 1} more would give intervals"
+    elif ties := int((others[RANK] == first[RANK]).sum()) - 1:
+        said[0] += f", tied with {ties} other{'s' * (ties > 1)}"
+    if len(baseline) and (free := int((others[RANK] == baseline[RANK].iloc[0]).sum())):
+        said.append(f"{free} {'is' if free == 1 else 'are'} not told apart from {BASELINE}")
+    cheapest = others.sort_values(GATES, kind="stable").iloc[0] if others[GATES].notna().any() else first
+    if cheapest[RECIPE] != first[RECIPE]:
+        said.append(
+            f"{cheapest[RECIPE]} has the fewest gates, {cheapest[GATES]:,.0f}, and turns it by "
+            f"{cheapest[ANGLE_OF_MEAN]:.3g}"
+        )
+    return "; ".join(said)
 
 
 def _first(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:

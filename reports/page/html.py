@@ -1,4 +1,4 @@
-"""The report: a ranking as one page that needs no network, with a table and plots that filter each other."""
+"""The report: results as one page that needs no network."""
 
 from __future__ import annotations
 
@@ -6,147 +6,27 @@ import base64
 import hashlib
 import json
 import shlex
+from collections.abc import Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
-import pandas as pd
-
-import formats
-from formats.description import describe
-from formats.number_format import NumberFormat
-from formats.pairs import Pair, candidate
 from numeric_formats.files import write_atomically
-from predictor.columns import (
-    ANGLE,
-    BINADES,
-    BITS,
-    FAMILY,
-    GAP,
-    GATES,
-    GRANULARITY,
-    HIGH,
-    LOW,
-    NAME,
-    PROFILE,
-    RANK,
-    SOURCE,
-    WORST,
-    effects_in,
-    on_network,
-)
-from predictor.effects import Effect, usual_effect
-from predictor.risk import INDICATOR, WITHIN, dividing_angle
+from predictor.columns import BITS, FAMILY, NAME, PROFILE, RANK, RECIPE
+from predictor.risk import WITHIN
 from reports import results
-from reports.tables import cells
-from reports.tables.rankings import as_good
-from reports.verdicts import verdict
+from reports.page import ranking, recipes
+from reports.page.parts import SOURCE, Section
 
 ENDINGS = (".html",)
-COLUMNS = (RANK, NAME, BITS, FAMILY, PROFILE)
-WIDE = (GRANULARITY, BINADES, GATES, PROFILE)
-"""Columns that a narrow screen leaves out."""
-MEANINGS = {
-    "E": "errors, the gradients of the loss with respect to activations, are rounded",
-    "A": "activations are rounded",
-    "AE": "both are",
-    "W": "weights are rounded",
-    "WAE": "weights, activations and errors are",
-    "angle": "by how many degrees that turns the weight gradient; less is better",
-    "gap": "by how much the final loss will be above that of float32, with its 95% interval, told by trainings",
-}
-"""What a page's words mean."""
 LONG = 8
-"""So many entries of a setting are shown; `formats` alone has its own table."""
-
-
-def command(settings: dict[str, Any], columns: list[str], output: str) -> str:
-    """The `formats rank` command with a ranking's settings: the one that was given, or one that gives the same."""
-    if "command" in settings:
-        return str(settings["command"])
-    words = ["formats", "rank", "--model", str(settings["workload"])]
-    given, catalogue = settings["formats"], formats.catalogue()
-    if list(given) != [entry.name for entry in catalogue]:
-        words += ["--formats", ",".join(given)]
-    words += [
-        "--effects",
-        ",".join(settings["effects"]),
-        "--by",
-        settings["by"],
-        "--minibatches",
-        str(settings["minibatches"]),
-    ]
-    if settings["batch_size"] is not None:
-        words += ["--batch-size", str(settings["batch_size"])]
-    words += ["--exhaustive"] * settings["exhaustive"]
-    for layer in settings["exact"]:
-        words += ["--exact", layer]
-    words += ["--scheme", settings.get("scheme", "current")]  # as before schemes were recorded
-    words += ["--one-term"] * (not settings["two_terms"]) + ["--cost"] * (GATES in columns)
-    return shlex.join([*words, "--device", settings["device"], "--output", output])
-
-
-def _part(format: formats.Format) -> dict[str, Any]:
-    """A format's profile and its magnitudes; none where it does not say."""
-    if not isinstance(format, NumberFormat):
-        return {"name": format.name, "profile": None, "values": None}
-    values = describe(format)["values"]
-    profile = getattr(format, "profile", None)
-    return {
-        "name": format.name,
-        "profile": profile,
-        "values": values and sorted({abs(value) for _, value in values if value}),
-    }
-
-
-def _parts(name: str, digest: str | None) -> list[dict[str, Any]]:
-    """The parts of a format or a pair; none where the name is of another format here than it was in the ranking, or of
-    none."""
-    try:
-        found = candidate(name, files=False)
-    except (ValueError, TypeError, OSError):
-        return []
-    if digest not in (None, found.digest):
-        return []
-    return [_part(format) for format in ((found.activation, found.error) if isinstance(found, Pair) else (found,))]
-
-
-def _effects(table: pd.DataFrame) -> list[str]:
-    """What a table has angles of: effects, over several networks the worst, and effects on each; no other name."""
-    return [name for name in effects_in(table.columns) if name.partition(on_network("", ""))[0] in (*Effect, WORST)]
+"""So many entries of a setting are shown; digests have their own table."""
 
 
 def _hash(script: str) -> str:
     """What a page's policy names a script by that it allows."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _plain(value: Any) -> Any:
-    """A value of a table as JSON has it."""
-    if pd.isna(value):
-        return None
-    return value.item() if hasattr(value, "item") else value
-
-
-def _row(row: pd.Series[Any], effects: list[str], digest: str | None) -> dict[str, Any]:
-    named = {key: _plain(row.get(key)) for key in (*COLUMNS, GRANULARITY, BINADES, GATES)}
-    named[GATES] = None if named[GATES] is None else round(named[GATES])
-    kinds = (ANGLE, LOW, HIGH, SOURCE)
-    angles = {kind: {effect: _plain(row.get(f"{kind}_{effect}")) for effect in effects} for kind in kinds}
-    return named | {PROFILE: named[PROFILE] or ""} | angles | {"parts": _parts(str(row[NAME]), digest)} | _gap(row)
-
-
-def _gap(row: pd.Series[Any]) -> dict[str, Any]:
-    """A row's gap, as it is sorted by and as it is read."""
-    return {GAP: _plain(row[GAP]), "gap_text": cells.gap(row)} if GAP in row else {}
-
-
-def _explained(effects: list[str], gaps: dict[str, str]) -> list[str]:
-    """The words of a page that need one."""
-    of = {effect.partition(on_network("", ""))[0] for effect in effects}
-    return [word for word in MEANINGS if word in of or word == "angle" or (word == GAP and gaps)]
 
 
 def _pairs(entries: dict[str, Any]) -> str:
@@ -162,126 +42,84 @@ def _pairs(entries: dict[str, Any]) -> str:
     )
 
 
-def page(table: pd.DataFrame, sidecar: dict[str, Any], file: str, output: str, within: float = WITHIN) -> str:
-    """The page of a ranking as HTML.
+def _head(section: Section) -> str:
+    """The first that is read of a result."""
+    words = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in section.meanings.items())
+    return (
+        f'<h1>{escape(section.title)}</h1>\n<p class="verdict">{escape(section.verdict)}</p>\n'
+        f'<p class="faint">{escape(section.summary)}</p>\n<dl class="meanings">{words}</dl>'
+    )
+
+
+def _folded(title: str, entries: dict[str, Any]) -> str:
+    """A table that is shown when it is asked for."""
+    table = f'<div class="scroll" tabindex="0"><table><tbody>{_pairs(entries)}</tbody></table></div>'
+    return f"<details><summary>{escape(title)}</summary>{table}</details>"
+
+
+def _made(section: Section) -> str:
+    """How a result was made."""
+    sidecar, settings = section.sidecar, section.sidecar.get("settings", {})
+    told = (
+        {key: value for key, value in sidecar.items() if key not in ("settings", "versions")}
+        | {key: value for key, value in settings.items() if settings[key] != section.digests}
+        | {f"version of {package}": version for package, version in sidecar.get("versions", {}).items()}
+    )
+    return _folded(f"{section.title}: settings and versions", told) + _folded("Digests", section.digests)
+
+
+def page(sections: Sequence[Section], files: Sequence[str], output: str) -> str:
+    """A page as HTML.
 
     Args:
-        table: The columns of a ranking.
-        sidecar: What `results.sidecar` gave of it, or nothing: then the page names no settings.
-        file: The name of the ranking's file, as commands have it.
+        sections: A ranking's, recipes', or both.
+        files: The names of the results' files, as commands have them.
         output: That of the page.
-        within: The gap of formats that count as good as float32.
 
     Returns:
         All of the page: it fetches nothing.
+    """
+    made = [each.command for each in sections if each.command is not None]
+    made.append(shlex.join(["formats", "report", *files, "--html", output]))
+    scripts = [(SOURCE / "chart.js").read_text("utf-8"), *(each.script for each in sections)]
+    return Template((SOURCE / "report.html").read_text("utf-8")).substitute(
+        title=escape("; ".join(each.title for each in sections)),
+        policy=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
+        heads="\n".join(map(_head, sections)),
+        bodies="\n".join(each.body for each in sections),
+        commands='<pre id="commands" tabindex="0">' + escape("\n".join(made)) + "</pre>",
+        made="\n".join(map(_made, sections)),
+        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
+        css=(SOURCE / "report.css").read_text("utf-8"),
+    )
+
+
+def section_of(path: Path, within: float = WITHIN) -> Section:
+    """What a page shows of a result file.
 
     Raises:
-        ImportError: The extra `report` is not installed.
+        ValueError: The file is damaged, or neither a ranking nor recipes.
     """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise ImportError(
-            "a report needs plotly, which is not installed: pip install 'numeric-formats[report]'"
-        ) from error
-
-    effects = _effects(table)
-    settings = dict(sidecar.get("settings", {}))
-    digests: dict[str, str] = settings.get("formats", {})
-    minibatches = settings["minibatches"] if isinstance(settings.get("minibatches"), int) else 0
-    by = settings.get("by") or usual_effect(effects)
-    # What decides comes first, where a narrow screen shows it.
-    angles = {f"angle.{effect}": f"angle {effect}" for effect in sorted(effects, key=lambda effect: effect != by)}
-    rest = {key: key for key in (BITS, FAMILY, BINADES, GATES, PROFILE) if key in table.columns}
-    gaps = {GAP: "gap"} if GAP in table.columns else {}
-    columns = {RANK: "rank", NAME: "format", **angles, **gaps, **rest}
-    numeric = {key for key in columns if key not in (NAME, FAMILY, PROFILE)}
-
-    def classes(key: str) -> str:
-        # What orders the ranking, and its gap, are for every screen.
-        narrow = key not in WIDE and (not key.startswith("angle.") or key == f"angle.{by}")
-        names = ["number"] * (key in numeric) + ["wide"] * (not narrow)
-        return f' class="{" ".join(names)}"' if names else ""
-
-    def cell(row: pd.Series[Any], key: str) -> str:
-        if key.startswith("angle."):
-            return cells.angle(row, key.removeprefix("angle."), minibatches)
-        if key == GAP:
-            return cells.gap(row)
-        value = _plain(row[key])
-        return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
-
-    source = resources.files("reports") / "page"
-    scripts = get_plotlyjs(), (source / "report.js").read_text("utf-8")
-    sorted_by = ' aria-sort="ascending"'
-    headers = "".join(
-        f'<th scope="col" data-column="{escape(key)}"{classes(key)}{sorted_by if key == RANK else ""}>'
-        f'<button type="button">{escape(text)}</button></th>'
-        for key, text in columns.items()
-    )
-    rows = "\n".join(
-        f'<tr data-row="{number}" tabindex="-1">'
-        + "".join(f"<td{classes(key)}>{escape(cell(row, key))}</td>" for key in columns)
-        + "</tr>"
-        for number, (_, row) in enumerate(table.iterrows())
-    )
-    shared = {"by": by, "indicator": INDICATOR, "line": dividing_angle(table, within)}
-    data = shared | {"rows": [_row(row, effects, digests.get(str(row[NAME]))) for _, row in table.iterrows()]}
-    workload = settings.get("workload", file)
-    of = (
-        f" over {settings['minibatches']} mini-batches, {settings['measured']} measured"
-        if "measured" in settings
-        else ""
-    )
-    made = [f"formats report {shlex.quote(file)} --html {shlex.quote(output)}"]
-    if "command" in settings or "workload" in settings:
-        made.insert(0, command(settings, list(table.columns), file))
-    return Template((source / "report.html").read_text("utf-8")).substitute(
-        title=escape(f"{workload}: {len(table)} number formats"),
-        summary=escape(
-            f"by the angle of {by} between quantized and full-precision weight gradients{of}; smaller is better"
-            + (f"; {as_good(table, within)}" if gaps else "")
-        ),
-        verdict=escape(verdict(table, settings, within)),
-        meanings="\n".join(
-            f"<dt>{escape(name)}</dt><dd>{escape(MEANINGS[name])}</dd>" for name in _explained(effects, gaps)
-        ),
-        by=escape(by),
-        headers=headers,
-        rows=rows,
-        commands='<pre id="commands" tabindex="0">' + escape("\n".join(made)) + "</pre>",
-        settings=_pairs(
-            {key: value for key, value in sidecar.items() if key not in ("settings", "versions")}
-            | {key: value for key, value in settings.items() if key != "formats"}
-            | {f"version of {package}": version for package, version in sidecar.get("versions", {}).items()}
-        ),
-        digests=_pairs(digests),
-        # No end of a script, no comment within the data.
-        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
-        scripts=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
-        plotly=scripts[0],
-        js=scripts[1],
-        css=(source / "report.css").read_text("utf-8"),
-    )
+    table, sidecar = results.read(path), results.sidecar(path)
+    if RECIPE in table.columns:
+        return recipes.section(recipes.checked(path, table), sidecar, path.name)
+    if absent := [column for column in (RANK, NAME, BITS, FAMILY, PROFILE) if column not in table.columns]:
+        raise ValueError(f"{path} has no column {absent[0]!r}; give what formats rank or recipes wrote")
+    return ranking.section(ranking.checked(path, table), sidecar, path.name, within)
 
 
-def write(ranking: Path, output: Path, within: float = WITHIN) -> None:
-    """Make the page of a ranking.
+def write(files: Sequence[Path], output: Path, within: float = WITHIN) -> None:
+    """Make the page of results.
 
     Args:
-        ranking: A file that `results.write` wrote.
+        files: What `results.write` wrote of a ranking, of recipes, or one of each.
         output: Where the page goes.
-        within: As in `page`.
+        within: The gap of formats that count as good as float32.
 
     Raises:
-        ValueError: The file is damaged or no ranking.
-        ImportError: The extra `report` is not installed.
+        ValueError: A file is damaged or neither of these, or two are of one kind.
     """
-    table = results.read(ranking, COLUMNS)
-    if not _effects(table) or not len(table):
-        raise ValueError(f"{ranking} has no angles; a ranking that `formats rank --output` wrote is needed")
-    beside = [f"{kind}_{effect}" for effect in _effects(table) for kind in (LOW, HIGH, SOURCE)]
-    if absent := [column for column in beside if column not in table.columns]:
-        raise ValueError(f"{ranking} has no column {absent[0]!r}, which goes with its angle")
-    text = page(table, results.sidecar(ranking), ranking.name, output.name, within)
-    write_atomically(output, text)
+    sections = [section_of(path, within) for path in files]
+    if len({each.script for each in sections}) < len(sections):
+        raise ValueError("a page has one ranking and one table of recipes; make a page of each of these")
+    write_atomically(output, page(sections, [path.name for path in files], output.name))

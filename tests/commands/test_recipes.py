@@ -48,7 +48,9 @@ def test_the_table_of_the_first_minibatch_comes_first(folder, monkeypatch):
     first, _, last = (
         run(*arguments, 2, cwd=folder).stdout.partition("after the first mini-batch:")[2].partition("gates: of")
     )
-    alone = run(*arguments, 1, cwd=folder).stdout
+    alone, _, verdict = run(*arguments, 1, cwd=folder).stdout.partition("verdict: ")
+    assert verdict.startswith("mxfp8 turns the mean gradient least, by ")
+    assert "but nothing is decided by 1 mini-batch" in verdict
     assert [line for line in first.splitlines() if "mxfp8" in line] == [
         line for line in alone.splitlines() if "mxfp8" in line
     ]

@@ -17,6 +17,7 @@ from PIL import Image
 import formats
 from reports import results
 from reports.page import html
+from reports.page import ranking as sections
 from reports.plots import style
 from tests.processes import PATIENCE
 
@@ -60,8 +61,12 @@ def ranking(names=("FP134", "E4M3", "FP143+FP152", "mine</script>"), **more):
     return pd.DataFrame(rows).assign(low_AE=9.0, high_AE=[float("nan"), 20.0, 20.0, 20.0], source_AE="measured", **more)
 
 
+def page_of(table, sidecar=None):
+    return html.page([sections.section(table, sidecar or {}, "mine.csv")], ["mine.csv"], "mine.html")
+
+
 def test_a_page_holds_what_it_needs_and_every_value():
-    page = Tags(html.page(ranking(), {}, "mine.csv", "mine.html"))
+    page = Tags(page_of(ranking()))
     assert page.fetched == []
     assert page.tags.count("script") == 3  # no name ends one
     data = json.loads(page.data)
@@ -77,11 +82,8 @@ def test_a_page_holds_what_it_needs_and_every_value():
 
 
 def test_a_format_that_another_has_the_name_of_has_no_values_here():
-    page = html.page(
-        ranking(),
-        {"settings": {"formats": {"FP134": "other", "E4M3": formats.get("E4M3").digest}, **SETTINGS}},
-        "mine.csv",
-        "seen.html",
+    page = page_of(
+        ranking(), {"settings": {"formats": {"FP134": "other", "E4M3": formats.get("E4M3").digest}, **SETTINGS}}
     )
     rows = json.loads(Tags(page).data)["rows"]
     assert (rows[0]["parts"], len(rows[1]["parts"])) == ([], 1)
@@ -95,16 +97,16 @@ SETTINGS = {
 
 def test_the_command_that_makes_the_ranking_again():
     settings = {**SETTINGS, "formats": dict.fromkeys(("FP134", "profile:8:4x2,5"), "digest")}
-    assert html.command(settings, ["gates"], "r.csv") == (
+    assert sections.command(settings, ["gates"], "r.csv") == (
         "formats rank --model resnet20 --formats FP134,profile:8:4x2,5 --effects E,AE --by E --minibatches 4 "
         "--batch-size 64 --exhaustive --exact 'conv 1' --exact fc --scheme current --one-term --cost --device cpu "
         "--output r.csv"
     )
-    whole = html.command({**SETTINGS, "formats": {entry.name: "" for entry in formats.catalogue()}}, [], "r.csv")
+    whole = sections.command({**SETTINGS, "formats": {entry.name: "" for entry in formats.catalogue()}}, [], "r.csv")
     assert "--formats" not in whole
     assert "--cost" not in whole
-    assert "--scheme paper" in html.command({**SETTINGS, "formats": {}, "scheme": "paper"}, [], "r.csv")
-    assert html.command({"command": "formats rank -m mine.py:net"}, [], "r.csv") == "formats rank -m mine.py:net"
+    assert "--scheme paper" in sections.command({**SETTINGS, "formats": {}, "scheme": "paper"}, [], "r.csv")
+    assert sections.command({"command": "formats rank -m mine.py:net"}, [], "r.csv") == "formats rank -m mine.py:net"
 
 
 def test_colours_are_those_of_the_other_plots():
@@ -116,7 +118,7 @@ def test_colours_are_those_of_the_other_plots():
 def test_a_file_without_angles_is_refused(tmp_path):
     results.write(ranking()[["rank", "name", "bits", "family", "profile"]], tmp_path / "r.csv", {})
     with pytest.raises(ValueError, match="has no angles"):
-        html.write(tmp_path / "r.csv", tmp_path / "r.html")
+        html.write([tmp_path / "r.csv"], tmp_path / "r.html")
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +137,7 @@ def browser():
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    html.write(RANKING, path)
+    html.write([RANKING], path)
     return path
 
 
@@ -171,9 +173,8 @@ def until(page, condition):
 def bright(page, plot):
     """Names of the marks that a plot does not dim."""
     return page.evaluate(
-        """(id) => document.getElementById(id).data.slice(0, -1).flatMap((trace) =>
-            (trace.selectedpoints ?? trace.customdata.map((_, number) => number))
-                .map((number) => trace.text[number].match(/<b>(.*?)</)[1]))""",
+        """(id) => [...document.querySelectorAll(`#${id} .mark[data-index]:not(.dim)`)]
+            .map((mark) => rows[mark.dataset.index].name)""",
         plot,
     )
 
@@ -181,8 +182,10 @@ def bright(page, plot):
 def test_table_and_plots_answer_to_each_other(opened, tmp_path):
     table = results.read(RANKING)
     for plot in ("effects", "ranks"):
-        # And the ring around the first.
-        assert opened.locator(f"#{plot} .scatterlayer path.point").count() == len(table) + 1
+        assert opened.locator(f"#{plot} .mark[data-index]").count() == len(table)
+        ring = opened.locator(f"#{plot} .ring")
+        first = opened.locator(f'#{plot} .mark[data-index="0"]').get_attribute("transform")
+        assert f"translate({ring.get_attribute('cx')},{ring.get_attribute('cy')})" == first
     assert shown(opened) == table["name"].tolist()
 
     opened.get_by_role("button", name="angle A", exact=True).press("Enter")
@@ -203,10 +206,10 @@ def test_table_and_plots_answer_to_each_other(opened, tmp_path):
     until(opened, "document.querySelectorAll('#rows tr[hidden]').length === 0")
 
     # A box over the lower left of a plot selects its rows.
-    box = opened.locator("#effects .nsewdrag").bounding_box()
-    opened.mouse.move(box["x"] + 2, box["y"] + box["height"] - 2)
+    box = opened.locator("#effects").bounding_box()
+    opened.mouse.move(box["x"] + 60, box["y"] + box["height"] - 48)
     opened.mouse.down()
-    opened.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.7 * box["height"], steps=4)
+    opened.mouse.move(box["x"] + 0.36 * box["width"], box["y"] + 0.7 * box["height"], steps=4)
     opened.mouse.up()
     until(opened, "document.querySelectorAll('#rows tr[hidden]').length > 0")
     chosen = shown(opened)
@@ -223,22 +226,12 @@ def test_table_and_plots_answer_to_each_other(opened, tmp_path):
     # A mark that is clicked is looked at.
     opened.evaluate("scrollTo(0, 0)")
     until(opened, "scrollY === 0")
-    place = opened.evaluate(
-        """() => { const plot = document.getElementById("ranks"), { xaxis, yaxis } = plot._fullLayout;
-        const box = plot.getBoundingClientRect();
-        return [box.x + xaxis._offset + xaxis.d2p(450), box.y + yaxis._offset + yaxis.d2p(rows[449].angle.AE)]; }"""
-    )
-    # On its way the mouse may pass other marks; until the plot, which all marks have come back to, is drawn, there is
-    # none to click.
-    near = "Math.abs(rows.findIndex(row => row.name === document.getElementById('name').textContent) - 449) <= 3"
-    began = time.monotonic()
-    while not opened.evaluate(near):
-        assert time.monotonic() - began < PATIENCE
-        opened.mouse.move(*place, steps=3)
-        opened.mouse.click(*place)
-        opened.wait_for_timeout(100)
+    mark = opened.locator('#ranks .mark[data-index="449"]').bounding_box()
+    opened.mouse.click(mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2)
     name = opened.locator("#name").text_content()
-    assert abs(table["name"].tolist().index(name) - 449) <= 3
+    assert abs(table["name"].tolist().index(name) - 449) <= 1  # marks lie within half a pixel
+    said = opened.locator("#ranks .said div").all_text_contents()
+    assert said[0] == f"{name}, rank {table.set_index('name').loc[name, 'rank']}"
     assert opened.locator("#rows tr.looked td:nth-child(2)").text_content() == name
     facts = re.sub(r"\s+", " ", opened.locator("#facts").text_content())
     assert table.set_index("name").loc[name, "profile"] in facts
@@ -254,15 +247,28 @@ def test_the_keyboard_is_enough(opened):
     assert opened.locator("#name").text_content() == picked[1]
     assert opened.locator('#rows tr[aria-selected="true"] td:nth-child(2)').all_text_contents() == picked
     assert sorted(bright(opened, "effects")) == sorted(picked)
-    bars = opened.evaluate("document.getElementById('profile').data.map((trace) => [...trace.y])")
-    assert bars == [list(formats.get(picked[1]).profile)]
+    bars = opened.locator("#profile .bar title").all_text_contents()
+    profile = formats.get(picked[1]).profile
+    assert bars == [f"{bits} significant bits at T{-place or ''}" for place, bits in enumerate(profile)]
     listed = opened.locator("#values td:last-child").all_text_contents()
     values = sorted(float(value) for line in listed for value in line.split(", "))
     assert values == formats.get(picked[1]).magnitudes().tolist()[1:]
-    dark, light = (opened.evaluate("document.getElementById('ranks').layout.font.color"), "#1b1f24")
-    assert dark != light
+    fill = "getComputedStyle(document.querySelector('#ranks svg text')).fill"
+    assert opened.evaluate(fill) == "rgb(230, 233, 237)"
     opened.emulate_media(color_scheme="light")
-    until(opened, f"document.getElementById('ranks').layout.font.color === '{light}'")
+    assert opened.evaluate(fill) == "rgb(27, 31, 36)"
+
+
+def test_plots_of_what_is_shown_alone(opened):
+    """Their marks take the plot, and come back."""
+    opened.locator("#search").fill("BM2")
+    few = len(shown(opened))
+    opened.locator("#zoom").check()
+    kept = opened.locator("#effects .mark[data-index]").count()
+    assert few <= kept < 250
+    assert len(bright(opened, "effects")) == few
+    opened.locator("#zoom").uncheck()
+    assert opened.locator("#effects .mark[data-index]").count() == 498
 
 
 @pytest.mark.parametrize("opened", [{"viewport": {"width": 390, "height": 800}}], indirect=True)
@@ -273,6 +279,25 @@ def test_a_phone_is_wide_enough(opened):
     assert right["x"] + right["width"] <= 390
 
 
+def test_recipes_answer_to_each_other(browser, tmp_path):
+    recipes = RANKING.parent / "recipes_transformer.csv"
+    html.write([recipes], tmp_path / "recipes.html")
+    page, said = browser.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "recipes.html").as_uri())
+    page.wait_for_selector("html[data-ready]", state="attached")
+    table = results.read(recipes)
+    for plot in ("plane", "lengths"):
+        assert page.locator(f"#{plot} .mark[data-index]").count() == len(table)
+    page.get_by_role("button", name="bias", exact=True).click()
+    assert page.locator("#recipes td:nth-child(2)").all_text_contents() == table.sort_values("bias")["recipe"].tolist()
+    page.locator("#recipes tr", has_text="mxfp6-e3m2").hover()
+    assert page.locator("#plane .said div").first.text_content() == "mxfp6-e3m2"
+    page.close()
+    assert said == []
+
+
 EVIL = "import pathlib; pathlib.Path('RAN').write_text(''); import formats; evil = formats.get('FP134')"
 
 
@@ -281,7 +306,7 @@ def test_a_ranking_is_data_and_runs_nothing(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     Path("evil.py").write_text(EVIL)
     Path("evil.toml").write_text("[FP134]\nbits = 4\nprofile = [2, 2, 1]\n")
-    page = Tags(html.page(ranking((name, "FP134", "E4M3", "INT8")), {}, "mine.csv", "mine.html"))
+    page = Tags(page_of(ranking((name, "FP134", "E4M3", "INT8"))))
     assert not Path("RAN").exists()
     parts = [entry["parts"] for entry in json.loads(page.data)["rows"]] if "rows" in json.loads(page.data) else None
     assert parts is None or (parts[0] == [] and parts[1] != [])
@@ -290,7 +315,7 @@ def test_a_ranking_is_data_and_runs_nothing(tmp_path, monkeypatch, name):
 def test_a_column_is_no_html():
     evil = 'angle_x"><script>document.title="XSS"</script><b a="'
     table = ranking().assign(**{evil: 1.0, evil.replace("angle", "low"): 1.0, evil.replace("angle", "high"): 1.0})
-    text = html.page(table, {}, "mine.csv", "mine.html")
+    text = page_of(table)
     assert "XSS" not in text
 
 
@@ -299,13 +324,13 @@ def test_a_ranking_over_several_networks_has_its_angles():
     angles = {f"{part}_{name}": 1.0 for part in ("angle", "low", "high") for name in names}
     angles |= {f"source_{name}": "measured" for name in names}
     table = ranking().drop(columns=[name for name in ranking().columns if name.startswith("angle_")]).assign(**angles)
-    page = html.page(table, {"settings": {"by": "worst"}}, "both.csv", "both.html")
+    page = page_of(table, {"settings": {"by": "worst"}})
     columns = re.findall(r'data-column="angle\.([^"]*)"', page)
     assert columns == ["worst", "AE@mine.py:net"]
 
 
 def test_no_script_runs_but_the_pages_own():
-    text = html.page(ranking(), {}, "mine.csv", "mine.html")
+    text = page_of(ranking())
     policy = re.search(r"script-src ([^;]*);", text)[1]
     assert "unsafe" not in policy
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
@@ -317,7 +342,7 @@ def test_no_script_runs_but_the_pages_own():
 def test_it_opens_with_the_verdict_and_says_what_its_words_mean():
     table = ranking(gap=[0.0, 0.0, 0.1, 0.2], gap_low=0.0, gap_high=0.3, gates=881.2830000000001)
     table = table.rename(columns=lambda column: column.replace("_AE", "_E"))
-    text = html.page(table, {"settings": {"by": "E", "minibatches": 4}}, "mine.csv", "mine.html")
+    text = page_of(table, {"settings": {"by": "E", "minibatches": 4}})
     said = "FP134 turns the gradient least, by 11 degrees of E; 2 of 4 formats are expected to train as well as float32"
     assert f'<p class="verdict">{said}' in text
     assert "<dt>E</dt><dd>errors, the gradients of the loss with respect to activations, are rounded</dd>" in text

@@ -1,0 +1,220 @@
+"""A ranking in the report: a table and plots that filter each other."""
+
+from __future__ import annotations
+
+import shlex
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+
+import formats
+from formats.description import describe
+from formats.number_format import NumberFormat
+from formats.pairs import Pair, candidate
+from predictor.columns import (
+    ANGLE,
+    BINADES,
+    BITS,
+    FAMILY,
+    GAP,
+    GATES,
+    GRANULARITY,
+    HIGH,
+    LOW,
+    NAME,
+    PROFILE,
+    RANK,
+    SOURCE,
+    WORST,
+    effects_in,
+    on_network,
+)
+from predictor.effects import Effect, usual_effect
+from predictor.risk import INDICATOR, WITHIN, dividing_angle
+from reports.page.parts import SOURCE as FOLDER
+from reports.page.parts import Section, embedded, plain
+from reports.tables import cells
+from reports.tables.rankings import as_good
+from reports.verdicts import verdict
+
+COLUMNS = (RANK, NAME, BITS, FAMILY, PROFILE)
+WIDE = (GRANULARITY, BITS, FAMILY, BINADES, GATES, PROFILE)
+"""Columns that a narrow screen leaves out."""
+MEANINGS = {
+    "E": "errors, the gradients of the loss with respect to activations, are rounded",
+    "A": "activations are rounded",
+    "AE": "both are",
+    "W": "weights are rounded",
+    "WAE": "weights, activations and errors are",
+    "angle": "by how many degrees that turns the weight gradient; less is better",
+    "gap": "by how much the final loss will be above that of float32, with its 95% interval, told by trainings",
+}
+"""What a page's words mean."""
+
+
+def command(settings: dict[str, Any], columns: list[str], output: str) -> str:
+    """The `formats rank` command with a ranking's settings: the one that was given, or one that gives the same."""
+    if "command" in settings:
+        return str(settings["command"])
+    words = ["formats", "rank", "--model", str(settings["workload"])]
+    given, catalogue = settings["formats"], formats.catalogue()
+    if list(given) != [entry.name for entry in catalogue]:
+        words += ["--formats", ",".join(given)]
+    words += [
+        "--effects",
+        ",".join(settings["effects"]),
+        "--by",
+        settings["by"],
+        "--minibatches",
+        str(settings["minibatches"]),
+    ]
+    if settings["batch_size"] is not None:
+        words += ["--batch-size", str(settings["batch_size"])]
+    words += ["--exhaustive"] * settings["exhaustive"]
+    for layer in settings["exact"]:
+        words += ["--exact", layer]
+    words += ["--scheme", settings.get("scheme", "current")]  # as before schemes were recorded
+    words += ["--one-term"] * (not settings["two_terms"]) + ["--cost"] * (GATES in columns)
+    return shlex.join([*words, "--device", settings["device"], "--output", output])
+
+
+def _part(format: formats.Format) -> dict[str, Any]:
+    """A format's profile and its magnitudes; none where it does not say."""
+    if not isinstance(format, NumberFormat):
+        return {"name": format.name, "profile": None, "values": None}
+    values = describe(format)["values"]
+    profile = getattr(format, "profile", None)
+    return {
+        "name": format.name,
+        "profile": profile,
+        "values": values and sorted({abs(value) for _, value in values if value}),
+    }
+
+
+def _parts(name: str, digest: str | None) -> list[dict[str, Any]]:
+    """The parts of a format or a pair; none where the name is of another format here than it was in the ranking, or of
+    none."""
+    try:
+        found = candidate(name, files=False)
+    except (ValueError, TypeError, OSError):
+        return []
+    if digest not in (None, found.digest):
+        return []
+    return [_part(format) for format in ((found.activation, found.error) if isinstance(found, Pair) else (found,))]
+
+
+def _effects(table: pd.DataFrame) -> list[str]:
+    """What a table has angles of: effects, over several networks the worst, and effects on each; no other name."""
+    return [name for name in effects_in(table.columns) if name.partition(on_network("", ""))[0] in (*Effect, WORST)]
+
+
+def _row(row: pd.Series[Any], effects: list[str], digest: str | None) -> dict[str, Any]:
+    named = {key: plain(row.get(key)) for key in (*COLUMNS, GRANULARITY, BINADES, GATES)}
+    named[GATES] = None if named[GATES] is None else round(named[GATES])
+    kinds = (ANGLE, LOW, HIGH, SOURCE)
+    angles = {kind: {effect: plain(row.get(f"{kind}_{effect}")) for effect in effects} for kind in kinds}
+    return named | {PROFILE: named[PROFILE] or ""} | angles | {"parts": _parts(str(row[NAME]), digest)} | _gap(row)
+
+
+def _gap(row: pd.Series[Any]) -> dict[str, Any]:
+    """A row's gap, as it is sorted by and as it is read."""
+    return {GAP: plain(row[GAP]), "gap_text": cells.gap(row)} if GAP in row else {}
+
+
+def _explained(effects: list[str], gaps: dict[str, str]) -> list[str]:
+    """The words of a page that need one."""
+    of = {effect.partition(on_network("", ""))[0] for effect in effects}
+    return [word for word in MEANINGS if word in of or word == "angle" or (word == GAP and gaps)]
+
+
+def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: float = WITHIN) -> Section:
+    """A ranking's part of a page.
+
+    Args:
+        table: The columns of a ranking.
+        sidecar: What `results.sidecar` gave of it, or nothing: then the page names no settings.
+        file: The name of the ranking's file, as commands have it.
+        within: The gap of formats that count as good as float32.
+    """
+    effects = _effects(table)
+    settings = dict(sidecar.get("settings", {}))
+    digests: dict[str, str] = settings.get("formats", {})
+    by = settings.get("by") or usual_effect(effects)
+    gaps = {GAP: "gap"} if GAP in table.columns else {}
+    shared = {"by": by, "indicator": INDICATOR, "line": dividing_angle(table, within)}
+    data = shared | {"rows": [_row(row, effects, digests.get(str(row[NAME]))) for _, row in table.iterrows()]}
+    workload = settings.get("workload", file)
+    of = (
+        f" over {settings['minibatches']} mini-batches, {settings['measured']} measured"
+        if "measured" in settings
+        else ""
+    )
+    told = "command" in settings or "workload" in settings
+    headers, rows = _cells(table, effects, settings, by, gaps)
+    return Section(
+        title=f"{workload}: {len(table)} number formats",
+        verdict=verdict(table, settings, within),
+        summary=f"by the angle of {by} between quantized and full-precision weight gradients{of}; smaller is better"
+        + (f"; {as_good(table, within)}" if gaps else ""),
+        meanings={word: MEANINGS[word] for word in _explained(effects, gaps)},
+        body=Template((FOLDER / "ranking.html").read_text("utf-8")).substitute(
+            by=escape(by), headers=headers, rows=rows, data=embedded(data)
+        ),
+        script=(FOLDER / "ranking.js").read_text("utf-8"),
+        command=command(settings, list(table.columns), file) if told else None,
+        sidecar=sidecar,
+        digests=digests,
+    )
+
+
+def _cells(
+    table: pd.DataFrame, effects: list[str], settings: dict[str, Any], by: str, gaps: dict[str, str]
+) -> tuple[str, str]:
+    """The table's head and rows."""
+    minibatches = settings["minibatches"] if isinstance(settings.get("minibatches"), int) else 0
+    # What decides comes first, where a narrow screen shows it.
+    angles = {f"angle.{effect}": f"angle {effect}" for effect in sorted(effects, key=lambda effect: effect != by)}
+    rest = {key: key for key in (BITS, FAMILY, BINADES, GATES, PROFILE) if key in table.columns}
+    columns = {RANK: "rank", NAME: "format", **angles, **gaps, **rest}
+    numeric = {key for key in columns if key not in (NAME, FAMILY, PROFILE)}
+
+    def classes(key: str) -> str:
+        # What orders the ranking, and its gap, are for every screen.
+        narrow = key not in WIDE and (not key.startswith("angle.") or key == f"angle.{by}")
+        names = ["number"] * (key in numeric) + ["wide"] * (not narrow)
+        return f' class="{" ".join(names)}"' if names else ""
+
+    def cell(row: pd.Series[Any], key: str) -> str:
+        if key.startswith("angle."):
+            return cells.angle(row, key.removeprefix("angle."), minibatches)
+        if key == GAP:
+            return cells.gap(row)
+        value = plain(row[key])
+        return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
+
+    sorted_by = ' aria-sort="ascending"'
+    headers = "".join(
+        f'<th scope="col" data-column="{escape(key)}"{classes(key)}{sorted_by if key == RANK else ""}>'
+        f'<button type="button">{escape(text)}</button></th>'
+        for key, text in columns.items()
+    )
+    rows = "\n".join(
+        f'<tr data-row="{number}" tabindex="-1">'
+        + "".join(f"<td{classes(key)}>{escape(cell(row, key))}</td>" for key in columns)
+        + "</tr>"
+        for number, (_, row) in enumerate(table.iterrows())
+    )
+    return headers, rows
+
+
+def checked(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The table; ValueError where it is no ranking."""
+    if not _effects(table) or not len(table):
+        raise ValueError(f"{path} has no angles; a ranking that `formats rank --output` wrote is needed")
+    beside = [f"{kind}_{effect}" for effect in _effects(table) for kind in (LOW, HIGH, SOURCE)]
+    if absent := [column for column in beside if column not in table.columns]:
+        raise ValueError(f"{path} has no column {absent[0]!r}, which goes with its angle")
+    return table
