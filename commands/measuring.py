@@ -55,10 +55,11 @@ def points(
         list[str] | None, typer.Option(help="with --tensors: only of this layer (may be repeated)")
     ] = None,
     batch_size: BatchSizeOption = None,
+    long: Annotated[bool, typer.Option("--long", help="a row for each point, also where layers are equal")] = False,
     force: ForceOption = False,
 ) -> None:
-    """List where a model's data flow is quantized, what has no point, and what is kept exact; or write the tensors that
-    are there.
+    """List where a model's data flow is quantized, what has no point, and what is kept exact, equal layers in one row;
+    or write the tensors that are there.
 
     Examples: formats points --model resnet18 · formats points -m resnet20 --tensors dump.npz --layer conv1 --layer fc
     · formats points -m hf:gpt2 --data text:book.txt
@@ -68,7 +69,7 @@ def points(
     from predictor.listing import list_points
     from predictor.recording import record, write
     from reports import results
-    from reports.tables import angles as tables
+    from reports.tables.points import points as table
     from workloads import load
 
     if layer and tensors is None:
@@ -81,7 +82,7 @@ def points(
         write(found, tensors)
         say(f"wrote {len(found)} tensors to {tensors}")
         return
-    say(*tables.points(model, *list_points(workload, matching(workload.model, exact or ()), batch_size)))
+    say(*table(model, *list_points(workload, matching(workload.model, exact or ()), batch_size), long))
 
 
 def measure(

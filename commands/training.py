@@ -309,17 +309,25 @@ def validate(
     say(f"wrote {output / 'runs.csv'} and {output / 'loss_against_angle.png'}")
 
 
-def methods(as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all options")] = False) -> None:
-    """List the published training methods: what each quantizes, granularity, rounding of errors, source.
+def methods(
+    name: Annotated[str | None, typer.Argument(help="one method, of which all is told")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all options")] = False,
+) -> None:
+    """List the published training methods: what each quantizes, of which layers, and its source; or all of one, with
+    its options.
 
-    Example: formats methods --json
+    Examples: formats methods · formats methods lsq · formats methods --json
     """
     from training.methods import described
 
     rows = described()
+    if name is not None:
+        rows = [row for row in rows if row["name"] == name]
+        if not rows:
+            raise ValueError(f"method {name!r}: allowed are {', '.join(row['name'] for row in described())}")
     if as_json:
         say_json(rows)
     else:
         from reports.tables import training as tables
 
-        say(*tables.methods(rows))
+        say(*(tables.methods(rows) if name is None else tables.method(rows[0])))

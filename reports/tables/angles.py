@@ -1,8 +1,7 @@
-"""What was measured on a network: its points, exact angles, and what causes them."""
+"""What was measured on a network: exact angles, and what causes them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -47,17 +46,6 @@ if TYPE_CHECKING:
 
 READING = "angles in degrees with 95% intervals; ~ on fewer mini-batches"
 FAILED = "failed: how many gradients were 0 or not finite, which count as 90 degrees"
-
-
-def points(model: str, listed: Sequence[Sequence[str]], skipped: Sequence[Sequence[str]], coverage: str) -> list[Part]:
-    """What `predictor.listing.list_points` gave: points, operations without one, and what the points cover."""
-    headers = [("layer", "left"), ("operation", "left"), ("shape", "left")]
-    return [
-        plain(f"{model}: points", [("point", "right"), *headers, ("", "left")], listed),
-        plain("no point", [*headers, ("why", "left")], skipped),
-        f"{len(listed)} points",
-        coverage,
-    ]
 
 
 def formats_by_effects(

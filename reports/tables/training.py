@@ -68,16 +68,28 @@ def _runs(runs: pd.DataFrame, title: str) -> Part:
 
 
 def methods(rows: Sequence[dict[str, Any]]) -> list[Part]:
-    """What `training.methods.described` gave; two tables, since one would be wider than a page."""
-    parts: list[Part] = [
-        plain(None, [(key, "left") for key in keys], [[row[key] for key in keys] for row in rows])
-        for keys in (
-            ("name", "weight", "activation", "error", "source"),
-            ("name", "gradient", "granularity", "rounding", "layers"),
-        )
+    """What `training.methods.described` gave, a line each: which tensors it quantizes."""
+    kinds = {"weight": "W", "activation": "A", "error": "E"}
+
+    def quantized(row: dict[str, Any]) -> str:
+        return ", ".join(letter for kind, letter in kinds.items() if row[kind] != "-") or "-"
+
+    headers = [(name, "left") for name in ("name", "quantizes", "in layers", "source")]
+    return [
+        plain(None, headers, [[row["name"], quantized(row), row["layers"], row["source"]] for row in rows]),
+        "W: weights, A: activations, E: errors",
+        "formats methods NAME tells all of one, --json of all",
     ]
-    options = {row["name"]: ", ".join(f"{key}={value}" for key, value in row["options"].items()) for row in rows}
-    return [*parts, *(f"{name}: {values}" for name, values in options.items())]
+
+
+def method(row: dict[str, Any]) -> list[Part]:
+    """All of one method, and its options with their defaults."""
+    told = [[key, str(value)] for key, value in row.items() if key not in ("name", "options")]
+    options = [[key, str(value)] for key, value in row["options"].items()]
+    return [
+        plain(row["name"], [("", "left"), ("", "left")], told),
+        plain(None, [("--option", "left"), ("default", "left")], options),
+    ]
 
 
 def quantization(result: Quantized, title: str) -> list[Part]:

@@ -17,6 +17,10 @@ def test_methods_and_training_with_one(folder):
     assert [row["name"] for row in rows] == ["octo", "lac", "dai8", "ui8", "lsq", "lsqplus", "slb"]
     table = run("methods", cwd=folder).stdout
     assert all(row["source"] in table for row in rows)
+    assert max(map(len, table.splitlines())) <= 80
+    told = run("methods", "lsq", cwd=folder).stdout
+    assert re.search(r"^ weight_bits +4 *$", told, re.M)
+    assert max(map(len, told.splitlines())) <= 80
     options = ("train", "-m", "mine.py:net", "--epochs", "1", "--method", "lsq", "--method", "ui8", "-o", "run")
     run(*options, "--option", "weight_bits=3", "--option", "format=FP134", cwd=folder)
     [lsq, ui8] = json.loads((folder / "run/settings.json").read_text())["method"]
