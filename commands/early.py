@@ -13,14 +13,20 @@ def check_results(*paths: Path) -> None:
             raise FileNotFoundError(f"there is no result file {path}")
 
 
-def check_measured(models: Iterable[str], formats: Iterable[str | None], effects: str = "", scheme: str = "") -> None:
+def check_measured(
+    models: Iterable[str],
+    formats: Iterable[str | None],
+    effects: str | None = None,
+    scheme: str | None = None,
+    points: str = "dataflow",
+) -> None:
     """ValueError for models' files that are not there, for names that are no format's, for effects and schemes that
-    there are not. Formats in a user's own files are looked at later, since those are run."""
+    there are not, at these points. Formats in a user's own files are looked at later, since those are run."""
     from commands.options import split
     from formats.lookup import FULL_PRECISION
     from formats.pairs import candidate
-    from predictor.effects import check_effects
-    from predictor.scheme import scheme_of
+    from predictor.effects import effects_at
+    from predictor.scheme import rules_at
 
     for model in models:
         file = Path(model.rpartition(":")[0])
@@ -29,7 +35,6 @@ def check_measured(models: Iterable[str], formats: Iterable[str | None], effects
     for name in formats:
         if name is not None and name.lower() != FULL_PRECISION and not any(end in name for end in (".py", ".toml")):
             candidate(name)
+    at, _ = rules_at(points, scheme)
     if effects:
-        check_effects(split(effects))
-    if scheme:
-        scheme_of(scheme)
+        effects_at(at, split(effects), ())

@@ -23,6 +23,8 @@ from commands.options import (
     MinibatchesOption,
     ModelOption,
     OutputOption,
+    PointsOption,
+    SchemeOfPointsOption,
     SchemeOption,
     StoreOption,
     TwoTermsOption,
@@ -90,12 +92,13 @@ def measure(
     formats: Annotated[str, typer.Option("--formats", "-f", help="comma-separated names; ACTIVATION+ERROR is a pair")],
     data: DataOption = None,
     weights: WeightsOption = None,
-    effects: EffectsOption = "E,A,AE",
+    points: PointsOption = "dataflow",
+    effects: EffectsOption = None,
     minibatches: MinibatchesOption = None,
     batch_size: BatchSizeOption = None,
     scope: Annotated[str, typer.Option(help="all, first, layers, or a parameter's name")] = "all",
     exact: ExactOption = None,
-    scheme: SchemeOption = "paper",
+    scheme: SchemeOfPointsOption = None,
     two_terms: TwoTermsOption = True,
     device: DeviceOption = "cpu",
     cost: CostOption = False,
@@ -111,26 +114,32 @@ def measure(
 ) -> None:
     """Measure the angles of some formats exactly, a row each, beside bfloat16 and a format known to train.
 
+    At operands, A is x, E is dy, W is W, and WAE all six operands: the recipe of that format.
+
     Examples: formats measure -m resnet18 -f FP134,E4M3/tensor --cost · formats measure -m mine.py:net -f
     E4M3/tensor+E5M2/tensor --scope layers -o layers.csv
+    · formats measure -m transformer --points operands -f FP134,MXFP8-E4M3,E4M3/real+E5M2/real
     """
     from formats.pairs import candidate
 
-    check_measured([model], split(formats), effects, scheme)
+    check_measured([model], split(formats), effects, scheme, points)
     from predictor import measure as measure_angles
     from predictor.angles import COVERAGE, NOTES
     from predictor.columns import N
     from predictor.device import on_device
+    from predictor.effects import DEFAULT_EFFECTS, effects_at
     from predictor.keeping import matching
-    from predictor.scheme import scheme_of
+    from predictor.scheme import rules_at
     from reports import results
     from reports.tables import angles as tables
+    from reports.tables.cells import rounded_where
     from search.yardsticks import MOST_MINIBATCHES, yardsticks_of
     from workloads import load
 
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
-    names, rules = split(formats), scheme_of(scheme, two_terms=two_terms)
+    names, (at, rules) = split(formats), rules_at(points, scheme, two_terms)
+    wanted = effects_at(at, None if effects is None else split(effects), DEFAULT_EFFECTS)
     workload = on_device(load(model, data, weights), device)
     with measuring_session(workers, cluster, store, device) as measuring:
 
@@ -138,8 +147,9 @@ def measure(
             return measure_angles(
                 workload,
                 formats,
-                split(effects),
+                wanted,
                 minibatches,
+                points=at,
                 batch_size=batch_size,
                 scopes=[scope],
                 exact=matching(workload.model, exact or ()),
@@ -152,8 +162,8 @@ def measure(
         others = yardsticks_of([candidate(name) for name in names]) if scope == "all" and not long else []
         beside = measured(others, min(int(found[N].max()), MOST_MINIBATCHES)) if others else None
     said = [*found.attrs[NOTES], *([found.attrs[COVERAGE]] if COVERAGE in found.attrs else [])]
-    title = f"{model}: angles over {found[N].max()} mini-batches, scheme {rules.name}"
-    parts = [tables.measurement(found)] if long else tables.formats_by_effects(found, title, beside, cost, rules)
+    title = f"{model}: angles over {found[N].max()} mini-batches, {rounded_where(at, rules)}"
+    parts = [tables.measurement(found)] if long else tables.formats_by_effects(found, title, beside, cost, at, rules)
     say(*parts, *said)
     if output is not None:
         settings = {
@@ -162,6 +172,7 @@ def measure(
             "minibatches": minibatches,
             "batch_size": batch_size,
             "yardsticks": [] if beside is None else results.effects_across(beside).to_dict("records"),
+            "points": at.value,
             **rules.settings,
         }
         results.write(found, output, settings)

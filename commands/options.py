@@ -43,10 +43,18 @@ WithinOption = Annotated[
 ]
 
 # What is measured, and by whom.
-EffectsOption = Annotated[
+PointsOption = Annotated[
     str,
     typer.Option(
-        help="comma-separated: E (errors), A (activations), AE (both); by request W (weights), WAE (all three)"
+        help="where numbers are rounded: dataflow, at the output of every operation; operands, those of the products "
+        "of layers with weights alone, as FP8, MX and NVFP4 recipes do",
+    ),
+]
+EffectsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="comma-separated: E (errors), A (activations), AE (both); by request W (weights), WAE (all three); "
+        "default: E,A,AE; at operands WAE, all six of them"
     ),
 ]
 MinibatchesOption = Annotated[
@@ -64,12 +72,17 @@ ExactOption = Annotated[
 HeadOption = Annotated[
     bool, typer.Option("--head/--exact-head", help="whether a recipe changes the network's last product too")
 ]
-SchemeOption = Annotated[
-    str,
+SCHEME_HELP = (
+    "by which tensors are rounded, in training as in measuring: paper (scales leave one binade free), current (none) "
+    "or authors (as the paper's own code); parts that differ may follow, as in paper,branches=yes (they are in "
+    "docs/definitions/training.md)"
+)
+SchemeOption = Annotated[str, typer.Option(help=SCHEME_HELP, metavar="NAME[,PART=VALUE]...")]
+SchemeOfPointsOption = Annotated[
+    str | None,
     typer.Option(
-        help="by which tensors are rounded, in training as in measuring: paper (scales leave one binade free), current "
-        "(none) or authors (as the paper's own code); parts that differ may follow, as in paper,branches=yes (they are "
-        "in docs/definitions/training.md)",
+        "--scheme",
+        help=f"{SCHEME_HELP}; default: paper; at operands there is none, and formats are rounded as their names say",
         metavar="NAME[,PART=VALUE]...",
     ),
 ]

@@ -27,8 +27,9 @@ from commands.options import (
     JsonOption,
     MaxBinadesOption,
     OutputOption,
+    PointsOption,
     RankingArgument,
-    SchemeOption,
+    SchemeOfPointsOption,
     StoreOption,
     TopOption,
     TwoTermsOption,
@@ -52,12 +53,13 @@ if TYPE_CHECKING:
 class Planned(TypedDict):
     """Arguments of a ranking, which its plan has too."""
 
-    effects: list[str]
+    points: str
+    effects: list[str] | None
     minibatches: int | None
     batch_size: int | None
     exhaustive: bool
     exact: Sequence[str]
-    scheme: str
+    scheme: str | None
     two_terms: bool
 
 
@@ -87,10 +89,13 @@ def rank(
             "headroom=1,2,3, scale=floor,rceil or block=16,32 (may be repeated)",
         ),
     ] = None,
-    effects: EffectsOption = "E,A,AE",
+    points: PointsOption = "dataflow",
+    effects: EffectsOption = None,
     by: Annotated[
         str | None,
-        typer.Option(help="the effect that orders the table; default: E, which tells best how formats train"),
+        typer.Option(
+            help="the effect that orders the table; default: E, which tells best how formats train; at operands WAE"
+        ),
     ] = None,
     minibatches: Annotated[
         int | None,
@@ -120,7 +125,7 @@ def rank(
     store: StoreOption = True,
     dry_run: DryRunOption = False,
     exact: ExactOption = None,
-    scheme: SchemeOption = "paper",
+    scheme: SchemeOfPointsOption = None,
     two_terms: TwoTermsOption = True,
     top: TopOption = 20,
     output: OutputOption = None,
@@ -140,15 +145,17 @@ def rank(
 
     With several models, formats are ordered by their mean rank, beside the largest angle that they have on any.
 
-    Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m mine.py:net --bits 8 --exhaustive
-    --minibatches 16 · formats rank -m timm:resnet18 --data imagefolder:photos --weights mine.pth · formats rank -m
-    hf:gpt2 --data text:book.txt · formats rank -m resnet18 -m resnet20 -o both.csv · formats rank -m resnet20 -f
-    FP134,BM43 --sweep headroom=1,2 --sweep scale=floor,rceil
+    --points operands ranks formats in the place of all six operands of each product, as recipes round them.
+
+    Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m transformer --points operands ·
+    formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16 · formats rank -m timm:resnet18 --data
+    imagefolder:photos --weights mine.pth · formats rank -m hf:gpt2 --data text:book.txt · formats rank -m resnet18 -m
+    resnet20 -o both.csv · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=1,2 --sweep scale=floor,rceil
     """
-    check_measured(model, split(formats or ""), effects, scheme)
+    check_measured(model, split(formats or ""), effects, scheme, points)
     from predictor.device import on_device
     from predictor.keeping import matching
-    from predictor.scheme import scheme_of
+    from predictor.scheme import rules_at
     from reports import results
     from reports.tables import rankings as tables
     from reports.validation import read_calibration
@@ -166,10 +173,11 @@ def rank(
     as_good, trainings = share("--within", within), read_calibration(calibration or ())
     chosen = choose(None if formats is None else split(formats), bits, family, max_binades)
     if sweep:
-        chosen = sweep_scales(chosen, parse_axes(sweep), scheme_of(scheme))
+        chosen = sweep_scales(chosen, parse_axes(sweep), rules_at(points, scheme)[1])
     workloads = {name: on_device(load(name, data, weights), device) for name in model}
     planned: Planned = {
-        "effects": split(effects),
+        "points": points,
+        "effects": None if effects is None else split(effects),
         "minibatches": minibatches,
         "batch_size": batch_size,
         "exhaustive": exhaustive,

@@ -27,12 +27,13 @@ from predictor.columns import (
     N,
 )
 from predictor.constant_scales import lost_to_constant_scales
-from predictor.effects import MEASURED_EFFECTS, check_effects
+from predictor.effects import MEASURED_EFFECTS, Points, effects_at
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import DEFAULT_MINIBATCHES, Measurement, check_minibatches
-from predictor.scheme import Preset, Scheme, scheme_of
+from predictor.other_question import other_question
+from predictor.scheme import Scheme, rules_at
 from predictor.statistics import Bias, angle_interval, bias
 from workloads.workload import Workload
 
@@ -50,13 +51,14 @@ EACH = "layers"
 def measure(
     workload: Workload,
     candidates: Sequence[str | Candidate],
-    effects: Iterable[str] = MEASURED_EFFECTS,
+    effects: Iterable[str] | None = None,
     minibatches: int | None = None,
     *,
+    points: Points | str = Points.DATAFLOW,
     batch_size: int | None = None,
     scopes: Sequence[str] = (ALL,),
     exact: Sequence[str] = (),
-    scheme: Scheme | str = Preset.PAPER,
+    scheme: Scheme | str | None = None,
     two_terms: bool = True,
     store: Store | None = None,
     executor: Executor | None = None,
@@ -68,13 +70,17 @@ def measure(
         workload: the network, its loss and its mini-batches.
         candidates: formats, pairs, or their names.
         effects: of E, A, AE, E|A (what errors add where activations are rounded anyhow), and, asked for by name, W
-            (weights rounded as the format itself says) and WAE.
+            (weights rounded as the format itself says) and WAE; by default the first four. At operands of E (dy), A
+            (x), AE, W and WAE, all six, which is the default.
         minibatches: how many; by default 8, or all where there are fewer.
+        points: where formats are rounded: in data flow, or at the operands of the products of layers with weights, as
+            a recipe of that format does (docs/definitions/prediction.md section 1).
         batch_size: examples of a mini-batch, by default the workload's.
         scopes: "all" (one angle over the whole network's gradient), "first" (the first layer's), or names of
             parameters; ["layers"] for each of them.
         exact: layers kept in full precision.
-        scheme: by which activations and errors are rounded: `paper`, `current`, `authors`, or a `Scheme`.
+        scheme: by which activations and errors are rounded in data flow: `paper` (the default), `current`, `authors`,
+            or a `Scheme`.
         two_terms: whether inputs and last errors are rounded in two terms.
         store: where exact measurements are found and kept; by default none is.
         executor: what measures, by default this process.
@@ -94,11 +100,10 @@ def measure(
     chosen = [candidate(given) for given in candidates]
     if not chosen:
         raise ValueError("no format was given")
-    wanted = check_effects(effects)
+    at, rules = rules_at(points, scheme, two_terms)
+    wanted = effects_at(at, effects, MEASURED_EFFECTS)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
-    measuring = Measuring(
-        workload, exact, scheme_of(scheme, two_terms=two_terms), store, executor or InProcess(), progress
-    )
+    measuring = Measuring(workload, exact, rules, store, executor or InProcess(), progress, points=at)
     found, done, total = [], 0, len(batches) * len(chosen)
     measuring.report(MEASURE, done, total)
     for measurement in measuring.measured(chosen, batches, wanted):
@@ -126,7 +131,7 @@ def measure(
                     (format.name, effect.value, scope, *of_angle, *_of_length(mine, scope), len(mine), failures)
                 )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.attrs[NOTES] = lost_to_constant_scales(measuring, chosen, batches[0])
+    table.attrs[NOTES] = [*lost_to_constant_scales(measuring, chosen, batches[0]), *other_question(measuring)]
     if measuring.checked is not None:
         table.attrs[COVERAGE] = measuring.checked.sentence
     return table

@@ -12,16 +12,20 @@ from torch import Tensor
 from formats import StandardFormat
 from formats.kinds.scaled_standards import ScaledStandardFormat, scaled_standard
 from formats.pairs import Candidate, formats_of
+from formats.recipes.value import Operand, Product
+from predictor.effects import Points
 from predictor.flow.points import Point
+from predictor.flow.sites import Site
 from predictor.measuring.session import Measuring
 from predictor.measuring.validity import batch_digest
 from predictor.noise import Kind
+from predictor.recipes.noise import KIND_OF, see_operands
 from workloads.digests import digest
 from workloads.workload import Batch
 
 SATURATED, FLUSHED = 0.001, 0.05
 """Shares of a network's numbers from which a constant scale is worth a word."""
-_WORDS = {Kind.A: "activations", Kind.E: "errors"}
+_WORDS = {Kind.A: "activations", Kind.E: "errors", Kind.W: "weights"}
 
 
 @dataclass
@@ -54,11 +58,13 @@ class _Lost:
         return " and ".join(parts)
 
 
-def _fixed(candidates: Iterable[Candidate]) -> list[tuple[Kind, StandardFormat, ScaledStandardFormat]]:
+def _fixed(candidates: Iterable[Candidate], points: Points) -> list[tuple[Kind, StandardFormat, ScaledStandardFormat]]:
     """The standards that a scale would change something of, each with what it rounds."""
     found = {}
     for candidate in candidates:
-        for kind, format in zip((Kind.A, Kind.E), formats_of(candidate), strict=True):
+        first, second = formats_of(candidate)
+        rounded = [(Kind.A, first), (Kind.E, second), *[(Kind.W, first)] * (points is Points.OPERANDS)]
+        for kind, format in rounded:
             if isinstance(format, StandardFormat):
                 try:
                     found[kind, format.name] = (kind, format, scaled_standard(format))
@@ -70,12 +76,13 @@ def _fixed(candidates: Iterable[Candidate]) -> list[tuple[Kind, StandardFormat, 
 def lost_to_constant_scales(measuring: Measuring, candidates: Iterable[Candidate], batch: Batch) -> list[str]:
     """What the constant scales of standards lose on a mini-batch, a sentence for each standard that saturates, or makes
     0, more than a little, with what to type; from the store where that has it."""
-    fixed = _fixed(candidates)
+    fixed = _fixed(candidates, measuring.points)
     if not fixed:
         return []
     # The checks, and this, come after what was measured on other threads.
     context, key = measuring.context(torch.get_num_threads()), batch_digest(batch)
-    what = f"constant scales {digest(sorted(f'{kind} {format.digest}' for kind, format, _ in fixed))}"
+    where = "" if measuring.points is Points.DATAFLOW else f" at {measuring.points}"
+    what = f"constant scales{where} {digest(sorted(f'{kind} {format.digest}' for kind, format, _ in fixed))}"
     kept = None
     if measuring.store is not None:
         kept = measuring.store.get_record(context, key, what, lambda data: [_Lost(**row) for row in json.loads(data)])
@@ -94,7 +101,13 @@ def lost_to_constant_scales(measuring: Measuring, candidates: Iterable[Candidate
             def error(x: Tensor, point: Point) -> None:
                 see(Kind.E, x)
 
-            gradients.observe(activation, error)
+            def operand(site: Site, operand: Operand, t: Tensor, products: list[Product]) -> None:
+                see(KIND_OF[operand], t)
+
+            if measuring.points is Points.OPERANDS:
+                see_operands(gradients, operand)
+            else:
+                gradients.observe(activation, error)
         if measuring.store is not None:
             measuring.store.put_record(context, key, what, json.dumps([asdict(row) for row in kept]).encode())
     said: dict[tuple[str, str], list[str]] = {}

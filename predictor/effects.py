@@ -22,14 +22,26 @@ class Effect(StrEnum):
     OPERANDS = "OPERANDS"
 
 
+class Points(StrEnum):
+    """Where numbers are rounded when a format is measured: at every output of an operation (docs/definitions/
+    prediction.md section 1), or the operands of the products of layers with weights alone, as a recipe does."""
+
+    DATAFLOW = "dataflow"
+    OPERANDS = "operands"
+
+
 DEFAULT_EFFECTS = (Effect.E, Effect.A, Effect.AE)
 MEASURED_EFFECTS = (*DEFAULT_EFFECTS, Effect.E_GIVEN_A)
 """Those of `measure`: beside A and AE, E given A costs next to nothing."""
+OPERAND_EFFECTS = (Effect.E, Effect.A, Effect.AE, Effect.W, Effect.WAE)
+"""Those that formats have at operands, where E is dy, A is x, W is W, and WAE is all six of them."""
 
 
-def usual_effect(effects: Sequence[str]) -> str:
+def usual_effect(effects: Sequence[str], points: Points = Points.DATAFLOW) -> str:
     """The effect that orders formats where nobody names one: E, whose angle tells best how they train
-    (docs/results/prediction.md), else AE, else the last."""
+    (docs/results/prediction.md), else AE, else the last; at operands WAE, what is trained, where it is there."""
+    if points is Points.OPERANDS and Effect.WAE in effects:
+        return Effect.WAE.value
     return next((str(effect) for effect in (Effect.E, Effect.AE) if effect in effects), str(effects[-1]))
 
 
@@ -41,3 +53,15 @@ def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:
     if not wanted:
         raise ValueError(f"no effect was given; allowed are {', '.join(Effect)}")
     return tuple(effect for effect in Effect if effect in wanted)
+
+
+def effects_at(points: Points, effects: Iterable[str] | None, usual: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    """The effects that are measured at points; ValueError for those that have no meaning there. usual: what None stands
+    for in data flow; at operands it is all six of them, WAE."""
+    if points is Points.DATAFLOW:
+        return check_effects(usual if effects is None else effects)
+    wanted = (Effect.WAE,) if effects is None else check_effects(effects)
+    for effect in wanted:
+        if effect not in OPERAND_EFFECTS:
+            raise not_allowed("effect at operands", effect.value, OPERAND_EFFECTS)
+    return wanted

@@ -9,7 +9,7 @@ is a sum.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -38,10 +38,12 @@ TABLES = ("top", "noise", "saturated", "energy")
 
 
 class Kind(StrEnum):
-    """Which tensor of a point: its activation in the forward pass or its error in the backward pass."""
+    """Which tensor of a point: its activation in the forward pass or its error in the backward pass; or, of operands,
+    a weight."""
 
     A = "A"
     E = "E"
+    W = "W"
 
 
 @kept_njit()
@@ -184,9 +186,14 @@ class NoiseTables:
 
 def direct_nsr(format: Format, x: Tensor) -> float:
     """|Q(x) - x|^2 / |x|^2 over the finite elements, by rounding x; 0 for a zero tensor."""
-    _, noise, energy = layer_sums([format.round(x.detach())], [x])[0]
+    return nsr_of(format.round, x)
+
+
+def nsr_of(round: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """The same of whatever rounds."""
+    _, noise, energy = layer_sums([round(x.detach())], [x])[0]
     if not np.isfinite(energy):  # attention masks
-        return direct_nsr(format, torch.where(x.isfinite(), x, 0.0))
+        return nsr_of(round, torch.where(x.isfinite(), x, 0.0))
     return float(noise / energy) if energy else 0.0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from formats import Format, ProfileFormat
 from formats.scale import MOST_HEADROOM, Granularity
 from numeric_formats.checks import not_allowed, number, one_of
+from predictor.effects import Points
 
 YES_OR_NO = ("no", "yes")
 
@@ -228,3 +229,22 @@ def scheme_of(
     if headroom is not None:
         given = replace(given, headroom=headroom)
     return given if two_terms else replace(given, two_terms=False)
+
+
+def rules_at(points: Points | str, scheme: Scheme | str | None, two_terms: bool = True) -> tuple[Points, Scheme]:
+    """Where formats are rounded, and by which rules: in data flow those of a scheme, by default the paper's; at
+    operands every format as its own name says, which is what recipes do.
+
+    Raises:
+        ValueError: For other points, and for a scheme at operands.
+    """
+    at = one_of("points", Points, points)
+    if at is Points.DATAFLOW:
+        return at, scheme_of(Preset.PAPER if scheme is None else scheme, two_terms=two_terms)
+    if not two_terms or (scheme is not None and scheme_of(scheme) != CURRENT):
+        given = "one term" if not two_terms else f"scheme {scheme_of(scheme or Preset.PAPER).name}"
+        raise ValueError(
+            f"{given} was given with points operands, where formats are rounded as their names say: leave it out, or "
+            "name headroom in the format, as in FP134/headroom1"
+        )
+    return at, CURRENT

@@ -29,7 +29,13 @@ from predictor.noise import Kind
 from predictor.regression import LEAST, MOST, Array, fit_weights
 from predictor.statistics import CONFIDENCE
 
-KINDS = {Effect.E: (Kind.E,), Effect.A: (Kind.A,), Effect.AE: (Kind.A, Kind.E)}
+KINDS = {
+    Effect.E: (Kind.E,),
+    Effect.A: (Kind.A,),
+    Effect.AE: (Kind.A, Kind.E),
+    Effect.W: (Kind.W,),
+    Effect.WAE: (Kind.A, Kind.E, Kind.W),
+}
 """Whose noise an effect feels."""
 KEPT = 1e-3
 """Share of the ratios' variance below which a principal direction is dropped."""

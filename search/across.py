@@ -26,12 +26,12 @@ from predictor.columns import (
     angle_column,
     on_network,
 )
-from predictor.effects import DEFAULT_EFFECTS
+from predictor.effects import Points
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import check_minibatches
-from predictor.scheme import Preset, Scheme, scheme_of
+from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
 from search.planning import RankingOptions
 from search.settings import AcrossSettings, RankingSettings
@@ -91,14 +91,15 @@ def rank_across(
     workloads: Mapping[str, Workload],
     candidates: Sequence[str | Candidate] | None = None,
     *,
-    effects: Iterable[str] = DEFAULT_EFFECTS,
+    points: Points | str = Points.DATAFLOW,
+    effects: Iterable[str] | None = None,
     by: str | None = None,
     minibatches: int | None = None,
     batch_size: int | None = None,
     exhaustive: bool = False,
     time_budget: float | None = None,
     exact: Sequence[str] = (),
-    scheme: Scheme | str = Preset.PAPER,
+    scheme: Scheme | str | None = None,
     two_terms: bool = True,
     with_cost: bool = False,
     calibration: pd.DataFrame | None = None,
@@ -128,11 +129,12 @@ def rank_across(
     for workload in workloads.values():  # before the first is measured
         check_minibatches(workload, minibatches, batch_size)
     share = None if time_budget is None else time_budget / len(workloads)
-    options = RankingOptions(tuple(effects), by, minibatches, batch_size, exhaustive, share, with_cost, calibration)
+    at, rules = rules_at(points, scheme, two_terms)
+    wanted = None if effects is None else tuple(effects)
+    options = RankingOptions(wanted, by, minibatches, batch_size, exhaustive, share, with_cost, calibration, points=at)
     found: dict[str, Ranking[RankingSettings]] = {}
-    rules = scheme_of(scheme, two_terms=two_terms)
     for name, workload in workloads.items():
-        measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress)
+        measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress, points=at)
         try:
             found[name] = rank_chosen(measuring, chosen, options)
         except KeyboardInterrupt:

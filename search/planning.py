@@ -10,11 +10,19 @@ from dataclasses import dataclass
 import pandas as pd
 
 from formats.pairs import Candidate
-from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects, usual_effect
+from predictor.effects import (
+    DEFAULT_EFFECTS,
+    OPERAND_EFFECTS,
+    Effect,
+    Points,
+    check_effects,
+    effects_at,
+    usual_effect,
+)
 from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
+from predictor.recipes.placed import recipe_at
 from predictor.risk import INDICATOR, Risk, applies_to, bundled_trainings, risk_of
-from predictor.scheme import Preset, Scheme, scheme_of
-from predictor.surrogate import KINDS
+from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
 from search.race import RUNGS, most_units, rungs_until
 from workloads.workload import Workload
@@ -25,6 +33,8 @@ ANCHORS = 22
 """How many formats are measured before the race, for every effect: named ones, and others that stand for all."""
 ANCHOR_MINIBATCHES = 2
 MINIBATCHES_OF_FEW = 4
+PREDICTED = {Points.DATAFLOW: DEFAULT_EFFECTS, Points.OPERANDS: OPERAND_EFFECTS}
+"""The effects whose noise a screen sees."""
 REOPENED = 4
 """About how many mini-batches are opened again: by the screen, the anchors and the first rung of the race."""
 
@@ -33,7 +43,7 @@ REOPENED = 4
 class RankingOptions:
     """What is asked of a ranking; `rank` says what each means."""
 
-    effects: Iterable[str] = DEFAULT_EFFECTS
+    effects: Iterable[str] | None = None
     by: str | None = None
     minibatches: int | None = None
     batch_size: int | None = None
@@ -42,6 +52,7 @@ class RankingOptions:
     with_cost: bool = False
     calibration: pd.DataFrame | None = None
     yardsticks: bool = False
+    points: Points = Points.DATAFLOW
 
     def all_measured(self, candidates: int) -> bool:
         """Whether every one of so many candidates is measured."""
@@ -50,8 +61,8 @@ class RankingOptions:
     def checked_effects(self, candidates: int) -> tuple[tuple[Effect, ...], Effect]:
         """The effects of a ranking of so many candidates, and the one that orders it; ValueError where they, or the
         time budget, cannot be."""
-        wanted = check_effects(self.effects)
-        order = check_effects([usual_effect(wanted) if self.by is None else self.by])[0]
+        wanted = effects_at(self.points, self.effects, DEFAULT_EFFECTS)
+        order = check_effects([usual_effect(wanted, self.points) if self.by is None else self.by])[0]
         if order not in wanted:
             raise ValueError(
                 f"a ranking by {order} needs that effect among the measured ones, which are {', '.join(wanted)}"
@@ -59,7 +70,7 @@ class RankingOptions:
         if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise ValueError(f"time budget {self.time_budget} s: a positive number of seconds is needed")
         for effect in wanted:
-            if effect not in KINDS and not self.all_measured(candidates):
+            if effect not in PREDICTED[self.points] and not self.all_measured(candidates):
                 raise ValueError(
                     f"effect {effect} is measured, never predicted: rank exhaustively, or at most {FEW} formats"
                 )
@@ -67,7 +78,9 @@ class RankingOptions:
 
     def risk(self, scheme: Scheme) -> Risk | None:
         """What tells the gaps; None where angles are of another effect or scheme than those of its trainings."""
-        if INDICATOR not in check_effects(self.effects) or not applies_to(scheme):
+        if self.points is not Points.DATAFLOW or not applies_to(scheme):
+            return None
+        if INDICATOR not in effects_at(self.points, self.effects, DEFAULT_EFFECTS):
             return None
         return risk_of(
             pd.concat([bundled_trainings(), self.calibration]) if self.calibration is not None else bundled_trainings()
@@ -84,7 +97,8 @@ class Plan:
     """What a ranking is going to do, for `--dry-run`.
 
     Attributes:
-        points: Where data flow is rounded.
+        points: Where data flow is rounded: how many; at operands, how many products are.
+        at: Which of the two.
         candidates: How many there are.
         measured: How many of them get an exact angle at most.
         minibatches: The most that a format is measured on.
@@ -94,6 +108,7 @@ class Plan:
     """
 
     points: int
+    at: Points
     candidates: int
     measured: int
     minibatches: int
@@ -106,12 +121,13 @@ def plan(
     workload: Workload,
     candidates: Sequence[str | Candidate] | None = None,
     *,
-    effects: Iterable[str] = DEFAULT_EFFECTS,
+    points: Points | str = Points.DATAFLOW,
+    effects: Iterable[str] | None = None,
     minibatches: int | None = None,
     batch_size: int | None = None,
     exhaustive: bool = False,
     exact: Sequence[str] = (),
-    scheme: Scheme | str = Preset.PAPER,
+    scheme: Scheme | str | None = None,
     two_terms: bool = True,
 ) -> Plan:
     """What `rank` with these arguments would do, and about how long it would take.
@@ -119,24 +135,32 @@ def plan(
     Raises:
         ValueError: What `rank` refuses of them.
     """
-    chosen, wanted = choose(candidates), check_effects(effects)
-    options = RankingOptions(wanted, None, minibatches, batch_size, exhaustive)
+    at, rules = rules_at(points, scheme, two_terms)
+    chosen, wanted = choose(candidates), effects_at(at, effects, DEFAULT_EFFECTS)
+    options = RankingOptions(wanted, None, minibatches, batch_size, exhaustive, points=at)
     batches = options.batches(workload, len(chosen))
     began = time.monotonic()
-    with Subject(workload, tuple(exact), scheme_of(scheme, two_terms=two_terms)).gradients(batches[0]) as gradients:
+    with Subject(workload, tuple(exact), rules).gradients(batches[0], kept=at is Points.DATAFLOW) as gradients:
         shared = time.monotonic() - began
-        points = sum(not point.exact for point in gradients.flow.points)
+        operands = at is Points.OPERANDS
+        changed = max(0, len(gradients.products) - 1)  # but for the head
+        places = changed if operands else sum(not point.exact for point in gradients.flow.points)
         seconds = []
         # The first time compiles what is not in the cache.
         for timed in (wanted, wanted, wanted[-1:]):
             began = time.monotonic()
-            measure_unit(gradients, Unit(0, 0, timed), chosen[0])
+            if operands:
+                for effect in timed:
+                    measure_unit(gradients, Unit(0, 0, (Effect.OPERANDS,)), recipe_at(chosen[0], effect))
+            else:
+                measure_unit(gradients, Unit(0, 0, timed), chosen[0])
             seconds.append(time.monotonic() - began)
     _, each, each_of_race = seconds
     whole = len(chosen) * len(batches)
     if options.all_measured(len(chosen)):
         return Plan(
-            points=points,
+            points=places,
+            at=at,
             candidates=len(chosen),
             measured=len(chosen),
             minibatches=len(batches),
@@ -146,7 +170,8 @@ def plan(
         )
     race, anchors = most_units(rungs_until(len(batches))), ANCHORS * min(ANCHOR_MINIBATCHES, len(batches))
     return Plan(
-        points=points,
+        points=places,
+        at=at,
         candidates=len(chosen),
         measured=min(ANCHORS + RUNGS[0].contenders, len(chosen)),
         minibatches=len(batches),

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 import formats
 from formats.families import WIDTHS
 from formats.pairs import Candidate
-from predictor.effects import Effect, check_effects
+from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects
 from predictor.measuring.session import Measuring
 from predictor.measuring.units import Measurement
 from predictor.noise import Kind, Noise, observe
-from predictor.surrogate import KINDS, Observation, fit, places, spread
+from predictor.surrogate import Observation, fit, places, spread
 from search.stages import Stage
 from workloads.workload import Workload
 
@@ -35,9 +35,10 @@ def check_fitted(effects: Iterable[str]) -> tuple[Effect, ...]:
     """Effects from their names; ValueError also for those of weights, to which no format is fitted."""
     wanted = check_effects(effects)
     for effect in wanted:
-        if effect not in KINDS:
+        if effect not in DEFAULT_EFFECTS:
             raise ValueError(
-                f"effect {effect}: formats are fitted to errors and activations; allowed are {', '.join(KINDS)}"
+                f"effect {effect}: formats are fitted to errors and activations; allowed are "
+                f"{', '.join(DEFAULT_EFFECTS)}"
             )
     return wanted
 

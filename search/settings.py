@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypedDict
 
 from predictor.device import device_of
-from predictor.effects import Effect
+from predictor.effects import Effect, Points
 from predictor.measuring.units import Subject, used_batch_size
 from predictor.scheme import Scheme
 from search.knapsack import Constraints
@@ -24,6 +24,7 @@ class ResultSettings:
         device: Where the network ran.
         data: SHA-256 of the mini-batches.
         scheme: By which activations and errors were rounded.
+        points: Where formats were rounded: in data flow, or at operands of products.
     """
 
     workload: str
@@ -31,6 +32,7 @@ class ResultSettings:
     device: str
     data: str
     scheme: Scheme
+    points: Points
 
     def as_dict(self) -> dict[str, Any]:
         """All fields by name, for a sidecar, the scheme with its parts."""
@@ -47,6 +49,7 @@ class Origin(TypedDict):
     batch_size: int | None
     exact: tuple[str, ...]
     scheme: Scheme
+    points: Points
 
 
 def origin_of(subject: Subject, batches: Sequence[object], batch_size: int | None) -> Origin:
@@ -60,6 +63,7 @@ def origin_of(subject: Subject, batches: Sequence[object], batch_size: int | Non
         "batch_size": used_batch_size(workload, batch_size),
         "exact": tuple(subject.exact),
         "scheme": subject.scheme,
+        "points": subject.points,
     }
 
 

@@ -22,13 +22,15 @@ from formats.pairs import Candidate
 from numeric_formats.progress import Report, quiet
 from predictor.columns import NAME
 from predictor.constant_scales import lost_to_constant_scales
-from predictor.effects import DEFAULT_EFFECTS, Effect
+from predictor.effects import Effect, Points
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.validity import batch_digest
 from predictor.noise import Noise, needs_rounding, observe
-from predictor.scheme import Preset, Scheme, scheme_of
+from predictor.other_question import other_question
+from predictor.recipes.noise import observe_operands
+from predictor.scheme import Scheme, rules_at
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
 from search.candidates import choose
 from search.planning import ANCHOR_MINIBATCHES, ANCHORS, FEW, RankingOptions
@@ -116,7 +118,8 @@ class _Stages:
             return self._observed(first)
         # This process observes, whatever executor measures.
         context, batch = self.measuring.context(torch.get_num_threads()), batch_digest(first)
-        what = f"noise {digest(sorted(needs_rounding(self.candidates)))}"
+        where = "" if self.measuring.points is Points.DATAFLOW else f" at {self.measuring.points}"
+        what = f"noise{where} {digest(sorted(needs_rounding(self.candidates)))}"
         kept = store.get_record(context, batch, what, Noise.from_bytes)
         if kept is not None:
             return kept
@@ -126,7 +129,8 @@ class _Stages:
 
     def _observed(self, batch: object) -> Noise:
         with self.measuring.opened(batch) as gradients:
-            return observe(gradients, self.candidates)
+            see = observe if self.measuring.points is Points.DATAFLOW else observe_operands
+            return see(gradients, self.candidates)
 
     def observations(self, effect: Effect) -> list[Observation]:
         """Every exact angle of an effect so far; in one order, whatever came first from the store or other processes,
@@ -206,14 +210,15 @@ def rank(
     workload: Workload,
     candidates: Sequence[str | Candidate] | None = None,
     *,
-    effects: Iterable[str] = DEFAULT_EFFECTS,
+    points: Points | str = Points.DATAFLOW,
+    effects: Iterable[str] | None = None,
     by: str | None = None,
     minibatches: int | None = None,
     batch_size: int | None = None,
     exhaustive: bool = False,
     time_budget: float | None = None,
     exact: Sequence[str] = (),
-    scheme: Scheme | str = Preset.PAPER,
+    scheme: Scheme | str | None = None,
     two_terms: bool = True,
     with_cost: bool = False,
     calibration: pd.DataFrame | None = None,
@@ -231,15 +236,20 @@ def rank(
     Args:
         workload: What is measured.
         candidates: Formats, pairs or names; by default the catalogue's 498.
-        effects: Of E, A and AE, and, only where every candidate is measured, W and WAE.
-        by: The effect that orders the table, by default E where it is measured (`predictor.effects.usual_effect`).
+        points: Where formats are rounded: in data flow, or at the operands of the products of layers with weights, as
+            a recipe of that format does (docs/definitions/prediction.md section 1).
+        effects: Of E, A and AE, the default, and, only where every candidate is measured, W and WAE. At operands of E
+            (dy), A (x), AE, W and WAE, all six, which is the default.
+        by: The effect that orders the table, by default E where it is measured, at operands WAE
+            (`predictor.effects.usual_effect`).
         minibatches: Over how many common mini-batches angles are averaged; by default 16 (4 where there are at most 24
             candidates; all with exhaustive), or all where there are fewer.
         batch_size: Examples in a mini-batch, by default the workload's.
         exhaustive: Measure every candidate on all mini-batches.
         time_budget: Seconds after which measuring stops with what it has.
         exact: Layers kept in full precision.
-        scheme: By which activations and errors are rounded: `paper`, `current`, `authors`, or a `Scheme`.
+        scheme: By which activations and errors are rounded in data flow: `paper` (the default), `current`, `authors`,
+            or a `Scheme`.
         two_terms: Whether inputs and last errors are rounded in two terms.
         with_cost: Add the column `gates` (formats/hardware/cost.py).
         calibration: Trainings, as `training.validate` gives them, from which gaps are told beside the bundled ones
@@ -256,10 +266,10 @@ def rank(
     Raises:
         ValueError: Arguments out of range.
     """
-    rules = scheme_of(scheme, two_terms=two_terms)
-    measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress)
+    at, rules = rules_at(points, scheme, two_terms)
+    measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress, points=at)
     options = RankingOptions(
-        effects, by, minibatches, batch_size, exhaustive, time_budget, with_cost, calibration, yardsticks
+        effects, by, minibatches, batch_size, exhaustive, time_budget, with_cost, calibration, yardsticks, at
     )
     return rank_chosen(measuring, choose(candidates), options)
 
@@ -293,6 +303,7 @@ def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: Rank
     predicted = {effect: surrogate.predict(ratios, range(len(chosen))) for effect, surrogate in surrogates.items()}
     table = tabulate(chosen, wanted, order, stages.angles, predicted, len(batches))
     notes = lost_to_constant_scales(measuring, chosen, batches[0]) if complete else []
+    notes = [*notes, *other_question(measuring)]
     risk = options.risk(measuring.scheme)
     beside = options.yardsticks and complete
     if risk is not None:

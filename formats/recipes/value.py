@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -179,11 +179,17 @@ class Recipe:
         return fingerprint(["recipe", *(self.of(product).digest for product in Product), between, self.history])
 
 
-def uniform(candidate: Candidate) -> Recipe:
-    """The recipe with one format in the place of all six operands; of a pair, the second for errors."""
+def uniform(candidate: Candidate, operands: Collection[Operand] = tuple(Operand)) -> Recipe:
+    """The recipe with one format in the place of all six operands, or of these alone; of a pair, the second for
+    errors."""
     for_activation, for_error = (Quantization(format) for format in formats_of(candidate))
-    forward, backward = ProductRecipe(for_activation, for_activation), ProductRecipe(for_error, for_activation)
-    return Recipe(candidate.name, forward, backward, backward)
+    of = {Operand.X: for_activation, Operand.W: for_activation, Operand.DY: for_error}
+
+    def made(product: Product) -> ProductRecipe:
+        first, second = (of[each] if each in operands else Quantization() for each in OPERANDS[product])
+        return ProductRecipe(first, second)
+
+    return Recipe(candidate.name, made(Product.FPROP), made(Product.DGRAD), made(Product.WGRAD))
 
 
 def history_in_words(history: int | None) -> str:

@@ -10,14 +10,16 @@ from itertools import chain
 
 import torch
 
+from formats.pairs import Candidate
 from numeric_formats.checks import at_least
 from numeric_formats.progress import Progress, Report, quiet
-from predictor.effects import Effect, check_effects
+from predictor.effects import Effect, Points, check_effects
 from predictor.gradients import Gradients
 from predictor.measuring.executors import Executor, InProcess, Work
 from predictor.measuring.store import Store, Stored
 from predictor.measuring.units import Measured, Measurement, Subject, Unit
 from predictor.measuring.validity import Context, batch_digest, context_of
+from predictor.recipes.placed import Placed, recipe_at
 from predictor.self_check import Checked, check
 from workloads.copies import copied
 from workloads.minibatches import half_of
@@ -130,7 +132,8 @@ class Measuring(Subject):
         effects: Sequence[Effect],
         units: Sequence[tuple[int, int]] | None = None,
     ) -> Iterator[Measurement]:
-        """Every effect of every unit, once: first what the store has, then the rest, stored as each unit finishes.
+        """Every effect of every unit, once: first what the store has, then the rest, stored as each unit finishes. At
+        operands, a format's is that of its recipe.
 
         units: pairs (place in batches, place in candidates), by default all, mini-batch by mini-batch. The mini-batches
         are begun in the order of the units, but units of several processes finish in any order.
@@ -141,6 +144,10 @@ class Measuring(Subject):
         wanted = check_effects(effects)
         if units is None:
             units = [(number, index) for number in range(len(batches)) for index in range(len(candidates))]
+        if self.points is Points.OPERANDS and wanted != (Effect.OPERANDS,):
+            plain = [each for each in candidates if not isinstance(each, Placed)]
+            yield from self._measured_at_operands(plain, batches, wanted, units)
+            return
         of_batch: dict[int, dict[int, None]] = defaultdict(dict)
         for number, index in units:
             of_batch[number][index] = None
@@ -181,6 +188,21 @@ class Measuring(Subject):
             ]
             self.store.put(context, keys[found[0].minibatch], entries)
             yield from found
+
+    def _measured_at_operands(
+        self,
+        candidates: Sequence[Candidate],
+        batches: Sequence[Batch],
+        effects: Sequence[Effect],
+        units: Sequence[tuple[int, int]],
+    ) -> Iterator[Measurement]:
+        """Each effect is a recipe of its own."""
+        placed = [recipe_at(candidate, effect) for candidate in candidates for effect in effects]
+        count = len(effects)
+        spread = [(number, index * count + place) for number, index in units for place in range(count)]
+        for found in self.measured(placed, batches, (Effect.OPERANDS,), spread):
+            index, place = divmod(found.format, count)
+            yield replace(found, format=index, effect=effects[place])
 
     def _run(
         self, candidates: Sequence[Measured], batches: Sequence[Batch], units: Sequence[Unit]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numeric_formats.checks import at_least
 from predictor.angle import degrees, failed, length_ratio, projection
 from predictor.columns import ALL, FIRST
 from predictor.comparison import Comparison
-from predictor.effects import Effect
+from predictor.effects import Effect, Points
 from predictor.gradients import Gradients
 from predictor.recipes.gradients import quantized
 from predictor.recipes.placed import Placed
@@ -34,11 +34,13 @@ class Subject:
         workload: the network, its loss and its mini-batches.
         exact: layers kept in full precision.
         scheme: by which activations and errors are rounded.
+        points: where formats are rounded.
     """
 
     workload: Workload
     exact: Sequence[str] = ()
     scheme: Scheme = PAPER
+    points: Points = field(default=Points.DATAFLOW, kw_only=True)
 
     def gradients(self, batch: Batch, watched: bool = False, kept: bool = True) -> Gradients:
         """The gradients of one mini-batch, to be used as a context manager. watched, kept: as for `Gradients`."""

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from formats.number_format import fingerprint
-from formats.recipes.value import Product, ProductRecipe, Recipe
+from formats.pairs import Candidate
+from formats.recipes.value import Operand, Product, ProductRecipe, Recipe, uniform
+from predictor.effects import Effect
 
 EVERY_PRODUCT = frozenset(Product)
+OPERANDS_OF = {
+    Effect.E: (Operand.DY,),
+    Effect.A: (Operand.X,),
+    Effect.AE: (Operand.X, Operand.DY),
+    Effect.W: (Operand.W,),
+    Effect.WAE: tuple(Operand),
+}
+"""Which operands a format has for an effect at operands, in every product that they take part in."""
 Top = float
 """A scale found from a tensor: a top exponent or a real scale."""
 
@@ -72,3 +82,8 @@ class Placed:
         if product not in self.products:
             return ProductRecipe()
         return (self.recipe if self.instead is None or site not in self.kept else self.instead).of(product)
+
+
+def recipe_at(candidate: Candidate, effect: Effect) -> Placed:
+    """A format, or a pair, in the place of an effect's operands: for WAE the recipe of its name."""
+    return Placed(uniform(candidate, OPERANDS_OF[effect]))

@@ -67,6 +67,11 @@ class RecipeAtSites:
         return self._given.get(key)
 
 
+def rounded_operand(sites: RecipeAtSites, site: Site, t: Tensor, product: Product, operand: Operand) -> Tensor:
+    """An operand of a call as a product takes it, where a recipe computes it."""
+    return _Call(sites, site, 0)._rounded(t, product, operand)
+
+
 class _Straight(torch.autograd.Function):
     """What a function makes of a tensor; the gradient goes straight through."""
 

@@ -33,7 +33,7 @@ from predictor.columns import (
     WITHOUT,
     N,
 )
-from predictor.effects import Effect
+from predictor.effects import Effect, Points
 from predictor.keeping import CHOSEN, STAYS, STEP
 from predictor.risk import applies_to, bundled_trainings, risk_of
 from reports.tables.cells import bounded, gap, or_dash, with_bounds, with_interval
@@ -49,16 +49,17 @@ FAILED = "failed: how many gradients were 0 or not finite, which count as 90 deg
 
 
 def formats_by_effects(
-    table: pd.DataFrame, title: str, beside: pd.DataFrame | None, gates: bool, scheme: Scheme
+    table: pd.DataFrame, title: str, beside: pd.DataFrame | None, gates: bool, points: Points, scheme: Scheme
 ) -> list[Part]:
     """Rows of `predictor.measure`, one a format and scope, effects across.
 
-    beside: other rows, for formats that they are held against. gates: whether their cost is a column. scheme: by which
-    they were rounded.
+    beside: other rows, for formats that they are held against. gates: whether their cost is a column. points, scheme:
+    where and by which rules they were rounded.
     """
     effects = list(dict.fromkeys(table[EFFECT]))
     several = table[SCOPE].nunique() > 1
-    told = Effect.E in effects and not several and table[SCOPE].iloc[0] == ALL and applies_to(scheme)
+    told = Effect.E in effects and not several and table[SCOPE].iloc[0] == ALL
+    told = told and points is Points.DATAFLOW and applies_to(scheme)
     risk = risk_of(bundled_trainings()) if told else None
     minibatches = int(table[N].max())
 

@@ -22,7 +22,14 @@ from predictor.columns import (
     n_column,
     source_column,
 )
+from predictor.effects import Points
+from predictor.scheme import Scheme
 from predictor.statistics import Agreement
+
+
+def rounded_where(points: Points, scheme: Scheme) -> str:
+    """Where formats were rounded and by which rules, in a title."""
+    return f"scheme {scheme.name}" if points is Points.DATAFLOW else "points operands"
 
 
 def or_dash(value: Any, form: str = "") -> str:

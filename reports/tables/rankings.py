@@ -24,9 +24,18 @@ from predictor.columns import (
     networks_in,
     on_network,
 )
-from predictor.effects import Effect
+from predictor.effects import Effect, Points
 from predictor.risk import INDICATOR, USUAL_PRECISION, dividing_angle
-from reports.tables.cells import SCALE_LOGIC, angle, correlations, gap, gates_cell, or_dash, without_scale_logic
+from reports.tables.cells import (
+    SCALE_LOGIC,
+    angle,
+    correlations,
+    gap,
+    gates_cell,
+    or_dash,
+    rounded_where,
+    without_scale_logic,
+)
 from reports.tables.layout import Part, plain
 from reports.verdicts import undecided, verdict
 
@@ -51,8 +60,9 @@ READING = (
 
 def plan(model: str, of: Plan) -> str:
     """What a ranking would take."""
+    places = "points" if of.at is Points.DATAFLOW else "products with a weight"
     return (
-        f"{model}: {of.points} points; {of.candidates} formats, at most {of.measured} measured on at most "
+        f"{model}: {of.points} {places}; {of.candidates} formats, at most {of.measured} measured on at most "
         f"{of.minibatches} mini-batches: {of.gradients} quantized gradients (exhaustive: {of.exhaustive}), "
         f"about {of.seconds / 60:.1f} minutes"
     )
@@ -62,7 +72,7 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str, w
     """The first `top` formats of a ranking, and what it took. again: what becomes of measurements, and how it
     goes on where it ended early. within: the gap of formats that count as good as float32."""
     of = found.settings
-    over = f"over {of.minibatches} mini-batch{'es' * (of.minibatches > 1)}, scheme {of.scheme.name}"
+    over = f"over {of.minibatches} mini-batch{'es' * (of.minibatches > 1)}, {rounded_where(of.points, of.scheme)}"
     title = f"{model}: {of.candidates} formats by the angle of {found.by} {over}"
     parts: list[Part] = [
         first_formats(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within, of.yardsticks),
