@@ -231,6 +231,10 @@ def validate(
     count: Annotated[int, typer.Option(help="formats to take from all over the ranking")] = 24,
     formats: Annotated[str, typer.Option("--formats", "-f", help="comma-separated names to train beside them")] = "",
     seeds: Annotated[int, typer.Option(help="trainings of each format")] = 2,
+    points: Annotated[
+        str | None,
+        typer.Option(help="dataflow or operands; default: where the ranking has rounded, and another is refused"),
+    ] = None,
     effect: ComparedOption = None,
     epochs: EpochsOption = 5,
     start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
@@ -253,7 +257,8 @@ def validate(
     """Train formats from all over a ranking, and see whether the angle has predicted how well each goes.
 
     Every format rounds activations and errors, which is what the angle is about, in trainings from the same seeds;
-    --weight, --gradient and --master round the rest too. The choice is written down before the first. A
+    --weight, --gradient and --master round the rest too. Of a ranking at operands, every format is trained as the
+    recipe that it was measured as. The choice is written down before the first. A
     finished training is not done again and an ended one goes on: give the same command again, or in a second terminal
     to share the work.
 
@@ -263,7 +268,9 @@ def validate(
     check_results(ranking)
     from dataclasses import asdict
 
+    from numeric_formats.checks import one_of
     from predictor.columns import BITS, NAME, angle_column
+    from predictor.effects import Points
     from predictor.measuring.store import Store
     from predictor.scheme import Scheme
     from reports import results
@@ -273,6 +280,10 @@ def validate(
     from workloads import load
 
     table = results.read(ranking, (NAME, BITS))
+    of_ranking = results.sidecar(ranking).get("settings", {})
+    at = results.points_of(of_ranking)
+    if points is not None and one_of("points", Points, points) is not at:
+        raise ValueError(f"{ranking} is of points {at}, and so are its trainings: leave --points {points} out")
     effect = effect or results.ordering_effect(ranking, table)
     results.read(ranking, (angle_column(effect),))
     with interruptible("the same command goes on"), Store.open() as store, progress_shown() as show:
@@ -296,7 +307,9 @@ def validate(
             weight_rounding=weight_rounding,
             hysteresis_epochs=hysteresis_epochs,
             scheme=scheme,
-            ranked=None if any_scheme else Scheme.recorded(results.sidecar(ranking).get("settings", {})),
+            ranked=None if any_scheme else Scheme.recorded(of_ranking),
+            points=at,
+            exact=of_ranking.get("exact", ()) if at is Points.OPERANDS else (),
         )
     agreement = found.agreement
     title = f"{model}: {agreement.formats} formats, {seeds} trainings of {epochs} epochs each"

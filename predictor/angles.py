@@ -8,6 +8,7 @@ import pandas as pd
 
 from formats.pairs import Candidate, candidate
 from numeric_formats.progress import Report, quiet
+from predictor.attention import other_question
 from predictor.columns import (
     ALL,
     ANGLE,
@@ -32,7 +33,6 @@ from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import DEFAULT_MINIBATCHES, Measurement, check_minibatches
-from predictor.other_question import other_question
 from predictor.scheme import Scheme, rules_at
 from predictor.statistics import Bias, angle_interval, bias
 from workloads.workload import Workload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -32,7 +32,7 @@ from predictor.columns import (
     high_column,
     low_column,
 )
-from predictor.effects import usual_effect
+from predictor.effects import Points, usual_effect
 
 ENDINGS = (".csv", ".json", ".parquet")
 SIDECAR = ".meta.json"
@@ -170,6 +170,17 @@ def sidecar(path: Path) -> dict[str, Any]:
     return found
 
 
+def points_of(settings: Mapping[str, Any]) -> Points:
+    """Where the formats of a result were rounded, from the settings of its sidecar; in data flow where none says."""
+    return Points(settings.get("points", Points.DATAFLOW))
+
+
+def network_of(settings: Mapping[str, Any], path: Path) -> str:
+    """What a result's pictures and tables call its network, with where formats were rounded if that is at operands."""
+    network = str(settings.get("workload") or path.stem)
+    return f"{network}, at operands" if points_of(settings) is Points.OPERANDS else network
+
+
 def ordering_effect(path: Path, table: pd.DataFrame) -> str:
     """The effect whose angles order a ranking: the one that its sidecar names, else the usual one of those it has.
 
@@ -179,8 +190,9 @@ def ordering_effect(path: Path, table: pd.DataFrame) -> str:
     effects = effects_in(table.columns)
     if not effects:
         raise ValueError(f"{path} has no angles; a ranking that `formats rank --output` wrote is needed")
-    named = sidecar(path).get("settings", {}).get("by")
-    return named if named in effects else usual_effect(effects)
+    settings = sidecar(path).get("settings", {})
+    named = settings.get("by")
+    return named if named in effects else usual_effect(effects, points_of(settings))
 
 
 def _digest(path: Path) -> str:

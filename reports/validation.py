@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from predictor.columns import GAP, NETWORK_NAME, angle_column
+from predictor.effects import Points
 from predictor.risk import INDICATOR, SCHEME, applies_to
 from predictor.scheme import Scheme
 from reports import results
@@ -47,7 +48,10 @@ def read_calibration(files: Iterable[Path]) -> pd.DataFrame | None:
     found = []
     for path in files:
         table = results.read(path, (NETWORK_NAME, "name", "seed", GAP, angle_column(INDICATOR)))
-        scheme = Scheme.recorded(results.sidecar(path).get("settings", {}))
+        settings = results.sidecar(path).get("settings", {})
+        if results.points_of(settings) is Points.OPERANDS:
+            raise ValueError(f"{path}: trainings at operands; gaps are told from those of data flow")
+        scheme = Scheme.recorded(settings)
         if scheme is not None and not applies_to(scheme):
             raise ValueError(
                 f"{path}: trainings of scheme {scheme.name}; gaps are told from those of scheme {SCHEME.name}"

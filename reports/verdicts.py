@@ -26,7 +26,7 @@ from predictor.columns import (
     angle_column,
     n_column,
 )
-from predictor.effects import Effect
+from predictor.effects import Effect, Points
 from predictor.recipe_table import Part
 from reports.tables import cells
 
@@ -112,7 +112,8 @@ def _first(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     ]
     compared = f" ({', '.join(beside)})" if beside else ""
     ties = int((table[RANK] == first[RANK]).sum()) - 1
-    said = f"{first[NAME]} turns the gradient least, by {angle:.3g} degrees of {by}{compared}"
+    where = " at operands" if settings.get("points") == Points.OPERANDS else ""
+    said = f"{first[NAME]} turns the gradient least, by {angle:.3g} degrees of {by}{where}{compared}"
     open_ = undecided(table, settings)
     if open_.startswith("nothing"):
         return f"{said}, but {open_}"

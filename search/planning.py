@@ -143,8 +143,10 @@ def plan(
     with Subject(workload, tuple(exact), rules).gradients(batches[0], kept=at is Points.DATAFLOW) as gradients:
         shared = time.monotonic() - began
         operands = at is Points.OPERANDS
-        changed = max(0, len(gradients.products) - 1)  # but for the head
-        places = changed if operands else sum(not point.exact for point in gradients.flow.points)
+        if operands:
+            places = max(0, len(gradients.products) - 1)  # but for the head
+        else:
+            places = sum(not point.exact for point in gradients.flow.points)
         seconds = []
         # The first time compiles what is not in the cache.
         for timed in (wanted, wanted, wanted[-1:]):

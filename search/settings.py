@@ -32,7 +32,7 @@ class ResultSettings:
     device: str
     data: str
     scheme: Scheme
-    points: Points
+    points: Points = Points.DATAFLOW
 
     def as_dict(self) -> dict[str, Any]:
         """All fields by name, for a sidecar, the scheme with its parts."""

@@ -20,6 +20,7 @@ import formats
 from formats import Family
 from formats.pairs import Candidate
 from numeric_formats.progress import Report, quiet
+from predictor.attention import other_question
 from predictor.columns import NAME
 from predictor.constant_scales import lost_to_constant_scales
 from predictor.effects import Effect, Points
@@ -28,7 +29,6 @@ from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.validity import batch_digest
 from predictor.noise import Noise, needs_rounding, observe
-from predictor.other_question import other_question
 from predictor.recipes.noise import observe_operands
 from predictor.scheme import Scheme, rules_at
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
@@ -337,7 +337,7 @@ def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: Rank
         if beside
         else (),
         weights_alone=weights_alone(measuring, chosen, table, batches)
-        if beside and not {Effect.W, Effect.WAE} & set(wanted)
+        if beside and measuring.points is Points.DATAFLOW and not {Effect.W, Effect.WAE} & set(wanted)
         else {},
     )
     return Ranking(table, order, complete, settings)

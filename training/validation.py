@@ -3,7 +3,7 @@ angles."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -13,11 +13,14 @@ import pandas as pd
 
 from formats import Format, get
 from formats.lookup import FULL_PRECISION
+from formats.pairs import candidate
+from formats.recipes.value import uniform
+from numeric_formats.checks import one_of
 from numeric_formats.progress import Report, quiet
 from predictor.columns import ANGLE, BIAS, BITS, NAME, NETWORK_NAME, PROJECTION, angle_column, effects_in
-from predictor.effects import usual_effect
+from predictor.effects import Points, usual_effect
 from predictor.measuring.store import Store
-from predictor.scheme import Preset, Scheme, scheme_of
+from predictor.scheme import PAPER, Preset, Scheme, scheme_of
 from predictor.statistics import Agreement, agreement, reliability
 from training.arguments import train
 from training.log import saturation
@@ -103,6 +106,18 @@ def _check_scheme(ranked: Scheme, trained: Scheme) -> None:
         )
 
 
+def _check_alone(given: Mapping[str, str], scheme: Scheme) -> None:
+    """ValueError where more than operands of products would be rounded. given: formats of other tensors."""
+    wrong = [f"{key} {format}" for key, format in given.items() if format != FULL_PRECISION]
+    if scheme != PAPER:  # the default, which then says nothing
+        wrong.append(f"scheme {scheme.name}" if scheme.two_terms else "one term")
+    if wrong:
+        raise ValueError(
+            f"{', '.join(wrong)} with a ranking at operands: its formats are trained as recipes, which round operands "
+            "of products alone; leave it out, or rank with --points dataflow"
+        )
+
+
 def validate(
     workload: Workload,
     ranking: pd.DataFrame,
@@ -116,6 +131,8 @@ def validate(
     gradient: str = FULL_PRECISION,
     master: str = FULL_PRECISION,
     epochs: int = 5,
+    exact: Sequence[str] = (),
+    points: Points | str = Points.DATAFLOW,
     store: Store | None = None,
     ranked: Scheme | str | None = None,
     progress: Report = quiet,
@@ -139,8 +156,12 @@ def validate(
         gradient: The same of weight gradients.
         master: The same of master weights and momentum.
         epochs: Of each training.
+        exact: Layers that stay in full precision, where the ranking is at operands.
+        points: Where the ranking has rounded formats. At operands each is trained as the recipe of that format, and
+            weights, their gradients and the optimizer are float32.
         store: As for `train`.
-        ranked: The scheme of the ranking, which has to be that of the trainings; None does not look.
+        ranked: The scheme of the ranking, which has to be that of the trainings; None, and a ranking at operands, has
+            none.
         progress: Called after every step.
         training: What else `training.train` takes.
 
@@ -148,17 +169,22 @@ def validate(
         Every training, and how well angle and loss agree.
 
     Raises:
-        ValueError: For a ranking that lacks a format or angle or is of another scheme, and for a folder of
-            another choice; and all that `train` raises.
+        ValueError: For a ranking that lacks a format or angle or is of another scheme, for what a ranking at operands
+            has no trainings of, and for a folder of another choice; and all that `train` raises.
     """
     trained = scheme_of(
         training.get("scheme", Preset.PAPER), scale=training.get("scale"), two_terms=training.get("two_terms", True)
     )
-    if ranked is not None:
+    at, others_given = one_of("points", Points, points), {"weight": weight, "gradient": gradient, "master": master}
+    if at is Points.OPERANDS:
+        _check_alone(others_given, trained)
+    elif exact:
+        raise ValueError("exact layers say where a ranking at operands holds: leave them out, or say points operands")
+    elif ranked is not None:
         _check_scheme(scheme_of(ranked), trained)
     output = Path(output)
     if effect is None:
-        effect = usual_effect(effects_in(ranking) or ["E"])
+        effect = usual_effect(effects_in(ranking) or ["E"], at)
     chosen = spread(ranking, count, effect)
     angles = dict(zip(ranking[NAME], ranking[angle_column(effect)], strict=True))
     widths = dict(zip(ranking["name"], ranking[BITS], strict=True))
@@ -177,19 +203,23 @@ def validate(
         **training,
         **trained.settings,
     }
+    if at is Points.OPERANDS:
+        settings |= {"points": at.value, "exact": list(exact)}
     # A ranking is data: no name in it runs a file, or leads out of the folder.
-    of_name: dict[str, Format | str] = {FULL_PRECISION: FULL_PRECISION}
-    of_name |= {name: get(name, files=False) for name in chosen}
+    how: dict[str, dict[str, Any]] = {}
+    for name in (FULL_PRECISION, *chosen):
+        if at is Points.OPERANDS and name != FULL_PRECISION:
+            how[name] = {"recipe": uniform(candidate(name, files=False)), "exact": tuple(exact)}
+            continue
+        own: Format | str = name if name == FULL_PRECISION else get(name, files=False)
+        beside = {key: own if given == SAME else given for key, given in others_given.items()}
+        how[name] = {"activation": own, "error": own, **beside}
     fixed_choice(output, settings)
 
     def trained_once(name: str, seed: int, report: Report) -> Result:
         return train(
             workload,
-            activation=of_name[name],
-            error=of_name[name],
-            weight=of_name[name] if weight == SAME else weight,
-            gradient=of_name[name] if gradient == SAME else gradient,
-            master=of_name[name] if master == SAME else master,
+            **how[name],
             epochs=epochs,
             seed=seed,
             output=output / f"{name}-{seed}",
@@ -200,7 +230,7 @@ def validate(
         )
 
     # Seed by seed: whoever stops early has compared all formats.
-    units = [(name, seed) for seed in range(seeds) for name in of_name]
+    units = [(name, seed) for seed in range(seeds) for name in how]
     results = all_trained(units, trained_once, progress)
     rows = []
     for name, seed in ((name, seed) for name in chosen for seed in range(seeds)):

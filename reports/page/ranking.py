@@ -32,8 +32,9 @@ from predictor.columns import (
     effects_in,
     on_network,
 )
-from predictor.effects import Effect, usual_effect
+from predictor.effects import Effect, Points, usual_effect
 from predictor.risk import INDICATOR, WITHIN, dividing_angle
+from reports import results
 from reports.page.parts import SOURCE as FOLDER
 from reports.page.parts import Section, embedded, plain
 from reports.tables import cells
@@ -52,7 +53,14 @@ MEANINGS = {
     "angle": "by how many degrees that turns the weight gradient; less is better",
     "gap": "by how much the final loss will be above that of float32, with its 95% interval, told by trainings",
 }
-"""What a page's words mean."""
+AT_OPERANDS = {
+    "E": "dy, the errors of the products of layers, is rounded in dgrad and wgrad",
+    "A": "x, the inputs of these products, is rounded in fprop and wgrad",
+    "AE": "both are",
+    "W": "W is rounded in fprop and dgrad",
+    "WAE": "all six operands of the products fprop, dgrad and wgrad are rounded, and nothing between products",
+}
+"""What a page's words mean, and effects where formats were rounded at operands."""
 
 
 def command(settings: dict[str, Any], columns: list[str], output: str) -> str:
@@ -76,8 +84,12 @@ def command(settings: dict[str, Any], columns: list[str], output: str) -> str:
     words += ["--exhaustive"] * settings["exhaustive"]
     for layer in settings["exact"]:
         words += ["--exact", layer]
-    words += ["--scheme", settings.get("scheme", "current")]  # as before schemes were recorded
-    words += ["--one-term"] * (not settings["two_terms"]) + ["--cost"] * (GATES in columns)
+    if results.points_of(settings) is Points.OPERANDS:
+        words += ["--points", Points.OPERANDS]
+    else:
+        words += ["--scheme", settings.get("scheme", "current")]  # as before schemes were recorded
+        words += ["--one-term"] * (not settings["two_terms"])
+    words += ["--cost"] * (GATES in columns)
     return shlex.join([*words, "--device", settings["device"], "--output", output])
 
 
@@ -142,11 +154,12 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
     effects = _effects(table)
     settings = dict(sidecar.get("settings", {}))
     digests: dict[str, str] = settings.get("formats", {})
-    by = settings.get("by") or usual_effect(effects)
+    by = settings.get("by") or usual_effect(effects, results.points_of(settings))
     gaps = {GAP: "gap"} if GAP in table.columns else {}
     shared = {"by": by, "indicator": INDICATOR, "line": dividing_angle(table, within)}
     data = shared | {"rows": [_row(row, effects, digests.get(str(row[NAME]))) for _, row in table.iterrows()]}
-    workload = settings.get("workload", file)
+    workload = results.network_of(settings, Path(file))
+    meanings = MEANINGS | AT_OPERANDS if results.points_of(settings) is Points.OPERANDS else MEANINGS
     of = (
         f" over {settings['minibatches']} mini-batches, {settings['measured']} measured"
         if "measured" in settings
@@ -159,7 +172,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
         verdict=verdict(table, settings, within),
         summary=f"by the angle of {by} between quantized and full-precision weight gradients{of}; smaller is better"
         + (f"; {as_good(table, within)}" if gaps else ""),
-        meanings={word: MEANINGS[word] for word in _explained(effects, gaps)},
+        meanings={word: meanings[word] for word in _explained(effects, gaps)},
         body=Template((FOLDER / "ranking.html").read_text("utf-8")).substitute(
             by=escape(by), headers=headers, rows=rows, data=embedded(data)
         ),

@@ -198,7 +198,7 @@ def _measured_bars(path: Path, count: int) -> Figure:
     if table.empty:
         raise ValueError(f"{path} has no angle over all layers; --kind layers draws those of each")
     settings = results.sidecar(path).get("settings", {})
-    network, minibatches = settings.get("workload") or path.stem, int(measured[N].max())
+    network, minibatches = results.network_of(settings, path), int(measured[N].max())
     title = f"{network}: angles of {min(count, len(table))} formats, {minibatches} mini-batch{'es' * (minibatches > 1)}"
     return rankings.bars(table.head(count), effects_in(table.columns), title, settings.get("yardsticks", ()))
 
@@ -236,7 +236,7 @@ def _drawn(
         return _measured_bars(first, count)
     table = results.read(first, columns_of(kind, by))
     settings = results.sidecar(first).get("settings", {})
-    network = str(settings.get("workload") or first.stem)
+    network = results.network_of(settings, first)
     count_of = settings.get("minibatches")
     over = f", {count_of} mini-batch{'es' * (count_of > 1)}" if isinstance(count_of, int) else ""
     if kind in (Kind.TOP, Kind.BARS):

@@ -39,7 +39,7 @@ def table_of(path: Path, top: int, within: float) -> Table:
         ValueError: The file is damaged, or has another kind of result.
     """
     table, settings = results.read(path), results.sidecar(path).get("settings", {})
-    network = str(settings.get("workload") or path.stem)
+    network = results.network_of(settings, path)
     yardsticks = settings.get("yardsticks", ())
     if RECIPE in table and RANK in table:
         named = table.fillna({LAYER: ""})  # where nothing is kept, a file has no text

@@ -197,7 +197,10 @@ def first_formats(
 def across(found: Across, top: int, networks: int, again: str) -> list[Part]:
     """The first `top` formats of a ranking over several networks. networks: how many were to be ranked on; again:
     what becomes of measurements, and how it goes on where it ended early."""
-    title = f"{', '.join(found.rankings)}: {len(found.table)} formats by mean rank, angles of {found.settings.effect}"
+    at = next(iter(found.rankings.values())).settings.points
+    where = " at operands" if at is Points.OPERANDS else ""
+    by = f"angles of {found.settings.effect}{where}"
+    title = f"{', '.join(found.rankings)}: {len(found.table)} formats by mean rank, {by}"
     parts: list[Part] = [_across(found.table, top, title), READING]
     if not found.complete:
         parts.append(f"ended early, with {len(found.rankings)} of {networks} models; measurements {again}")

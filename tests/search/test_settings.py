@@ -13,7 +13,7 @@ from search.across import rank_across
 from search.layers import search_layers
 from tests.nets import net
 
-FIRST = ["workload", "weights", "device", "data", "scheme"]
+FIRST = ["workload", "weights", "device", "data", "scheme", "points"]
 SCHEME = [field.name for field in fields(Scheme)]
 
 
