@@ -1,5 +1,6 @@
 """rank, search, fit and compare."""
 
+import hashlib
 import json
 import re
 import sys
@@ -250,3 +251,61 @@ def test_budgets_that_are_none(inside, budget):
     code, _, errors = inside("rank", "-m", "mine.py:net", "-f", "FP134", "--time-budget", budget)
     assert code == 2
     assert errors == [f"error: time budget {float(budget)} s: a positive number of seconds is needed"]
+
+
+def test_formats_at_operands_from_the_ranking_to_the_page(inside, folder):
+    measured = ("-m", "mine.py:net", "-f", "FP134,INT4,MXFP4,FP134+FP152", "--points", "operands")
+    code, out, _ = inside("rank", *measured, "--minibatches", "2", "-o", "r.csv")
+    assert code == 0
+    assert "4 formats by the angle of WAE over 2 mini-batches, points operands" in out
+    assert "degrees of WAE at operands (bfloat16:" in out
+    assert "weights are not rounded" not in out
+    settings = json.loads((folder / "r.csv.meta.json").read_text())["settings"]
+    assert (settings["points"], settings["effects"], settings["by"]) == ("operands", ["WAE"], "WAE")
+    # `measure` says the same, and finds it in the store.
+    code, out, _ = inside("measure", *measured, "--minibatches", "2", "-o", "m.csv")
+    assert code == 0
+    assert "points operands" in out
+    assert json.loads((folder / "m.csv.meta.json").read_text())["settings"]["points"] == "operands"
+    one, other = pd.read_csv(folder / "r.csv").set_index("name"), pd.read_csv(folder / "m.csv").set_index("format")
+    assert one["angle_WAE"].to_dict() == other["angle"].to_dict()
+    code, _, _ = inside("report", "r.csv", "--html", "r.html")
+    page = (folder / "r.html").read_text()
+    assert "mine, at operands: 4 number formats" in page
+    assert "all six operands of the products" in page
+    code, _, _ = inside("plot", "r.csv", "--kind", "top", "-o", "r.svg")
+    assert code == 0
+    assert "at operands" in (folder / "r.svg").read_text()
+    for arguments, message in (
+        (("--points", "dataflow"), "error: r.csv is of points operands, and so are its trainings"),
+        (("--weight", "INT8"), "error: weight INT8 with a ranking at operands"),
+        (("--scheme", "authors"), "error: scheme authors with a ranking at operands"),
+    ):
+        code, _, errors = inside("validate", "r.csv", "-m", "mine.py:net", "--count", "3", "-o", "val", *arguments)
+        assert code == 2
+        assert errors[-1].startswith(message)
+        assert not (folder / "val").exists()
+    gaps = pd.DataFrame({"network": ["mine"], "name": ["FP134"], "seed": [0], "gap": [0.1], "angle_E": [1.0]})
+    gaps.to_csv(folder / "runs.csv", index=False)
+    digest = hashlib.sha256((folder / "runs.csv").read_bytes()).hexdigest()
+    beside = {"sha256": digest, "settings": {"points": "operands"}}
+    (folder / "runs.csv.meta.json").write_text(json.dumps(beside))
+    code, _, errors = inside("rank", "-m", "mine.py:net", "-f", "FP134", "--calibration", "runs.csv")
+    assert code == 2
+    assert "runs.csv: trainings at operands; gaps are told from those of data flow" in errors[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--points", "wires"), "points 'wires': allowed are dataflow, operands"),
+        (("--points", "operands", "--scheme", "paper"), "scheme paper was given with points operands"),
+        (("--points", "operands", "--one-term"), "one term was given with points operands"),
+        (("--points", "operands", "--effects", "E|A"), "effect at operands 'E|A'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["rank", "measure"])
+def test_what_operands_do_not_have_is_one_line(inside, command, arguments, message):
+    code, _, errors = inside(command, "-m", "mine.py:net", "-f", "FP134", *arguments)
+    assert code == 2
+    assert errors[-1].startswith(f"error: {message}")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from predictor.effects import Effect, check_effects
+from predictor.effects import DEFAULT_EFFECTS, Effect, Points, check_effects, effects_at, usual_effect
 
 
 def test_effects_come_in_one_order():
@@ -21,3 +21,13 @@ def test_effects_come_in_one_order():
 def test_effects_that_there_are_not(effects, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         check_effects(effects)
+
+
+def test_effects_at_points():
+    flow, operands = Points.DATAFLOW, Points.OPERANDS
+    assert effects_at(flow, None, DEFAULT_EFFECTS) == DEFAULT_EFFECTS
+    assert effects_at(flow, ["operands", "E|A"], ()) == (Effect.E_GIVEN_A, Effect.OPERANDS)
+    assert effects_at(operands, None, DEFAULT_EFFECTS) == (Effect.WAE,)
+    assert effects_at(operands, ["W", "a"], ()) == (Effect.A, Effect.W)
+    assert [usual_effect(["E", "WAE"], at) for at in (flow, operands)] == ["E", "WAE"]
+    assert usual_effect(["E", "AE"], operands) == "E"

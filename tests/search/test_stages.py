@@ -14,10 +14,14 @@ from predictor import measure
 from predictor.effects import Effect
 from predictor.measuring.executors import InProcess
 from predictor.risk import bundled_trainings, risk_of
+from predictor.scheme import CURRENT
 from search import rank
+from search.across import rank_across
 from search.candidates import choose
+from search.planning import plan
 from search.stages import Stage
 from tests.nets import small_workload
+from tests.predictor import operands
 from workloads import Workload
 
 COLUMNS = ["rank", "name", "bits", "family", "granularity", "profile", "binades"]
@@ -234,3 +238,37 @@ def test_gaps_are_of_the_scheme_and_effect_of_their_trainings(workload):
         == risk_of(pd.concat([bundled_trainings(), own])).gaps(ranking.table.angle_E)[0].tolist()
     )
     assert "mine" in ranking.settings.gap
+
+
+def test_at_operands_screen_and_race_find_what_measuring_all_finds():
+    of = operands.workload(2)
+    chosen = [*formats.catalogue()[::14], formats.get("MXFP4"), Pair(formats.get("FP134"), formats.get("FP152"))]
+    whole = rank(of, chosen, points="operands", exhaustive=True)
+    assert (whole.settings.points, whole.settings.effects, whole.by) == ("operands", (Effect.WAE,), Effect.WAE)
+    assert whole.settings.scheme == CURRENT
+    assert whole.settings.gap is None
+    assert "gap" not in whole.table
+    # The very numbers of `measure`.
+    truth = whole.table.set_index("name")["angle_WAE"]
+    measured = measure(of, chosen[-4:], points="operands").set_index("format")["angle"]
+    assert truth[measured.index].to_dict() == measured.to_dict()
+    fast = rank(of, chosen, points="operands", effects=["E", "WAE"], minibatches=2)
+    assert fast.by is Effect.WAE
+    assert fast.settings.gradients < len(chosen) * 2 * 2
+    assert list(fast.table["name"][:3]) == list(whole.table["name"][:3])
+    predicted = fast.table[fast.table["source_WAE"] == "predicted"]
+    assert len(predicted) >= 5
+    truth = truth[predicted["name"]]
+    assert np.abs(predicted["angle_WAE"].array / truth - 1).max() < 0.1
+    assert ((predicted["low_WAE"].array <= truth) & (truth <= predicted["high_WAE"].array)).mean() >= 0.8
+
+
+def test_at_operands_several_networks_and_a_plan():
+    of = {"one": operands.workload(2), "other": small_workload(2)}
+    found = rank_across(of, ["FP134", "INT6", "MXFP4"], points="operands", minibatches=1)
+    assert [own.settings.points for own in found.rankings.values()] == ["operands"] * 2
+    assert found.settings.effect is Effect.WAE
+    of_plan = plan(of["one"], points="operands", minibatches=2)
+    assert (of_plan.points, of_plan.at, of_plan.exhaustive) == (2, "operands", 996)
+    with pytest.raises(ValueError, match=r"effect at operands 'E\|A': allowed are E, A, AE, W, WAE"):
+        rank(of["one"], ["FP134"], effects=["E|A"], points="operands")

@@ -11,7 +11,9 @@ from scipy.stats import spearmanr
 
 import training.same_seeds as module
 from numeric_formats.files import hold
+from tests.predictor import operands
 from tests.training import small
+from training import train
 from training.validation import spread, validate
 
 RANKING = pd.DataFrame(
@@ -161,3 +163,39 @@ def test_formats_without_width_or_angle_stand_nowhere():
         spread(some.assign(angle_AE=float("nan")), 3, "AE")
     without = pd.concat([some, some.head(1).assign(name="own", bits=None)], ignore_index=True)
     assert spread(without, 3, "AE") == spread(some, 3, "AE")
+
+
+def test_a_ranking_at_operands_is_trained_as_recipes(tmp_path):
+    few = pd.DataFrame({"name": ["FP134", "INT4", "FP152"], "bits": [8, 4, 8], "angle_WAE": [2.0, 20.0, 10.0]})
+    at = {"points": "operands", "exact": ["0"]}
+    once = options(tmp_path) | {"seeds": 1}
+    of = operands.workload()
+    found = validate(of, few, **once, **at)
+    assert found.settings["points"] == "operands"
+    assert found.settings["effect"] == "WAE"
+    runs = found.runs.set_index("name")
+    one = train(of, recipe="INT4", exact=["0"], epochs=1, rate=0.05, seed=0)
+    assert runs.loc["INT4", "loss"] == one.epochs["loss"].iloc[-1]
+    assert runs["loss"].nunique() == 3
+    assert runs["full_loss"].nunique() == 1
+    assert "1 product with" in found.coverage[-1]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoint.safetensors")}
+    pd.testing.assert_frame_equal(validate(of, few, **once, **at).runs, found.runs)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoint.safetensors")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weight": "INT8"}, "weight INT8 with a ranking at operands"),
+        ({"gradient": "same", "master": "FP169"}, "gradient same, master FP169 with a ranking at operands"),
+        ({"scheme": "current"}, "scheme current with a ranking at operands"),
+        ({"two_terms": False}, "one term with a ranking at operands"),
+        ({"points": "dataflow", "exact": ["0"]}, "say points operands"),
+        ({"points": "wires"}, "points 'wires': allowed are dataflow, operands"),
+    ],
+)
+def test_what_operands_are_not_trained_with(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        validate(operands.workload(), RANKING, **({"points": "operands"} | options(tmp_path) | arguments))
+    assert not list(tmp_path.iterdir())
