@@ -8,9 +8,11 @@ was only predicted too, and how many intervals of formats that were not measured
 Measurements are kept in the user's store, so that it goes on where it was ended. Exits with 1 where one falls short.
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import typer
 from scipy import stats
 
@@ -21,9 +23,21 @@ from predictor.measuring.store import Store
 from search import rank
 from workloads import load
 
+HERE = Path(__file__).parent
 STEP = 8
 NAMED = ("INT8", "INT7", "INT6", "FP125", "FP134", "FP143", "FP152", "FP133", "FP124", "FP142", "FP123", "FP132")
 PLACES = 10
+
+
+def against_trainings() -> None:
+    """Which angle orders the trainings of data flow on this network: that of data flow, or that at operands."""
+    losses = pd.read_csv(HERE / "validation" / "transformer.csv").groupby("name")["loss"].mean()
+    flow = pd.read_csv(HERE / "validation" / "transformer_indicators.csv").set_index("name")["angle E, all, paper"]
+    operands = pd.read_csv(HERE / "transformer_ranking_operands.csv").set_index(NAME)[angle_column(Effect.WAE)]
+    common = [name for name in losses.index if name in flow.index and name in operands.index]
+    for what, angles in (("E in data flow", flow), ("WAE at operands", operands)):
+        print(f"trainings of data flow, {len(common)} formats: Spearman of the loss with {what} ", end="")
+        print(f"{stats.spearmanr(angles[common], losses[common])[0]:.3f}")
 
 
 def main(minibatches: Annotated[int, typer.Option(help="of the truth and of the race")] = 16) -> None:
@@ -58,6 +72,7 @@ def main(minibatches: Annotated[int, typer.Option(help="of the truth and of the 
     for name, value in truth.items():
         row = found.loc[name]
         print(f"  {name:16} true {value:8.3f}   found {row[angle]:8.3f} [{row[low]:.3f}, {row[high]:.3f}] n={row[n]}")
+    against_trainings()
     if correlation < 0.98 or inside < 0.9 or regret > 0.1:
         raise typer.Exit(1)
 
