@@ -118,7 +118,12 @@ PassesOption = Annotated[int, typer.Option("--noise-passes", help="mini-batches 
 
 # Training.
 EpochsOption = Annotated[int, typer.Option(help="passes over the training mini-batches")]
-RateOption = Annotated[float, typer.Option(help="the largest learning rate")]
+OptimizerOption = Annotated[
+    str | None, typer.Option(help="sgd or adamw; default: adamw for networks with attention, else sgd")
+]
+RateOption = Annotated[
+    float | None, typer.Option(help="the largest learning rate; default: 0.1 of sgd, 0.001 of adamw")
+]
 WeightRoundingOption = Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")]
 HysteresisEpochsOption = Annotated[
     int | None, typer.Option(help="after so many epochs weights are rounded to nearest; default: never", metavar="N")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
@@ -152,6 +153,7 @@ def rank(
     imagefolder:photos --weights mine.pth · formats rank -m hf:gpt2 --data text:book.txt · formats rank -m resnet18 -m
     resnet20 -o both.csv · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=1,2 --sweep scale=floor,rceil
     """
+    began = time.monotonic()
     check_measured(model, split(formats or ""), effects, scheme, points)
     from predictor.device import on_device
     from predictor.keeping import matching
@@ -218,7 +220,7 @@ def rank(
                 yardsticks=True,
                 **measuring,
             )
-            parts = tables.ranking(name, ranking, top, kept(measuring, again), as_good)
+            parts = tables.ranking(name, ranking, top, kept(measuring, again), as_good, time.monotonic() - began)
             interrupted = not ranking.settings.budget_spent
     say(*parts)
     if output is not None:

@@ -22,6 +22,7 @@ from commands.options import (
     HeadOption,
     JsonOption,
     ModelOption,
+    OptimizerOption,
     OutputOption,
     RateOption,
     StoreOption,
@@ -177,8 +178,8 @@ def validate(
     seeds: Annotated[int, typer.Option(help="trainings of each recipe")] = 2,
     epochs: EpochsOption = 5,
     start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
-    optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
-    rate: RateOption = 0.1,
+    optimizer: OptimizerOption = None,
+    rate: RateOption = None,
     weight_decay: Annotated[float, typer.Option(help="weight decay")] = 5e-4,
     warmup: Annotated[int, typer.Option(help="steps in which the learning rate rises")] = 0,
     batch_size: BatchSizeOption = None,
@@ -199,14 +200,17 @@ def validate(
     from reports import results
     from reports.tables import recipes as tables
     from training import validate_recipes
+    from training.optimizers import usual
     from workloads import load
 
     measured = results.read(table, (RECIPE, RANK, ANGLE, ANGLE_OF_MEAN, PROJECTION, BIAS, LOSS_RISE))
     settings = results.sidecar(table).get("settings", {})
     measured.attrs = {"recipes": settings.get("recipes", {})}
+    workload = load(model, data, weights)
+    optimizer, rate = usual(workload.model, optimizer, rate)
     with interruptible("the same command goes on"), Store.open() as store, progress_shown() as show:
         found = validate_recipes(
-            load(model, data, weights),
+            workload,
             measured,
             output=output,
             recipes=split(recipe or ""),

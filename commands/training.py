@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from commands.options import (
     HeadOption,
     HysteresisEpochsOption,
     ModelOption,
+    OptimizerOption,
     RankingArgument,
     RateOption,
     SchemeOption,
@@ -93,8 +94,8 @@ def train(
             help="scratch, pretrained, or the folder of a formats quantize --output, with --method lsq or lsqplus",
         ),
     ] = "scratch",
-    optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
-    rate: RateOption = 0.1,
+    optimizer: OptimizerOption = None,
+    rate: RateOption = None,
     momentum: Annotated[float, typer.Option(help="of SGD, or AdamW's first")] = 0.9,
     weight_decay: Annotated[float, typer.Option(help="weight decay")] = 5e-4,
     schedule: Annotated[str, typer.Option(help="constant, cosine, or steps (a tenth after 1/2 and 3/4)")] = "cosine",
@@ -106,6 +107,13 @@ def train(
         int, typer.Option(help="steps between samples of the angle to the full-precision gradient; 0: none")
     ] = 0,
     checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints; 0: at the end of epochs alone")] = 0,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="hold loss and metric against float32 trained alike: a folder where that is, or into which it is "
+            "trained first; several runs may share it"
+        ),
+    ] = None,
     device: DeviceOption = "cpu",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="folder for checkpoint, metrics and settings")
@@ -125,17 +133,19 @@ def train(
     """Train a network with everything rounded: activations, errors, weights, gradients, master weights and momentum; or
     with --recipe the operands of its products alone, as `formats recipes` measures them.
 
-    A run that was ended at any moment goes on with --resume, to the same bits at the same number of threads. Exit code
-    1 if it diverged.
+    --baseline holds each epoch against float32 from the same seed. A run that was ended at any moment goes on with
+    --resume, to the same bits at the same number of threads. Exit code 1 if it diverged.
 
-    Examples: formats train -m resnet20 --epochs 5 -o runs/fp134 · formats train -m resnet20 --epochs 5 -W LOG4 -o
-    runs/log4 --resume · formats train -m mine.py:net --epochs 1 --from pretrained -A E4M3/tensor -E E5M2/tensor --rate
-    0.01 · formats train -m resnet20 --epochs 5 --method ui8 --option alpha=10 --option format=FP134 · formats train -m
-    resnet20 --epochs 3 --method lsq --from pretrained --rate 0.01 --export lsq.onnx · formats train -m resnet20
-    --epochs 3 --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01 · formats train -m resnet20 --epochs
-    5 -W INT4 --scheme authors · formats train -m transformer --epochs 3 --recipe nvfp4 --optimizer adamw --rate 3e-3
+    Examples: formats train -m resnet20 --epochs 5 -o runs/fp134 · formats train -m resnet20 --epochs 5 -W LOG4
+    --baseline runs/float32 -o runs/log4 --resume · formats train -m mine.py:net --epochs 1 --from pretrained -A
+    E4M3/tensor -E E5M2/tensor --rate 0.01 · formats train -m resnet20 --epochs 5 --method ui8 --option alpha=10
+    --option format=FP134 · formats train -m resnet20 --epochs 3 --method lsq --from pretrained --rate 0.01 --export
+    lsq.onnx · formats train -m resnet20 --epochs 3 --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01
+    · formats train -m resnet20 --epochs 5 -W INT4 --scheme authors · formats train -m transformer --epochs 3 --recipe
+    nvfp4 --rate 3e-3 --warmup 40
     """
     check_measured([model], [activation, error, weight, gradient, master], scheme=scheme)
+    from formats.lookup import FULL_PRECISION
     from predictor.device import on_device
     from predictor.measuring.store import Store
     from reports.tables import training as tables
@@ -144,6 +154,7 @@ def train(
     from training.export.codes import check_export, export_to
     from training.log import saturation
     from training.methods import method_from
+    from training.optimizers import usual
     from workloads import load
 
     if resume and output is None:
@@ -168,6 +179,38 @@ def train(
         say(f"{start} holds {ranges.formats}; the bits of training are the method's own options (formats methods)")
         start = "pretrained"
     workload = on_device(workload, device)
+    optimizer, rate = usual(workload.model, optimizer, rate)
+    alike: dict[str, Any] = {
+        "epochs": epochs,
+        "seed": seed,
+        "start": start,
+        "optimizer": optimizer,
+        "rate": rate,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "warmup": warmup,
+        "batch_size": batch_size,
+        "loss_bound": loss_bound,
+    }
+    reference = None
+    if baseline is not None:
+        if output is not None and output.resolve() == baseline.resolve():
+            raise ValueError(f"--baseline and --output are both {output}; they are two runs")
+        with interruptible(resuming(baseline, "the last checkpoint")), Store.open() as store, progress_shown() as show:
+            reference = train_network(
+                workload,
+                activation=FULL_PRECISION,
+                error=FULL_PRECISION,
+                weight=FULL_PRECISION,
+                gradient=FULL_PRECISION,
+                master=FULL_PRECISION,
+                **alike,
+                output=baseline,
+                resume=True,
+                store=store,
+                progress=show,
+            )
     with interruptible(resuming(output, "the last checkpoint")), Store.open() as store, progress_shown() as show:
         result = train_network(
             workload,
@@ -186,28 +229,18 @@ def train(
             recipe=recipe,
             head=head,
             exact=exact or (),
-            epochs=epochs,
-            seed=seed,
+            **alike,
             output=output,
             resume=resume,
             force=force,
             tensorboard=tensorboard,
             store=store,
             progress=show,
-            start=start,
-            optimizer=optimizer,
-            rate=rate,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            schedule=schedule,
-            warmup=warmup,
-            batch_size=batch_size,
-            loss_bound=loss_bound,
             angle_every=angle_every,
             checkpoint_every=checkpoint_every,
         )
     lagged = saturation(result.steps)
-    say(tables.epochs(model, result), *result.coverage, *([lagged] if lagged else []))
+    say(*tables.epochs(model, result, reference), *result.coverage, *([lagged] if lagged else []))
     if output is not None:
         say(f"wrote {output}")
     if result.reason:
@@ -238,7 +271,8 @@ def validate(
     effect: ComparedOption = None,
     epochs: EpochsOption = 5,
     start: Annotated[str, typer.Option("--from", help="scratch or pretrained")] = "scratch",
-    rate: RateOption = 0.1,
+    optimizer: OptimizerOption = None,
+    rate: RateOption = None,
     batch_size: BatchSizeOption = None,
     weight: Annotated[
         str, typer.Option("--weight", "-W", help="format of weights; same: the one under test")
@@ -276,6 +310,7 @@ def validate(
     from reports import results
     from reports.plots import style, training
     from reports.tables import training as tables
+    from training.optimizers import usual
     from training.validation import validate as validate_ranking
     from workloads import load
 
@@ -286,9 +321,11 @@ def validate(
         raise ValueError(f"{ranking} is of points {at}, and so are its trainings: leave --points {points} out")
     effect = effect or results.ordering_effect(ranking, table)
     results.read(ranking, (angle_column(effect),))
+    workload = load(model, data, weights)
+    optimizer, rate = usual(workload.model, optimizer, rate)
     with interruptible("the same command goes on"), Store.open() as store, progress_shown() as show:
         found = validate_ranking(
-            load(model, data, weights),
+            workload,
             table,
             output=output,
             count=count,
@@ -302,6 +339,7 @@ def validate(
             store=store,
             progress=show,
             start=start,
+            optimizer=optimizer,
             rate=rate,
             batch_size=batch_size,
             weight_rounding=weight_rounding,

@@ -68,9 +68,12 @@ def plan(model: str, of: Plan) -> str:
     )
 
 
-def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str, within: float) -> list[Part]:
+def ranking(
+    model: str, found: Ranking[RankingSettings], top: int, again: str, within: float, in_all: float
+) -> list[Part]:
     """The first `top` formats of a ranking, and what it took. again: what becomes of measurements, and how it
-    goes on where it ended early. within: the gap of formats that count as good as float32."""
+    goes on where it ended early. within: the gap of formats that count as good as float32. in_all: seconds, loading
+    included."""
     of = found.settings
     over = f"over {of.minibatches} mini-batch{'es' * (of.minibatches > 1)}, {rounded_where(of.points, of.scheme)}"
     title = f"{model}: {of.candidates} formats by the angle of {found.by} {over}"
@@ -95,7 +98,7 @@ def ranking(model: str, found: Ranking[RankingSettings], top: int, again: str, w
         parts.append(_weights(of.weights_alone))
     parts += of.notes
     needed = f"{of.gradients} gradients were needed, {of.exhaustive_gradients} would measure all"
-    parts.append(f"{needed}; {of.seconds:.0f} s of measuring")
+    parts.append(f"{needed}; {of.seconds:.0f} s of measuring, {in_all:.0f} s in all")
     if of.coverage is not None:
         parts.append(of.coverage)
     if not found.complete:

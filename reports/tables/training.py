@@ -18,10 +18,20 @@ if TYPE_CHECKING:
     from training.validation import Validation
 
 
-def epochs(model: str, result: Result) -> Part:
-    """Loss and metric after each epoch."""
+def epochs(model: str, result: Result, baseline: Result | None = None) -> list[Part]:
+    """Loss and metric after each epoch; beside a full-precision run alike, where there is one, with the gap: by how
+    much the loss is above that run's, relative to it."""
+    names = ["epoch", "loss", "metric"]
     rows = [[str(row.epoch), f"{row.loss:.4f}", or_dash(row.metric, ".4f")] for row in result.epochs.itertuples()]
-    return plain(f"{model}: {result.outcome}", [(name, "right") for name in ("epoch", "loss", "metric")], rows)
+    if baseline is None:
+        return [plain(f"{model}: {result.outcome}", [(name, "right") for name in names], rows)]
+    # Either may have ended early; both have the first epochs.
+    ratios = result.epochs["loss"] / baseline.epochs["loss"]
+    for cells, ratio, other in zip(rows, ratios, baseline.epochs.itertuples(), strict=False):
+        cells += [f"{other.loss:.4f}", f"{ratio - 1:+.2%}", or_dash(other.metric, ".4f")]
+    names += ["float32", "gap", "its metric"]
+    said = [f"float32: {baseline.outcome}: {baseline.reason}"] if baseline.reason else []
+    return [plain(f"{model}: {result.outcome}", [(name, "right") for name in names], rows), *said]
 
 
 def validation(found: Validation, effect: str, title: str) -> list[Part]:

@@ -11,6 +11,8 @@ from numeric_formats.files import hold
 from predictor.risk import bundled_trainings
 from tests.command import interrupted, run
 
+FLOAT32 = [part for kind in ("-A", "-E", "-W", "-G", "--master") for part in (kind, "float32")]
+
 
 def test_methods_and_training_with_one(folder):
     rows = json.loads(run("methods", "--json", cwd=folder).stdout)
@@ -89,6 +91,25 @@ def test_train_in_a_folder_that_cannot_be_gone_on_with(folder, inside):
     checkpoint.write_bytes(content)
     assert inside("train", "-m", "mine.py:net", "--epochs", "2", "-o", "run", "--resume")[0] == 0
     assert checkpoint.read_bytes() == (folder / "whole" / "checkpoint.safetensors").read_bytes()
+
+
+def test_what_a_training_is_held_against(folder, inside):
+    """float32 from the same seed, made first and then found; not of other settings."""
+    options = ("train", "-m", "mine.py:net", "--epochs", "2")
+    code, first, _ = inside(*options, "-A", "INT4", "--baseline", "full", "-o", "few")
+    assert code == 0
+    made = (folder / "full" / "checkpoint.safetensors").stat().st_mtime_ns
+    full = [row.split() for row in inside(*options, *FLOAT32)[1].splitlines() if re.match(r" +[12] ", row)]
+    rows = [row.split() for row in first.splitlines() if re.match(r" +[12] ", row)]
+    assert [row[3] for row in rows] == [row[1] for row in full]
+    losses = pd.read_csv(folder / "few" / "epochs.csv")["loss"] / pd.read_csv(folder / "full" / "epochs.csv")["loss"]
+    assert [row[4] for row in rows] == [f"{ratio - 1:+.2%}" for ratio in losses]
+    assert inside(*options, "-A", "INT8", "--baseline", "full")[0] == 0
+    assert (folder / "full" / "checkpoint.safetensors").stat().st_mtime_ns == made
+    code, _, (line,) = inside(*options, "--rate", "0.01", "--baseline", "full")
+    assert (code, "was made with rate 0.1, not 0.01" in line) == (2, True)
+    code, _, (line,) = inside(*options, "--baseline", "full", "-o", "full")
+    assert (code, line) == (2, "error: --baseline and --output are both full; they are two runs")
 
 
 @pytest.mark.slow

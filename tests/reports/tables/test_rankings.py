@@ -33,7 +33,7 @@ SETTINGS = RankingSettings(
 
 def lines(complete=True, **changed):
     found = Ranking(TABLE, Effect.AE, complete, dataclasses.replace(SETTINGS, **changed))
-    table, *rest = rankings.ranking("net", found, 2, "are kept; again", 0.01)
+    table, *rest = rankings.ranking("net", found, 2, "are kept; again", 0.01, 9.4)
     assert table.title == "net: 3 formats by the angle of AE over 4 mini-batches, scheme paper; 2 measured"
     assert table.row_count == 2
     assert rest[0] == rankings.READING
@@ -52,7 +52,7 @@ def test_what_was_not_measured_on_all_mini_batches_is_an_estimate():
 def test_what_it_took():
     best, needed = lines()
     assert best == "no other is better than hf:llama: by more than 0.12 degrees (97.5% confidence for each)"
-    assert needed == "7 gradients were needed, 12 would measure all; 5 s of measuring"
+    assert needed == "7 gradients were needed, 12 would measure all; 5 s of measuring, 9 s in all"
     # A limit near all that the first has promises nothing.
     assert lines(regret_at_most=0.9) == [needed]
     assert lines(regret_at_most=0.0)[0] == "no other is better than hf:llama: (97.5% confidence for each)"
@@ -72,7 +72,7 @@ def test_what_a_ranking_is_held_against():
     beside |= {"source_AE": "measured", "n_AE": 2}
     known = beside | {"name": "FP134", "bits": 8, "angle_AE": 0.9}
     found = Ranking(TABLE, Effect.AE, True, dataclasses.replace(SETTINGS, yardsticks=(beside, known)))
-    table, _, said, *rest = rankings.ranking("net", found, 2, "", 0.01)
+    table, _, said, *rest = rankings.ranking("net", found, 2, "", 0.01, 9.4)
     assert list(table.columns[0].cells) == ["1", "1", "", ""]
     assert list(table.columns[1].cells) == ["hf:llama:", "INT8", "bfloat16", "FP134"]
     assert list(table.columns[3].cells)[2:] == ["~0.5", "~0.9"]
@@ -91,10 +91,10 @@ def test_what_weights_would_add():
 def test_activations_that_turn_the_gradient_further_than_both_are_remarked():
     table = TABLE.assign(angle_A=[0.5, 2.5, 3.5], low_A=0.1, high_A=9.0, source_A="measured", n_A=4, n_AE=4)
     found = Ranking(table, Effect.AE, True, SETTINGS)
-    _, _, said, *_ = rankings.ranking("net", found, 3, "", 0.01)
+    _, _, said, *_ = rankings.ranking("net", found, 3, "", 0.01, 9.4)
     assert said.startswith("A above AE (INT8, mine): on these mini-batches the noise of errors happens to cancel some")
     found = Ranking(table.assign(n_A=2), Effect.AE, True, SETTINGS)
-    _, _, said, *_ = rankings.ranking("net", found, 3, "", 0.01)
+    _, _, said, *_ = rankings.ranking("net", found, 3, "", 0.01, 9.4)
     assert said.startswith("A above AE (INT8, mine): one or both are estimates")
 
 
@@ -102,7 +102,7 @@ def with_gaps(*gaps):
     table = TABLE.assign(angle_E=[1.0, 4.0, 9.0], low_E=0.5, high_E=10.0, source_E="measured", gap=gaps)
     table = table.assign(gap_low=table["gap"] - 0.1, gap_high=table["gap"] + 0.2)
     found = Ranking(table, Effect.AE, True, dataclasses.replace(SETTINGS, gap="gap: from 9 trainings"))
-    return rankings.ranking("net", found, 3, "are kept; again", 0.02)
+    return rankings.ranking("net", found, 3, "are kept; again", 0.02, 9.4)
 
 
 def test_a_line_ends_those_as_good_as_float32():
