@@ -7,6 +7,7 @@ add up over layers; small angles survive, as they do not through acos.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,14 @@ FAILED = 90.0
 """Degrees that stand for a zero or non-finite gradient."""
 
 
-def memory_order(x: Tensor) -> list[int]:
+@lru_cache(maxsize=1024)
+def _order_of(strides: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(strides)), key=strides.__getitem__, reverse=True))
+
+
+def memory_order(x: Tensor) -> tuple[int, ...]:
     """The dimensions of a tensor from the largest stride to the smallest."""
-    return sorted(range(x.ndim), key=x.stride, reverse=True)
+    return _order_of(x.stride())
 
 
 def in_order(x: Tensor, like: Tensor) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,7 +95,7 @@ class Delayed:
     def see(self, largest: float, overflows: int) -> None:
         """Take in one rounded tensor's largest magnitude and its number of saturated elements."""
         # NaN, once seen, stays.
-        self.largest = largest if np.isnan(largest) else max(self.largest, largest)
+        self.largest = largest if math.isnan(largest) else max(self.largest, largest)
         self.saturated |= overflows > 0
 
     def advance(self, headroom: int, low: int, high: int) -> None:
@@ -118,20 +119,17 @@ class Places:
 
     def __init__(self, kind: str, format: Format, headroom: int, delayed: bool = True):
         self.kind, self.format = kind, with_headroom(format, headroom)
-        self.delayed = delayed and is_delayable(format)
+        self._takes_top = is_delayable(format)
+        self.delayed = delayed and self._takes_top
         self.observations: list[RoundingCounts] = []
         self._states: dict[tuple[str, int], Delayed] = {}
 
     def round(self, x: Tensor, place: str, term: int = 0) -> Tensor:
         """Round a tensor at a place; its scale for the next step follows from it."""
-        top = self._top(x, place, term)
-        if top is not None and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
-            assert isinstance(self.format, ProfileFormat)  # is_delayable
-            order = memory_order(x)
-            array, seen = self.format.round_surveyed(
-                x.detach().permute(order).contiguous().numpy(), top, keep_infinities=True
-            )
-            rounded = torch.from_numpy(array).permute(*np.argsort(order).tolist())
+        state = self._states.get((place, term))
+        top = self._top(x) if state is None else state.top
+        if top is not None and x.is_cpu and x.dtype in (torch.float32, torch.float64):
+            rounded, seen = self._round_here(x, top)
         else:
             rounded = round_in_dtype(self.format, x, top)
             limit = np.inf if top is None else float(self.format.max(top))  # type: ignore[attr-defined]
@@ -139,26 +137,35 @@ class Places:
         largest, overflows, underflows = seen
         if self.delayed:
             assert top is not None  # a delayed scale
-            self._states.setdefault((place, term), Delayed(top)).see(largest, overflows)
+            if state is None:
+                state = self._states[place, term] = Delayed(top)
+            state.see(largest, overflows)
         self.observations.append(
             RoundingCounts(self.kind, place, term, x.numel(), top, top, None if top is None else overflows, underflows)
         )
         return rounded
 
+    def _round_here(self, x: Tensor, top: int) -> tuple[Tensor, Survey]:
+        """The same bits in x's memory order, and what rounding did, in one pass over it."""
+        assert isinstance(self.format, ProfileFormat)  # is_delayable
+        order = memory_order(x)
+        ordered = order == tuple(range(x.ndim))  # as nearly all are, and small ones come by the thousand
+        flat = (x.detach() if ordered else x.detach().permute(order)).contiguous()
+        array, seen = self.format.round_surveyed(flat.numpy(), top, keep_infinities=True)
+        rounded = torch.from_numpy(array)
+        return (rounded if ordered else rounded.permute(*np.argsort(order).tolist())), seen
+
     def evaluate(self, x: Tensor, place: str, term: int = 0) -> Tensor:
         """Round a tensor at a place with the scale as it is, leaving no trace."""
-        return round_in_dtype(self.format, x, self._top(x, place, term))
+        state = self._states.get((place, term))
+        return round_in_dtype(self.format, x, self._top(x) if state is None else state.top)
 
-    def _top(self, x: Tensor, place: str, term: int) -> int | None:
-        """The top exponent for a tensor: the place's, or the tensor's own; None for formats that find their scales
-        themselves."""
+    def _top(self, x: Tensor) -> int | None:
+        """A tensor's own top exponent; None for formats that find their scales themselves."""
         format = self.format
-        if not is_delayable(format):
+        if not self._takes_top:
             return None
         assert isinstance(format, ProfileFormat)  # is_delayable
-        state = self._states.get((place, term))
-        if state is not None:
-            return state.top
         # A delayed scale is one of the floor rule, whatever the format's own.
         return _top_of(format.with_scale(Scale(headroom=format.scale.headroom)) if self.delayed else format, x)
 

@@ -1,5 +1,8 @@
 """What rounding did to a tensor, counted in one pass over it and its rounded values."""
 
+import math
+import struct
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,14 +16,13 @@ from formats.kernel.bits import (
     INFINITY8,
     MAGNITUDE4,
     MAGNITUDE8,
-    as_numbers,
     by_width,
     i4,
     i8,
     largest_rounded,
 )
 from formats.kernel.threads import task_for_each_size
-from formats.kernel.tiling import TILING, cut_flat, tiles_of_thread
+from formats.kernel.tiling import CHUNK, TILING, cut_flat, tiles_of_thread
 from formats.kernel.words import BITS, NUMBER, Words
 
 COUNTS = 4
@@ -30,8 +32,18 @@ underflows."""
 
 @njit(nogil=True)
 def _survey4(x, q, limit):
-    """Counts of a run of float32 bits. Every sum goes back to 32 bits, so that the loop becomes vector code."""
+    """Counts of a run of float32 bits. Every sum goes back to 32 bits, so that the loops become vector code."""
     bound = i4(limit)
+    # Most runs hold nothing beyond the limit: then the largest is finite, and underflows are all that is to be counted.
+    most, largest, underflows = i4(0), i4(0), i4(0)
+    for i in range(x.size):
+        a, b = i4(x[i] & i4(MAGNITUDE4)), i4(q[i] & i4(MAGNITUDE4))
+        most = max(most, a)
+        largest = max(largest, b)
+        zero = a if b == i4(0) else i4(0)
+        underflows = i4(underflows + (i4(1) if zero > i4(0) else i4(0)))
+    if most <= bound and most < i4(INFINITY4) and largest < i4(INFINITY4):
+        return largest, i4(0), i4(0), underflows
     largest, greatest, overflows, underflows = i4(0), i4(0), i4(0), i4(0)
     for i in range(x.size):
         a, b = i4(x[i] & i4(MAGNITUDE4)), i4(q[i] & i4(MAGNITUDE4))
@@ -79,13 +91,16 @@ def _survey_tiles(w):
     x, q, counts = w.x, w.q, w.counts
     first, last = tiles_of_thread(w)
     for tile in range(first, last):
-        begin = tile * w.tile_columns
-        end = min(begin + w.tile_columns, w.columns)
-        if w.rounds:
-            round_run(x[begin:end], q[begin:end], w.top, w.grid, w.passing)
-        largest, broken, overflows, underflows = _survey_of_run(x[begin:end], q[begin:end], w.limit)
-        at = tile * COUNTS
-        counts[at], counts[at + 1], counts[at + 2], counts[at + 3] = largest, broken, overflows, underflows
+        at, last_of_tile = tile * COUNTS, min((tile + 1) * w.tile_columns, w.columns)
+        for begin in range(tile * w.tile_columns, last_of_tile, CHUNK):  # counted while it is in the first-level cache
+            end = min(begin + CHUNK, last_of_tile)
+            if w.rounds:
+                round_run(x[begin:end], q[begin:end], w.top, w.grid, w.passing)
+            largest, broken, overflows, underflows = _survey_of_run(x[begin:end], q[begin:end], w.limit)
+            counts[at] = max(counts[at], i8(largest))
+            counts[at + 1] = max(counts[at + 1], i8(broken))
+            counts[at + 2] += overflows
+            counts[at + 3] += underflows
 
 
 class Survey(NamedTuple):
@@ -142,7 +157,7 @@ def _survey(
         tiling=tiling,
         x=x,
         q=q,
-        limit=int(np.array(limit, x.dtype).view(np.int64 if x.itemsize == 8 else np.int32)),
+        limit=_bits_of(limit, x.itemsize),
         counts=counts,
         rounds=rounding is not None,
         grid=grid,
@@ -150,6 +165,22 @@ def _survey(
         top=top,
     )
     threads.run(_survey_tiles[x.itemsize], words, x.size)
-    value = float(as_numbers(counts[:, 0].max(), x))
-    _, broken, overflows, underflows = (int(count) for count in counts.sum(0))
-    return Survey(np.nan if broken else value, overflows, underflows)
+    rows = counts.tolist()  # few, and Python's sums of a few are faster than numpy's
+    value = _number_of(max(row[0] for row in rows), x.itemsize)
+    _, broken, overflows, underflows = rows[0] if len(rows) == 1 else map(sum, zip(*rows, strict=True))
+    return Survey(math.nan if broken else value, overflows, underflows)
+
+
+_INTEGER, _FLOAT = {4: struct.Struct("i"), 8: struct.Struct("q")}, {4: struct.Struct("f"), 8: struct.Struct("d")}
+
+
+@lru_cache(maxsize=1024)
+def _bits_of(number: float, size: int) -> int:
+    """Of the number in a float of so many bytes."""
+    with np.errstate(over="ignore"):
+        rounded = np.float32(number) if size == 4 else number
+    return int(_INTEGER[size].unpack(_FLOAT[size].pack(rounded))[0])
+
+
+def _number_of(bits: int, size: int) -> float:
+    return float(_FLOAT[size].unpack(_INTEGER[size].pack(bits))[0])
