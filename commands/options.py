@@ -20,7 +20,8 @@ DataOption = Annotated[
     str | None,
     typer.Option(
         help="of a public network: imagefolder:PATH, cifar10[:PATH] or cifar100[:PATH]; of a language model "
-        "text[@LENGTH]:PATH or tokens[@LENGTH]:FILE.npy, in sequences of LENGTH tokens (default: 128)",
+        "text[@LENGTH]:PATH or tokens[@LENGTH]:FILE.npy, in sequences of LENGTH tokens (default: 128); "
+        "pairs[@LENGTH]:PATH, text for an encoder with a contrastive loss",
         metavar="KIND:PATH",
     ),
 ]

@@ -27,7 +27,7 @@ def load(name: str, data: str | None = None, weights: Path | str | None = None) 
             arguments and returns a Workload. A public name with data and weights is written
             `NAME?data=DATA&weights=WEIGHTS`, special characters as in an address.
         data: of a public network, which needs it: `imagefolder:PATH`, `cifar10[:PATH]` or `cifar100[:PATH]` for images,
-            `text[@LENGTH]:PATH` or `tokens[@LENGTH]:FILE` for language models.
+            `text[@LENGTH]:PATH` or `tokens[@LENGTH]:FILE` for language models, `pairs[@LENGTH]:PATH` for encoders.
         weights: of a public network: a local file (of a language model also a folder), by default the public ones.
 
     Returns:
@@ -76,7 +76,7 @@ def _public(given: str, data: str | None, weights: Path | str | None) -> Workloa
     if data is None:
         raise ValueError(
             f"{network} needs --data: imagefolder:PATH, cifar10[:PATH] or cifar100[:PATH] for images, "
-            "text[@LENGTH]:PATH or tokens[@LENGTH]:FILE for language models"
+            "text[@LENGTH]:PATH or tokens[@LENGTH]:FILE for language models, pairs[@LENGTH]:PATH for encoders"
         )
     # Places are named in full, so that they are found from another folder too.
     kind, colon, place = data.partition(":")

@@ -19,20 +19,25 @@ ENCODER = "AutoModelForMaskedLM"
 DECODER = "AutoModelForCausalLM"
 
 
+BARE = "AutoModel"
+
+
 class Checkpoint(NamedTuple):
-    """A network in float32; whether it is an encoder, which fills masked tokens in; and what makes its tokenizer."""
+    """A network in float32; whether it is an encoder, which fills masked tokens in, or of which only what embeds tokens
+    was asked for; and what makes its tokenizer."""
 
     model: Any
     encoder: bool
     tokenizer: Callable[[], Any]
 
 
-def checkpoint(name: str, weights: Path | None) -> Checkpoint:
+def checkpoint(name: str, weights: Path | None, bare: bool = False) -> Checkpoint:
     """A language model with its tokenizer.
 
     Args:
         name: of the hub; where weights are given only what messages call it.
         weights: a folder as save_pretrained writes it, a file of weights beside config.json and tokenizer, or a .gguf.
+        bare: an encoder without the part that fills masks in, which a file need not have.
 
     Raises:
         ImportError: without transformers, or what it needs for the file.
@@ -42,18 +47,22 @@ def checkpoint(name: str, weights: Path | None) -> Checkpoint:
     network, transformers = f"hf:{name}", import_extra("transformers", "hf")
     if weights is None:
         config = pretrained(network, lambda: transformers.AutoConfig.from_pretrained(name))
-        auto = _auto(transformers, network, config)
+        auto = _auto(transformers, network, config, bare)
         model = pretrained(network, lambda: getattr(transformers, auto).from_pretrained(name, dtype=torch.float32))
         return Checkpoint(
-            model,
-            auto == ENCODER,
+            model.base_model if bare else model,
+            auto != DECODER,
             lambda: pretrained(network, lambda: transformers.AutoTokenizer.from_pretrained(name)),
         )
     if not weights.exists():
         raise FileNotFoundError(f"there are no weights {weights}")
-    local = _from_gguf if weights.suffix.lower() == GGUF else _from_files
+    gguf = weights.suffix.lower() == GGUF
+    if gguf and bare:
+        raise ValueError(f"{weights}: a {GGUF} is of a causal language model; pairs are for encoders")
     with _without_bars(transformers):
-        return local(transformers, network, weights)
+        if gguf:
+            return _from_gguf(transformers, network, weights)
+        return _from_files(transformers, network, weights, bare)
 
 
 @contextmanager
@@ -69,21 +78,29 @@ def _without_bars(transformers: Any) -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _auto(transformers: Any, network: str, config: Any) -> str:
-    """Which of transformers' classes makes the network: of an encoder where its configuration says so."""
+def _auto(transformers: Any, network: str, config: Any, bare: bool) -> str:
+    """Which of transformers' classes makes the network: of an encoder where its configuration says so. Where only what
+    embeds tokens was asked for, that alone unless its file is of one that fills masks in."""
     kind, said = type(config), set(getattr(config, "architectures", None) or [])
     is_causal, is_masked = (
         kind in mapping
         for mapping in (transformers.MODEL_FOR_CAUSAL_LM_MAPPING, transformers.MODEL_FOR_MASKED_LM_MAPPING)
     )
-    if is_masked and (not is_causal or transformers.MODEL_FOR_MASKED_LM_MAPPING[kind].__name__ in said):
+    fills = is_masked and transformers.MODEL_FOR_MASKED_LM_MAPPING[kind].__name__ in said
+    if bare and is_masked and not any("LMHead" in name or "CausalLM" in name for name in said):
+        return ENCODER if fills else BARE
+    if bare:
+        raise ValueError(
+            f"{network}: a {type(config).__name__} is of no encoder of transformers; pairs are for encoders"
+        )
+    if is_masked and (not is_causal or fills):
         return ENCODER
     if is_causal:
         return DECODER
     raise ValueError(f"{network}: a {type(config).__name__} is of no causal or masked language model of transformers")
 
 
-def _from_files(transformers: Any, network: str, weights: Path) -> Checkpoint:
+def _from_files(transformers: Any, network: str, weights: Path, bare: bool) -> Checkpoint:
     folder = weights if weights.is_dir() else weights.parent
     if not (folder / "config.json").is_file():
         raise ValueError(
@@ -93,7 +110,7 @@ def _from_files(transformers: Any, network: str, weights: Path) -> Checkpoint:
     here = {"local_files_only": True}
     with reading(f"configuration {folder / 'config.json'}", "that of a model of transformers"):
         config = transformers.AutoConfig.from_pretrained(folder, **here)
-    auto = _auto(transformers, network, config)
+    auto = _auto(transformers, network, config, bare)
     made = getattr(transformers, auto)
     if weights.is_dir():
         with reading(f"weights {folder}", f"those of {network}"):
@@ -104,8 +121,11 @@ def _from_files(transformers: Any, network: str, weights: Path) -> Checkpoint:
             with torch.device("meta"):  # only to learn which class it is
                 kind = type(made.from_config(config))
             model, info = kind.from_pretrained(None, config=config, state_dict=state, **options, **here)
+    if bare:  # a mean over tokens is taken, for which nothing else is needed
+        info["missing_keys"] = {key for key in info["missing_keys"] if not key.startswith("pooler.")}
     _check(info, weights, network)
-    return Checkpoint(model, auto == ENCODER, lambda: _tokenizer(transformers, folder, **here))
+    found = model.base_model if bare else model
+    return Checkpoint(found, auto != DECODER, lambda: _tokenizer(transformers, folder, **here))
 
 
 def _from_gguf(transformers: Any, network: str, file: Path) -> Checkpoint:

@@ -1,4 +1,5 @@
-"""Public language models of Hugging Face transformers by name: causal ones, and encoders that fill masks in."""
+"""Public language models of Hugging Face transformers by name: causal ones, and encoders that fill masks in or embed
+text."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workloads.public.checkpoints import checkpoint, context_of, embedded
-from workloads.public.texts import Masked, Text
+from workloads.public.texts import PAIRS, Masked, Text
 from workloads.workload import Workload
 
 LENGTH = 128
@@ -19,6 +20,8 @@ LENGTH = 128
 BATCH_SIZE = 8
 FEW = 4
 """Tokens on which it is tried whether a network is causal."""
+TEMPERATURE = 0.05
+"""That cosines are divided by in the contrastive loss."""
 
 
 def next_token_loss(model: nn.Module, tokens: Tensor) -> Tensor:
@@ -32,6 +35,35 @@ def masked_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     tokens, targets = batch
     logits = model(input_ids=tokens).logits
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=Masked.IGNORED)
+
+
+def cosines(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Of the embeddings of first halves of sequences (rows) with those of second halves: the mean over a half's tokens
+    of the last hidden states, tokens (N, length) int64. Of an odd length the last token is left out."""
+    half = tokens.shape[1] // 2
+    halves = torch.cat([tokens[:, :half], tokens[:, half : 2 * half]])
+    hidden = model(input_ids=halves).last_hidden_state
+    first, second = F.normalize(hidden.mean(1), dim=1).chunk(2)
+    return first @ second.T
+
+
+def contrastive_loss(model: nn.Module, tokens: Tensor) -> Tensor:
+    """InfoNCE: each half of a sequence is to find its other half among those of the mini-batch, mean of both ways.
+
+    Source: A. van den Oord et al., "Representation learning with contrastive predictive coding", 2018; temperature and
+    cosine as T. Gao et al., "SimCSE", EMNLP 2021.
+    """
+    if len(tokens) < 2:
+        raise ValueError("pairs need mini-batches of two sequences or more, to tell one from another")
+    logits, own = cosines(model, tokens) / TEMPERATURE, torch.arange(len(tokens), device=tokens.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def found_pairs(model: nn.Module, tokens: Tensor) -> float:
+    """The share of first halves of a mini-batch whose nearest second half is their own."""
+    with torch.no_grad():
+        own = torch.arange(len(tokens), device=tokens.device)
+        return (cosines(model, tokens).argmax(1) == own).double().mean().item()
 
 
 def perplexity(model: nn.Module, tokens: Tensor) -> float:
@@ -48,7 +80,8 @@ def masked_perplexity(model: nn.Module, batch: tuple[Tensor, Tensor]) -> float:
 
 def language_model(name: str, data: str, weights: Path | None) -> Workload:
     """A language model on text: the loss is the cross-entropy of each next token, or of an encoder (a masked language
-    model) that of masked ones; the metric is perplexity.
+    model) that of masked ones; the metric is perplexity. An encoder on pairs has the contrastive loss of halves that
+    are to find each other, and the share that does as its metric.
 
     weights: a folder with weights, config.json and tokenizer as save_pretrained writes them, a file of weights beside
     these two, or a GGUF; `name` is then what reports print. None: what is public under the name. data: `Text`'s. Raises
@@ -57,19 +90,23 @@ def language_model(name: str, data: str, weights: Path | None) -> Workload:
     """
     network = f"hf:{name}"
     text = Text(data)
-    made = checkpoint(name, weights)
+    made = checkpoint(name, weights, bare=text.kind == PAIRS)
     vocabulary = embedded(network, made.model)
     text.belong_to(made.tokenizer, vocabulary, LENGTH, context_of(made.model))
-    if made.encoder:
+    lower, loss = True, masked_token_loss if made.encoder else next_token_loss
+    if text.kind == PAIRS:
+        batches: Any = text.train
+        options: dict[str, Any] = {"train": text.train, "test": text.test, "metric": found_pairs}
+        lower, loss = False, contrastive_loss
+    elif made.encoder:
         masked = Masked(text, network)
-        batches: Any = masked.train
-        options: dict[str, Any] = {"train": masked.train, "test": masked.test, "metric": masked_perplexity}
+        batches = masked.train
+        options = {"train": masked.train, "test": masked.test, "metric": masked_perplexity}
     else:
         _check_causal(network, made.model, vocabulary)
         batches = text.train
         options = {"train": text.train, "test": text.test, "metric": perplexity}
-    loss = masked_token_loss if made.encoder else next_token_loss
-    return Workload(network, made.model, batches, loss, **options, lower_is_better=True, batch_size=BATCH_SIZE)
+    return Workload(network, made.model, batches, loss, **options, lower_is_better=lower, batch_size=BATCH_SIZE)
 
 
 def _check_causal(network: str, model: Any, vocabulary: int) -> None:

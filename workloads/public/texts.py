@@ -14,8 +14,11 @@ from torch import Tensor
 
 from numeric_formats.damage import reading
 
-TEXT, TOKENS = "text", "tokens"
-KINDS = "text[@LENGTH]:PATH, a text file or a folder of .txt files, or tokens[@LENGTH]:FILE, a .npy of whole numbers"
+TEXT, TOKENS, PAIRS = "text", "tokens", "pairs"
+KINDS = (
+    "text[@LENGTH]:PATH, a text file or a folder of .txt files, tokens[@LENGTH]:FILE, a .npy of whole numbers, or for "
+    "an encoder pairs[@LENGTH]:PATH, text whose halves of sequences are to find each other"
+)
 TEST_SHARE = 0.1
 """The last part of the text, which is kept for evaluation."""
 
@@ -24,8 +27,8 @@ class Text:
     """Sequences of tokens of a text or a file of tokens.
 
     Args:
-        data: text[@LENGTH]:PATH (a file, or all .txt files of a folder in the order of their names, one after another)
-            or tokens[@LENGTH]:FILE.
+        data: text[@LENGTH]:PATH or pairs[@LENGTH]:PATH (a file, or all .txt files of a folder in the order of their
+            names, one after another) or tokens[@LENGTH]:FILE.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -35,15 +38,15 @@ class Text:
     def __init__(self, data: str):
         kind, _, place = data.partition(":")
         self.kind, at, length = kind.partition("@")
-        if self.kind not in (TEXT, TOKENS) or not place or (at and not length.isdecimal()):
+        if self.kind not in (TEXT, TOKENS, PAIRS) or not place or (at and not length.isdecimal()):
             raise ValueError(f"data {data!r}: language models take {KINDS}")
         self.place, self.asked = Path(place), int(length) if at else None
         self.length = self.vocabulary = 0
         self.tokenizer: Callable[[], Any]
-        folder = self.kind == TEXT and self.place.is_dir()
+        folder = self.kind != TOKENS and self.place.is_dir()
         self.files = sorted(self.place.glob("*.txt")) if folder else [self.place]
         if not self.files or not all(file.is_file() for file in self.files):
-            needed = "a text file, or a folder of .txt files," if self.kind == TEXT else "a file of tokens"
+            needed = "a file of tokens" if self.kind == TOKENS else "a text file, or a folder of .txt files,"
             raise FileNotFoundError(f"{self.kind} {place}: {needed} is needed")
 
     def belong_to(self, tokenizer: Callable[[], Any], vocabulary: int, length: int, context: int | None) -> None:
@@ -67,10 +70,10 @@ class Text:
     @cached_property
     def sequences(self) -> Tensor:
         """All of them, (N, length) int64; what does not fill the last is left out."""
-        tokens = self._from_text() if self.kind == TEXT else self._from_numbers()
+        tokens = self._from_numbers() if self.kind == TOKENS else self._from_text()
         if tokens.numel() and (tokens.max() >= self.vocabulary or tokens.min() < 0):
             largest = int(tokens.max() if tokens.max() >= self.vocabulary else tokens.min())
-            of = "the tokenizer makes" if self.kind == TEXT else f"{self.place} has"
+            of = f"{self.place} has" if self.kind == TOKENS else "the tokenizer makes"
             raise ValueError(
                 f"{of} token {largest}; the network knows 0 to {self.vocabulary - 1}: tokens of another tokenizer"
             )

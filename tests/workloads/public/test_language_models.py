@@ -258,6 +258,43 @@ def test_the_loss_of_an_encoder(folder, tmp_path):
     assert measure(workload, ["FP134"], ["AE"], minibatches=1, batch_size=4).angle[0] > 0
 
 
+@pytest.mark.parametrize("kind", ["gpt2"], indirect=True)
+def test_the_contrastive_loss_of_an_encoder(folder, tmp_path):
+    """Halves of sequences find each other; from a file with a head, and from one without."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    sizes = {"vocab_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 8}
+    config = transformers.BertConfig(**sizes, intermediate_size=8, max_position_embeddings=16)
+    torch.manual_seed(0)
+    made = transformers.BertForMaskedLM(config).eval()
+    made.save_pretrained(tmp_path)
+    text = f"pairs@9:{tmp_path / 'text.txt'}"
+    workload = load("hf:tiny", text, tmp_path)
+    tokens = workload.train(3)[0]
+    assert tokens.shape == (3, 9)
+    halves = []
+    for part in (tokens[:, :4], tokens[:, 4:8]):
+        hidden = made(part, output_hidden_states=True).hidden_states[-1].double()
+        mean = hidden.sum(1) / 4
+        halves.append(mean / mean.square().sum(1, keepdim=True).sqrt())
+    scores = torch.exp((halves[0] @ halves[1].T) / 0.05)
+    ways = [-(scores.diag() / scores.sum(axis)).log().mean() for axis in (0, 1)]
+    expected = (sum(ways) / 2).item()
+    assert math.isclose(workload.loss(workload.model, tokens).item(), expected, rel_tol=1e-5)
+    found = [int(row.argmax()) == number for number, row in enumerate(scores)]
+    assert workload.metric(workload.model, tokens) == sum(found) / 3
+    assert not workload.lower_is_better
+    assert measure(workload, ["FP134"], ["AE"], minibatches=1, batch_size=4).angle[0] > 0
+    made.bert.save_pretrained(tmp_path)
+    assert math.isclose(load("hf:tiny", text, tmp_path).loss(made.bert, tokens).item(), expected, rel_tol=1e-5)
+    bare = load("hf:tiny", text, tmp_path)
+    assert math.isclose(bare.loss(bare.model, tokens).item(), expected, rel_tol=1e-5)
+    assert measure(bare, ["FP134"], ["AE"], minibatches=1, batch_size=4).angle[0] > 0
+    with pytest.raises(ValueError, match="two sequences or more"):
+        workload.loss(workload.model, tokens[:1])
+    with pytest.raises(ValueError, match="hf:tiny: a GPT2Config is of no encoder of transformers"):
+        load("hf:tiny", text, folder)
+
+
 def permuted(weight, heads):
     """Queries and keys as llama.cpp has them: of each head the halves of a turn beside each other."""
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
