@@ -17,7 +17,17 @@ from numba import njit
 
 from formats.kernel.bits import INFINITY4, MAGNITUDE4, MAGNITUDE8, SIGN4, SIGN8, as_bits, as_float, by_width, i4, i8
 from formats.kernel.exact import NEAREST, round_magnitude
-from formats.kernel.grid import BINADES, CHANGES_LOOP, LOOP, PACKED, change_bits, highest_bits, is_fast
+from formats.kernel.grid import (
+    BINADES,
+    CHANGES_LOOP,
+    LOOP,
+    PACKED,
+    PROFILE,
+    change_bits,
+    has_steps_of_float32,
+    highest_bits,
+    is_fast,
+)
 
 
 @njit(nogil=True, inline="always")
@@ -61,6 +71,22 @@ def _run_packed(x, out, highest, passing, bottom, w0, w1, w2, w3):
 
 
 @njit(nogil=True)
+def _run_bits(x, out, highest, passing, dropped):
+    """Where steps are those of float32 times a power of two in every binade, subnormal ones too, as of bfloat16 and
+    TF32: the bits of a magnitude are rounded as a whole number, and a carry goes into the exponent."""
+    half = i4((i4(1) << dropped) >> i4(1))
+    mask = i4(-(i4(1) << dropped))
+    for i in range(x.size):
+        u = x[i]
+        a = i4(u & i4(MAGNITUDE4))
+        c = min(a, highest)
+        odd = i4(i4(c >> dropped) & i4(1))
+        y = i4(i4(c + i4(i4(half - i4(1)) + odd)) & mask)
+        y = a if a > passing else y
+        out[i] = i4(y | i4(u & i4(SIGN4)))
+
+
+@njit(nogil=True)
 def round4(x, out, top, grid, passing):
     """Round a run of float32 bits whose scale is `top` to nearest."""
     first = top + 127  # the exponent field of the top binade
@@ -72,6 +98,9 @@ def round4(x, out, top, grid, passing):
         else:
             w0, w1, w2, w3 = i4(grid[PACKED]), i4(grid[PACKED + 1]), i4(grid[PACKED + 2]), i4(grid[PACKED + 3])
             _run_packed(x, out, highest, i4(passing), i4(first - grid[BINADES]), w0, w1, w2, w3)
+        return
+    if has_steps_of_float32(grid, first):
+        _run_bits(x, out, highest_bits(grid, first), i4(passing), i4(24 - grid[PROFILE]))
         return
     for i in range(x.size):
         a = i8(x[i] & i4(MAGNITUDE4))

@@ -68,6 +68,13 @@ def is_fast(grid, first):
 
 
 @njit(nogil=True, inline="always")
+def has_steps_of_float32(grid, first):
+    """Whether every binade keeps equally many bits, fewer than float32, down to where float32's own tail begins."""
+    one_precision = grid[LOOP] == CHANGES_LOOP and grid[CHANGE1] == NEVER and grid[PROFILE] < 24
+    return one_precision and first <= 254 and first - grid[TAIL] == 1
+
+
+@njit(nogil=True, inline="always")
 def highest_bits(grid, first):
     """Bits of the largest value."""
     return i4(((first - 1) << 23) + (grid[LARGEST] << (24 - grid[PROFILE])))
