@@ -57,7 +57,9 @@ class Measuring(Subject):
         """The gradients of one mini-batch; the first time, the flow checks itself on them (`predictor.self_check`)."""
         digest = batch_digest(batch)
         check_it = None if self._is_checked(digest) else self._checking(digest)
-        with self.gradients(batch, watched=check_it is not None) as gradients:
+        # At operands nothing is asked of the full-precision graph a second time.
+        kept = self.points is Points.DATAFLOW
+        with self.gradients(batch, watched=check_it is not None, kept=kept) as gradients:
             if check_it is not None:
                 check_it(gradients)
             yield gradients

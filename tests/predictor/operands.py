@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.nets import loss
 from workloads import Workload
 
 ONE, OTHER = "0", "2"
@@ -14,7 +15,7 @@ def workload(batches=2):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(20, 40), nn.Tanh(), nn.Linear(40, 36), nn.Tanh(), nn.Linear(36, 5))
     data = [(torch.randn(48, 20), torch.randint(0, 5, (48,))) for _ in range(batches)]
-    return Workload("operands", model, data, lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+    return Workload("operands", model, data, loss)
 
 
 def by_hand(model, batch):
