@@ -131,7 +131,7 @@ def measure(
                     (format.name, effect.value, scope, *of_angle, *_of_length(mine, scope), len(mine), failures)
                 )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.attrs[NOTES] = [*lost_to_constant_scales(measuring, chosen, batches[0]), *other_question(measuring)]
+    table.attrs[NOTES] = [*lost_to_constant_scales(measuring, chosen, batches[0]), *other_question(workload.model, at)]
     if measuring.checked is not None:
         table.attrs[COVERAGE] = measuring.checked.sentence
     return table

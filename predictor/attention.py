@@ -1,11 +1,10 @@
-"""The question that an answer is not to: data flow at points, or operands of products."""
+"""Networks with attention, and the question that an answer is not to: data flow, or operands of products."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from predictor.effects import Points
-from predictor.measuring.session import Measuring
 
 SENTENCE = (
     "this network has attention in it, and here everything between its products was rounded too, residual stream and "
@@ -24,7 +23,6 @@ def has_attention(model: nn.Module) -> bool:
     )
 
 
-def other_question(measuring: Measuring) -> list[str]:
+def other_question(model: nn.Module, points: Points) -> list[str]:
     """What is to be said where formats were rounded in the data flow of a transformer, which its users rarely do."""
-    asked = measuring.points is Points.DATAFLOW and has_attention(measuring.workload.model)
-    return [SENTENCE] if asked else []
+    return [SENTENCE] if points is Points.DATAFLOW and has_attention(model) else []

@@ -303,7 +303,7 @@ def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: Rank
     predicted = {effect: surrogate.predict(ratios, range(len(chosen))) for effect, surrogate in surrogates.items()}
     table = tabulate(chosen, wanted, order, stages.angles, predicted, len(batches))
     notes = lost_to_constant_scales(measuring, chosen, batches[0]) if complete else []
-    notes = [*notes, *other_question(measuring)]
+    notes = [*notes, *other_question(measuring.workload.model, measuring.points)]
     risk = options.risk(measuring.scheme)
     beside = options.yardsticks and complete
     if risk is not None:

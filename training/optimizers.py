@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from numeric_formats.checks import one_of
+from predictor.attention import has_attention
 from training.weights import Group, Weight
 
 
@@ -26,11 +27,10 @@ USUAL_RATES = {Optimizer.SGD: 0.1, Optimizer.ADAMW: 1e-3}
 
 
 def usual(model: nn.Module, optimizer: str | None, rate: float | None) -> tuple[str, float]:
-    """The optimizer and its largest learning rate where none is named: AdamW for a network with attention, that is with
-    a module whose class is named so, else SGD."""
+    """The optimizer and its largest learning rate where none is named: AdamW for a network with attention, else
+    SGD."""
     if optimizer is None:
-        attends = any("attention" in type(module).__name__.lower() for module in model.modules())
-        optimizer = Optimizer.ADAMW if attends else Optimizer.SGD
+        optimizer = Optimizer.ADAMW if has_attention(model) else Optimizer.SGD
     return optimizer, USUAL_RATES[one_of("optimizer", Optimizer, optimizer)] if rate is None else rate
 
 
