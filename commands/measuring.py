@@ -71,7 +71,7 @@ def points(
     from predictor.listing import list_points
     from predictor.recording import record, write
     from reports import results
-    from reports.tables.points import points as table
+    from reports.tables.points import tables_of
     from workloads import load
 
     if layer and tensors is None:
@@ -84,7 +84,7 @@ def points(
         write(found, tensors)
         say(f"wrote {len(found)} tensors to {tensors}")
         return
-    say(*table(model, *list_points(workload, matching(workload.model, exact or ()), batch_size), long))
+    say(*tables_of(model, *list_points(workload, matching(workload.model, exact or ()), batch_size), long))
 
 
 def measure(

@@ -27,7 +27,7 @@ class _Row:
     rest: tuple[str, ...]
 
 
-def points(
+def tables_of(
     model: str, listed: Sequence[Sequence[str]], skipped: Sequence[Sequence[str]], coverage: str, long: bool = False
 ) -> list[Part]:
     """What `predictor.listing.list_points` gave: points, operations without one, and what the points cover.

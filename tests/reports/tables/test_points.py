@@ -1,6 +1,6 @@
 """Points: equal layers in one row."""
 
-from reports.tables.points import points
+from reports.tables.points import tables_of
 
 
 def rows_of(*parts):
@@ -16,7 +16,7 @@ def test_layers_that_differ_in_a_number_are_one_row():
         own = ("4 x 16" if block == 1 else "4 x 8", "exact" if block == 2 else "")
         listed.append([str(len(listed)), f"h.{block}", "add", *own])
     skipped = [[f"h.{block}.mlp", "view", "4 x 8", "moves"] for block in (0, 0, 1, 4)]
-    found, others, count, said = points("net", listed, skipped, "all")
+    found, others, count, said = tables_of("net", listed, skipped, "all")
     shown, below = rows_of(found, others)
     assert shown == [
         ("0", "(network)", "input", "4 x 8", "two terms (A)"),
@@ -27,5 +27,5 @@ def test_layers_that_differ_in_a_number_are_one_row():
     ]
     assert below == [("h.0-1,4.mlp", "view", "4 x 8", "moves", "4 times")]
     assert (count, said) == ("16 points; equal layers in one row, --long has a row each", "all")
-    every = rows_of(*points("net", listed, skipped, "all", long=True)[:2])
+    every = rows_of(*tables_of("net", listed, skipped, "all", long=True)[:2])
     assert [[list(row) for row in rows] for rows in every] == [listed, skipped]
