@@ -12,6 +12,7 @@ from formats.kernel.codes import decode_tiles, encode_flat, encode_tiles
 from formats.kernel.elements import round_elements
 from formats.kernel.flat import FOUND_AT_ONCE, round_flat
 from formats.kernel.grid import describe
+from formats.kernel.hadamard import transform_lines
 from formats.kernel.largest import largest_flat, largest_of_tiles
 from formats.kernel.modes import round_flat_in_mode, round_tiles_in_mode
 from formats.kernel.neighbours import round_between
@@ -47,4 +48,5 @@ __all__ = [
     "sketch_places",
     "sums_of_difference",
     "survey_rounded",
+    "transform_lines",
 ]
