@@ -69,6 +69,7 @@ def pareto() -> Figure:
         risk.INDICATOR,
         "resnet18: angle of E against cost",
         risk.WITHIN,
+        LAYERS,
     )
 
 
@@ -89,7 +90,7 @@ def layers() -> Figure:
     batches = workload.minibatches(32)[:2]
     few = Workload(workload.name, workload.model, batches, workload.loss)
     return attributions.layers(
-        measure(few, LAYERS, ["AE"], scopes=["layers"]), "resnet20: angle by layer, two mini-batches of 32"
+        measure(few, LAYERS, ["AE"], scopes=["layers"]), "resnet20: angle of AE by layer, two mini-batches of 32"
     )
 
 

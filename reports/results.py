@@ -239,11 +239,16 @@ def read(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     }
     with reading(path, f"{path.suffix[1:].upper()}; is it cut short?"):
         table = readers[path.suffix.lower()](content)
+    check_columns(path, table, columns)
+    with reading(path, "a result"):
+        return _checked(table)
+
+
+def check_columns(path: Path, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    """ValueError where a table that was read lacks a column."""
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; it holds {', '.join(map(str, table.columns[:6]))}, ...")
-    with reading(path, "a result"):
-        return _checked(table)
 
 
 def _checked(table: pd.DataFrame) -> pd.DataFrame:

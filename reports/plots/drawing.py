@@ -191,9 +191,9 @@ def draw(
     return figure if title else untitled(figure)
 
 
-def _measured_bars(path: Path, count: int) -> Figure:
+def _measured_bars(path: Path, measured: pd.DataFrame, count: int) -> Figure:
     """The bars of what `formats measure` wrote."""
-    measured = results.read(path, (FORMAT, EFFECT, SCOPE, ANGLE, LOW, HIGH, N))
+    results.check_columns(path, measured, (FORMAT, EFFECT, SCOPE, ANGLE, LOW, HIGH, N))
     table = results.effects_across(measured)
     if table.empty:
         raise ValueError(f"{path} has no angle over all layers; --kind layers draws those of each")
@@ -229,12 +229,12 @@ def _drawn(
         return precision.histograms(
             tensors, precision.profiles_of(names), f"{first.stem}: elements and precision by binade{beside}"
         )
+    table = results.read(first)
+    if kind is Kind.BARS and FORMAT in table:
+        return _measured_bars(first, table, count)
     if by is None:
-        table = results.read(first)
         by = results.ordering_effect(first, table) if effects_in(table.columns) else Effect.E
-    if kind is Kind.BARS and FORMAT in results.read(first):
-        return _measured_bars(first, count)
-    table = results.read(first, columns_of(kind, by))
+    results.check_columns(first, table, columns_of(kind, by))
     settings = results.sidecar(first).get("settings", {})
     network = results.network_of(settings, first)
     count_of = settings.get("minibatches")
@@ -263,8 +263,9 @@ def _drawn(
         trainings = pd.concat([bundled_trainings(), table])
         return training.gap_against_angle(trainings, risk_of(trainings), f"{network}: how much worse a format trains")
     if kind is Kind.VALIDATION:
-        of = settings.get("effect", "")
-        return training.loss_against_angle(table, f"{network}: does the angle{f' ({of})' * bool(of)} predict training?")
+        return training.loss_against_angle(
+            table, f"{network}: does the angle predict training?", settings.get("effect", "")
+        )
     return rankings.error_against_activation(
         table, f"{network}: {len(table)} formats{over}", within, labels, settings.get("yardsticks", ())
     )

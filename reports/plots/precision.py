@@ -190,7 +190,8 @@ def synthesized(table: pd.DataFrame, by: str, title: str) -> Figure:
         range(0, grid.shape[1], 2), [f"−{binade}" if binade else "0" for binade in range(0, grid.shape[1], 2)]
     )
     cells.set_xlabel("significant bits in each binade, from the top exponent T down")
-    made = rows[ROLE].str.contains("synthesized").to_numpy()
+    # What has a name was known before, also where synthesis found it again.
+    made = (rows[ROLE].str.contains("synthesized") & rows[NAME].str.startswith("profile:")).to_numpy()
     cells.set_yticks(
         range(len(rows)),
         _numbered([_short(name, role) for name, role in zip(rows[NAME], rows[ROLE], strict=True)]),

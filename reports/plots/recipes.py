@@ -95,7 +95,8 @@ def plane(table: pd.DataFrame, title: str) -> Figure:
     log_axis(axes.xaxis)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+    axes.set_title(title, pad=24)
     label_points(axes, zip(rows[RECIPE], rows[ANGLE_OF_MEAN], up, strict=True))
     return figure
 

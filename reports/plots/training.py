@@ -82,13 +82,14 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def loss_against_angle(runs: pd.DataFrame, title: str) -> Figure:
+def loss_against_angle(runs: pd.DataFrame, title: str, effect: str = "") -> Figure:
     """Mean final loss of every format against its angle, both on logarithmic axes, coloured by bits; bars span its
     seeds. A format of which a run diverged stands above the others as a cross.
 
     Args:
         runs: The columns of `training.validation.Validation.runs`.
         title: Above the picture.
+        effect: Whose angle it is.
     """
     table = by_format(runs)
     spearman, _ = rank_correlations(table["angle"].to_numpy(), table["loss"].to_numpy())
@@ -112,7 +113,11 @@ def loss_against_angle(runs: pd.DataFrame, title: str) -> Figure:
             zorder=5,
         )
     axes.set(
-        xscale="log", yscale="log", xlabel="angle (degrees)", ylabel="training loss of the last epoch", title=title
+        xscale="log",
+        yscale="log",
+        xlabel=f"angle{f' of {effect}' * bool(effect)} (degrees); lower left is better",
+        ylabel="training loss of the last epoch",
+        title=title,
     )
     diverged = table[~np.isfinite(table["loss"])]
     if len(diverged):
