@@ -110,7 +110,7 @@ def table(
         results.check_output(output, tuple(paper.WRITERS), force)
     found = paper.table_of(result, top, share("--within", within))
     if output is None:
-        say(found)
+        say(*found)
         return
     write_atomically(output, paper.WRITERS[output.suffix.lower()](found).encode())
     say(f"wrote {output}")

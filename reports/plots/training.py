@@ -78,7 +78,9 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
     else:
         axes.set_ylim(bottom=0)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    # Above, where no line can lie under it.
+    named = axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    axes.set_title(title, pad=12 + 12 * -(-len(named.get_texts()) // 3))
     return figure
 
 

@@ -79,14 +79,8 @@ def ranking(
     title = f"{model}: {of.candidates} formats by the angle of {found.by} {over}"
     parts: list[Part] = [
         first_formats(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within, of.yardsticks),
-        READING,
+        *footnotes(found.table.head(top), of.minibatches, of.yardsticks),
     ]
-    trained = [str(row[NAME]) for row in of.yardsticks if row[NAME] != USUAL_PRECISION]
-    parts += [f"{name}, below, trained as well as float32 on the networks that gaps are told from" for name in trained]
-    if note := _above(found.table.head(top), of.minibatches):
-        parts.append(note)
-    if GATES in found.table.columns and any(without_scale_logic(row) for _, row in found.table.head(top).iterrows()):
-        parts.append(SCALE_LOGIC)
     if of.gap is not None:
         parts.append(f"{as_good(found.table, within)}; {of.gap}")
     settings = of.as_dict()
@@ -105,6 +99,19 @@ def ranking(
         why = "the time budget" if of.budget_spent else "an interrupt"
         parts.append(f"ended early by {why}: {of.gradients} measurements were made and {again}")
     return [*parts, f"verdict: {verdict(found.table, settings, within)}"]
+
+
+def footnotes(rows: pd.DataFrame, minibatches: int, yardsticks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is needed to read rows of a ranking's table, shown over so many mini-batches and above formats that they are
+    held against."""
+    trained = [str(row[NAME]) for row in yardsticks if row[NAME] != USUAL_PRECISION]
+    found = [READING]
+    found += [f"{name}, below, trained as well as float32 on the networks that gaps are told from" for name in trained]
+    if note := _above(rows, minibatches):
+        found.append(note)
+    if GATES in rows.columns and any(without_scale_logic(row) for _, row in rows.iterrows()):
+        found.append(SCALE_LOGIC)
+    return found
 
 
 def _promise(table: pd.DataFrame, by: str, regret: float) -> str:
