@@ -139,30 +139,35 @@ def cost(
     accumulator: Annotated[
         str, typer.Option(help="exact (fixed point, nothing is rounded) or float (10 significant bits, as FP169)")
     ] = "exact",
+    products: Annotated[
+        int | None,
+        typer.Option(
+            help="products of a sum, and uses of a weight: what is needed once in so many counts by this share"
+        ),
+    ] = None,
     verilog: Annotated[Path | None, typer.Option(help="folder for the Verilog of each lane")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what formats cost in hardware: gates of one multiply-accumulate lane, in NAND2 equivalents.
+    """Say what formats cost in hardware: gates of a multiply-accumulate (NAND2 equivalents) with its share of scales,
+    conversion and the weight's register; energy; bytes of memory.
 
-    Examples: formats cost INT8 FP134 FP143+FP152 · formats cost T8.5x3@2 --verilog rtl/ --json
+    Examples: formats cost INT8 BM25 NVFP4 FP143+FP152 · formats cost T8.5x3@2 --verilog rtl/ --json
     """
-    from dataclasses import asdict
-
-    from formats.hardware.cost import lane_cost
     from formats.hardware.lane import Accumulator
+    from formats.hardware.totals import PRODUCTS, total_cost
     from formats.hardware.verilog import write_lane
     from reports.tables import formats as tables
 
     costs, refused = [], []
     for name in names:
         try:
-            costs.append((name, lane_cost(name, accumulator)))
+            costs.append((name, total_cost(name, accumulator, products or PRODUCTS)))
         except ValueError as error:
             refused.append(error)
     if as_json:
-        say_json([{"name": name} | asdict(of) | {"total": of.total} for name, of in costs])
+        say_json([{"name": name} | of.as_dict() for name, of in costs])
     elif costs:
-        say(tables.costs(costs, accumulator))
+        say(*tables.costs(costs, accumulator))
     if verilog is not None:
         for name, _ in costs:
             typer.echo(f"wrote {write_lane(name, verilog, Accumulator(accumulator))}", err=as_json)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from formats.hardware.cost import gates_of
+from formats.pairs import candidate
 from predictor import measure, risk
 from predictor.recording import record
 from predictor.recording import write as write_tensors
@@ -24,6 +24,7 @@ from reports import results
 from reports.page import html
 from reports.plots import attributions, drawing, precision, rankings, style
 from reports.plots import training as plots
+from search.table import with_gates
 from training import train
 from workloads import Workload, load
 
@@ -65,7 +66,7 @@ def bars() -> Figure:
 def pareto() -> Figure:
     table = results.read(RANKING)
     return rankings.pareto_front(
-        table.assign(gates=table["name"].map(gates_of)),
+        with_gates(table, [candidate(name, files=False) for name in table["name"]]),
         risk.INDICATOR,
         "resnet18: angle of E against cost",
         risk.WITHIN,

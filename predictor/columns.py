@@ -32,7 +32,10 @@ RANK, NAME, BITS, FAMILY, GRANULARITY, PROFILE, BINADES = (
 )
 DESCRIBED = (NAME, BITS, FAMILY, GRANULARITY, PROFILE, BINADES)
 """What describes a format, in the order of the columns."""
-GATES, FRONT, ROLE, ELEMENTS, SCORE = "gates", "front", "role", "elements", "score"
+GATES, ENERGY, BYTES, NOT_COUNTED = "gates", "femtojoules", "bytes_per_value", "not_counted"
+"""What a multiply-accumulate costs (`formats.hardware.totals`); what is not counted is text, "" where all is."""
+COSTS = (GATES, ENERGY, BYTES, NOT_COUNTED)
+FRONT, ROLE, ELEMENTS, SCORE = "front", "role", "elements", "score"
 
 NETWORK_NAME = "network"
 """What was trained."""

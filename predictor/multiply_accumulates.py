@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from formats.hardware.cost import gates_of, without_real_scale
+from formats.hardware.totals import gates_of
 from formats.pairs import Pair
 from formats.recipes.value import Product
 from predictor.evaluation import evaluation_mode, same_passes
@@ -102,18 +102,15 @@ def kept_share(placed: Placed, costs: list[ProductCost]) -> float:
 
 
 def gates(placed: Placed, costs: list[ProductCost], exact: tuple[str, ...] = ()) -> float:
-    """Gates of a multiply-accumulate lane for the operands of a product (formats/hardware/cost.py), the mean over the
-    multiply-accumulates that a recipe changes; not a number where an operand's format has no lane, or is float32.
-
-    Scales are outside the lane: one with real scales has that of the standard or INT that they multiply.
-    """
+    """Gates of a multiply-accumulate of the operands of a product (formats/hardware/totals.py), the mean over the
+    multiply-accumulates that a recipe changes; not a number where an operand's format has no lane, or is float32."""
     total, count = 0.0, 0
     for cost in costs:
         for product in _changed(placed, cost, exact):
             one, other = (each.format for each in placed.of(product, cost.name))
             if one is None or other is None:
                 return math.nan
-            total += cost.multiply_accumulates * gates_of(Pair(without_real_scale(one), without_real_scale(other)))
+            total += cost.multiply_accumulates * gates_of(Pair(one, other))
             count += cost.multiply_accumulates
     return total / count if count else math.nan
 

@@ -12,8 +12,8 @@ from formats.pairs import Candidate
 from numeric_formats.progress import Report, quiet
 from predictor.columns import (
     ANGLE,
+    COSTS,
     DESCRIBED,
-    GATES,
     HIGH,
     LOW,
     MEAN_RANK,
@@ -79,8 +79,7 @@ def tabulate_across(rankings: Mapping[str, pd.DataFrame], by: str) -> pd.DataFra
     for model, table in aligned.items():
         kept = [column for column in table.columns if column.partition("_")[0] in PARTS or column == RANK]
         columns |= {on_network(column, model): table[column] for column in kept}
-    if GATES in first.columns:
-        columns[GATES] = first[GATES]
+    columns |= {name: first[name] for name in COSTS if name in first.columns}
     made = pd.DataFrame(columns, index=first.index).sort_values([MEAN_RANK, angle_column(WORST)], kind="stable")
     made.insert(0, RANK, made[MEAN_RANK].rank(method="min").astype(int))
     made.insert(1, NAME, made.index)

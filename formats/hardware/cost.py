@@ -34,12 +34,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from formats.hardware.lane import Accumulator, Lane, operand
-from formats.kinds.integer_real import IntegerFormat
-from formats.kinds.nvfp4 import ELEMENT, NVFP4Format
-from formats.kinds.scaled_standards import RealStandardFormat
-from formats.lookup import get
-from formats.number_format import Format
+from formats.hardware.lane import Accumulator, Lane, Operand, operand
 from formats.pairs import Candidate, candidate, formats_of
 from numeric_formats.checks import one_of
 
@@ -68,6 +63,8 @@ class Coefficients:
     decoder_shift: float = 2.942
     decoder_run: float = 2.9
     decoder_absolute: float = 4.374
+    decoder_table_bit: float = 1.0
+    decoder_table_entry: float = 1.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -90,7 +87,7 @@ class Cost:
         return self.multiplier + self.aligner + self.accumulator + self.decoder
 
 
-def quantities(of: Lane) -> dict[str, int]:
+def quantities(of: Lane) -> dict[str, float]:
     """How often each coefficient counts in a lane, by its name in `Coefficients`, whose first word is the part."""
     a, b = of.a, of.b
     p, q = (a.bits, b.bits) if of.integer else (a.precision, b.precision)
@@ -109,10 +106,18 @@ def quantities(of: Lane) -> dict[str, int]:
         "accumulator_negate": of.aligned_bits if exact and not of.integer else 0,
         "accumulator_sum": 0 if exact else of.sum_bits,
         "accumulator_position": 0 if exact else of.position_bits,
-        "decoder_shift": sum(side.shift_bits for side in decoded),
+        "decoder_shift": sum(side.shift_bits for side in decoded if not side.table),
         "decoder_run": sum(max(len(side.runs) - 1, 0) * side.shift_bits for side in decoded),
         "decoder_absolute": sum(side.bits for side in decoded if side.two_complement),
+        "decoder_table_bit": sum(_table_bits(side) for side in decoded if side.table),
+        "decoder_table_entry": sum(len(side.table) for side in decoded),
     }
+
+
+def _table_bits(of: Operand) -> float:
+    """Bits of the different significands of a table, over the bits that choose one."""
+    different = len({entry.significand for entry in of.table})
+    return different * of.precision / max(different - 1, 1).bit_length()
 
 
 def lane_cost(
@@ -143,26 +148,8 @@ def lane_cost(
     return _weigh(quantities(Lane(operand(a), operand(b), kind)), coefficients)
 
 
-def _weigh(counts: dict[str, int], coefficients: Coefficients) -> Cost:
+def _weigh(counts: dict[str, float], coefficients: Coefficients) -> Cost:
     parts = dict.fromkeys(("multiplier", "aligner", "accumulator", "decoder"), 0.0)
     for name, count in counts.items():
         parts[name.partition("_")[0]] += getattr(coefficients, name) * count
     return Cost(**parts)
-
-
-def without_real_scale(format: Format) -> Format:
-    """What is left for a lane of a format with real scales, which are outside it: the standard or INT that they
-    multiply; any other format itself."""
-    if isinstance(format, IntegerFormat):
-        return get(f"INT{format.bits}", files=False)
-    if isinstance(format, NVFP4Format):
-        return ELEMENT
-    return format.element if isinstance(format, RealStandardFormat) else format
-
-
-def gates_of(of: str | Candidate) -> float:
-    """The total of `lane_cost`; not a number where a format has no profile to build a lane from."""
-    try:
-        return lane_cost(of).total
-    except ValueError:
-        return float("nan")

@@ -21,7 +21,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
-from formats import Format, IntegerFormat, NVFP4Format, ProfileFormat, RealStandardFormat, StandardFormat, from_profile
+import numpy as np
+
+from formats import (
+    CodebookFormat,
+    Format,
+    IntegerFormat,
+    NVFP4Format,
+    ProfileFormat,
+    RealStandardFormat,
+    StandardFormat,
+    from_profile,
+)
 from formats.kinds.nvfp4 import ELEMENT
 from formats.profile import Profile, fixed
 
@@ -52,6 +63,15 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """What a code of a codebook stands for: (-1)^negative * significand * 2^shift steps."""
+
+    negative: bool
+    significand: int
+    shift: int
+
+
+@dataclass(frozen=True)
 class Operand:
     """What a lane has to know of a format: each magnitude is significand * 2^shift steps.
 
@@ -60,6 +80,7 @@ class Operand:
     linear: the magnitude indices below 2^linear are their own significands, at the shift linear_step (gradual
     underflow).
     runs: the binades above those, bottom first. two_complement: codes are the numbers (INTn).
+    table: of a codebook, what each code stands for (nothing: 0); it has neither a linear part nor runs.
     """
 
     bits: int
@@ -70,6 +91,7 @@ class Operand:
     linear_step: int
     runs: tuple[Run, ...]
     two_complement: bool
+    table: tuple[Entry, ...] = ()
 
     @property
     def shift_bits(self) -> int:
@@ -77,7 +99,7 @@ class Operand:
         return self.shift.bit_length()
 
 
-def _element(format: Format) -> Format:
+def element_of(format: Format) -> Format:
     """What a lane multiplies: the elements, whatever their scale."""
     if isinstance(format, NVFP4Format):
         return ELEMENT
@@ -92,11 +114,14 @@ def operand(format: Format) -> Operand:
     """What a lane has to know of a format.
 
     Raises:
-        ValueError: for a format that no precision profile describes, or without sign or zero.
+        ValueError: for a format that neither a precision profile nor a codebook describes, or a standard without sign
+            or zero.
     """
-    name, format = format.name, _element(format)
+    name, format = format.name, element_of(format)
+    if isinstance(format, CodebookFormat):
+        return _of_codebook(format)
     if not isinstance(format, ProfileFormat | StandardFormat):
-        raise ValueError(f"{name} has no precision profile, from which hardware is made")
+        raise ValueError(f"{name} is neither a precision profile nor a codebook, from which hardware is made")
     if isinstance(format, StandardFormat) and not (format.signed and format.zero):
         raise ValueError(
             f"{format.name} has no {'zero' if format.signed else 'sign'}; a lane multiplies signed numbers and zero"
@@ -113,6 +138,30 @@ def operand(format: Format) -> Operand:
         linear_step=steps[-1],
         runs=_runs(profile, steps, linear),
         two_complement=isinstance(format, ProfileFormat) and format.two_complement,
+    )
+
+
+def _of_codebook(format: CodebookFormat) -> Operand:
+    """Of a codebook: significands as long as the longest of its values, exactly."""
+    ratios = [value.as_integer_ratio() for value in np.nan_to_num(format._decoded).tolist()]
+    unit = max(denominator for _, denominator in ratios)
+    whole = [numerator * (unit // denominator) for numerator, denominator in ratios]
+    lowest = min((value & -value).bit_length() - 1 for value in whole if value)
+    whole = [value >> lowest for value in whole]
+    odd = [abs(value) // (value & -value) for value in whole if value]
+    precision = max(value.bit_length() for value in odd)
+    shifts = [max(abs(value).bit_length() - precision, 0) for value in whole]
+    entries = [Entry(value < 0, abs(value) >> shift, shift) for value, shift in zip(whole, shifts, strict=True)]
+    return Operand(
+        bits=format.bits,
+        precision=precision,
+        shift=max(shifts),
+        largest=max(map(abs, whole)),
+        linear=0,
+        linear_step=0,
+        runs=(),
+        two_complement=False,
+        table=tuple(entries),
     )
 
 

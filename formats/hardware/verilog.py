@@ -12,6 +12,7 @@ from pathlib import Path
 
 from formats import Format
 from formats.hardware.lane import FLOAT_BITS, Accumulator, Lane, Operand, operand
+from formats.hardware.verilog_text import constant, float_accumulator, module, shifted_to_top, vector
 from formats.pairs import Candidate, candidate, formats_of
 from numeric_formats.files import write_atomically
 
@@ -34,7 +35,7 @@ def lane_modules(a: Format, b: Format, accumulator: Accumulator = Accumulator.EX
         name: what the names of the modules begin with.
 
     Raises:
-        ValueError: for a format that no precision profile describes, or without sign or zero.
+        ValueError: for a format of which no lane is known, as `operand` says.
     """
     made = Lane(operand(a), operand(b), accumulator)
     if made.integer:
@@ -42,7 +43,10 @@ def lane_modules(a: Format, b: Format, accumulator: Accumulator = Accumulator.EX
     else:
         parts = [_decode(made.a, f"{name}_decode_a"), _decode(made.b, f"{name}_decode_b"), _multiply(made, name)]
         if accumulator is Accumulator.FLOAT:
-            parts += [_normalize(made, name), _accumulate_float(made, name)]
+            parts += [
+                _normalize(made, name),
+                float_accumulator(made.sum_bits, made.position_bits, FLOAT_BITS, f"{name}_accumulate"),
+            ]
         else:
             parts += [*([_align(made, name)] if made.shift else []), _accumulate(made, name)]
         parts.append(_decoded_lane(made, name))
@@ -74,65 +78,72 @@ def write_lane(of: str | Candidate, folder: Path, accumulator: Accumulator = Acc
     return path
 
 
-def _bits(width: int) -> str:
-    return f"[{width - 1}:0]"
-
-
-def _number(value: int, width: int) -> str:
-    return f"{width}'d{value % (1 << width)}"
-
-
-def _module(name: str, ports: list[str], body: list[str]) -> str:
-    return "\n".join([f"module {name}({', '.join(ports)});", *(f"  {line}" for line in body), "endmodule", ""])
-
-
 def _decode(of: Operand, name: str) -> str:
     n, p = of.bits, of.precision
-    ports = [f"input {_bits(n)} code", "output negative", f"output {_bits(p)} significand"]
+    ports = [f"input {vector(n)} code", "output negative", f"output {vector(p)} significand"]
+    if of.table:
+        return _look_up(of, name, ports)
     body = [f"assign negative = code[{n - 1}];"]
     if of.two_complement:
         body.append(f"assign significand = (code[{p - 1}:0] ^ {{{p}{{negative}}}}) + negative;")
-        return _module(name, ports, body)
-    body.append(f"wire {_bits(n - 1)} index = code[{n - 2}:0];")
+        return module(name, ports, body)
+    body.append(f"wire {vector(n - 1)} index = code[{n - 2}:0];")
     # index + constant holds shift and fraction side by side; the constant is another one in each run.
     width = max([run.precision - 1 for run in of.runs], default=0) + max(of.shift_bits, 1)
-    moved = _number(0, width)
-    significand = f"index[{of.linear - 1}:0]" if of.linear else _number(0, p)
-    shift = _number(of.linear_step, max(of.shift_bits, 1))
+    moved = constant(0, width)
+    significand = f"index[{of.linear - 1}:0]" if of.linear else constant(0, p)
+    shift = constant(of.linear_step, max(of.shift_bits, 1))
     for number, run in enumerate(of.runs, 1):
         k = run.precision
-        body.append(f"wire in{number} = index >= {_number(run.start, n - 1)};")
-        moved = f"in{number} ? {_number((run.step << (k - 1)) - run.start, width)} : {moved}"
+        body.append(f"wire in{number} = index >= {constant(run.start, n - 1)};")
+        moved = f"in{number} ? {constant((run.step << (k - 1)) - run.start, width)} : {moved}"
         one = f"{{1'd1, moved[{k - 2}:0]}}" if k > 1 else "1'd1"
         significand = f"in{number} ? {one} : {significand}"
         shift = f"in{number} ? moved[{k - 2 + max(of.shift_bits, 1)}:{k - 1}] : {shift}"
     if of.runs:
-        body.append(f"wire {_bits(width)} moved = index + ({moved});")
+        body.append(f"wire {vector(width)} moved = index + ({moved});")
     body.append(f"assign significand = {significand};")
     if of.shift_bits:
-        ports.append(f"output {_bits(of.shift_bits)} shift")
+        ports.append(f"output {vector(of.shift_bits)} shift")
         body.append(f"assign shift = {shift};")
-    return _module(name, ports, body)
+    return module(name, ports, body)
+
+
+def _look_up(of: Operand, name: str, ports: list[str]) -> str:
+    """A decoder that is a table: of each output bit, what it is for every code."""
+    outputs = {"negative": [int(entry.negative) for entry in of.table]}
+    for bit in range(of.precision):
+        outputs[f"significand[{bit}]"] = [entry.significand >> bit & 1 for entry in of.table]
+    if of.shift_bits:
+        ports.append(f"output {vector(of.shift_bits)} shift")
+    for bit in range(of.shift_bits):
+        outputs[f"shift[{bit}]"] = [entry.shift >> bit & 1 for entry in of.table]
+    body = []
+    for number, (output, column) in enumerate(outputs.items()):
+        value = sum(bit << code for code, bit in enumerate(column))
+        body.append(f"wire {vector(len(column))} table{number} = {len(column)}'h{value:x};")
+        body.append(f"assign {output} = table{number}[code];")
+    return module(name, ports, body)
 
 
 def _multiply(of: Lane, name: str) -> str:
     a, b = (of.a.bits, of.b.bits) if of.integer else (of.a.precision, of.b.precision)
-    ports = [f"input {_bits(a)} a", f"input {_bits(b)} b", f"output {_bits(of.product_bits)} product"]
+    ports = [f"input {vector(a)} a", f"input {vector(b)} b", f"output {vector(of.product_bits)} product"]
     if not of.integer:
-        return _module(f"{name}_multiply", ports, ["assign product = a * b;"])
+        return module(f"{name}_multiply", ports, ["assign product = a * b;"])
     # C. R. Baugh, B. A. Wooley, "A Two's Complement Parallel Array Multiplication Algorithm", IEEE Transactions on
     # Computers C-22(12), 1973: the rows of a sign bit are inverted and constants added. Yosys' own signed product,
     # which extends signs, is a tenth larger.
     width = of.product_bits
     body = [
-        f"wire {_bits(width)} unsigned_part = a[{a - 2}:0] * b[{b - 2}:0];",
-        f"wire {_bits(b - 1)} row_a = ~({{{b - 1}{{a[{a - 1}]}}}} & b[{b - 2}:0]);",
-        f"wire {_bits(a - 1)} row_b = ~({{{a - 1}{{b[{b - 1}]}}}} & a[{a - 2}:0]);",
-        f"wire {_bits(width)} constant = {_number((1 << (width - 1)) + (1 << (a - 1)) + (1 << (b - 1)), width)};",
-        f"wire {_bits(width)} signs = {{1'd0, a[{a - 1}] & b[{b - 1}], {width - 2}'d0}};",
+        f"wire {vector(width)} unsigned_part = a[{a - 2}:0] * b[{b - 2}:0];",
+        f"wire {vector(b - 1)} row_a = ~({{{b - 1}{{a[{a - 1}]}}}} & b[{b - 2}:0]);",
+        f"wire {vector(a - 1)} row_b = ~({{{a - 1}{{b[{b - 1}]}}}} & a[{a - 2}:0]);",
+        f"wire {vector(width)} constant = {constant((1 << (width - 1)) + (1 << (a - 1)) + (1 << (b - 1)), width)};",
+        f"wire {vector(width)} signs = {{1'd0, a[{a - 1}] & b[{b - 1}], {width - 2}'d0}};",
         f"assign product = unsigned_part + {{row_a, {a - 1}'d0}} + {{row_b, {b - 1}'d0}} + signs + constant;",
     ]
-    return _module(f"{name}_multiply", ports, body)
+    return module(f"{name}_multiply", ports, body)
 
 
 def _shifted(of: Lane) -> list[tuple[str, int]]:
@@ -142,71 +153,29 @@ def _shifted(of: Lane) -> list[tuple[str, int]]:
 
 def _align(of: Lane, name: str) -> str:
     operands = _shifted(of)
-    ports = [f"input {_bits(of.product_bits)} product", *(f"input {_bits(bits)} {side}" for side, bits in operands)]
-    ports.append(f"output {_bits(of.aligned_bits)} aligned")
+    ports = [f"input {vector(of.product_bits)} product", *(f"input {vector(bits)} {side}" for side, bits in operands)]
+    ports.append(f"output {vector(of.aligned_bits)} aligned")
     body = [
-        f"wire {_bits(of.shift.bit_length())} shift = {' + '.join(side for side, _ in operands)};",
+        f"wire {vector(of.shift.bit_length())} shift = {' + '.join(side for side, _ in operands)};",
         "assign aligned = product << shift;",
     ]
-    return _module(f"{name}_align", ports, body)
+    return module(f"{name}_align", ports, body)
 
 
 def _accumulate(of: Lane, name: str) -> str:
     width, given = of.register_bits, of.aligned_bits
     ports = ["input clock", "input clear", *([] if of.integer else ["input negative"])]
-    ports += [f"input {_bits(given)} aligned", f"output reg signed {_bits(width)} sum"]
-    body = [f"wire {_bits(width)} old = sum & ~{{{width}{{clear}}}};"]
+    ports += [f"input {vector(given)} aligned", f"output reg signed {vector(width)} sum"]
+    body = [f"wire {vector(width)} old = sum & ~{{{width}{{clear}}}};"]
     if of.integer:
-        body.append(f"wire {_bits(width)} total = old + {{{{{width - given}{{aligned[{given - 1}]}}}}, aligned}};")
+        body.append(f"wire {vector(width)} total = old + {{{{{width - given}{{aligned[{given - 1}]}}}}, aligned}};")
         body.append("always @(posedge clock) sum <= total;")
     else:
         # -x = ~x + 1; the one is carried in by a bit below the lowest.
         signed = f"{{{{{width - given}{{negative}}}}, aligned ^ {{{given}{{negative}}}}, negative}}"
-        body.append(f"wire {_bits(width + 1)} total = {{old, negative}} + {signed};")
+        body.append(f"wire {vector(width + 1)} total = {{old, negative}} + {signed};")
         body.append(f"always @(posedge clock) sum <= total[{width}:1];")
-    return _module(f"{name}_accumulate", ports, body)
-
-
-def _leading(given: str, width: int) -> tuple[list[str], str, str]:
-    """Lines that shift a signal left until its highest bit is set; the names of the result and of the number of
-    places."""
-    lines, empty = [], []
-    for stage in reversed(range((width - 1).bit_length())):
-        size = 1 << stage
-        lines += [
-            f"wire empty{stage} = {given}[{width - 1}:{width - size}] == {size}'d0;",
-            f"wire {_bits(width)} moved{stage} = "
-            f"empty{stage} ? {{{given}[{width - size - 1}:0], {size}'d0}} : {given};",
-        ]
-        given = f"moved{stage}"
-        empty.append(f"empty{stage}")
-    lines.append(f"wire {_bits(len(empty))} places = {{{', '.join(empty)}}};")
-    return lines, given, "places"
-
-
-def _shifted_right(given: str, width: int, distance: str, distance_bits: int) -> tuple[list[str], str, str]:
-    """Lines that shift a signal right; the names of the result and of a bit that says whether a one was lost."""
-    lines, losses = [], []
-    stages = min((width - 1).bit_length(), distance_bits)
-    for stage in range(stages):
-        size = 1 << stage
-        lines += [
-            f"wire lost{stage} = {distance}[{stage}] & ~({given}[{size - 1}:0] == {size}'d0);",
-            f"wire {_bits(width)} right{stage} = "
-            f"{distance}[{stage}] ? {{{size}'d0, {given}[{width - 1}:{size}]}} : {given};",
-        ]
-        given = f"right{stage}"
-        losses.append(f"lost{stage}")
-    if stages < distance_bits:
-        lines += [
-            f"wire far = ~({distance}[{distance_bits - 1}:{stages}] == {_number(0, distance_bits - stages)});",
-            f"wire lost_far = far & ~({given} == {width}'d0);",
-            f"wire {_bits(width)} right_far = {given} & ~{{{width}{{far}}}};",
-        ]
-        given = "right_far"
-        losses.append("lost_far")
-    lines.append(f"wire lost = {{{', '.join(losses)}}} != {len(losses)}'d0;")
-    return lines, given, "lost"
+    return module(f"{name}_accumulate", ports, body)
 
 
 def _normalize(of: Lane, name: str) -> str:
@@ -214,128 +183,82 @@ def _normalize(of: Lane, name: str) -> str:
     0 for zero."""
     width, positions = of.product_bits, of.position_bits
     operands = _shifted(of)
-    ports = [f"input {_bits(width)} product", *(f"input {_bits(bits)} {side}" for side, bits in operands)]
-    ports += [f"output {_bits(of.sum_bits)} aligned", f"output {_bits(positions)} position"]
+    ports = [f"input {vector(width)} product", *(f"input {vector(bits)} {side}" for side, bits in operands)]
+    ports += [f"output {vector(of.sum_bits)} aligned", f"output {vector(positions)} position"]
     padding = of.sum_bits - width
     end = f", {padding}'d0}}" if padding else "}"
     shift = "".join(f" + {side}" for side, _ in operands)
     if width == 1:
         body = [
             f"assign aligned = {{product{end};",
-            f"assign position = product ? {_number(0, positions)}{shift} : {_number(0, positions)};",
+            f"assign position = product ? {constant(0, positions)}{shift} : {constant(0, positions)};",
         ]
-        return _module(f"{name}_align", ports, body)
-    lines, result, places = _leading("product", width)
+        return module(f"{name}_align", ports, body)
+    lines, result, places = shifted_to_top("product", width)
     body = [
         *lines,
         f"assign aligned = {{{result}{end};",
         f"assign position = {result}[{width - 1}] ? "
-        f"{_number(width - 1, positions)}{shift} - {places} : {_number(0, positions)};",
+        f"{constant(width - 1, positions)}{shift} - {places} : {constant(0, positions)};",
     ]
-    return _module(f"{name}_align", ports, body)
-
-
-def _accumulate_float(of: Lane, name: str) -> str:
-    width, positions, kept = of.sum_bits, of.position_bits, FLOAT_BITS
-    ports = [
-        "input clock",
-        "input clear",
-        "input minus",
-        f"input {_bits(width)} aligned",
-        f"input {_bits(positions)} at",
-    ]
-    ports += ["output reg negative", f"output reg {_bits(positions)} position", f"output reg {_bits(kept)} significand"]
-    padding = f", {width - kept}'d0" if width > kept else ""
-    both, wide = positions + width, width + 4
-    shifts, shifted, lost = _shifted_right("given", width + 2, "distance", positions)
-    lines, result, places = _leading("total", wide)
-    rest = wide - kept
-    body = [
-        f"wire {_bits(both)} old = {{position, significand{padding}}} & ~{{{both}{{clear}}}};",
-        f"wire {_bits(both)} new = {{at, aligned}};",
-        # Both have their leading bit on top, so that position and significand compare as one number.
-        "wire swap = new >= old;",
-        f"wire {_bits(both)} larger = swap ? new : old;",
-        f"wire {_bits(both)} smaller = swap ? old : new;",
-        "wire sign = swap ? minus : negative;",
-        "wire differ = minus ^ negative & ~clear;",
-        f"wire {_bits(positions)} distance = larger[{both - 1}:{width}] - smaller[{both - 1}:{width}];",
-        # Two bits below the lowest, and a third that says whether anything was lost further down.
-        f"wire {_bits(width + 2)} given = {{smaller[{width - 1}:0], 2'd0}};",
-        *shifts,
-        f"wire {_bits(wide)} addend = {{1'd0, {shifted}, {lost}}} ^ {{{wide}{{differ}}}};",
-        f"wire {_bits(wide)} total = {{1'd0, larger[{width - 1}:0], 3'd0}} + addend + differ;",
-        *lines,
-        f"wire half = {result}[{rest - 1}];",
-        f"wire tie = {result}[{rest - 2}:0] == {rest - 1}'d0;",
-        f"wire {_bits(kept + 1)} rounded = "
-        f"{{1'd0, {result}[{wide - 1}:{rest}]}} + (half & ~(tie & ~{result}[{rest}]));",
-        f"wire some = {result}[{wide - 1}];",
-        f"wire {_bits(positions)} reached = larger[{both - 1}:{width}] + 1'd1 + rounded[{kept}] - {places};",
-        "always @(posedge clock) begin",
-        "  negative <= sign & some;",
-        f"  position <= reached & {{{positions}{{some}}}};",
-        f"  significand <= {{rounded[{kept}] ^ rounded[{kept - 1}], rounded[{kept - 2}:0]}};",
-        "end",
-    ]
-    return _module(f"{name}_accumulate", ports, body)
+    return module(f"{name}_align", ports, body)
 
 
 def _ports(of: Lane) -> list[str]:
-    ports = ["input clock", "input clear", f"input {_bits(of.a.bits)} a", f"input {_bits(of.b.bits)} b"]
+    ports = ["input clock", "input clear", f"input {vector(of.a.bits)} a", f"input {vector(of.b.bits)} b"]
     if of.accumulator is Accumulator.FLOAT:
         return [
             *ports,
             "output negative",
-            f"output {_bits(of.position_bits)} position",
-            f"output {_bits(FLOAT_BITS)} significand",
+            f"output {vector(of.position_bits)} position",
+            f"output {vector(FLOAT_BITS)} significand",
         ]
-    return [*ports, f"output signed {_bits(of.register_bits)} sum"]
+    return [*ports, f"output signed {vector(of.register_bits)} sum"]
 
 
 def _integer_lane(of: Lane, name: str) -> str:
     body = [
-        f"wire {_bits(of.product_bits)} product;",
+        f"wire {vector(of.product_bits)} product;",
         f"{name}_multiply multiply(.a(a), .b(b), .product(product));",
         f"{name}_accumulate accumulate(.clock(clock), .clear(clear), .aligned(product), .sum(sum));",
     ]
-    return _module(name, _ports(of), body)
+    return module(name, _ports(of), body)
 
 
 def _decoded_lane(of: Lane, name: str) -> str:
     body = []
     for side, part in (("a", of.a), ("b", of.b)):
-        body += [f"wire negative_{side};", f"wire {_bits(part.precision)} significand_{side};"]
+        body += [f"wire negative_{side};", f"wire {vector(part.precision)} significand_{side};"]
         shifted = ""
         if part.shift_bits:
-            body.append(f"wire {_bits(part.shift_bits)} shift_{side};")
+            body.append(f"wire {vector(part.shift_bits)} shift_{side};")
             shifted = f", .shift(shift_{side})"
         body.append(
             f"{name}_decode_{side} decode_{side}(.code({side}), .negative(negative_{side}), "
             f".significand(significand_{side}){shifted});"
         )
     body += [
-        f"wire {_bits(of.product_bits)} product;",
+        f"wire {vector(of.product_bits)} product;",
         f"{name}_multiply multiply(.a(significand_a), .b(significand_b), .product(product));",
         "wire minus = negative_a ^ negative_b;",
     ]
     shifts = "".join(f", .{side}(shift_{side})" for side, _ in _shifted(of))
     if of.accumulator is Accumulator.FLOAT:
         body += [
-            f"wire {_bits(of.sum_bits)} aligned;",
-            f"wire {_bits(of.position_bits)} at;",
+            f"wire {vector(of.sum_bits)} aligned;",
+            f"wire {vector(of.position_bits)} at;",
             f"{name}_align align(.product(product){shifts}, .aligned(aligned), .position(at));",
             f"{name}_accumulate accumulate(.clock(clock), .clear(clear), .minus(minus), .aligned(aligned), .at(at), "
             ".negative(negative), .position(position), .significand(significand));",
         ]
-        return _module(name, _ports(of), body)
+        return module(name, _ports(of), body)
     if of.shift:
         body += [
-            f"wire {_bits(of.aligned_bits)} aligned;",
+            f"wire {vector(of.aligned_bits)} aligned;",
             f"{name}_align align(.product(product){shifts}, .aligned(aligned));",
         ]
     aligned = "aligned" if of.shift else "product"
     body.append(
         f"{name}_accumulate accumulate(.clock(clock), .clear(clear), .negative(minus), .aligned({aligned}), .sum(sum));"
     )
-    return _module(name, _ports(of), body)
+    return module(name, _ports(of), body)

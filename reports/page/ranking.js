@@ -170,7 +170,7 @@ function detail() {
   const row = rows[looked];
   get("name").textContent = row.name;
   const facts = {
-    rank: row.rank, bits: row.bits, family: row.family, "one scale per": row.granularity, profile: row.profile, binades: row.binades, gates: row.gates,
+    rank: row.rank, bits: row.bits, family: row.family, "one scale per": row.granularity, profile: row.profile, binades: row.binades, gates: row.cost.gates, "fJ a multiply-accumulate": row.cost.femtojoules, "bytes a value": row.cost.bytes_per_value,
     ...Object.fromEntries(Object.keys(row.angle).filter((effect) => known(row.angle[effect])).map((effect) => [
       `angle of ${effect}`,
       `${row.angle[effect].toFixed(3)}° ${row.source[effect]}`

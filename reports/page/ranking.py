@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from string import Template
@@ -18,6 +19,8 @@ from predictor.columns import (
     ANGLE,
     BINADES,
     BITS,
+    BYTES,
+    ENERGY,
     FAMILY,
     GAP,
     GATES,
@@ -37,13 +40,14 @@ from predictor.risk import INDICATOR, WITHIN, dividing_angle
 from reports import results
 from reports.page.parts import SOURCE as FOLDER
 from reports.page.parts import Section, embedded, plain
-from reports.tables import cells
+from reports.tables import cells, costs
 from reports.tables.rankings import as_good
 from reports.verdicts import verdict
 
 COLUMNS = (RANK, NAME, BITS, FAMILY, PROFILE)
-WIDE = (GRANULARITY, BITS, FAMILY, BINADES, GATES, PROFILE)
+WIDE = (GRANULARITY, BITS, FAMILY, BINADES, GATES, ENERGY, BYTES, PROFILE)
 """Columns that a narrow screen leaves out."""
+COSTS = (GATES, ENERGY, BYTES)
 MEANINGS = {
     "E": "errors, the gradients of the loss with respect to activations, are rounded",
     "A": "activations are rounded",
@@ -52,6 +56,8 @@ MEANINGS = {
     "WAE": "weights, activations and errors are",
     "angle": "by how many degrees that turns the weight gradient; less is better",
     "gap": "by how much the final loss will be above that of float32, with its 95% interval, told by trainings",
+    GATES: "in NAND2 equivalents, and fJ: of a multiply-accumulate with its share of scales, conversion and weight; "
+    "bytes: of memory a value",
 }
 AT_OPERANDS = {
     "E": "dy, the errors of the products of layers, is rounded in dgrad and wgrad",
@@ -126,9 +132,11 @@ def _effects(table: pd.DataFrame) -> list[str]:
 def _row(row: pd.Series[Any], effects: list[str], digest: str | None) -> dict[str, Any]:
     named = {key: plain(row.get(key)) for key in (*COLUMNS, GRANULARITY, BINADES, GATES)}
     named[GATES] = None if named[GATES] is None else round(named[GATES])
+    cost = dict(zip(COSTS, costs.cells(row), strict=True)) if GATES in row else {}
     kinds = (ANGLE, LOW, HIGH, SOURCE)
     angles = {kind: {effect: plain(row.get(f"{kind}_{effect}")) for effect in effects} for kind in kinds}
-    return named | {PROFILE: named[PROFILE] or ""} | angles | {"parts": _parts(str(row[NAME]), digest)} | _gap(row)
+    parts = {"parts": _parts(str(row[NAME]), digest)}
+    return named | {PROFILE: named[PROFILE] or "", "cost": cost} | angles | parts | _gap(row)
 
 
 def _gap(row: pd.Series[Any]) -> dict[str, Any]:
@@ -136,10 +144,10 @@ def _gap(row: pd.Series[Any]) -> dict[str, Any]:
     return {GAP: plain(row[GAP]), "gap_text": cells.gap(row)} if GAP in row else {}
 
 
-def _explained(effects: list[str], gaps: dict[str, str]) -> list[str]:
+def _explained(effects: list[str], others: Iterable[str]) -> list[str]:
     """The words of a page that need one."""
     of = {effect.partition(on_network("", ""))[0] for effect in effects}
-    return [word for word in MEANINGS if word in of or word == "angle" or (word == GAP and gaps)]
+    return [word for word in MEANINGS if word in of or word == "angle" or word in others]
 
 
 def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: float = WITHIN) -> Section:
@@ -172,7 +180,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
         verdict=verdict(table, settings, within),
         summary=f"by the angle of {by} between quantized and full-precision weight gradients{of}; smaller is better"
         + (f"; {as_good(table, within)}" if gaps else ""),
-        meanings={word: meanings[word] for word in _explained(effects, gaps)},
+        meanings={word: meanings[word] for word in _explained(effects, table.columns)},
         body=Template((FOLDER / "ranking.html").read_text("utf-8")).substitute(
             by=escape(by), headers=headers, rows=rows, data=embedded(data)
         ),
@@ -190,7 +198,8 @@ def _cells(
     minibatches = settings["minibatches"] if isinstance(settings.get("minibatches"), int) else 0
     # What decides comes first, where a narrow screen shows it.
     angles = {f"angle.{effect}": f"angle {effect}" for effect in sorted(effects, key=lambda effect: effect != by)}
-    rest = {key: key for key in (BITS, FAMILY, BINADES, GATES, PROFILE) if key in table.columns}
+    names = {BITS: BITS, FAMILY: FAMILY, BINADES: BINADES, GATES: GATES, ENERGY: "fJ", BYTES: "bytes", PROFILE: PROFILE}
+    rest = {key: name for key, name in names.items() if key in table.columns}
     columns = {RANK: "rank", NAME: "format", **angles, **gaps, **rest}
     numeric = {key for key in columns if key not in (NAME, FAMILY, PROFILE)}
 
@@ -205,6 +214,8 @@ def _cells(
             return cells.angle(row, key.removeprefix("angle."), minibatches)
         if key == GAP:
             return cells.gap(row)
+        if key in COSTS:
+            return costs.cells(row)[COSTS.index(key)]
         value = plain(row[key])
         return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
 

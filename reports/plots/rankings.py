@@ -25,6 +25,7 @@ from predictor.columns import (
 from predictor.risk import INDICATOR, dividing_angle
 from predictor.statistics import pareto
 from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis, share, size
+from reports.tables import costs
 
 LABELLED = ("INT", "FP")
 ALL_NAMED = 24
@@ -255,8 +256,8 @@ def bars(
 
 
 def pareto_front(table: pd.DataFrame, by: str, title: str, within: float, named: Sequence[str] = ()) -> Figure:
-    """Angle against the gates of a lane, coloured by bits, with the line of those that no other beats in both, which
-    are labelled.
+    """Angle against the gates of a multiply-accumulate, coloured by bits, with the line of those that no other beats in
+    both, which are labelled; † stands behind names whose gates leave something out, said below.
 
     Args:
         table: Of a ranking with the column `gates`; rows without angle or gates are left out.
@@ -293,8 +294,12 @@ def pareto_front(table: pd.DataFrame, by: str, title: str, within: float, named:
     )
     if by == INDICATOR:
         _line(axes.axhline, table, within)
+    wanted = rows.index.isin(front.index) | (len(rows) <= ALL_NAMED) | rows[NAME].isin(named)
+    marked = costs.what_is_marked(row for _, row in rows[wanted].iterrows())
     axes.set(
-        xlabel="gates of a multiply-accumulate lane (NAND2 equivalents), without scales; lower left is better",
+        xlabel="\n".join(
+            ["gates of a multiply-accumulate, scales included (NAND2 equivalents); lower left is better", *marked]
+        ),
         ylabel=f"angle of {by} (degrees)",
         yscale="log",
         title=title,
@@ -302,7 +307,9 @@ def pareto_front(table: pd.DataFrame, by: str, title: str, within: float, named:
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
-    wanted = rows.index.isin(front.index) | (len(rows) <= ALL_NAMED) | rows[NAME].isin(named)
-    points = rows[wanted][[NAME, GATES, angle_column(by)]].itertuples(index=False)
-    label_points(axes, points, rows[[GATES, angle_column(by)]], first=named)
+    shown = rows[wanted]
+    marks = [costs.MARK if costs.not_counted(row) else "" for _, row in shown.iterrows()]
+    points = zip(shown[NAME] + marks, shown[GATES], shown[angle_column(by)], strict=True)
+    first = {name + mark for name in named for mark in ("", costs.MARK)}
+    label_points(axes, points, rows[[GATES, angle_column(by)]], first=first)
     return figure

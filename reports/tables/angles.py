@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from formats.hardware.cost import gates_of
 from predictor.columns import (
     ALL,
     ALONE,
@@ -20,7 +19,6 @@ from predictor.columns import (
     GAP,
     GAP_HIGH,
     GAP_LOW,
-    GATES,
     HIGH,
     KIND,
     LAYER,
@@ -36,8 +34,10 @@ from predictor.columns import (
 from predictor.effects import Effect, Points
 from predictor.keeping import CHOSEN, STAYS, STEP
 from predictor.risk import applies_to, bundled_trainings, risk_of
+from reports.tables import costs
 from reports.tables.cells import bounded, gap, or_dash, with_bounds, with_interval
 from reports.tables.layout import Part, plain
+from search.table import cost_of
 
 if TYPE_CHECKING:
     from predictor.attribution import Estimate
@@ -74,7 +74,7 @@ def formats_by_effects(
             told_of = zip((GAP, GAP_LOW, GAP_HIGH), risk.gaps([by_effect[Effect.E][ANGLE]]), strict=True)
             cells.append(gap({key: float(value[0]) for key, value in told_of}))
         if gates:
-            cells.append(or_dash(gates_of(name), ".0f"))
+            cells += costs.cells(cost_of(name))
         return [*cells, str(sum(at[FAILURES] for at in by_effect.values()) or "")]
 
     def rows(part: pd.DataFrame) -> list[list[str]]:
@@ -84,16 +84,18 @@ def formats_by_effects(
         *(("format", "left"), *([("scope", "left")] if several else [])),
         *((f"angle {effect}", "right") for effect in effects),
         *([("gap", "right")] if risk is not None else []),
-        *([(GATES, "right")] if gates else []),
+        *(costs.HEADERS if gates else ()),
         ("failed", "right"),
     ]
     own = rows(table)
     others = [] if beside is None or beside.empty else rows(beside)
     ruled = [len(own) - 1] if others else []
+    names = dict.fromkeys([*table[FORMAT], *([] if beside is None else beside[FORMAT])])
+    told = [costs.READING, *costs.what_is_marked(map(cost_of, names))] if gates else []
     failed = any(line[-1] for line in own + others)
     if not failed:
         headers, own, others = headers[:-1], [line[:-1] for line in own], [line[:-1] for line in others]
-    return [plain(title, headers, [*own, *others], ruled), READING, *([FAILED] if failed else [])]
+    return [plain(title, headers, [*own, *others], ruled), READING, *told, *([FAILED] if failed else [])]
 
 
 def measurement(table: pd.DataFrame) -> Part:

@@ -7,13 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from formats.scale import Granularity
 from predictor.columns import (
     GAP,
     GAP_HIGH,
     GAP_LOW,
-    GATES,
-    GRANULARITY,
     PREDICTED,
     N,
     angle_column,
@@ -82,22 +79,6 @@ def gap(row: Any) -> str:
         return "-"
     value, low, high = (100 * float(row[column]) for column in (GAP, GAP_LOW, GAP_HIGH))
     return f"{value:.1f}% [{low:.0f}, {'?' if math.isinf(high) else f'{high:.0f}'}]"
-
-
-SCALE_LOGIC = (
-    "† without the logic of a scale that changes within a product (of blocks, tiles, rows), which is not counted"
-)
-"""What the mark behind gates means."""
-
-
-def without_scale_logic(row: Any) -> bool:
-    """Whether the gates of a ranking's row leave out the logic of its scale: of blocks, tiles and rows."""
-    return not pd.isna(row.get(GATES)) and Granularity.BLOCK.value in str(row.get(GRANULARITY, "")).split("+")
-
-
-def gates_cell(row: Any) -> str:
-    """The gates of a ranking's row, marked where they leave out the logic of its scale."""
-    return or_dash(row.get(GATES), ".0f") + ("†" if without_scale_logic(row) else "")
 
 
 def correlations(of: Agreement) -> str:

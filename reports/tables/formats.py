@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from formats.description import LISTED, LISTED_STANDARDS
 from formats.profile import written
+from predictor.columns import BYTES, ENERGY, GATES, NOT_COUNTED
+from reports.tables.costs import READING, cells, what_is_marked
 from reports.tables.layout import Part, plain
 
 if TYPE_CHECKING:
     from formats.conformance.compare import Check
-    from formats.hardware.cost import Cost
+    from formats.hardware.totals import TotalCost
 
 UNLISTED = "posit<n,es>, minifloat(x,y,bias=b), P3109:k.p.{signed,unsigned}.{finite,extended}, INTn/real, LOG4"
 """The standards that have no list, since there are numbers in their names."""
@@ -20,7 +22,6 @@ SCALED = (
     "E4M3/real/row, ... (any float32 number); so too the other signed ones of at most 16 bits, but for bfloat16"
 )
 """What a suffix makes of them."""
-COSTS = ("multiplier", "aligner", "accumulator", "decoder", "total")
 
 
 def _fact(value: object) -> str:
@@ -89,8 +90,13 @@ def checks(library: str, found: Sequence[Check], details: bool = True) -> list[P
     return [plain(library, headers, rows), line]
 
 
-def costs(found: Sequence[tuple[str, Cost]], accumulator: str) -> Part:
-    """The gates of each format's lane."""
-    rows = [[name, *(f"{getattr(cost, part):.0f}" for part in COSTS)] for name, cost in found]
-    headers = [("format", "left"), *((part, "right") for part in COSTS)]
-    return plain(f"NAND2 equivalents, {accumulator} accumulator", headers, rows)
+def costs(found: Sequence[tuple[str, TotalCost]], accumulator: str) -> list[Part]:
+    """What a multiply-accumulate of each format costs, part by part."""
+    rows, described = [], []
+    for name, cost in found:
+        row = {GATES: cost.total, ENERGY: cost.femtojoules, BYTES: cost.bytes_per_value, NOT_COUNTED: cost.not_counted}
+        described.append(row)
+        rows.append([name, *(f"{gates:.0f}" for gates in cost.parts.values()), *cells(row)])
+    headers = [("format", "left"), *((part, "right") for part in (*found[0][1].parts, "total", "fJ", "bytes"))]
+    title = f"NAND2 equivalents, {accumulator} accumulator"
+    return [plain(title, headers, rows), READING, *what_is_marked(described)]

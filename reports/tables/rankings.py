@@ -26,16 +26,8 @@ from predictor.columns import (
 )
 from predictor.effects import Effect, Points
 from predictor.risk import INDICATOR, USUAL_PRECISION, dividing_angle
-from reports.tables.cells import (
-    SCALE_LOGIC,
-    angle,
-    correlations,
-    gap,
-    gates_cell,
-    or_dash,
-    rounded_where,
-    without_scale_logic,
-)
+from reports.tables import costs
+from reports.tables.cells import angle, correlations, gap, or_dash, rounded_where
 from reports.tables.layout import Part, plain
 from reports.verdicts import undecided, verdict
 
@@ -109,8 +101,8 @@ def footnotes(rows: pd.DataFrame, minibatches: int, yardsticks: Sequence[Mapping
     found += [f"{name}, below, trained as well as float32 on the networks that gaps are told from" for name in trained]
     if note := _above(rows, minibatches):
         found.append(note)
-    if GATES in rows.columns and any(without_scale_logic(row) for _, row in rows.iterrows()):
-        found.append(SCALE_LOGIC)
+    if GATES in rows.columns:
+        found += [costs.READING, *costs.what_is_marked([*(row for _, row in rows.iterrows()), *yardsticks])]
     return found
 
 
@@ -178,13 +170,14 @@ def first_formats(
     """The first `top` rows of a ranking, and below them those of the formats that it is held against."""
     effects = effects_in(table.columns)
     lengths = [PROJECTION] if PROJECTION in table.columns else []
-    gates = [GATES] if GATES in table.columns else []
+    gates = costs.HEADERS if GATES in table.columns else ()
     gaps = [GAP] if GAP in table.columns else []
     headers = [
         *((RANK, "right"), ("format", "left"), (BITS, "right")),
         *((f"angle {effect}", "right") for effect in effects),
         *((column, "right") for column in lengths),
-        *((column, "right") for column in (*gaps, *gates)),
+        *((column, "right") for column in gaps),
+        *gates,
         (PROFILE, "left"),
     ]
 
@@ -194,7 +187,7 @@ def first_formats(
             *(angle(row, effect, minibatches) for effect in effects),
             *(or_dash(row[column], ".3g") for column in lengths),
             *(gap(row) for _ in gaps),
-            *(gates_cell(row) for _ in gates),
+            *(costs.cells(row) if gates else ()),
             str(row[PROFILE]),
         ]
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import formats
-from formats.hardware.cost import gates_of
+from formats.hardware.totals import gates_of
 from predictor import measure_recipes
 from predictor.angle import degrees, layer_sums
 from predictor.gradients import Gradients
@@ -120,10 +120,11 @@ def test_several_shares():
     assert table["angle"].iloc[4] == pytest.approx(table["angle"].iloc[0])
 
 
-def test_gates_are_of_the_values_that_scales_multiply():
+def test_gates_count_the_scales_of_both_operands():
     mixed = formats.recipe("mixed", x="NVFP4", w="E4M3/real/row", dy="INT8/real")
     table = measure_recipes(workload(), [mixed, formats.recipe("part", x="MXFP4")], 1).set_index("recipe")
-    of = {"fprop": gates_of("E2M1+E4M3"), "dgrad": gates_of("INT8+E4M3"), "wgrad": gates_of("INT8+E2M1")}
+    x, w, dy = "NVFP4", "E4M3/real/row", "INT8/real"
+    of = {"fprop": gates_of(f"{x}+{w}"), "dgrad": gates_of(f"{dy}+{w}"), "wgrad": gates_of(f"{dy}+{x}")}
     first, later = SIZES["0:linear"] / 2, (SIZES["2.0:linear"] + SIZES["2.2:linear"]) / 3
     total = first * (of["fprop"] + of["wgrad"]) + later * sum(of.values())
     assert table.loc["mixed", "gates"] == pytest.approx(total / (2 * first + 3 * later))

@@ -12,6 +12,7 @@ OPERATORS = {
     "!=": (3, lambda x, y: int(x != y)),
     "&": (2, lambda x, y: x & y),
     "^": (1, lambda x, y: x ^ y),
+    "|": (0.5, lambda x, y: x | y),
 }
 
 
@@ -29,20 +30,27 @@ class Verilog:
             line = given.strip().removeprefix("always @(posedge clock)").strip()
             if line in ("begin", "end"):
                 continue
-            kind, width, name, becomes, value = re.fullmatch(
-                r"(?:(wire|assign) )?(?:\[(\d+):0\] )?(\w+) (<?=) (.*);", line
+            if declared := re.fullmatch(r"reg \[(\d+):0\] (\w+);", line):
+                self.widths[declared[2]] = self.widths[f"{declared[2]}_next"] = int(declared[1]) + 1
+                continue
+            kind, width, name, bit, becomes, value = re.fullmatch(
+                r"(?:(wire|assign) )?(?:\[(\d+):0\] )?(\w+)(?:\[(\d+)\])? (<?=) (.*);", line
             ).groups()
             assert (kind is None) == (becomes == "<=")
             if kind == "wire":
                 self.widths[name] = int(width or 0) + 1
-            tokens = re.findall(r"\d+'d\d+|\w+|<<|>=|==|!=|[^\s\w]", value)
-            self.assignments.append((name if kind else f"{name}_next", tokens))
+            tokens = re.findall(r"\d+'d\d+|\d+'h[0-9a-f]+|\w+|<<|>=|==|!=|[^\s\w]", value)
+            self.assignments.append((name if kind else f"{name}_next", bit, tokens))
 
     def __call__(self, **inputs):
         self.values = dict(inputs)
-        for name, tokens in self.assignments:
+        for name, bit, tokens in self.assignments:
             self.tokens = list(tokens)
-            self.values[name] = self.choice()[0] & ((1 << self.widths[name]) - 1)
+            value = self.choice()[0]
+            if bit is None:
+                self.values[name] = value & ((1 << self.widths[name]) - 1)
+            else:
+                self.values[name] = self.values.get(name, 0) | (value & 1) << int(bit)
             assert not self.tokens, (name, tokens)
         return self.values
 
@@ -55,7 +63,7 @@ class Verilog:
         return self.tokens[0] if self.tokens else ""
 
     def choice(self):
-        value = self.binary(1)
+        value = self.binary(0.5)
         if self.peek() != "?":
             return value
         self.next("?")
@@ -69,7 +77,7 @@ class Verilog:
         while OPERATORS.get(self.peek(), (0,))[0] >= lowest:
             operator = self.next()
             precedence, function = OPERATORS[operator]
-            right = self.binary(precedence + 1)
+            right = self.binary(precedence + 0.5)
             left = function(left[0], right[0]), 1 if operator in (">=", "==", "!=") else max(left[1], right[1])
         return left
 
@@ -87,11 +95,15 @@ class Verilog:
         if "'d" in token:
             width, number = token.split("'d")
             return int(number), int(width)
+        if "'h" in token:
+            width, number = token.split("'h")
+            return int(number, 16), int(width)
         value, width = self.values[token], self.widths[token]
         if self.peek() != "[":
             return value, width
         self.next("[")
-        high = low = int(self.next())
+        chosen = self.next()
+        high = low = int(chosen) if chosen.isdigit() else self.values[chosen]
         if self.peek() == ":":
             self.next(":")
             low = int(self.next())

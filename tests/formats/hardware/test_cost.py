@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import cli
 import formats
 from formats.hardware.cost import Coefficients, lane_cost
+from formats.hardware.totals import total_cost
 from formats.pairs import Pair
 
 # The formula.
@@ -89,9 +90,8 @@ def test_what_has_no_cost():
         def round(self, x):
             return x
 
-    for given in ("NF4", "posit<8,1>", Mine()):
-        with pytest.raises(ValueError, match="no precision profile"):
-            lane_cost(given)
+    with pytest.raises(ValueError, match="mine is neither a precision profile nor a codebook"):
+        lane_cost(Mine())
     with pytest.raises(ValueError, match="E8M0 has no sign"):
         lane_cost("E8M0")
     with pytest.raises(ValueError, match="unknown format"):
@@ -164,8 +164,19 @@ def test_command(tmp_path):
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
     assert [row["name"] for row in rows] == ["FP134", "FP143+FP152"]
-    assert rows[0]["total"] == lane_cost("FP134").total
-    assert rows[0]["total"] == rows[0]["multiplier"] + rows[0]["aligner"] + rows[0]["accumulator"] + rows[0]["decoder"]
+    assert rows[0]["total"] == total_cost("FP134").total
+    assert rows[0]["femtojoules"] == total_cost("FP134").femtojoules
+    assert (rows[0]["bytes_per_value"], rows[0]["not_counted"]) == (1, "")
+    assert rows[0]["total"] == pytest.approx(
+        sum(
+            rows[0][part]
+            for part in ("multiplier", "aligner", "accumulator", "decoder", "scale", "conversion", "weights")
+        )
+    )
     assert sorted(path.name for path in (tmp_path / "rtl").iterdir()) == ["lane_FP134.v", "lane_FP143_FP152.v"]
-    text = runner.invoke(cli.app, ["cost", "int8", "FP134"]).stdout
-    assert re.search(rf"FP134 .* {lane_cost('FP134').total:.0f}\s*$", text, re.M)
+    text = runner.invoke(cli.app, ["cost", "int8", "FP134", "E4M3", "--products", "64"]).stdout
+    of = {name: total_cost(name, products=64) for name in ("FP134", "E4M3")}
+    for name, mark in (("FP134", ""), ("E4M3", "†")):
+        assert re.search(rf"{name} .* {of[name].total:.0f}{mark} +{of[name].femtojoules:.0f} +1\s*$", text, re.M)
+    assert "† without infinities and NaN" in text
+    assert of["FP134"].conversion > 4 * total_cost("FP134").conversion

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from reports.tables.cells import angle, bounded, gates_cell, or_dash, with_bounds
+from reports.tables.cells import angle, bounded, or_dash, with_bounds
 
 NAN = float("nan")
 
@@ -30,13 +30,3 @@ def test_intervals_are_written_by_their_ends_where_the_half_width_would_mislead(
 def test_what_is_missing_is_a_dash():
     assert [or_dash(value) for value in (8, "x", None, NAN, pd.NA)] == ["8", "x", "-", "-", "-"]
     assert or_dash(0.123456, ".2f") == "0.12"
-
-
-def test_gates_without_the_logic_of_their_scale_are_marked():
-    def cell(gates, granularity):
-        return gates_cell({"gates": gates, "granularity": granularity})
-
-    assert [cell(881.3, kind) for kind in ("tensor", "channel", "block", "tensor+block")] == [
-        *("881", "881", "881†", "881†")
-    ]
-    assert cell(float("nan"), "block") == "-"
