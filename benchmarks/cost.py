@@ -28,7 +28,7 @@ from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
 import formats
-from formats import Format, ProfileFormat
+from formats import CodebookFormat, Format, ProfileFormat
 from formats.hardware.cost import Coefficients, lane_cost, quantities
 from formats.hardware.lane import FLOAT_BITS, Accumulator, Lane, operand
 from formats.hardware.verilog import lane_modules
@@ -72,6 +72,11 @@ def spread() -> list[ProfileFormat]:
 
 def whole(format: Format) -> dict[int, int]:
     """The value of each code that stands for one, in the format's smallest steps, from the emulator."""
+    if isinstance(format, CodebookFormat):
+        codes = [code for code in range(1 << format.bits) if code != format.nan_code]
+        ratios = [value.as_integer_ratio() for value in format.decode(codes, top=0).tolist()]
+        unit = max(denominator for _, denominator in ratios)
+        return dict(zip(codes, [numerator * unit // denominator for numerator, denominator in ratios], strict=True))
     assert isinstance(format, ProfileFormat)
     profile = format.profile
     step = min(1 - d - p for d, p in enumerate(profile))

@@ -41,7 +41,7 @@ ROUNDED = (
     *("E2M1", "LOG4", "float16", "bfloat16", "FP169", "profile:8:3,3,3", "profile:8:6,1,2,4", "T8.3x20@6"),
 )
 CODEBOOKS = ("posit<5,1>", "posit<6,2>", "posit<6,1>", "posit<7,1>", "posit<8,0>", "posit<8,1>", "posit<8,2>", "NF4")
-QUANTILES = (3, 4, 5, 6, 7, 8)
+QUANTILES = (4, 5, 6, 7, 8)
 """Bits of codebooks of quantiles of the normal distribution, as NF4 is one: nothing about them is regular."""
 LOGARITHMS = ((5, 2), (7, 4), (8, 8), (8, 4))
 """Bits of codebooks of signed logarithms, and values a binade: all about them is regular. They are held out."""

@@ -95,7 +95,9 @@ ClusterOption = Annotated[str | None, typer.Option(help="measure on a Ray cluste
 StoreOption = Annotated[
     bool, typer.Option("--store/--no-store", help="find and keep exact measurements in the user's cache")
 ]
-CostOption = Annotated[bool, typer.Option("--cost", help="add the gates of a multiply-accumulate lane to the table")]
+CostOption = Annotated[
+    bool, typer.Option("--cost", help="add gates, energy and bytes of a multiply-accumulate to the table")
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")
 ]

@@ -69,7 +69,7 @@ def search(
         bool,
         typer.Option(
             "--pareto",
-            help="add the gates of each format's lane, and which formats no other beats in both angle and gates",
+            help="add what each multiply-accumulate costs, and which formats no other beats in both angle and gates",
         ),
     ] = False,
     workers: WorkersOption = None,

@@ -21,11 +21,13 @@ the float accumulator, r runs of equal precision above the gradual underflow:
     decoder       shift * s_a  +  run * (r_a - 1) s_a, and so for b         index to significand and shift: an
                                                                             offset, and a choice between runs
                   + absolute * bits of an INT                               from two's complement to sign-magnitude
+        codebook: table_bit * bits of its different significands            a table
+                  + table_shift * bits of the code * s
 
 With the exact accumulator two INT formats are multiplied and added as they are: no aligner, no decoder, no `negate`,
 and W has the sign. The array multiplier and the logarithmic shifter are textbook structures (N. Weste, D. Harris, "CMOS
-VLSI Design", 4th edition, 2010, chapter 11). Left out: rounding a result back into a format, done once for thousands of
-products; the scale of a tensor or block; infinities and NaN; wires, timing and power.
+VLSI Design", 4th edition, 2010, chapter 11). What surrounds the lane is in formats/hardware/totals.py: scales, rounding
+a result back into a format, weights. Left out: infinities and NaN, wires, timing.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class Coefficients:
 
     The defaults are fitted by `python benchmarks/cost.py fit benchmarks/cost.csv`, on half of the lanes that Yosys 0.23
     mapped to CMOS gates there, weighed by transistors. The quantities were chosen with all of those lanes in view;
-    formats that are not among them were never looked at.
+    formats that are not among them were never looked at. Those of tables are from benchmarks/periphery.py.
     """
 
     multiplier_and: float = 0.767
@@ -63,8 +65,8 @@ class Coefficients:
     decoder_shift: float = 2.942
     decoder_run: float = 2.9
     decoder_absolute: float = 4.374
-    decoder_table_bit: float = 1.0
-    decoder_table_entry: float = 1.0
+    decoder_table_bit: float = 0.433
+    decoder_table_shift: float = 3.302
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -87,7 +89,7 @@ class Cost:
         return self.multiplier + self.aligner + self.accumulator + self.decoder
 
 
-def quantities(of: Lane) -> dict[str, float]:
+def quantities(of: Lane) -> dict[str, int]:
     """How often each coefficient counts in a lane, by its name in `Coefficients`, whose first word is the part."""
     a, b = of.a, of.b
     p, q = (a.bits, b.bits) if of.integer else (a.precision, b.precision)
@@ -109,15 +111,15 @@ def quantities(of: Lane) -> dict[str, float]:
         "decoder_shift": sum(side.shift_bits for side in decoded if not side.table),
         "decoder_run": sum(max(len(side.runs) - 1, 0) * side.shift_bits for side in decoded),
         "decoder_absolute": sum(side.bits for side in decoded if side.two_complement),
-        "decoder_table_bit": sum(_table_bits(side) for side in decoded if side.table),
-        "decoder_table_entry": sum(len(side.table) for side in decoded),
+        "decoder_table_bit": sum(_table_bits(side) for side in decoded),
+        "decoder_table_shift": sum(side.bits * side.shift_bits for side in decoded if side.table),
     }
 
 
-def _table_bits(of: Operand) -> float:
-    """Bits of the different significands of a table, over the bits that choose one."""
-    different = len({entry.significand for entry in of.table})
-    return different * of.precision / max(different - 1, 1).bit_length()
+def _table_bits(of: Operand) -> int:
+    """Bits of the different significands of a table, without zeros at their end."""
+    odd = {entry.significand // (entry.significand & -entry.significand) for entry in of.table if entry.significand}
+    return sum(significand.bit_length() for significand in odd)
 
 
 def lane_cost(
@@ -125,7 +127,7 @@ def lane_cost(
 ) -> Cost:
     """The cost of a lane that multiplies two numbers of a format, or one of each format of a pair ("FP143+FP152").
 
-    Formats of one profile and width cost the same, whatever their scale: BM43 as FP143. A wide or custom profile
+    Formats of one profile and width have one lane, whatever their scale: BM43 that of FP143. A wide or custom profile
     extrapolates from 6 to 8 bits.
 
     Args:
@@ -148,7 +150,7 @@ def lane_cost(
     return _weigh(quantities(Lane(operand(a), operand(b), kind)), coefficients)
 
 
-def _weigh(counts: dict[str, float], coefficients: Coefficients) -> Cost:
+def _weigh(counts: dict[str, int], coefficients: Coefficients) -> Cost:
     parts = dict.fromkeys(("multiplier", "aligner", "accumulator", "decoder"), 0.0)
     for name, count in counts.items():
         parts[name.partition("_")[0]] += getattr(coefficients, name) * count

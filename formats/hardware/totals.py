@@ -5,11 +5,13 @@ Units: NAND2 equivalents, as formats/hardware/cost.py has them for the lane; wha
 formats/hardware/periphery.py. What is needed once in n multiply-accumulates counts as 1/n of its gates, as if n lanes
 shared it. With W bits of the lane's register, L = ceil(log2 W), p significand bits, n bits of a code:
 
-    hand over     negate * W  +  shift * W L                            absolute value, leading bit to the top
+    hand over     normalize_bit * W  +  normalize_shift * W L           absolute value, leading bit to the top
     quantizer     round_shift * (p + 1) ceil(log2(p + 2))               significand to the bits of its binade
-                  + round_index * n  +  round_section * sections * n    index, saturation, choice between runs
+                  + round_index * n                                     index, saturation
+                  + round_section * (sections - 1) * n                  choice between runs of equal precision
                   + round_level                                         exponent against the scale
-        codebook: search * boundaries                                   a comparison with each
+        codebook: search_boundary * boundaries  +  search_level         a comparison with each
+                  + search_bit * bits of their different significands
     maximum       maximum * bits compared                               8 bits of exponent for the floor rule, else 31
     scales        adder * 8, multipliers as in the lane                 two exponents, and products of significands:
                                                                         24 bits of real scales, 4 of E4M3
@@ -70,19 +72,19 @@ class PeripheryCoefficients:
     Yosys 0.23 mapped to CMOS gates there, weighed by transistors.
     """
 
-    adder: float = 8.0
-    normalize_bit: float = 5.0
-    normalize_shift: float = 2.4
-    round_shift: float = 3.0
-    round_index: float = 10.0
-    round_section: float = 5.0
-    round_level: float = 50.0
-    search_boundary: float = 8.0
-    search_bit: float = 1.0
-    search_level: float = 50.0
-    maximum: float = 12.8
+    adder: float = 8.158
+    normalize_bit: float = 20.442
+    normalize_shift: float = 0.329
+    round_shift: float = 1.755
+    round_index: float = 14.768
+    round_section: float = 1.578
+    round_level: float = 48.364
+    search_boundary: float = 5.302
+    search_bit: float = 0.554
+    search_level: float = 89.085
+    maximum: float = 13.154
     outer: float = 1977.0
-    divide: float = 22.0
+    divide: float = 21.693
     weight: float = 7.0
 
     def __post_init__(self) -> None:

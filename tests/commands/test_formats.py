@@ -3,6 +3,7 @@
 import json
 import re
 
+from formats.hardware.totals import total_cost
 from tests.command import run
 
 
@@ -58,10 +59,12 @@ def test_vectors(folder):
 
 
 def test_cost_tells_all_that_it_can(folder):
-    done = run("cost", "FP134", "NF4", "NVFP4", cwd=folder, check=False)
-    assert re.search(r"^ FP134 .* 938 *$", done.stdout, re.M)
-    assert re.search(r"^ NVFP4 .* 404 *$", done.stdout, re.M)
-    assert (done.returncode, done.stderr) == (2, "error: NF4 has no precision profile, from which hardware is made\n")
+    done = run("cost", "FP134", "E8M0", "NVFP4", "NF4", cwd=folder, check=False)
+    for name, size in (("FP134", "1"), ("NVFP4", "0.5625"), ("NF4", "0.5")):
+        cost = total_cost(name)
+        assert re.search(rf"^ {name} .* {cost.total:.0f} +{cost.femtojoules:.0f} +{size} *$", done.stdout, re.M)
+    assert done.returncode == 2
+    assert done.stderr == "error: E8M0 has no sign; a lane multiplies signed numbers and zero\n"
 
 
 def test_verify(folder):

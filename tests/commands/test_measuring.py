@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib import image
 
+from formats.hardware.totals import total_cost
 from formats.pairs import candidate
 from search.yardsticks import yardsticks_of
 from tests.command import interrupted, run
@@ -70,8 +71,11 @@ def test_measure_prints_rows_of_effects_on_demand(folder):
     assert re.search(r"format +effect +scope +angle \(deg\) +projection", out)
     assert len(re.findall(r"^ (?:FP134|E4M3/tensor) +(?:E|AE) +all ", out, re.M)) == 4
     out = run("measure", *arguments, "--cost", "--scope", "first", cwd=folder).stdout
-    assert re.search(r"format +angle E +angle AE +gates *\n", out)
-    assert re.search(r"^ FP134 .* 938 *$", out, re.M)
+    assert re.search(r"format +angle E +angle AE +gates +fJ +bytes *\n", out)
+    cost = total_cost("FP134")
+    assert re.search(rf"^ FP134 .* {cost.total:.0f} +{cost.femtojoules:.0f} +1 *$", out, re.M)
+    assert re.search(r"^ E4M3/tensor .* \d+† +\d+ +1 *$", out, re.M)
+    assert "† without infinities and NaN" in out
     assert "bfloat16" not in out  # of which another scope says nothing
 
 

@@ -55,7 +55,10 @@ def test_a_second_ranking_measures_nothing(folder):
     run(*arguments, "-o", "second.csv", cwd=folder)
     assert json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"] == before > 150
     assert (folder / "first.csv").read_text() == (folder / "second.csv").read_text()
-    assert pd.read_csv(folder / "first.csv").gates.between(100, 10_000).all()
+    table = pd.read_csv(folder / "first.csv").set_index("name")
+    assert table.gates.between(100, 10_000).all()
+    assert table.bytes_per_value["FP134"] == 1 < table.bytes_per_value["BM25"]
+    assert table.gates["BM25"] > table.gates["FP125"]
 
 
 @pytest.mark.slow

@@ -128,7 +128,9 @@ def test_float_accumulator_rounds_as_the_master_format(bench):
 
 
 @pytest.mark.parametrize("accumulator", Accumulator)
-@pytest.mark.parametrize(("a", "b"), [("FP134", "T8.5x3@2"), ("INT8", "FP143"), ("INT8", "INT6")])
+@pytest.mark.parametrize(
+    ("a", "b"), [("FP134", "T8.5x3@2"), ("INT8", "FP143"), ("INT8", "INT6"), ("posit<6,1>", "NF4")]
+)
 def test_lanes_in_icarus_verilog(bench, a, b, accumulator, tmp_path):
     if shutil.which("iverilog") is None:
         pytest.skip("iverilog is not installed")

@@ -24,7 +24,7 @@ def data_of(page):
 
 def test_all_recipes_are_there_beside_the_baseline(tmp_path):
     page, table = page_of(RECIPES, folder=tmp_path), results.read(RECIPES)
-    said = "lee-fp134 turns the mean gradient least, by 5.04 degrees (bf16: 0.637); nvfp4 has the fewest gates, 404"
+    said = "lee-fp134 turns the mean gradient least, by 5.04 degrees (bf16: 0.637); mxfp4 has the fewest gates, 512"
     assert f'<p class="verdict">{said}' in page
     marks = data_of(page)["marks"]
     assert [(mark["name"], mark["angle"], mark["bias"]) for mark in marks] == list(
