@@ -139,8 +139,8 @@ def lane_cost(
         NAND2 equivalents, part by part.
 
     Raises:
-        ValueError: for names that are no format's, codebooks and other formats without a profile, and formats without
-            sign or zero.
+        ValueError: for names that are no format's, formats that neither a profile nor a codebook describes, and
+            standards without sign or zero.
 
     >>> lane_cost("FP134").total < lane_cost("FP143").total
     True

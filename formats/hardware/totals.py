@@ -19,6 +19,9 @@ shared it. With W bits of the lane's register, L = ceil(log2 W), p significand b
     reciprocal    divide * 24                                           one bit a clock
     weight        weight * n                                            a register that is loaded
 
+A float accumulator has its leading bit on top: it is handed on as it is. The lane of a format with blocks is that of
+the format without, though its register needs fewer carry bits.
+
 Energy: gates times FEMTOJOULES, which are those of integer arithmetic in 45 nm.
 """
 
@@ -60,7 +63,7 @@ FEMTOJOULES = 0.38
 The geometric mean over the four integer operations of M. Horowitz, "Computing's Energy Problem (and what we can do
 about it)", ISSCC 2014, figure 1.1.9, of their energy over their gates by the formulas here: additions of 8 and 32 bits
 (0.03 and 0.1 pJ), multiplications of 8 and 32 bits (0.2 and 3.1 pJ), which lie within 0.30 and 0.47. Its floating-point
-operations need 0.4 to 1.1 fJ a gate.
+operations need 0.45 to 1.0 fJ a gate of the adders and of the multipliers of significands here.
 """
 
 

@@ -152,7 +152,7 @@ def measured(table: pd.DataFrame) -> list[Part]:
         *kept,
         "of the mean: the angle of the mean over many draws of random numbers, whose noise averages out; projection: 1 "
         "where the length along the gradient is kept; share: of the multiply-accumulates; gates: of one, the "
-        "mean",
+        "mean, scales included, without infinities and NaN",
     ]
 
 
