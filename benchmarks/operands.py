@@ -1,6 +1,6 @@
 """The fast ranking at operands against the truth: some 60 formats, all mini-batches.
 
-    python benchmarks/operands.py > benchmarks/operands.txt
+    python benchmarks/operands.py --minibatches 2 > benchmarks/operands.txt
 
 Every eighth format of the catalogue and those with a name are ranked with `points="operands"`, by screen and race, and
 measured whole on the bundled transformer. Printed are the winner's regret, the first ten, the rank correlation, of what
