@@ -80,7 +80,7 @@ class ProfileFormat(NumberFormat):
         if count > room:
             raise ValueError(
                 f"the profile {profiles.written(self.profile)} has {count} magnitudes, zero included; "
-                f"{self.bits} bits hold {room}"
+                f"{self.bits} bits hold {room}: {count - room} too many; a binade of p bits has 2^(p-1) of them"
             )
 
     @cached_property

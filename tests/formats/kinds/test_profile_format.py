@@ -113,3 +113,9 @@ def test_a_scale_found_in_the_call_that_encodes_is_that_of_find_top(name):
                 for q in (format.encode(given), format.encode(given, out=out)):
                     assert q.top == top
                     assert (q.codes == expected.codes).all()
+
+
+def test_too_many_magnitudes_are_counted():
+    # 16 + 32 + 32 + 32 + 8 + 8 + 4 + 2 + 1 and zero.
+    with pytest.raises(ValueError, match=r"has 136 magnitudes, zero included; 8 bits hold 128: 8 too many"):
+        formats.from_profile([5, 6, 6, 6, 4, 4, 3, 2, 1], bits=8)
