@@ -18,7 +18,7 @@ import typer
 from predictor.measuring.store import Store
 from reports import results
 from search.across import WORST, tabulate_across
-from search.stages import rank
+from search.ranking import rank
 from workloads import load
 from workloads.bundled.networks import BUNDLED
 

@@ -3,6 +3,9 @@
     python benchmarks/exhaustive.py resnet20 --output runs/resnet20
     python benchmarks/exhaustive.py cifar10 --weights WEIGHTS.pt --images IMAGES.zip --output runs/cifar10
 
+    python benchmarks/exhaustive.py transformer --effects E --scheme paper --output runs/transformer
+    python benchmarks/exhaustive.py resnet20 --effects E --batch-size 32 --output runs/resnet20_32
+
 Effects E, A and AE on 16 mini-batches of 64. Each finished mini-batch is one file in OUTPUT, so that a run that ended
 goes on where it was and two processes can share the work (`--first 0 --step 2` and `--first 1 --step 2`). Once all are
 there, OUTPUT.parquet holds one row for each format, effect and mini-batch: the angle of the whole gradient, and that of
@@ -21,22 +24,24 @@ from cifar10_resnet20 import cifar10_resnet20
 import formats
 from numeric_formats.files import write_atomically
 from predictor.columns import FIRST
-from predictor.effects import DEFAULT_EFFECTS
+from predictor.effects import DEFAULT_EFFECTS, check_effects
 from predictor.measuring.session import Measuring
 from predictor.measuring.units import check_minibatches
-from predictor.scheme import CURRENT
+from predictor.scheme import Preset, scheme_of
 from workloads import Workload, load
 
 BATCH = 64
 
 
-def chosen_workload(name: str, minibatches: int, weights: Path | None, images: Path | None) -> Workload:
+def chosen_workload(
+    name: str, minibatches: int, weights: Path | None, images: Path | None, batch_size: int = BATCH
+) -> Workload:
     """A bundled workload, or the CIFAR-10 ResNet-20 from files."""
     if name != "cifar10":
         return load(name)
     if weights is None or images is None:
         raise typer.BadParameter("cifar10 needs --weights and --images")
-    return cifar10_resnet20(weights, images, minibatches, BATCH)
+    return cifar10_resnet20(weights, images, minibatches, batch_size)
 
 
 def main(
@@ -44,15 +49,19 @@ def main(
     output: Annotated[Path, typer.Option(help="folder of the finished mini-batches")],
     weights: Annotated[Path | None, typer.Option(help="state dict of the CIFAR-10 ResNet-20")] = None,
     images: Annotated[Path | None, typer.Option(help="CIFAR-10 as JPEG files in a zip archive")] = None,
-    minibatches: Annotated[int, typer.Option(help="mini-batches of 64")] = 16,
+    effects: Annotated[str, typer.Option(help="comma-separated")] = ",".join(DEFAULT_EFFECTS),
+    scheme: Annotated[str, typer.Option(help="as of formats rank")] = Preset.CURRENT.value,
+    batch_size: Annotated[int, typer.Option(help="examples in a mini-batch")] = BATCH,
+    minibatches: Annotated[int, typer.Option(help="how many")] = 16,
     first: Annotated[int, typer.Option(help="the first mini-batch of this process")] = 0,
     step: Annotated[int, typer.Option(help="how many processes share the work")] = 1,
     threads: Annotated[int, typer.Option(help="threads of this process")] = 1,
 ) -> None:
     """Measure all 498 formats."""
     torch.set_num_threads(threads)
-    workload = chosen_workload(model, minibatches, weights, images)
-    size = BATCH if callable(workload.batches) else None
+    workload = chosen_workload(model, minibatches, weights, images, batch_size)
+    wanted, rules = check_effects(effects.split(",")), scheme_of(scheme)
+    size = batch_size if callable(workload.batches) else None
     batches = check_minibatches(workload, minibatches, size)
     candidates = list(formats.catalogue())
     output.mkdir(parents=True, exist_ok=True)
@@ -61,17 +70,15 @@ def main(
         if target.exists():
             continue
         began = time.monotonic()
-        rows = []
-        for found in Measuring(workload, scheme=CURRENT).measured(candidates, [batches[number]], DEFAULT_EFFECTS):
+        rows: list[tuple[object, ...]] = []
+        total = len(wanted) * len(candidates)
+        for found in Measuring(workload, scheme=rules).measured(candidates, [batches[number]], wanted):
             name = candidates[found.format].name
             rows.append(
                 (name, found.effect.value, number, found.angle(), found.angle(FIRST), found.failed(), found.seconds)
             )
             if len(rows) % 300 == 0:
-                print(
-                    f"mini-batch {number}: {len(rows)}/{3 * len(candidates)}, {time.monotonic() - began:.0f} s",
-                    flush=True,
-                )
+                print(f"mini-batch {number}: {len(rows)}/{total}, {time.monotonic() - began:.0f} s", flush=True)
         columns = ["format", "effect", "minibatch", "angle", "angle_first", "failed", "seconds"]
         table = pd.DataFrame(rows, columns=columns)
         write_atomically(target, lambda file, table=table: table.to_parquet(file))  # type: ignore[misc]

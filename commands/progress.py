@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ _TOLD: list[bool] = []
 """What listens to numba, and whether it has spoken; once a process."""
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from numeric_formats.progress import Progress, Report
 
@@ -41,23 +41,41 @@ def tell_of_compiling() -> None:
         event.register("numba:compile", _HEARS[0])
 
 
+@dataclass(frozen=True)
+class Display:
+    """Shows how far a long piece of work is when it is called, and what is known by now.
+
+    Attributes:
+        show: shows progress.
+        lead: shows a short table of what is known by now in place of the one before; a log gets the line.
+    """
+
+    show: Report
+    lead: Callable[[RenderableType, str], None]
+
+    def __call__(self, progress: Progress) -> None:
+        self.show(progress)
+
+
 @contextmanager
-def progress_shown() -> Iterator[Report]:
+def progress_shown() -> Iterator[Display]:
     """What shows how far a long piece of work is, with the time left."""
     from rich.console import Console
+
+    from numeric_formats.messages import printable
 
     tell_of_compiling()
 
     console = Console(stderr=True, markup=False, emoji=False)
     if console.is_terminal:
-        with _bars(console) as show:
-            yield show
+        with _bars(console) as display:
+            yield display
     else:
-        yield _lines()
+        yield Display(_lines(), lambda _, line: typer.echo(printable(line), err=True))
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Report]:
+def _bars(console: Console) -> Iterator[Display]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
@@ -72,7 +90,21 @@ def _bars(console: Console) -> Iterator[Report]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    bars, tasks = Bars(*columns, console=console), {}
+    leading: list[RenderableType] = []
+
+    class Refined(Bars):
+        """Bars below what is known by now."""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from leading
+            yield from super().get_renderables()
+
+    bars, tasks = Refined(*columns, console=console), {}
+
+    def lead(table: RenderableType, _: str) -> None:
+        leading[:] = [table]
+        bars.start()
+        bars.refresh()
 
     def show(progress: Progress) -> None:
         bars.start()  # only once there is something to show
@@ -84,9 +116,10 @@ def _bars(console: Console) -> Iterator[Report]:
         bars.update(task, completed=progress.done, total=progress.total, note=printable(progress.note))
 
     try:
-        yield show
+        yield Display(show, lead)
     finally:
         if bars.live.is_started:
+            leading.clear()  # whatever comes after it says more
             bars.stop()
 
 

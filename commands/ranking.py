@@ -21,7 +21,6 @@ from commands.options import (
     DataOption,
     DeviceOption,
     DryRunOption,
-    EffectsOption,
     ExactOption,
     FamilyOption,
     ForceOption,
@@ -44,11 +43,27 @@ from commands.options import (
 from commands.printing import say, say_json
 from commands.progress import tell_of_compiling
 from commands.session import kept, measuring_session
+from commands.unfinished import tell_of_unfinished
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from search.across import Across
     from search.settings import RankingSettings
     from search.table import Ranking
+
+
+LEADERS, LEADERS_OF_LINE = 10, 3
+"""How many formats are shown while a ranking goes on: on a terminal, and in a log."""
+
+
+class Asked(TypedDict):
+    """Arguments of a ranking, which its plan does not have."""
+
+    by: str | None
+    time_budget: float | None
+    with_cost: bool
+    calibration: pd.DataFrame | None
 
 
 class Planned(TypedDict):
@@ -91,7 +106,13 @@ def rank(
         ),
     ] = None,
     points: PointsOption = "dataflow",
-    effects: EffectsOption = None,
+    effects: Annotated[
+        str | None,
+        typer.Option(
+            help="comma-separated: E (errors), A (activations), AE (both); where all are measured W (weights), WAE "
+            "(all three); default: E, and for at most 24 formats E,A,AE; at operands WAE, all six of them"
+        ),
+    ] = None,
     by: Annotated[
         str | None,
         typer.Option(
@@ -165,9 +186,9 @@ def rank(
     from search.across import rank_across
     from search.candidates import choose
     from search.planning import plan
+    from search.ranking import rank as rank_formats
     from search.scale_axes import parse_axes
     from search.scale_axes import sweep as sweep_scales
-    from search.stages import rank as rank_formats
     from workloads import load
 
     if output is not None:
@@ -193,40 +214,42 @@ def rank(
         return
     again = "the same command goes on from there"
     found: Ranking[RankingSettings] | Across
+
+    def keep(result: Ranking[RankingSettings] | Across) -> None:
+        if output is not None:
+            settings = result.settings.as_dict()
+            told = {"command": command_line(), "verdict": verdict(result.table, settings, as_good)}
+            results.write(result.table, output, settings | told)
+
     with measuring_session(workers, cluster, store, device) as measuring:
+
+        def so_far(name: str, ranking: Ranking[RankingSettings]) -> None:
+            leaders = tables.leading(name, ranking, LEADERS), tables.leading_line(name, ranking, LEADERS_OF_LINE)
+            measuring["progress"].lead(*leaders)
+
+        def one_so_far(ranking: Ranking[RankingSettings]) -> None:
+            so_far(model[0], ranking)
+            keep(ranking)
+
+        def across_so_far(across: Across) -> None:
+            so_far(*list(across.rankings.items())[-1])
+            keep(across)
+
+        asked: Asked = {"by": by, "time_budget": time_budget, "with_cost": cost, "calibration": trainings}
         if len(workloads) > 1:
-            found = across = rank_across(
-                workloads,
-                chosen,
-                **planned,
-                by=by,
-                time_budget=time_budget,
-                with_cost=cost,
-                calibration=trainings,
-                **measuring,
-            )
+            found = across = rank_across(workloads, chosen, **planned, **asked, so_far=across_so_far, **measuring)
             parts = tables.across(across, top, len(workloads), kept(measuring, again))
             interrupted = time_budget is None
         else:
             [(name, workload)] = workloads.items()
             found = ranking = rank_formats(
-                workload,
-                chosen,
-                **planned,
-                by=by,
-                time_budget=time_budget,
-                with_cost=cost,
-                calibration=trainings,
-                yardsticks=True,
-                **measuring,
+                workload, chosen, **planned, **asked, yardsticks=True, so_far=one_so_far, **measuring
             )
             parts = tables.ranking(name, ranking, top, kept(measuring, again), as_good, time.monotonic() - began)
             interrupted = not ranking.settings.budget_spent
     say(*parts)
     if output is not None:
-        settings = found.settings.as_dict()
-        told = {"command": command_line(), "verdict": verdict(found.table, settings, as_good)}
-        results.write(found.table, output, settings | told)
+        keep(found)
         say(f"wrote {output} and {results.sidecar_of(output)}; formats report {output} makes a page of them")
     if interrupted and not found.complete:
         raise typer.Exit(INTERRUPTED)
@@ -250,6 +273,7 @@ def compare(
     from reports import comparison
     from reports.tables import rankings as tables
 
+    tell_of_unfinished(first, second)
     found = comparison.compare(first, second, effect)
     if as_json:
         say_json(comparison.facts(found))

@@ -10,6 +10,7 @@ import typer
 from commands.early import check_results
 from commands.options import ForceOption, WithinOption, inches, share, split
 from commands.printing import say
+from commands.unfinished import tell_of_unfinished
 
 
 def plot(
@@ -24,7 +25,7 @@ def plot(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="of a ranking: angles (E against A, the default), top (the first, intervals, ties), "
+            help="of a ranking: angles (E against A, the default where it has both), top (the first, intervals, ties), "
             "bars (the first, all effects), pareto (with gates); of angles: bars, by layer layers; "
             "of a search: synthesized; "
             "of recipes: recipes, products (--by both), kept (--keep); "
@@ -78,6 +79,7 @@ def plot(
     meant = drawing.kind_of(files, kind, names)
     target = output if output is not None else drawing.default_target(files, meant)
     results.check_output(target, style.ENDINGS, force)
+    tell_of_unfinished(*files)
     style.save(
         drawing.draw(
             files, meant, names, by, top, share("--within", within), split(label), inches("--width", width), title
@@ -108,6 +110,7 @@ def table(
 
     if output is not None:
         results.check_output(output, tuple(paper.WRITERS), force)
+    tell_of_unfinished(result)
     found = paper.table_of(result, top, share("--within", within))
     if output is None:
         say(*found)
@@ -139,5 +142,6 @@ def report(
 
     target = html if html is not None else given[0].with_suffix(".html")
     results.check_output(target, page.ENDINGS, force)
+    tell_of_unfinished(*given)
     page.write(given, target, share("--within", within))
     say(f"wrote {target}")

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypedDict
 
-from commands.progress import progress_shown
+from commands.progress import Display, progress_shown
 
 if TYPE_CHECKING:
-    from numeric_formats.progress import Report
     from predictor.measuring.executors import Executor
     from predictor.measuring.store import Store
 
@@ -19,7 +18,7 @@ class Session(TypedDict):
 
     executor: Executor
     store: Store | None
-    progress: Report
+    progress: Display
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from commands.options import (
 )
 from commands.printing import say, say_json
 from commands.progress import interruptible, progress_shown, resuming
+from commands.unfinished import tell_of_unfinished
 
 DIVERGED = 1
 """The exit code of a training that did not go well."""
@@ -321,6 +322,7 @@ def validate(
         raise ValueError(f"{ranking} is of points {at}, and so are its trainings: leave --points {points} out")
     effect = effect or results.ordering_effect(ranking, table)
     results.read(ranking, (angle_column(effect),))
+    tell_of_unfinished(ranking)
     workload = load(model, data, weights)
     optimizer, rate = usual(workload.model, optimizer, rate)
     with interruptible("the same command goes on"), Store.open() as store, progress_shown() as show:

@@ -47,10 +47,25 @@ def verdict(table: pd.DataFrame, settings: Mapping[str, Any], within: float) -> 
         and with how few bits.
     """
     first = table.iloc[0]
+    open_ = [unfinished(settings)] if unfinished(settings) else []
     if MEAN_RANK in table.columns:
         worst = f"{first[angle_column(WORST)]:.3g} degrees, on {first[WORST_ON]}"
-        return f"{first[NAME]} has the smallest mean rank, {first[MEAN_RANK]:.4g}; its largest angle is {worst}"
-    return "; ".join([_first(table, settings), *([_good(table, within)] if GAP in table.columns else [])])
+        said = f"{first[NAME]} has the smallest mean rank, {first[MEAN_RANK]:.4g}; its largest angle is {worst}"
+        return "; ".join([*open_, said])
+    return "; ".join([*open_, _first(table, settings), *([_good(table, within)] if GAP in table.columns else [])])
+
+
+def unfinished(settings: Mapping[str, Any]) -> str:
+    """How far a ranking that was not finished has come, from the settings of its sidecar; nothing for a finished one,
+    and one of which that is not known."""
+    if settings.get("complete", True):
+        return ""
+    measured, of = settings.get("measured"), settings.get("candidates")
+    if measured is None or of is None:  # of several networks, or of a search
+        return "not finished"
+    if not measured:
+        return "not finished: nothing was measured yet, all angles are estimates from the noise of one pass"
+    return f"not finished: {measured} of {of} formats have been measured so far"
 
 
 def undecided(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ numeric_formats.require("formats", "workloads", "predictor")
 
 if TYPE_CHECKING:
     from search.knapsack import Constraints, ScoreTable, synthesize
-    from search.stages import rank
+    from search.ranking import rank
     from search.table import Ranking
     from search.tailored import search
 
@@ -19,7 +19,7 @@ __getattr__ = numeric_formats.later(
         "Constraints": "search.knapsack",
         "Ranking": "search.table",
         "ScoreTable": "search.knapsack",
-        "rank": "search.stages",
+        "rank": "search.ranking",
         "search": "search.tailored",
         "synthesize": "search.knapsack",
     },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,8 @@ from predictor.measuring.units import check_minibatches
 from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
 from search.planning import RankingOptions
+from search.ranking import SoFar, rank_chosen
 from search.settings import AcrossSettings, RankingSettings
-from search.stages import rank_chosen
 from search.table import Ranking
 from workloads.workload import Workload
 
@@ -105,6 +105,7 @@ def rank_across(
     store: Store | None = None,
     executor: Executor | None = None,
     progress: Report = quiet,
+    so_far: Callable[[Across], None] | None = None,
 ) -> Across:
     """Rank formats on several networks, one after the other, each as `rank` does; what the store holds is not measured
     again.
@@ -115,6 +116,7 @@ def rank_across(
     Args:
         workloads: What is measured, by the name that columns get.
         time_budget: Seconds for all networks, in equal shares.
+        so_far: Is given the ranking over the networks so far after each stage of each.
 
     Returns:
         The ranking over all, and that of each network.
@@ -132,10 +134,14 @@ def rank_across(
     wanted = None if effects is None else tuple(effects)
     options = RankingOptions(wanted, by, minibatches, batch_size, exhaustive, share, with_cost, calibration, points=at)
     found: dict[str, Ranking[RankingSettings]] = {}
+
+    def tell(name: str) -> SoFar | None:
+        return None if so_far is None else lambda ranking: so_far(_across(found | {name: ranking}, chosen, False))
+
     for name, workload in workloads.items():
         measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress, points=at)
         try:
-            found[name] = rank_chosen(measuring, chosen, options)
+            found[name] = rank_chosen(measuring, chosen, options, tell(name))
         except KeyboardInterrupt:
             if not found:
                 raise
@@ -143,8 +149,13 @@ def rank_across(
         ended = not found[name].complete and (share is None or found[name].settings.seconds < share)
         if ended:
             break
-    order = next(iter(found.values())).by
     complete = len(found) == len(workloads) and all(ranking.complete for ranking in found.values())
+    return _across(found, chosen, complete)
+
+
+def _across(found: dict[str, Ranking[RankingSettings]], chosen: Sequence[Candidate], complete: bool) -> Across:
+    """One ranking from those of networks, in their order."""
+    order = next(iter(found.values())).by
     settings = AcrossSettings(
         by=WORST,
         effect=order,

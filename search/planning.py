@@ -24,14 +24,11 @@ from predictor.recipes.placed import recipe_at
 from predictor.risk import INDICATOR, Risk, applies_to, bundled_trainings, risk_of
 from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
-from search.race import RUNGS, most_units, rungs_until
+from search.policy import DEFAULT, LONG, Policy, most_units
 from workloads.workload import Workload
 
 FEW = 24
 """So many candidates are all measured; more are raced."""
-ANCHORS = 22
-"""How many formats are measured before the race, for every effect: named ones, and others that stand for all."""
-ANCHOR_MINIBATCHES = 2
 MINIBATCHES_OF_FEW = 4
 PREDICTED = {Points.DATAFLOW: DEFAULT_EFFECTS, Points.OPERANDS: OPERAND_EFFECTS}
 """The effects whose noise a screen sees."""
@@ -58,10 +55,21 @@ class RankingOptions:
         """Whether every one of so many candidates is measured."""
         return self.exhaustive or candidates <= FEW
 
+    @property
+    def policy(self) -> Policy:
+        """What is measured of many candidates."""
+        return DEFAULT if self.points is Points.DATAFLOW else LONG
+
+    def wanted_effects(self, candidates: int) -> tuple[Effect, ...]:
+        """The effects of a ranking of so many candidates: those that were asked for, else E alone where measuring more
+        of them would take long."""
+        usual = DEFAULT_EFFECTS if candidates <= FEW else (Effect.E,)
+        return effects_at(self.points, self.effects, usual)
+
     def checked_effects(self, candidates: int) -> tuple[tuple[Effect, ...], Effect]:
         """The effects of a ranking of so many candidates, and the one that orders it; ValueError where they, or the
         time budget, cannot be."""
-        wanted = effects_at(self.points, self.effects, DEFAULT_EFFECTS)
+        wanted = self.wanted_effects(candidates)
         order = check_effects([usual_effect(wanted, self.points) if self.by is None else self.by])[0]
         if order not in wanted:
             raise ValueError(
@@ -76,11 +84,11 @@ class RankingOptions:
                 )
         return wanted, order
 
-    def risk(self, scheme: Scheme) -> Risk | None:
+    def risk(self, scheme: Scheme, candidates: int) -> Risk | None:
         """What tells the gaps; None where angles are of another effect or scheme than those of its trainings."""
         if self.points is not Points.DATAFLOW or not applies_to(scheme):
             return None
-        if INDICATOR not in effects_at(self.points, self.effects, DEFAULT_EFFECTS):
+        if INDICATOR not in self.wanted_effects(candidates):
             return None
         return risk_of(
             pd.concat([bundled_trainings(), self.calibration]) if self.calibration is not None else bundled_trainings()
@@ -88,7 +96,7 @@ class RankingOptions:
 
     def batches(self, workload: Workload, candidates: int) -> Sequence[object]:
         """The mini-batches that so many candidates are measured on at most; ValueError where there are not as many."""
-        usual = MINIBATCHES_OF_FEW if candidates <= FEW else RUNGS[-1].minibatches
+        usual = MINIBATCHES_OF_FEW if candidates <= FEW else self.policy.over
         return check_minibatches(workload, self.minibatches, self.batch_size, None if self.exhaustive else usual)
 
 
@@ -136,8 +144,9 @@ def plan(
         ValueError: What `rank` refuses of them.
     """
     at, rules = rules_at(points, scheme, two_terms)
-    chosen, wanted = choose(candidates), effects_at(at, effects, DEFAULT_EFFECTS)
-    options = RankingOptions(wanted, None, minibatches, batch_size, exhaustive, points=at)
+    chosen = choose(candidates)
+    options = RankingOptions(effects, None, minibatches, batch_size, exhaustive, points=at)
+    wanted = options.wanted_effects(len(chosen))
     batches = options.batches(workload, len(chosen))
     began = time.monotonic()
     with Subject(workload, tuple(exact), rules).gradients(batches[0], kept=at is Points.DATAFLOW) as gradients:
@@ -170,12 +179,14 @@ def plan(
             exhaustive=whole * len(wanted),
             seconds=len(batches) * shared + whole * each,
         )
-    race, anchors = most_units(rungs_until(len(batches))), ANCHORS * min(ANCHOR_MINIBATCHES, len(batches))
+    policy = options.policy
+    rungs = policy.until(len(batches))
+    race, anchors = most_units(rungs), policy.anchors * min(policy.anchor_minibatches, len(batches))
     return Plan(
         points=places,
         at=at,
         candidates=len(chosen),
-        measured=min(ANCHORS + RUNGS[0].contenders, len(chosen)),
+        measured=min(policy.anchors + rungs[0].contenders, len(chosen)),
         minibatches=len(batches),
         gradients=anchors * len(wanted) + race,
         exhaustive=whole * len(wanted),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtr
@@ -21,37 +20,10 @@ from predictor.statistics import CONFIDENCE
 from predictor.surrogate import to_scale
 from search.table import MeasuredAngles
 
-
-class Rung(NamedTuple):
-    """A step of a race: all that are left have run on `minibatches` mini-batches when it ends; at most `contenders`
-    start it."""
-
-    minibatches: int
-    contenders: int
-
-
-RUNGS = (Rung(1, 26), Rung(2, 16), Rung(4, 12), Rung(8, 10), Rung(16, 8))
-"""Twice the mini-batches for fewer formats, about 170 measurements in all. The last mini-batches are spent on what can
-still be among the first ten."""
 PLACES = 10
 """How many leading places a race settles."""
 PRIOR_DEGREES = 4.0
 """Degrees of freedom that the variance of all formats counts in that of one."""
-
-
-def rungs_until(minibatches: int) -> list[Rung]:
-    """The rungs of a race that ends with so many mini-batches; beyond 16 they go on doubling."""
-    rungs = [rung for rung in RUNGS if rung.minibatches < minibatches]
-    following = RUNGS[min(len(rungs), len(RUNGS) - 1)]
-    while rungs and 2 * rungs[-1].minibatches < minibatches:
-        rungs.append(Rung(2 * rungs[-1].minibatches, following.contenders))
-    return [*rungs, Rung(minibatches, following.contenders)]
-
-
-def most_units(rungs: Sequence[Rung]) -> int:
-    """Formats times mini-batches of a race in which no one leaves early."""
-    before = [0, *(rung.minibatches for rung in rungs)]
-    return sum(rung.contenders * (rung.minibatches - earlier) for rung, earlier in zip(rungs, before, strict=False))
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,14 @@ class RankingSettings(ResultSettings):
         surrogate: By effect; empty where all was measured.
         failures: How many gradients were zero or not finite.
         complete: Whether nothing ended it early.
+        stage: The last stage that was finished: screen (all angles are estimates from noise alone), anchors, race or
+            measure.
         seconds: What it took.
         formats: Digests by name.
         coverage: How much of the network is rounded and measured, in a line; None where all came from a store without
         it.
         gap: On which trainings the gaps stand; None where there are none, since the angles are of another effect or
-        scheme than theirs.
+        scheme than theirs, or nothing was measured.
         needed: How many mini-batches it would take, at the spread that was seen, to tell the first from the second;
         None where they are told apart, or nothing can be said.
         notes: What else has to be said of formats (`predictor.constant_scales`).
@@ -134,6 +136,7 @@ class RankingSettings(ResultSettings):
     formats: Mapping[str, str]
     coverage: str | None
     gap: str | None
+    stage: str = ""
     needed: int | None = None
     notes: tuple[str, ...] = ()
     yardsticks: tuple[Mapping[str, Any], ...] = ()

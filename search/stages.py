@@ -1,43 +1,33 @@
-"""Ranking many formats on one workload: screen all, measure a few that lie far apart, race the promising, predict the
-rest.
+"""The stages in which many formats are measured: screen all, measure a few that lie far apart, race the promising.
 
-The stages of docs/definitions/prediction.md section 4. Everything that is measured is exact; what is predicted says so,
-with an interval.
+Section 4 of docs/definitions/prediction.md. After each stage everything is there for a table, each better than the one
+before.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 import formats
 from formats import Family
 from formats.pairs import Candidate
-from numeric_formats.progress import Report, quiet
-from predictor.attention import other_question
-from predictor.columns import NAME
-from predictor.constant_scales import lost_to_constant_scales
 from predictor.effects import Effect, Points
-from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
-from predictor.measuring.store import Store
 from predictor.measuring.validity import batch_digest
 from predictor.noise import Noise, needs_rounding, observe
+from predictor.prior import expected
 from predictor.recipes.noise import observe_operands
-from predictor.scheme import Scheme, rules_at
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
-from search.candidates import choose
-from search.planning import ANCHOR_MINIBATCHES, ANCHORS, FEW, RankingOptions
-from search.race import most_units, order_contenders, rungs_until, settled
-from search.settings import RankingSettings, SurrogateCheck, origin_of
-from search.table import MeasuredAngles, Ranking, minibatches_to_tell, regret, tabulate, with_gaps, with_gates
-from search.yardsticks import measured_yardsticks, weights_alone
+from search.planning import FEW
+from search.policy import Policy, Rung, most_units
+from search.race import order_contenders, settled
+from search.table import MeasuredAngles
 from workloads.digests import digest
 from workloads.workload import Workload
 
@@ -54,12 +44,21 @@ class Stage(StrEnum):
     MEASURE = "measure"
 
 
-class _Ended(Exception):
+class Ended(Exception):
     """The time budget is spent."""
 
 
-class _Stages:
-    """The stages that measure: what has been measured so far, and how much time is left."""
+class Stages:
+    """The stages that measure: what has been measured so far, and how much time is left.
+
+    Attributes:
+        angles: what was measured.
+        gradients: how many of them.
+        left: after how many mini-batches of the race a candidate was found to be behind.
+        noise: of all candidates, once they were screened.
+        ratios: the same as noise-to-signal ratios, (candidates, rows).
+        reached: the last stage that has been finished; None before the first.
+    """
 
     def __init__(
         self,
@@ -68,15 +67,42 @@ class _Stages:
         batches: Sequence[object],
         effects: tuple[Effect, ...],
         by: Effect,
-        time_budget: float | None,
+        time_budget: float | None = None,
     ):
         self.measuring, self.candidates, self.batches = measuring, candidates, batches
         self.effects, self.by = effects, by
         self.angles = MeasuredAngles()
         self.gradients = 0
         self.left: dict[int, int] = {}
+        self.noise: Noise | None = None
+        self.ratios: NDArray[np.float64] = np.empty((0, 0))
+        self.reached: Stage | None = None
         self.began = time.monotonic()
         self.until = None if time_budget is None else self.began + time_budget
+
+    def everything(self) -> Iterator[Stage]:
+        """Measure every candidate on all mini-batches; a table can be made after 1, 2, 4, ... of them."""
+        total, first = len(self.batches) * len(self.candidates), 0
+        while first < len(self.batches):
+            last = min(max(1, 2 * first), len(self.batches))
+            units = [(number, index) for number in range(first, last) for index in range(len(self.candidates))]
+            self.measure(Stage.MEASURE, units, self.effects, first * len(self.candidates), total)
+            first, self.reached = last, Stage.MEASURE
+            yield Stage.MEASURE
+
+    def promising(self, policy: Policy) -> Iterator[Stage]:
+        """Screen all, measure anchors, and race; a table can be made after each stage, and after each rung."""
+        self.screen()
+        yield Stage.SCREEN
+        if policy.anchors:
+            anchors = _anchors(self.candidates, self.ratios, policy.anchors)
+            first = range(min(policy.anchor_minibatches, len(self.batches)))
+            self.measure(Stage.ANCHORS, [(number, index) for number in first for index in anchors], self.effects)
+            self.reached = Stage.ANCHORS
+            yield Stage.ANCHORS
+        for _ in self._race(policy):
+            self.reached = Stage.RACE
+            yield Stage.RACE
 
     def measure(
         self,
@@ -103,14 +129,19 @@ class _Stages:
                 done += 1
                 self.measuring.report(stage, done, total)
                 if self.until is not None and time.monotonic() > self.until:
-                    raise _Ended
+                    raise Ended
 
-    def screen(self) -> Noise:
-        """The noise of all candidates on the first mini-batch, from the store where it is there."""
+    def screen(self) -> None:
+        """Read the noise of all candidates on the first mini-batch, from the store where it is there.
+
+        Raises ValueError for an effect whose noise cannot be seen.
+        """
         self.measuring.report(Stage.SCREEN, 0, 1)
         noise = self._kept_noise()
+        _check_predictable(self.measuring.workload, noise, self.effects)
+        self.ratios = noise.ratios(self.candidates)
+        self.noise, self.reached = noise, Stage.SCREEN
         self.measuring.report(Stage.SCREEN, 1, 1)
-        return noise
 
     def _kept_noise(self) -> Noise:
         store, first = self.measuring.store, self.batches[0]
@@ -141,23 +172,44 @@ class _Stages:
             for number, angle in sorted(self.angles.of(index, effect).items())
         ]
 
-    def fit(self, effect: Effect, noise: Noise, ratios: NDArray[np.float64]) -> Surrogate:
-        """The surrogate of an effect from all measured so far."""
-        return fit(effect, noise.kinds, ratios, self.observations(effect), len(self.batches))
+    def surrogates(self, effects: Sequence[Effect]) -> dict[Effect, Surrogate]:
+        """What predicts these effects, each fitted to all that was measured of it; without those of which nothing was,
+        and none where nothing was screened."""
+        if self.noise is None:
+            return {}
+        observed = {effect: self.observations(effect) for effect in effects}
+        return {
+            effect: fit(effect, self.noise.kinds, self.ratios, seen, len(self.batches))
+            for effect, seen in observed.items()
+            if seen
+        }
 
-    def race(self, noise: Noise, ratios: NDArray[np.float64]) -> None:
+    def predicted(
+        self, surrogates: dict[Effect, Surrogate]
+    ) -> dict[Effect, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
+        """Angle, low and high of every candidate by effect: of the surrogate, else what noise alone lets expect."""
+        if self.noise is None:
+            return {}
+        everyone = range(len(self.candidates))
+        return {
+            effect: surrogates[effect].predict(self.ratios, everyone)
+            if effect in surrogates
+            else expected(effect, self.noise.kinds, self.ratios)
+            for effect in self.effects
+        }
+
+    def _race(self, policy: Policy) -> Iterator[Rung]:
         """Measure promising candidates on growing sets of mini-batches; `left` says in which rung one was found to be
         behind."""
-        rungs = rungs_until(len(self.batches))
+        rungs = policy.until(len(self.batches))
         total, done, before = most_units(rungs), 0, 0
         contenders: tuple[int, ...] = ()
         for number, rung in enumerate(rungs):
             new = range(before, rung.minibatches)
             if not number:
-                contenders = self._enter(noise, ratios, rung.contenders, total)
-            else:
-                units = [(batch, index) for batch in new for index in contenders[: rung.contenders]]
-                self.measure(Stage.RACE, units, (self.by,), done, total)
+                contenders = self._enter(rung.contenders, policy.entries, total)
+            units = [(batch, index) for batch in new for index in contenders[: rung.contenders]]
+            self.measure(Stage.RACE, units, (self.by,), done, total)
             contenders = contenders[: rung.contenders]
             done += len(contenders) * len(new)
             before = rung.minibatches
@@ -165,19 +217,20 @@ class _Stages:
             standing = order_contenders(contenders, self.angles, self.by, range(before), comparisons)
             self.left |= dict.fromkeys(standing.left, before)
             contenders = tuple(index for index in standing.order if index not in self.left)
+            yield rung
             if settled(standing, self.angles, self.by, range(before), comparisons):
                 break
         self.measuring.report(Stage.RACE, total, total)
 
-    def _enter(self, noise: Noise, ratios: NDArray[np.float64], count: int, total: int) -> tuple[int, ...]:
+    def _enter(self, count: int, entries: float, total: int) -> tuple[int, ...]:
         """The most promising, measured on the first mini-batch: predict, measure who is new among the best, and predict
         again."""
         done = 0
         while True:
-            mean, _, _ = self.fit(self.by, noise, ratios).predict(ratios, range(len(ratios)))
+            mean = self.predicted(self.surrogates([self.by]))[self.by][0]
             best = [int(index) for index in np.argsort(mean, kind="stable")[:count]]
             new = [index for index in best if 0 not in self.angles.of(index, self.by)]
-            if not new or done >= 2 * count:
+            if not new or done >= entries * count:
                 return tuple(index for index in best if index not in new)
             self.measure(Stage.RACE, [(0, index) for index in new], (self.by,), done, total)
             done += len(new)
@@ -187,12 +240,12 @@ def _is_named(entry: Candidate) -> bool:
     return isinstance(entry, formats.ProfileFormat) and entry.family in NAMED
 
 
-def _anchors(candidates: Sequence[Candidate], ratios: NDArray[np.float64]) -> list[int]:
+def _anchors(candidates: Sequence[Candidate], ratios: NDArray[np.float64], count: int) -> list[int]:
     """What is measured before the race: the one with the least noise, named formats, and those that stand for the
     rest."""
     least = int(np.argmin(np.nan_to_num(ratios.sum(1), nan=np.inf)))
     named = [index for index, entry in enumerate(candidates) if _is_named(entry)]
-    return spread(places(ratios)[0], ANCHORS, [least, *named][:ANCHORS])
+    return spread(places(ratios)[0], count, [least, *named][:count])
 
 
 def _check_predictable(workload: Workload, noise: Noise, effects: Sequence[Effect]) -> None:
@@ -204,140 +257,3 @@ def _check_predictable(workload: Workload, noise: Noise, effects: Sequence[Effec
                 f"effect {effect}: workload {workload.name} rounds no tensor for it in one term, from which it could "
                 f"be predicted: rank exhaustively, or at most {FEW} formats"
             )
-
-
-def rank(
-    workload: Workload,
-    candidates: Sequence[str | Candidate] | None = None,
-    *,
-    points: Points | str = Points.DATAFLOW,
-    effects: Iterable[str] | None = None,
-    by: str | None = None,
-    minibatches: int | None = None,
-    batch_size: int | None = None,
-    exhaustive: bool = False,
-    time_budget: float | None = None,
-    exact: Sequence[str] = (),
-    scheme: Scheme | str | None = None,
-    two_terms: bool = True,
-    with_cost: bool = False,
-    calibration: pd.DataFrame | None = None,
-    yardsticks: bool = False,
-    store: Store | None = None,
-    executor: Executor | None = None,
-    progress: Report = quiet,
-) -> Ranking[RankingSettings]:
-    """Rank formats by the angle between quantized and full-precision weight gradients.
-
-    An angle that was measured on all mini-batches is their mean, with its t-interval. Every other one is the
-    surrogate's estimate of that mean, which agrees with what was measured of it. KeyboardInterrupt while measuring ends
-    it in the same way as the budget, or is raised again where nothing was measured yet.
-
-    Args:
-        workload: What is measured.
-        candidates: Formats, pairs or names; by default the catalogue's 498.
-        points: Where formats are rounded: in data flow, or at the operands of the products of layers with weights, as
-            a recipe of that format does (docs/definitions/prediction.md section 1).
-        effects: Of E, A and AE, the default, and, only where every candidate is measured, W and WAE. At operands of E
-            (dy), A (x), AE, W and WAE, all six, which is the default.
-        by: The effect that orders the table, by default E where it is measured, at operands WAE
-            (`predictor.effects.usual_effect`).
-        minibatches: Over how many common mini-batches angles are averaged; by default 16 (4 where there are at most 24
-            candidates; all with exhaustive), or all where there are fewer.
-        batch_size: Examples in a mini-batch, by default the workload's.
-        exhaustive: Measure every candidate on all mini-batches.
-        time_budget: Seconds after which measuring stops with what it has.
-        exact: Layers kept in full precision.
-        scheme: By which activations and errors are rounded in data flow: `paper` (the default), `current`, `authors`,
-            or a `Scheme`.
-        two_terms: Whether inputs and last errors are rounded in two terms.
-        with_cost: Add the column `gates` (formats/hardware/cost.py).
-        calibration: Trainings, as `training.validate` gives them, from which gaps are told beside the bundled ones
-            (`predictor.risk`).
-        yardsticks: Measure beside them, on few mini-batches, bfloat16, a format known to train, and what the weights of
-            the leaders alone would do.
-        store: Where exact measurements are found and kept; by default nowhere.
-        executor: What measures, by default this process.
-        progress: Hears of every step.
-
-    Returns:
-        The ranking, best first.
-
-    Raises:
-        ValueError: Arguments out of range.
-    """
-    at, rules = rules_at(points, scheme, two_terms)
-    measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress, points=at)
-    options = RankingOptions(
-        effects, by, minibatches, batch_size, exhaustive, time_budget, with_cost, calibration, yardsticks, at
-    )
-    return rank_chosen(measuring, choose(candidates), options)
-
-
-def rank_chosen(measuring: Measuring, chosen: Sequence[Candidate], options: RankingOptions) -> Ranking[RankingSettings]:
-    """`rank`, of candidates that `choose` gave."""
-    wanted, order = options.checked_effects(len(chosen))
-    batches = options.batches(measuring.workload, len(chosen))
-    stages = _Stages(measuring, chosen, batches, wanted, order, options.time_budget)
-    noise, ratios, complete = None, np.empty((0, 0)), True
-    try:
-        if options.all_measured(len(chosen)):
-            everything = [(number, index) for number in range(len(batches)) for index in range(len(chosen))]
-            stages.measure(Stage.MEASURE, everything, wanted)
-        else:
-            noise = stages.screen()
-            _check_predictable(measuring.workload, noise, wanted)
-            ratios = noise.ratios(chosen)
-            anchors, first = _anchors(chosen, ratios), range(min(ANCHOR_MINIBATCHES, len(batches)))
-            stages.measure(Stage.ANCHORS, [(number, index) for number in first for index in anchors], wanted)
-            stages.race(noise, ratios)
-    except KeyboardInterrupt:
-        if not stages.angles.by_minibatch:
-            raise
-        complete = False
-    except _Ended:
-        complete = False
-    surrogates: dict[Effect, Surrogate] = {}
-    if noise is not None:
-        surrogates = {effect: stages.fit(effect, noise, ratios) for effect in wanted if stages.observations(effect)}
-    predicted = {effect: surrogate.predict(ratios, range(len(chosen))) for effect, surrogate in surrogates.items()}
-    table = tabulate(chosen, wanted, order, stages.angles, predicted, len(batches))
-    notes = lost_to_constant_scales(measuring, chosen, batches[0]) if complete else []
-    notes = [*notes, *other_question(measuring.workload.model, measuring.points)]
-    risk = options.risk(measuring.scheme)
-    beside = options.yardsticks and complete
-    if risk is not None:
-        table = with_gaps(table, risk)
-    if options.with_cost:
-        table = with_gates(table, chosen)
-    names = [entry.name for entry in chosen]
-    settings = RankingSettings(
-        **origin_of(measuring, batches, options.batch_size),
-        effects=wanted,
-        by=order,
-        minibatches=len(batches),
-        exhaustive=options.exhaustive,
-        time_budget=options.time_budget,
-        candidates=len(chosen),
-        measured=len({index for index, effect in stages.angles.by_minibatch if effect is order}),
-        gradients=stages.gradients,
-        exhaustive_gradients=len(chosen) * len(batches) * len(wanted),
-        regret_at_most=regret(chosen, table, stages.angles, order),
-        left_the_race={chosen[index].name: number for index, number in stages.left.items()},
-        surrogate={effect: SurrogateCheck(s.held_out, s.widened) for effect, s in surrogates.items()},
-        failures=stages.angles.failures,
-        complete=complete,
-        seconds=time.monotonic() - stages.began,
-        formats={entry.name: entry.digest for entry in chosen},
-        coverage=None if measuring.checked is None else measuring.checked.sentence,
-        gap=None if risk is None else risk.sentence,
-        needed=minibatches_to_tell(*(stages.angles.of(names.index(name), order) for name in table[NAME].head(2))),
-        notes=tuple(notes),
-        yardsticks=measured_yardsticks(measuring, chosen, batches, wanted, order, risk, options.with_cost)
-        if beside
-        else (),
-        weights_alone=weights_alone(measuring, chosen, table, batches)
-        if beside and measuring.points is Points.DATAFLOW and not {Effect.W, Effect.WAE} & set(wanted)
-        else {},
-    )
-    return Ranking(table, order, complete, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
 
     Args:
         given: Files or folders.
-        kind: Its name; by default what is drawn of a folder, tensors, or formats alone, and the angles of a table.
+        kind: Its name; by default what is drawn of a folder, tensors, or formats alone, the angles of a table, and the
+            first of a ranking by one effect.
         names: Formats.
 
     Returns:
@@ -97,7 +99,7 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
     elif given[0].is_dir():
         usual = Kind.FLIPS
     else:
-        usual = Kind.HISTOGRAMS if given[0].suffix.lower() in TENSORS else Kind.ANGLES
+        usual = Kind.HISTOGRAMS if given[0].suffix.lower() in TENSORS else _usual_of(given[0])
     meant = meant or usual
     needs = {
         Kind.PROFILES: "formats, with --profiles, and no result",
@@ -114,6 +116,15 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
     if bool(names) != (meant in (Kind.PROFILES, Kind.HISTOGRAMS)):
         raise ValueError("--profiles are drawn alone, or over tensors from " + ", ".join(TENSORS) + ", which need them")
     return meant
+
+
+def _usual_of(path: Path) -> Kind:
+    """Of a table; what cannot be read is refused when it is drawn."""
+    with suppress(ValueError, OSError):
+        table = results.read(path)
+        if RANK in table and not set(columns_of(Kind.ANGLES, Effect.E)) <= set(table.columns):
+            return Kind.TOP if NAME in table and effects_in(table.columns) else Kind.ANGLES
+    return Kind.ANGLES
 
 
 def default_target(given: Sequence[Path], kind: Kind) -> Path:

@@ -106,6 +106,37 @@ def footnotes(rows: pd.DataFrame, minibatches: int, yardsticks: Sequence[Mapping
     return found
 
 
+def leading(model: str, found: Ranking[RankingSettings], count: int) -> Table:
+    """The first formats of a ranking that goes on."""
+    of = found.settings
+    columns = [angle_column(found.by), *([GAP] if GAP in found.table.columns else [])]
+    headers = [
+        (RANK, "right"),
+        ("format", "left"),
+        (f"angle {found.by}", "right"),
+        *((GAP, "right") for _ in columns[1:]),
+    ]
+    rows = [
+        [str(row[RANK]), str(row[NAME]), angle(row, found.by, of.minibatches), *(gap(row) for _ in columns[1:])]
+        for _, row in found.table.head(count).iterrows()
+    ]
+    return plain(f"{model}: {_standing(found)}", headers, rows)
+
+
+def leading_line(model: str, found: Ranking[RankingSettings], count: int) -> str:
+    """The same in a line."""
+    of = found.settings
+    rows = [f"{row[NAME]} {angle(row, found.by, of.minibatches)}" for _, row in found.table.head(count).iterrows()]
+    return f"{model}: {', '.join(rows)} degrees of {found.by}; {_standing(found)}"
+
+
+def _standing(found: Ranking[RankingSettings]) -> str:
+    of = found.settings
+    if not of.measured:
+        return f"estimates of {of.candidates} formats from the noise of one pass, nothing measured yet"
+    return f"{of.measured} of {of.candidates} formats measured so far, {of.gradients} gradients"
+
+
 def _promise(table: pd.DataFrame, by: str, regret: float) -> str:
     """How much better another format may be; nothing where that is all that the first has, or nothing is known."""
     if pd.isna(regret) or len(table) < 2:
@@ -207,7 +238,7 @@ def across(found: Across, top: int, networks: int, again: str) -> list[Part]:
     parts: list[Part] = [_across(found.table, top, title), READING]
     if not found.complete:
         parts.append(f"ended early, with {len(found.rankings)} of {networks} models; measurements {again}")
-    return [*parts, f"verdict: {verdict(found.table, {}, 0.0)}"]
+    return [*parts, f"verdict: {verdict(found.table, {'complete': found.complete}, 0.0)}"]
 
 
 def _across(table: pd.DataFrame, top: int, title: str) -> Part:

@@ -15,7 +15,8 @@ def test_plan(workload):
     planned = plan(workload)
     assert (planned.candidates, planned.minibatches, planned.points) == (498, 4, 3)
     assert planned.gradients < planned.exhaustive / 10
-    assert planned.exhaustive == 498 * 4 * 3
+    assert planned.exhaustive == 498 * 4
+    assert plan(workload, effects=["E", "A", "AE"]).exhaustive == 498 * 4 * 3
     assert planned.seconds > 0
     assert plan(workload, exhaustive=True).gradients == planned.exhaustive
     few = plan(workload, ["FP134", "FP143"])

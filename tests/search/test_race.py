@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from predictor.effects import Effect
-from search.race import PLACES, RUNGS, Rung, most_units, order_contenders, rungs_until, settled
+from search.policy import Policy, Rung, most_units
+from search.race import PLACES, order_contenders, settled
 from search.table import MeasuredAngles
 
 
@@ -61,19 +62,23 @@ def test_a_race_is_settled_by_one_clear_winner():
     assert not settled(order_contenders(range(12), crowd, Effect.AE, range(8), 10), crowd, Effect.AE, range(8), 10)
 
 
+FIVE = Policy(22, 2, (Rung(1, 26), Rung(2, 16), Rung(4, 12), Rung(8, 10)))
+
+
 @pytest.mark.parametrize(
     ("minibatches", "expected"),
     [
-        (16, list(RUNGS)),
+        (16, FIVE.rungs),  # the rest is told by what was measured
         (1, [Rung(1, 26)]),
         (3, [Rung(1, 26), Rung(2, 16), Rung(3, 12)]),
-        (8, list(RUNGS[:4])),
-        (100, [*RUNGS, Rung(32, 8), Rung(64, 8), Rung(100, 8)]),
+        (8, FIVE.rungs),
+        (100, [*FIVE.rungs, Rung(16, 10), Rung(32, 10), Rung(64, 10), Rung(100, 10)]),
     ],
 )
-def test_rungs_end_with_the_minibatches_asked_for(minibatches, expected):
-    assert rungs_until(minibatches) == expected
+def test_rungs_are_those_that_the_minibatches_asked_for_allow(minibatches, expected):
+    assert FIVE.until(minibatches) == list(expected)
 
 
 def test_units_of_a_whole_race():
-    assert most_units(rungs_until(16)) == 26 + 16 + 2 * 12 + 4 * 10 + 8 * 8
+    assert most_units(FIVE.until(16)) == 26 + 16 + 2 * 12 + 4 * 10
+    assert most_units([Rung(4, 12)]) == 48

@@ -25,6 +25,7 @@ from tests.predictor import operands
 from workloads import Workload
 
 COLUMNS = ["rank", "name", "bits", "family", "granularity", "profile", "binades"]
+EFFECTS = ("E", "A", "AE")
 PER_EFFECT = ["angle", "low", "high", "n", "source"]
 
 
@@ -36,7 +37,7 @@ def workload():
 @pytest.fixture(scope="module")
 def whole(workload):
     seen = []
-    return rank(workload, minibatches=2, progress=seen.append), seen
+    return rank(workload, minibatches=2, effects=EFFECTS, progress=seen.append), seen
 
 
 def test_all_498_with_the_documented_columns(whole):
@@ -72,7 +73,7 @@ def test_what_is_measured_and_what_predicted(whole):
     assert len(named) == 14
     assert named <= set(measured.index)
     assert (table.loc[sorted(named), "n_A"] == 2).all()
-    assert len(measured) == ranking.settings.measured < 22 + 52
+    assert len(measured) == ranking.settings.measured < 15 + 42
     # The winner has run on all mini-batches, and so has whoever the race did not let go.
     assert (table.n_E.head(10) == 2).all()
     predicted = table[table.source_E == "predicted"]
@@ -113,7 +114,7 @@ def test_measured_angles_are_those_of_measure(workload, whole):
 
 
 def test_the_same_again(workload, whole):
-    again = rank(workload, minibatches=2).table
+    again = rank(workload, minibatches=2, effects=EFFECTS).table
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), whole[0].table.drop(columns="seconds"))
 
 
@@ -164,10 +165,11 @@ def test_interruption_keeps_what_was_measured(workload):
 def test_time_budget(workload):
     ranking = rank(workload, choose(bits=8), minibatches=4, exhaustive=True, time_budget=1e-9)
     assert not ranking.complete
-    assert ranking.settings.gradients == 3
+    assert ranking.settings.gradients == 1
     ranking = rank(workload, time_budget=1e-9)
     assert not ranking.complete
-    assert ranking.table.angle_AE.notna().all()
+    assert ranking.table.angle_E.notna().all()
+    assert ranking.settings.effects == ("E",)
     with pytest.raises(ValueError, match="positive"):
         rank(workload, ["FP134"], time_budget=0)
     for budget in (-1.0, float("nan"), float("inf")):
@@ -272,3 +274,63 @@ def test_at_operands_several_networks_and_a_plan():
     assert (of_plan.points, of_plan.at, of_plan.exhaustive) == (2, "operands", 996)
     with pytest.raises(ValueError, match=r"effect at operands 'E\|A': allowed are E, A, AE, W, WAE"):
         rank(of["one"], ["FP134"], effects=["E|A"], points="operands")
+
+
+def held(ranking):
+    return (ranking.settings.stage, ranking.settings.measured, ranking.complete)
+
+
+def test_a_table_after_each_stage_each_from_more_than_the_one_before(workload):
+    tables = []
+    found = rank(workload, choose(bits=8)[:40], minibatches=2, effects=["E"], so_far=tables.append)
+    stages = [table.settings.stage for table in tables]
+    assert stages[:2] == [Stage.SCREEN, Stage.ANCHORS]
+    assert set(stages[2:]) == {Stage.RACE}
+    assert not any(table.complete for table in tables)
+    assert found.complete
+    gradients = [table.settings.gradients for table in tables]
+    assert gradients[0] == 0
+    assert gradients == sorted(gradients)
+    screened = tables[0].table
+    assert (screened.n_E == 0).all()
+    assert (screened.source_E == "predicted").all()
+    assert screened.angle_E.is_monotonic_increasing
+    some = screened[::3]
+    exact = measure(workload, list(some.name), ["E"], minibatches=2).query("effect == 'E' and scope == 'all'")
+    truth = exact.set_index("format").angle.loc[some.name].to_numpy()
+    assert stats.spearmanr(truth, some.angle_E)[0] > 0.5
+    assert (some.high_E > 20 * some.low_E).all()  # an order more than angles
+    # The last one before the ranking is what the ranking comes to.
+    pd.testing.assert_frame_equal(tables[-1].table, found.table)
+
+
+def test_few_are_shown_after_1_2_and_4_minibatches(workload):
+    tables = []
+    rank(workload, ["FP134", "INT8"], minibatches=4, so_far=tables.append)
+    assert [set(table.table.n_E) for table in tables] == [{1}, {2}, {4}]
+    assert {table.settings.stage for table in tables} == {Stage.MEASURE}
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_an_interrupt_at_any_moment_leaves_the_best_table_so_far(workload, after):
+    seen = []
+
+    def interrupt(ranking):
+        seen.append(ranking)
+        if len(seen) == after:
+            raise KeyboardInterrupt
+
+    chosen = choose(bits=8)[:30]
+    found = rank(workload, chosen, minibatches=2, effects=["E"], so_far=interrupt)
+    assert held(found) == held(seen[-1])
+    pd.testing.assert_frame_equal(found.table, seen[-1].table)
+
+
+def test_an_interrupt_while_yardsticks_are_measured_leaves_the_ranking(workload, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.ranking.measured_yardsticks", interrupt)
+    found = rank(workload, ["FP134", "INT8"], minibatches=2, yardsticks=True)
+    assert not found.complete
+    assert (found.table.n_E == 2).all()

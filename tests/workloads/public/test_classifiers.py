@@ -10,7 +10,7 @@ from torch import nn
 
 import cli
 from predictor import measure
-from search.stages import rank
+from search.ranking import rank
 from tests.workloads.images import write_folder
 from workloads import load
 from workloads.data.images import Preprocessing

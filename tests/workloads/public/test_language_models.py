@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from predictor import measure
 from predictor.measuring.workers import Workers
-from search.stages import rank
+from search.ranking import rank
 from training.calibration.tracing import traced
 from workloads import load
 from workloads.public.checkpoints import context_of, embedded
