@@ -55,7 +55,7 @@ def most_units(rungs: Sequence[Rung]) -> int:
     return sum(rung.contenders * (rung.minibatches - earlier) for rung, earlier in zip(rungs, before, strict=False))
 
 
-DEFAULT = Policy(anchors=15, anchor_minibatches=2, rungs=(Rung(2, 14), Rung(4, 12)))
+DEFAULT = Policy(anchors=22, anchor_minibatches=2, rungs=(Rung(2, 14), Rung(4, 12)))
 """What is measured where nobody says for how long; docs/results/ranking.md says why."""
 LONG = Policy(
     anchors=22,

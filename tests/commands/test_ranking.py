@@ -37,8 +37,8 @@ def test_rank_writes_and_plot_draws(folder, ending):
 
 def test_dry_run_measures_nothing(folder):
     out = run("rank", "--model", "mine.py:net", "--dry-run", "--minibatches", "3", "-o", "never.csv", cwd=folder).stdout
-    measured = "3 points; 498 formats, at most 29 measured on at most 3 mini-batches"
-    assert f"{measured}: 70 quantized gradients (exhaustive: 1494), about" in out
+    measured = "3 points; 498 formats, at most 36 measured on at most 3 mini-batches"
+    assert f"{measured}: 84 quantized gradients (exhaustive: 1494), about" in out
     assert not (folder / "never.csv").exists()
     arguments = ("-f", "FP134", "--minibatches", "1", "--exact", "1", "--one-term")
     out = run("rank", "--model", "mine.py:net", "--dry-run", *arguments, cwd=folder).stdout
