@@ -3,7 +3,7 @@
     python benchmarks/rank_time.py resnet18
 
 Times are of one run, so that only their ratios are to be compared with those of other machines; it needs a quiet one.
-The first table is to be there after at most 20 s or 8 gradients, whichever is later, and the final one after at most 110.
+The first table is to be there after at most 20 s or 8 gradients, whichever is later, the final one after at most 110.
 """
 
 import statistics

@@ -17,8 +17,9 @@ from tests.command import interrupted, run
 @pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
 def test_rank_writes_and_plot_draws(folder, ending):
     result = folder / f"r.{ending}"
-    done = run("rank", "--model", "mine.py:net", "--minibatches", "2", "--output", result, cwd=folder)
-    assert re.search(r"rank +format +bits +angle E +projection", done.stdout)
+    asked = ("--minibatches", "2", "--effects", "E,A,AE")
+    done = run("rank", "--model", "mine.py:net", *asked, "--output", result, cwd=folder)
+    assert re.search(r"rank +format +bits +angle E +angle A +angle AE", done.stdout)
     assert "498 formats by the angle of E" in done.stdout
     sidecar = json.loads((folder / f"r.{ending}.meta.json").read_text())
     assert sidecar["rows"] == 498
