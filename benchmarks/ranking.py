@@ -18,6 +18,7 @@ import typer
 from exhaustive import BATCH, chosen_workload
 from scipy import stats
 
+from predictor.effects import DEFAULT_EFFECTS
 from predictor.statistics import interval
 from search import rank
 
@@ -35,7 +36,11 @@ def main(
     minibatches = exact.minibatch.nunique()
     workload = chosen_workload(model, minibatches, weights, images)
     found = rank(
-        workload, scheme="current", minibatches=minibatches, batch_size=BATCH if callable(workload.batches) else None
+        workload,
+        effects=DEFAULT_EFFECTS,
+        scheme="current",
+        minibatches=minibatches,
+        batch_size=BATCH if callable(workload.batches) else None,
     )
     table, settings = found.table, found.settings
     print(f"{model}: {len(table)} formats, {minibatches} mini-batches of {BATCH}; {settings.seconds:.0f} s")

@@ -110,7 +110,7 @@ def rank(
         str | None,
         typer.Option(
             help="comma-separated: E (errors), A (activations), AE (both); where all are measured W (weights), WAE "
-            "(all three); default: E, and for at most 24 formats E,A,AE; at operands WAE, all six of them"
+            "(all three); default: E, for at most 24 formats or with --by E,A,AE; at operands WAE, all six of them"
         ),
     ] = None,
     by: Annotated[

@@ -62,8 +62,9 @@ class RankingOptions:
 
     def wanted_effects(self, candidates: int) -> tuple[Effect, ...]:
         """The effects of a ranking of so many candidates: those that were asked for, else E alone where measuring more
-        of them would take long."""
-        usual = DEFAULT_EFFECTS if candidates <= FEW else (Effect.E,)
+        of them would take long and nothing else orders the table."""
+        alone = candidates > FEW and (self.by is None or self.by.upper() == Effect.E)
+        usual = (Effect.E,) if alone else DEFAULT_EFFECTS
         return effects_at(self.points, self.effects, usual)
 
     def checked_effects(self, candidates: int) -> tuple[tuple[Effect, ...], Effect]:

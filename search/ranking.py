@@ -67,8 +67,8 @@ def rank(
         points: Where formats are rounded: in data flow, or at the operands of the products of layers with weights, as
             a recipe of that format does (docs/definitions/prediction.md section 1).
         effects: Of E, A and AE, and, only where every candidate is measured, W and WAE; by default E, which tells best
-            how formats train, and all three where there are at most 24 candidates. At operands of E (dy), A (x), AE, W
-            and WAE, all six, which is the default.
+            how formats train, and all three where there are at most 24 candidates or another effect orders the table.
+            At operands of E (dy), A (x), AE, W and WAE, all six, which is the default.
         by: The effect that orders the table, by default E where it is measured, at operands WAE
             (`predictor.effects.usual_effect`).
         minibatches: Over how many common mini-batches angles are averaged; by default 16 (4 where there are at most 24

@@ -2,7 +2,8 @@
 
 import pytest
 
-from search.planning import plan
+from predictor.effects import DEFAULT_EFFECTS, Effect
+from search.planning import RankingOptions, plan
 from tests.nets import small_workload
 
 
@@ -48,3 +49,10 @@ def test_exact_layers_and_one_term_are_planned_as_they_are_measured(workload):
     assert planned(exact=["0"]) == (2, 2 + 1 + 1 + 1)
     with pytest.raises(ValueError, match="there is no layer 'absent' to keep exact"):
         plan(workload, exact=["absent"])
+
+
+def test_many_are_ranked_by_one_effect_unless_another_orders_them():
+    assert RankingOptions().checked_effects(498) == ((Effect.E,), Effect.E)
+    assert RankingOptions(by="e").checked_effects(498) == ((Effect.E,), Effect.E)
+    for options, candidates in ((RankingOptions(by="AE"), 498), (RankingOptions(by="A"), 25), (RankingOptions(), 24)):
+        assert options.checked_effects(candidates)[0] == DEFAULT_EFFECTS
