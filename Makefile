@@ -5,10 +5,12 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -
 # Modules are compiled when they are first imported, not all 20,000 beforehand; so they must be kept then.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help rank test fast docs prove bench clean
+.PHONY: help install rank test fast docs prove bench clean
 
 help: ## what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/installed ## formats in .venv
 
 rank: .venv/installed ## rank 498 formats on the bundled ResNet-18
 	$(BIN)/formats rank --model resnet18 --output ranking.csv --force

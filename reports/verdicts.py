@@ -28,6 +28,7 @@ from predictor.columns import (
 )
 from predictor.effects import Effect, Points
 from predictor.recipe_table import Part
+from predictor.risk import INDICATOR
 from reports.tables import cells
 
 FEWEST = 4
@@ -136,9 +137,10 @@ def _first(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
 
 
 def _good(table: pd.DataFrame, within: float) -> str:
-    """How many formats are expected to train as well as float32, and the narrowest of them."""
+    """How many formats are expected to train as well as float32, and which of them are the narrowest and the
+    cheapest."""
     good = table[table[GAP] <= within]
-    share, interval = f"within {100 * within:.3g}%", cells.gap(table.iloc[0])
+    share, interval = f"within {100 * within:.3g}% by their angle of {INDICATOR} alone", cells.gap(table.iloc[0])
     if not len(good):
         return (
             f"none of {len(table)} formats is expected to train as well as float32 {share}; {table[NAME].iloc[0]}'s "
@@ -148,6 +150,9 @@ def _good(table: pd.DataFrame, within: float) -> str:
     narrow = good[good[BITS] == good[BITS].min()]
     if len(narrow) and len(narrow) < len(good):
         said += f", with fewest bits {narrow[NAME].iloc[0]} ({int(narrow[BITS].iloc[0])} bits)"
+    if GATES in good and good[GATES].notna().any():
+        cheapest = good.loc[good[GATES].idxmin()]
+        said += f", with fewest gates {cheapest[NAME]} ({cheapest[GATES]:,.0f})"
     return f"{said} (the first's gap is {interval})"
 
 

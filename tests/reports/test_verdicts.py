@@ -18,15 +18,18 @@ SETTINGS = {"by": "E", "needed": 9, "yardsticks": [{"name": "bfloat16", "angle_E
 def test_all_that_a_ranking_says():
     assert verdict(TABLE, SETTINGS, 0.01) == (
         "BM25 turns the gradient least, by 1.01 degrees of E (bfloat16: 0.0612), tied with 1 other; 2 of 3 formats are "
-        "expected to train as well as float32 within 1% (the first's gap is 0.0% [-6, 22])"
+        "expected to train as well as float32 within 1% by their angle of E alone (the first's gap is 0.0% [-6, 22])"
     )
     assert verdict(TABLE, SETTINGS, 0.4).endswith(
-        "3 of 3 formats are expected to train as well as float32 within 40%, with fewest bits FP123 (6 bits) (the "
-        "first's gap is 0.0% [-6, 22])"
+        "3 of 3 formats are expected to train as well as float32 within 40% by their angle of E alone, with fewest "
+        "bits FP123 (6 bits) (the first's gap is 0.0% [-6, 22])"
+    )
+    assert "E alone, with fewest gates INT8 (1,042) (the" in verdict(
+        TABLE.assign(gates=[1100.4, 1041.8, 9.0]), SETTINGS, 0.01
     )
     assert verdict(TABLE[2:], {"by": "E"}, 0.01) == (
         "FP123 turns the gradient least, by 5 degrees of E; none of 1 formats is expected to train as well as float32 "
-        "within 1%; FP123's gap is 30.0% [0, ?]"
+        "within 1% by their angle of E alone; FP123's gap is 30.0% [0, ?]"
     )
 
 
