@@ -30,7 +30,7 @@ def plot(
             "of a search: synthesized; "
             "of recipes: recipes, products (--by both), kept (--keep); "
             "of a validation's runs.csv: validation, gap (beside the bundled trainings); "
-            "of folders: flips; of tensors: histograms; of formats alone: profiles"
+            "of folders: flips, oscillation (flips back); of tensors: histograms; of formats alone: profiles"
         ),
     ] = None,
     profiles: Annotated[
@@ -69,7 +69,8 @@ def plot(
 
     Examples: formats plot ranking.csv · formats plot ranking.csv --kind bars --top 8 --width 3.4in --no-title -o
     column.pdf · formats plot why.csv --kind layers · formats plot --profiles FP134,BM43,E4M3 · formats plot tensors.npz
-    --profiles FP134,INT8 · formats plot runs/log4-* -o flips.pdf
+    --profiles FP134,INT8 · formats plot runs/log4-* -o flips.pdf ·
+    formats plot runs/log4-0 --kind oscillation
     """
     check_results(*(given or []))
     from reports import results

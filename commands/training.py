@@ -156,6 +156,7 @@ def train(
     from training.log import saturation
     from training.methods import method_from
     from training.optimizers import usual
+    from training.oscillation import oscillation_seen
     from workloads import load
 
     if resume and output is None:
@@ -240,8 +241,8 @@ def train(
             angle_every=angle_every,
             checkpoint_every=checkpoint_every,
         )
-    lagged = saturation(result.steps)
-    say(*tables.epochs(model, result, reference), *result.coverage, *([lagged] if lagged else []))
+    seen = (saturation(result.steps), oscillation_seen(result.steps, weight_rounding))
+    say(*tables.epochs(model, result, reference), *result.coverage, *(line for line in seen if line is not None))
     if output is not None:
         say(f"wrote {output}")
     if result.reason:

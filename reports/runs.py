@@ -15,13 +15,14 @@ from numeric_formats.version import NAME
 from training.log import STEPS
 from training.loop import SETTINGS
 
+FLIP_RATE = "flip_rate"
 SAID = ("workload", "weight", "weight_rounding")
 """What the settings of every run say."""
 NO_SETTING = ("seed", "threads", "versions", "torch", NAME, "checkpoint_every", "angle_every", "metric_every")
 """What is recorded of a run and makes no other setting of it."""
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+def _read(folder: Path, column: str) -> tuple[dict[str, Any], pd.DataFrame]:
     """Settings and steps of a run. Raises ValueError where there are none, or they are damaged."""
     for name in (SETTINGS, STEPS):
         if not (folder / name).is_file():
@@ -33,7 +34,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
         if not isinstance(settings, dict):
             raise ValueError(f"{SETTINGS} holds no settings of a run")
-        steps = pd.read_parquet(folder / STEPS, columns=["step", "flip_rate"])
+        steps = pd.read_parquet(folder / STEPS, columns=["step", column])
         if absent := [key for key in SAID if not isinstance(settings.get(key), str)]:
             raise ValueError(f"its {SETTINGS} says no {absent[0]}")
         method = settings.get("method")
@@ -44,27 +45,29 @@ def _read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
             raise ValueError(f"its weights are {FULL_PRECISION}, and nothing flips")
         steps = steps.dropna()
         if steps.empty:
-            raise ValueError("its flips were not looked for; a method's are with --angle-every")
+            helps = "a method's are with --angle-every" if column == FLIP_RATE else "a method's are not"
+            raise ValueError(f"its flips were not looked for; {helps}")
         return settings, steps
     except Exception as error:  # of a damaged file anything
         raise ValueError(f"run {folder} cannot be drawn: {first_line(error)}") from None
 
 
-def read_flips(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
+def read_flips(folders: Sequence[Path], column: str = FLIP_RATE) -> tuple[pd.DataFrame, list[str]]:
     """How many weights flipped in training runs.
 
     Args:
         folders: What `formats train --output` wrote.
+        column: Of steps.parquet: flip_rate, or oscillation for those that flipped back.
 
     Returns:
-        The share of quantized weights that changed, a row per step of each run, and the names of the workloads.
-        Columns: setting (the weights' format, and what else tells runs of one format and rounding apart, but not the
-        seed), rounding, run (its number in `folders`), step, flip_rate.
+        The share of quantized weights that changed, or flipped back, a row per step of each run, and the names of the
+        workloads. Columns: setting (the weights' format, and what else tells runs of one format and rounding apart, but
+        not the seed), rounding, run (its number in `folders`), step, and the one asked for.
 
     Raises:
         ValueError: A folder holds no run, or one without quantized weights.
     """
-    runs = [_read(folder) for folder in folders]
+    runs = [_read(folder, column) for folder in folders]
     kept = [
         {key: str(value) for key, value in settings.items() if key not in NO_SETTING and not key.endswith("_digest")}
         for settings, _ in runs

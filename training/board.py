@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 FOLDER = "tensorboard"
-OF_A_STEP = ("loss", "rate", "angle", "layer_angle", "flip_rate", "overflows", "underflows")
+OF_A_STEP = ("loss", "rate", "angle", "layer_angle", "flip_rate", "oscillation", "overflows", "underflows")
 OF_AN_EPOCH = ("loss", "metric")
 
 

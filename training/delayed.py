@@ -57,6 +57,8 @@ class RoundingCounts(NamedTuple):
         angle: Of a weight's gradient to the full-precision one, degrees, where it was sampled.
         flips_by_scale: Those of the flips that would not have been at the scale of the step before, None where the
             format keeps its scale to itself; the others are the weights' own.
+        oscillations: Those of the flips that were back, within `training.oscillation.WITHIN` steps of the flip before;
+            None where flips are not looked for in every step.
     """
 
     kind: str
@@ -70,6 +72,7 @@ class RoundingCounts(NamedTuple):
     flips: int | None = None
     angle: float | None = None
     flips_by_scale: int | None = None
+    oscillations: int | None = None
 
 
 def change_of_top(top: Any, largest: Any, saturated: Any, headroom: int) -> Any:

@@ -63,8 +63,10 @@ class Log:
         steps: Of each step its number (from 1), epoch, loss, rate, angle and layer_angle (of all layers as one vector,
             and the mean of the layers' own, in degrees; None where not sampled), seconds, flips and their share of all
             weights whose codes were looked at (NaN where none was: a method's are where the angles are sampled),
-            flips_by_scale (see `RoundingCounts`), overflows, underflows, saturated (the share of all activations, or of
-            all errors, that lay beyond the largest value of their scale, the larger of the two).
+            flips_by_scale (see `RoundingCounts`), oscillation (the share of quantized weights that flipped back, NaN
+            where flips are not looked for in every step; see `training.oscillation`), overflows, underflows, saturated
+            (the share of all activations, or of all errors, that lay beyond the largest value of their scale, the
+            larger of the two).
         epochs: Of each epoch its number (from 1), loss (mean) and metric.
     """
 
@@ -82,6 +84,9 @@ class Log:
         row["flips"] = sum(entry.flips or 0 for entry in quantized)
         row["flip_rate"] = row["flips"] / max(1, sum(entry.elements for entry in quantized)) if quantized else math.nan
         row["flips_by_scale"] = sum(entry.flips_by_scale or 0 for entry in quantized)
+        followed = [entry for entry in seen if entry.oscillations is not None]
+        turned = sum(entry.oscillations or 0 for entry in followed)
+        row["oscillation"] = turned / sum(entry.elements for entry in followed) if followed else math.nan
         row["overflows"] = sum(entry.overflows or 0 for entry in seen)
         row["underflows"] = sum(entry.underflows for entry in seen)
         row["saturated"] = max(_share_beyond(seen, kind) for kind in ("A", "E"))
@@ -155,7 +160,7 @@ class Log:
     @staticmethod
     def _table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
         table = pd.DataFrame(rows, columns=["step", *RoundingCounts._fields])
-        whole = dict.fromkeys(("top_low", "top_high", "overflows", "flips", "flips_by_scale"), "Int64")
+        whole = dict.fromkeys(("top_low", "top_high", "overflows", "flips", "flips_by_scale", "oscillations"), "Int64")
         return table.astype(whole | {"angle": "float64"} | dict.fromkeys(("kind", "place"), "category"))
 
     def step_table(self) -> pd.DataFrame:

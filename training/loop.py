@@ -1,4 +1,4 @@
-"""The training loop: any workload, any formats (docs/definitions/training.md sections 1 to 3). One
+"""The training loop: any workload, any formats (docs/definitions/training.md sections 1 to 4). One
 step of it is `Trainer.step` in training/step.py.
 """
 

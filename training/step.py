@@ -321,15 +321,15 @@ class Trainer:
     def _masters(self) -> dict[str, Tensor]:
         return {weight.name: weight.master for weight in self.weights}
 
-    def _tops(self) -> dict[str, Tensor]:
-        return {weight.name: weight.tops for weight in self.weights if weight.tops is not None}
+    def _tracked(self) -> dict[str, Tensor]:
+        return {f"{kind}.{weight.name}": kept for weight in self.weights for kind, kept in weight.tracked().items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors of the run's state."""
         return {
             **{f"network.{name}": tensor for name, tensor in self._network().items()},
             **{f"master.{name}": tensor for name, tensor in self._masters().items()},
-            **{f"tops.{name}": tensor for name, tensor in self._tops().items()},
+            **self._tracked(),
             **checkpoint.optimizer_tensors(self.optimizer),
             **{METHOD + name: tensor for name, tensor in self.method.tensors().items()},
             **random_state(self.device),
@@ -352,7 +352,7 @@ class Trainer:
         checkpoint.fill(self._network(), tensors, "network.", path)
         self._meet_again(tensors, state["late"])
         checkpoint.fill(self._masters(), tensors, "master.", path)
-        checkpoint.fill(self._tops(), tensors, "tops.", path)
+        checkpoint.fill(self._tracked(), tensors, "", path)
         for weight in self.weights:
             weight.take_up()
         own = self.state()

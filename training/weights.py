@@ -18,6 +18,7 @@ from formats.scale import Granularity, ScalePolicy
 from predictor.gradients import measured_parameters
 from predictor.scheme import ScaleRule, WeightChannels
 from training.delayed import Places, RoundingCounts, change_of_top
+from training.oscillation import Turns
 from training.scheme import TensorFormats, per_channel
 
 
@@ -68,6 +69,7 @@ class Weight:
         rounds_decay: Whether the sum of gradient and weight decay is rounded to the master format.
         tops: A delayed scale's top exponents, int64 of shape (2, groups): of w_q as it is, and of the next one; None
             where the scale is that of the master, or the format keeps it to itself.
+        turns: How w_q oscillates; None where the network computes with the master.
         group: Of the optimizer.
 
     Args:
@@ -100,6 +102,7 @@ class Weight:
             start if self._master_format is None else self._master_format.round(start), requires_grad=False
         )
         self.tops: Tensor | None = None
+        self.turns: Turns | None = None
         self._used: Any = None
         if self._format is None:
             # One tensor is both; the optimizer moves the network's own.
@@ -112,6 +115,12 @@ class Weight:
             self.take_up()
             w = self.master.data.cpu()
             parameter.data.copy_(self._format.round(w, **self._argument(self._used)))
+            self.turns = Turns(parameter.data)
+
+    def tracked(self) -> dict[str, Tensor]:
+        """What is kept of the steps before, by what it is called in a checkpoint."""
+        kept = {"tops": self.tops, "turns": None if self.turns is None else self.turns.since}
+        return {name: tensor for name, tensor in kept.items() if tensor is not None}
 
     def take_up(self) -> None:
         """Find the scale of w_q as it is, after the master or `tops` were filled in."""
@@ -148,7 +157,7 @@ class Weight:
     def requantize(self) -> RoundingCounts | None:
         """w_q from the master and, for hysteresis, from the w_q before; what that did. None where the weight is not
         quantized."""
-        if self._format is None:
+        if self._format is None or self.turns is None:
             return None
         w, before = self.master.data.cpu(), self.parameter.data.cpu()
         top, mode = self._top(w), self._streams.arguments(self.rounding, before)
@@ -174,6 +183,7 @@ class Weight:
             int(((after == 0) & (w != 0)).sum()),
             int(flipped.sum()),
             flips_by_scale=by_scale,
+            oscillations=self.turns.see(before, after),
         )
         self.parameter.data.copy_(after)
         return seen

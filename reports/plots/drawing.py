@@ -57,7 +57,7 @@ class Kind(StrEnum):
 
     Of a ranking: angles, top, bars, pareto. Of a measurement: bars, by layer layers. Of an attribution: layers. Of a
     search: synthesized. Of a table of recipes: recipes, products, kept. Of a validation's runs.csv: validation, gap. Of
-    training runs' folders: flips. Of tensors and formats: histograms. Of formats alone: profiles.
+    training runs' folders: flips, oscillation. Of tensors and formats: histograms. Of formats alone: profiles.
     """
 
     ANGLES = "angles"
@@ -72,8 +72,13 @@ class Kind(StrEnum):
     VALIDATION = "validation"
     GAP = "gap"
     FLIPS = "flips"
+    OSCILLATION = "oscillation"
     HISTOGRAMS = "histograms"
     PROFILES = "profiles"
+
+
+OF_RUNS = (Kind.FLIPS, Kind.OSCILLATION)
+"""Drawn of the folders of trainings."""
 
 
 def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Kind:
@@ -103,7 +108,7 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
     meant = meant or usual
     needs = {
         Kind.PROFILES: "formats, with --profiles, and no result",
-        Kind.FLIPS: "folders that `formats train` wrote",
+        **dict.fromkeys(OF_RUNS, "folders that `formats train` wrote"),
         Kind.HISTOGRAMS: f"one file of tensors ({', '.join(TENSORS)})",
     }
     if len(given) > 1 and usual is not Kind.FLIPS:
@@ -144,7 +149,7 @@ def default_target(given: Sequence[Path], kind: Kind) -> Path:
         return Path("profiles.png")
     if len(given) > 1:
         raise ValueError(f"{len(given)} runs: say with --output where their plot goes")
-    return given[0] / "flips.png" if kind is Kind.FLIPS else given[0].with_suffix(".png")
+    return given[0] / f"{kind}.png" if kind in OF_RUNS else given[0].with_suffix(".png")
 
 
 def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
@@ -226,11 +231,12 @@ def _drawn(
     if kind is Kind.PROFILES:
         return precision.profiles(precision.profiles_of(names), "significant bits by binade")
     first = given[0]
-    if kind is Kind.FLIPS:
+    if kind in OF_RUNS:
         from reports import runs  # with torch, which takes longer to load than other pictures to draw
 
-        table, workloads = runs.read_flips(given)
-        return training.flips(table, f"{', '.join(workloads)}: flips of quantized weights")
+        what = training.FLIPS if kind is Kind.FLIPS else training.OSCILLATION
+        table, workloads = runs.read_flips(given, what.column)
+        return training.flips(table, f"{', '.join(workloads)}: {what.title}", what)
     if kind is Kind.HISTOGRAMS:
         from search.fitting import read_dump
 

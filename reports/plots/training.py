@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -20,24 +22,42 @@ SMOOTHED_OVER = 50
 """A smoothed line is the mean over this part of a run's steps."""
 
 
+class Shown(NamedTuple):
+    """A column of a run's steps: its name, what is above its plot, what its axis says."""
+
+    column: str
+    title: str
+    axis: str
+
+
+FLIPS = Shown("flip_rate", "flips of quantized weights", "share of quantized weights that change")
+# The number is that of `training.oscillation`, which takes longer to load than this.
+OSCILLATION = Shown(
+    "oscillation",
+    "oscillation of quantized weights",
+    "share of quantized weights that flip back within 10 steps",
+)
+
+
 def _smoothed(rates: pd.DataFrame) -> pd.DataFrame:
     return rates.rolling(max(1, len(rates) // SMOOTHED_OVER), center=True, min_periods=1).mean().where(rates.notna())
 
 
-def flips(table: pd.DataFrame, title: str) -> Figure:
-    """Share of quantized weights that change in a step, over the steps: a smoothed line a setting and rounding over
-    faint points of all runs.
+def flips(table: pd.DataFrame, title: str, shown: Shown = FLIPS) -> Figure:
+    """Share of quantized weights that change in a step, or that flip back, over the steps: a smoothed line a
+    setting and rounding over faint points of all runs.
 
     Runs of one setting, which differ in their seed, are drawn as their mean with a band from the lowest to the highest.
 
     Args:
         table: The columns of `reports.runs.read_flips`.
         title: Above the picture.
+        shown: Which of the two.
     """
     figure, axes = plt.subplots(figsize=size(5), layout="constrained")
     lowest, highest = float("inf"), 0.0
     for number, ((setting, rounding), rows) in enumerate(table.groupby(["setting", "rounding"], sort=False)):
-        rates = rows.pivot(index="step", columns="run", values="flip_rate")
+        rates = rows.pivot(index="step", columns="run", values=shown.column)
         lines = _smoothed(rates)
         colour, seeds = COLOURS[number % len(COLOURS)], len(rates.columns)
         # Pixels in vector files too: a long run has tens of thousands of them.
@@ -67,7 +87,7 @@ def flips(table: pd.DataFrame, title: str) -> Figure:
         lowest, highest = min(lowest, lines.where(lines > 0).min().min()), max(highest, lines.max().max())
     axes.set(
         xlabel="step; lines: running means over 2% of the steps",
-        ylabel="share of quantized weights that change",
+        ylabel=shown.axis,
         title=title,
     )
     if highest >= 10 * lowest:

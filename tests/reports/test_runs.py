@@ -46,6 +46,17 @@ def test_one_setting_with_other_seeds(write):
     assert list(table.columns) == ["step", "flip_rate", "setting", "rounding", "run"]
 
 
+def test_what_flips_back(write):
+    folder = write("a")
+    table = pd.read_parquet(folder / "steps.parquet")
+    table.assign(oscillation=[float("nan"), 0.125]).to_parquet(folder / "steps.parquet")
+    found, _ = read_flips([folder], "oscillation")
+    assert found.values.tolist() == [[2, 0.125, "LOG4", "nearest", 0]]
+    table.assign(oscillation=float("nan")).to_parquet(folder / "steps.parquet")
+    with pytest.raises(ValueError, match="its flips were not looked for; a method's are not"):
+        read_flips([folder], "oscillation")
+
+
 def test_what_tells_settings_apart(write):
     """Only among runs of one format and rounding."""
     folders = [

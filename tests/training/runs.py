@@ -27,7 +27,7 @@ def kill_at(step, output, **options):
 def assert_same_run(whole, went_on):
     assert same(state(whole.model), state(went_on.model))
     columns = ["step", "epoch", "loss", "rate", "angle", "layer_angle"]
-    columns += ["flips", "flip_rate", "flips_by_scale", "overflows", "underflows"]
+    columns += ["flips", "flip_rate", "flips_by_scale", "oscillation", "overflows", "underflows"]
     pd.testing.assert_frame_equal(whole.steps[columns], went_on.steps[columns], check_exact=True)
     pd.testing.assert_frame_equal(whole.epochs, went_on.epochs, check_exact=True)
     pd.testing.assert_frame_equal(whole.layers, went_on.layers, check_exact=True)

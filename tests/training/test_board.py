@@ -28,7 +28,7 @@ def test_steps_and_epochs_are_there_once_after_a_resume(tmp_path):
         train(small.workload(), progress=stop, **options)
     found = train(small.workload(), **options)
     seen = scalars(tmp_path)
-    of_a_step = ("angle", "flip_rate", "layer_angle", "loss", "overflows", "rate", "underflows")
+    of_a_step = ("angle", "flip_rate", "layer_angle", "loss", "oscillation", "overflows", "rate", "underflows")
     assert sorted(seen) == ["epoch/loss", "epoch/metric", *(f"step/{name}" for name in of_a_step)]
     assert [step for step, _ in seen["step/loss"]] == list(range(1, 17))
     assert [value for _, value in seen["step/loss"]] == pytest.approx(found.steps.loss.tolist())

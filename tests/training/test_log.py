@@ -15,6 +15,9 @@ def test_what_is_logged():
     assert first[first.term == 1][["kind", "place"]].to_numpy().tolist() == [["A", ":input"], ["E", "8:linear"]]
     weights = layers[layers.kind == "W"]
     assert (weights.groupby("step").flips.sum().to_numpy() == found.steps.flips.to_numpy()).all()
+    assert (weights.groupby("step").oscillations.sum() / (72 + 576 + 288)).tolist() == found.steps.oscillation.tolist()
+    assert (weights.oscillations <= weights.flips).all()
+    assert 0 < found.steps.oscillation.max() < found.steps.flip_rate.max()
     assert (found.steps.flip_rate == found.steps.flips / (72 + 576 + 288)).all()
     # A delayed scale moves by at most one a step.
     tops = layers[layers.kind == "E"].pivot_table(

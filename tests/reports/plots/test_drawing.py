@@ -13,6 +13,7 @@ from reports.plots import drawing
         ([], None, ["INT8"], "profiles"),
         (["run"], None, [], "flips"),
         (["run", "run"], "flips", [], "flips"),
+        (["run", "run"], "oscillation", [], "oscillation"),
         (["t.npz"], None, ["INT8"], "histograms"),
         (["r.csv"], None, [], "angles"),
         (["r.csv"], "validation", [], "validation"),
@@ -30,6 +31,7 @@ def test_the_kind_follows_from_what_is_given(tmp_path, given, kind, names, meant
         ([], "top", ["INT8"], "top are drawn of one result file; given: formats alone"),
         (["run"], "angles", [], "angles are drawn of one result file"),
         (["r.csv"], "flips", [], "flips are drawn of folders that `formats train` wrote"),
+        (["r.csv"], "oscillation", [], "oscillation are drawn of folders that `formats train` wrote"),
         (["r.csv"], "histograms", ["INT8"], "one file of tensors"),
         (["r.csv", "r.csv"], None, [], "2 results, of which .* is no folder"),
         (
@@ -37,7 +39,7 @@ def test_the_kind_follows_from_what_is_given(tmp_path, given, kind, names, meant
             "pie",
             [],
             "kind 'pie': allowed are angles, top, bars, pareto, layers, synthesized, recipes, products, kept, "
-            "validation, gap, flips, histograms, profiles",
+            "validation, gap, flips, oscillation, histograms, profiles",
         ),
         (["t.npz"], None, [], "--profiles are drawn alone, or over tensors"),
         (["r.csv"], None, ["INT8"], "--profiles are drawn alone, or over tensors"),

@@ -9,6 +9,7 @@ import pytest
 from predictor.risk import risk_of
 from reports import results
 from reports.plots import drawing, style, training
+from training.oscillation import WITHIN
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,6 +49,14 @@ def test_seeds_are_drawn_as_mean_and_range():
     assert (mean.get_linestyle(), alone.get_linestyle()) == ("--", "-")
     assert mean.get_color() != alone.get_color()
     assert (axes.get_yscale(), axes.get_ylim()[0]) == ("linear", 0)
+
+
+def test_what_flips_back_is_drawn_as_flips_are():
+    rates = np.linspace(0.1, 0.2, 30)
+    table = run_of(0, rates).rename(columns={"flip_rate": "oscillation"})
+    [axes] = training.flips(table, "back", training.OSCILLATION).axes
+    assert lines_of(axes)["LOG4, nearest"].get_ydata() == pytest.approx(rates)
+    assert f"flip back within {WITHIN} steps" in axes.get_ylabel()
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])

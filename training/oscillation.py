@@ -1,0 +1,72 @@
+"""Oscillation: quantized weights that flip back soon after they flipped (docs/definitions/training.md section 3)."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from formats import Rounding
+
+WITHIN = 10
+"""A weight oscillates where it flips back no more than so many steps after its last flip: as long as one gradient lasts
+in a momentum of 0.9, 1 / (1 - 0.9) steps. A weight that comes back later was moved back by other gradients."""
+OFTEN = 0.01
+"""From what share of the weights on that oscillate in a step a run is told what helps; a rule of thumb."""
+LAST = 10
+"""The end of a run is the last of so many equal parts of its steps."""
+
+
+class Turns:
+    """When and in which direction each value of a quantized weight last changed.
+
+    Attributes:
+        since: int8, of the weight's shape, on the CPU: the steps since the last change (1 in the next one), positive
+            where it went up and negative where it went down, at most WITHIN + 1; 0 where there was none.
+        back: Whether each value changed in the last step, in the direction opposite to the change before, however long
+            ago that was.
+
+    Args:
+        values: Of the weight.
+    """
+
+    def __init__(self, values: Tensor):
+        self.since = torch.zeros_like(values, dtype=torch.int8, device="cpu", requires_grad=False)
+        self.back = torch.zeros_like(self.since, dtype=torch.bool)
+
+    def see(self, before: Tensor, after: Tensor) -> int:
+        """Take in a step; how many values turned back within WITHIN steps.
+
+        Args:
+            before: What the values were.
+            after: What they are.
+        """
+        direction = (after > before).to(torch.int8) - (after < before).to(torch.int8)
+        self.back = self.since * direction < 0
+        found = int((self.back & (self.since.abs() <= WITHIN)).sum())
+        self.since.add_(self.since.sign()).clamp_(-WITHIN - 1, WITHIN + 1)
+        torch.where(direction != 0, direction, self.since, out=self.since)
+        return found
+
+
+def oscillation_seen(steps: pd.DataFrame, rounding: Rounding | str) -> str | None:
+    """What is to be said of the oscillation in a run, and what helps; None where no weight was quantized.
+
+    Args:
+        steps: `training.log.Log.step_table`; runs from before there was the column say nothing.
+        rounding: Of the weights.
+    """
+    shares = steps.get("oscillation", pd.Series(dtype=float)).dropna()
+    if shares.empty:
+        return None
+    late = float(shares.iloc[-max(1, len(shares) // LAST) :].mean())
+    said = (
+        f"in a step {shares.mean():.2%} of the quantized weights flipped back within {WITHIN} steps, {late:.2%} in the "
+        "last tenth of the run"
+    )
+    if rounding == Rounding.STOCHASTIC:
+        return f"{said}; stochastic rounding draws anew in every step and never settles"
+    if late <= OFTEN:
+        return said
+    helps = "a smaller last rate" if rounding == Rounding.HYSTERESIS else "--weight-rounding hysteresis"
+    return f"{said}: above {OFTEN:.0%}, try {helps} (a rule of thumb, which no experiment bears out yet)"
