@@ -92,7 +92,15 @@ def plot(
 
 def table(
     result: Annotated[Path, typer.Argument(help="a file that `formats rank`, measure or recipes wrote")],
-    top: Annotated[int, typer.Option(help="formats of a ranking that are shown")] = 20,
+    top: Annotated[
+        int, typer.Option(help="formats of a ranking that are shown; those of your own are shown wherever they stand")
+    ] = 20,
+    columns: Annotated[
+        str, typer.Option(help="comma-separated columns that are shown, such as rank,name,angle_E; default: all")
+    ] = "",
+    formats: Annotated[
+        str, typer.Option("--formats", "-f", help="comma-separated formats of the result whose rows are shown, alone")
+    ] = "",
     within: WithinOption = "1%",
     output: Annotated[
         Path | None,
@@ -102,7 +110,8 @@ def table(
 ) -> None:
     """Show the table of a result again, or write it for a paper.
 
-    Examples: formats table ranking.csv --top 8 -o ranking.tex · formats table recipes.csv -o recipes.md
+    Examples: formats table ranking.csv --top 8 -o ranking.tex · formats table ranking.csv --formats FP134,INT8
+    --columns rank,name,angle_E -o column.tex · formats table recipes.csv -o recipes.md
     """
     check_results(result)
     from numeric_formats.files import write_atomically
@@ -112,7 +121,7 @@ def table(
     if output is not None:
         results.check_output(output, tuple(paper.WRITERS), force)
     tell_of_unfinished(result)
-    found = paper.table_of(result, top, share("--within", within))
+    found = paper.table_of(result, top, share("--within", within), split(columns), split(formats))
     if output is None:
         say(*found)
         return

@@ -9,12 +9,16 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from formats.pairs import candidate
 from predictor.columns import (
+    BYTES,
     EFFECT,
+    ENERGY,
     FORMAT,
     GAP,
     GAP_HIGH,
     GAP_LOW,
+    GATES,
     LAYER,
     NAME,
     RANK,
@@ -28,39 +32,111 @@ from predictor.effects import Effect, Points
 from predictor.risk import applies_to, bundled_trainings, risk_of
 from predictor.scheme import Scheme
 from reports import results
-from reports.tables import rankings, recipes
+from reports.tables import costs, rankings, recipes
 from reports.tables.angles import READING
 from reports.tables.cells import bounded, gap
 from reports.tables.layout import Part, plain
 
 
-def table_of(path: Path, top: int, within: float) -> list[Part]:
+def table_of(
+    path: Path, top: int, within: float, columns: Sequence[str] = (), formats: Sequence[str] = ()
+) -> list[Part]:
     """The table that a command has printed of a result, and the lines below it without which it is not read.
 
     Args:
         path: What `formats rank`, measure or recipes wrote.
-        top: How many formats of a ranking are shown.
+        top: How many formats of a ranking are shown; those of the user's own are shown wherever they stand.
         within: The gap of formats that count as good as float32.
+        columns: Those that are shown, in this order, by their names in the file or above the table; by default all.
+        formats: Those whose rows are shown, by name; by default `top`, and what they are held against.
 
     Raises:
-        ValueError: The file is damaged, or has another kind of result.
+        ValueError: The file is damaged, has another kind of result, or has no such column or format.
     """
     table, settings = results.read(path), results.sidecar(path).get("settings", {})
     network = results.network_of(settings, path)
-    yardsticks = settings.get("yardsticks", ())
+    yardsticks: Sequence[Any] = settings.get("yardsticks", ())
     if RECIPE in table and RANK in table:
+        if formats:
+            raise ValueError(f"{path} has recipes; --formats chooses rows of what formats rank and measure wrote")
         named = table.fillna({LAYER: ""})  # where nothing is kept, a file has no text
-        return recipes.measured(named)
+        return _with_columns(recipes.measured(named), columns)
     if FORMAT in table and EFFECT in table:
-        return _measured(results.effects_across(table), network, yardsticks, settings)
+        table, yardsticks = _rows_of(path, results.effects_across(table), yardsticks, formats)
+        return _with_columns(_measured(table, network, yardsticks, settings), columns)
     if NAME in table and RANK in table and effects_in(table.columns):
         minibatches = int(settings.get("minibatches") or 0)
+        rows, yardsticks = _rows_of(path, table, yardsticks, formats)
+        own = [] if formats else [name for name in rows[NAME].iloc[top:] if _is_own(name)]
+        shown = rows if formats else pd.concat([rows.head(top), rows.iloc[top:][rows[NAME].iloc[top:].isin(own)]])
+        headers = {_header(column) for column in columns}
+        told = (
+            shown
+            if not headers or headers & {name for name, _ in costs.HEADERS}
+            else shown.drop(columns=GATES, errors="ignore")
+        )
+        first = rankings.first_formats(shown, len(shown), network, minibatches, within, yardsticks)
         return [
-            rankings.first_formats(table, top, network, minibatches, within, yardsticks),
-            *rankings.footnotes(table.head(top), minibatches, yardsticks),
-            *([rankings.as_good(table, within)] if GAP in table else []),
+            *_with_columns([first], columns),
+            *rankings.footnotes(told, minibatches, yardsticks),
+            *([f"below the first {top}, formats of one's own: {', '.join(own)}"] if own else []),
+            *([rankings.as_good(table, within)] if GAP in table and (not headers or GAP in headers) else []),
         ]
     raise ValueError(f"{path}: no table is made of it; give what formats rank, measure or recipes wrote")
+
+
+def _rows_of(
+    path: Path, table: pd.DataFrame, yardsticks: Sequence[Any], formats: Sequence[str]
+) -> tuple[pd.DataFrame, Sequence[Any]]:
+    """The rows of these formats, and those of them that stand below; all where none is named."""
+    if not formats:
+        return table, yardsticks
+    known = [*table[NAME], *(row[NAME] for row in yardsticks)]
+    wanted = {name if name in known else candidate(name, files=False).name for name in formats}
+    if missing := sorted(wanted - set(known)):
+        raise ValueError(f"{path} has no {', '.join(missing)}; --formats names rows of it, such as {known[0]}")
+    return table[table[NAME].isin(wanted)], [row for row in yardsticks if row[NAME] in wanted]
+
+
+def _is_own(name: str) -> bool:
+    """Whether a format is a user's own: its name is no known one, or writes out a profile."""
+    try:
+        return "profile:" in candidate(name, files=False).name
+    except ValueError:
+        return True
+
+
+_HEADERS = {NAME: "format", ENERGY: "fJ", BYTES: "bytes"}
+"""What stands above columns that a file calls otherwise."""
+
+
+def _header(column: str) -> str:
+    return _HEADERS.get(column, column.replace("_", " ")).lower()
+
+
+def _with_columns(parts: Sequence[Part], columns: Sequence[str]) -> list[Part]:
+    """Tables with these columns alone, in this order; all where none is named."""
+    if not columns:
+        return list(parts)
+    found = {
+        _header(str(column.header)): str(column.header)
+        for part in parts
+        if isinstance(part, Table)
+        for column in part.columns
+    }
+    for column in columns:
+        if _header(column) not in found:
+            raise ValueError(f"--columns {column}: there is no such column; there are {', '.join(found.values())}")
+    return [_of_columns(part, [*map(_header, columns)]) if isinstance(part, Table) else part for part in parts]
+
+
+def _of_columns(table: Table, headers: Sequence[str]) -> Table:
+    mine = {_header(str(column.header)): column for column in table.columns}
+    chosen = [mine[header] for header in headers if header in mine]
+    rows = zip(*([str(cell) for cell in column.cells] for column in chosen), strict=True)
+    ruled = [number for number, row in enumerate(table.rows) if row.end_section]
+    title = None if table.title is None else str(table.title)
+    return plain(title, [(str(column.header), str(column.justify)) for column in chosen], rows, ruled)
 
 
 def _measured(table: pd.DataFrame, network: str, yardsticks: Any, settings: dict[str, Any]) -> list[Part]:
@@ -106,9 +182,14 @@ def _tabular(table: Table) -> str:
     return str(_frame(table).map(_escaped).rename(columns=_escaped).to_latex(index=False, column_format=sides))
 
 
-_LATEX = {"\\": r"\textbackslash{}", "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$"} | {
-    letter: f"\\{letter}" for letter in "&%$#_{}"
-}
+_LATEX = (
+    {"\\": r"\textbackslash{}", "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$"}
+    | {
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+    }
+    | {letter: f"\\{letter}" for letter in "&%$#_{}"}
+)
 
 
 def _escaped(text: str) -> str:

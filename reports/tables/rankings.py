@@ -219,7 +219,7 @@ def first_formats(
             *(or_dash(row[column], ".3g") for column in lengths),
             *(gap(row) for _ in gaps),
             *(costs.cells(row) if gates else ()),
-            str(row[PROFILE]),
+            "" if pd.isna(row[PROFILE]) else str(row[PROFILE]),  # of a file that has no text there
         ]
 
     shown = table.head(top)

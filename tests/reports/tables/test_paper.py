@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from predictor import measure
@@ -63,6 +64,37 @@ def test_a_ranking_has_its_footnotes():
     below = lines[lines.index("") :]
     assert any(line.startswith("angles in degrees with 95% intervals; ~ an estimate") for line in below)
     assert below[-1] == "as good as float32 within 1%: 93 of 498 formats, those with an angle of E below 3.05 degrees"
+
+
+def _ranking(folder, names, profiles):
+    table = pd.DataFrame({"rank": range(1, 1 + len(names)), "name": names, "bits": 8, "profile": profiles})
+    for column, values in {"angle": 1.0, "low": 0.9, "high": 1.1, "source": "measured", "n": 2}.items():
+        table[f"{column}_E"] = values
+    beside = {**table.iloc[0].to_dict(), "name": "bfloat16", "profile": "8"}
+    results.write(table, folder / "r.csv", {"workload": "net", "minibatches": 2, "yardsticks": [beside]})
+    return folder / "r.csv"
+
+
+def test_codebooks_have_no_profile_and_posits_are_escaped(tmp_path):
+    path = _ranking(tmp_path, ["posit<8,1>", "FP134"], [None, "5x7"])
+    lines = latex(table_of(path, 20, 0.01)).splitlines()
+    assert lines[4] == r"1 & posit\textless{}8,1\textgreater{} & 8 & 1.000 [0.9, 1.1] &  \\"
+    assert "nan" not in latex(table_of(path, 20, 0.01))
+
+
+def test_columns_and_rows_that_are_named(tmp_path):
+    path = _ranking(tmp_path, ["INT8", "NF4", "FP134", "mine, own"], ["8x1", None, "5x7", "3"])
+    lines = markdown(table_of(path, 20, 0.01, ["name", "angle_E", "rank"], ["fp134", "bfloat16"])).splitlines()
+    assert lines[:2] == ["| format | angle E | rank |", "| --- | ---: | ---: |"]
+    assert lines[2:4] == ["| FP134 | 1.000 [0.9, 1.1] | 3 |", "| bfloat16 | 1.000 [0.9, 1.1] |  |"]
+    # A format of one's own is never cut off.
+    lines = markdown(table_of(path, 1, 0.01, ["format"])).splitlines()
+    assert lines[2:6] == ["| INT8 |", "| mine, own |", "| bfloat16 |", ""]
+    assert "below the first 1, formats of one's own: mine, own" in lines
+    with pytest.raises(ValueError, match="--columns angle_A: there is no such column; there are rank, format, bits"):
+        table_of(path, 1, 0.01, ["angle_A"])
+    with pytest.raises(ValueError, match=r"r\.csv has no FP143; --formats names rows of it, such as INT8"):
+        table_of(path, 1, 0.01, [], ["FP143"])
 
 
 def test_another_result_is_refused(tmp_path):
