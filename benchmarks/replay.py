@@ -27,6 +27,7 @@ import formats
 from predictor.effects import Effect
 from predictor.noise import Kind
 from predictor.statistics import interval
+from search.front import BESIDE, OPENING, SCREEN, UNIT
 from search.policy import DEFAULT, LONG, Policy, Rung
 from search.stages import Stage, Stages
 from search.table import regret
@@ -35,8 +36,6 @@ HERE = Path(__file__).parent
 NETWORKS = ("resnet20", "cifar10", "transformer")
 CHOSEN_ON = NETWORKS[:2]
 PLACES = 10
-UNIT, OPENING, SCREEN, BESIDE = 0.73, 1.0, 5.0, 8.2
-"""What each costs; see above."""
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,14 @@ def share(option: str, text: str) -> float:
     return found
 
 
+def duration(option: str, text: str) -> float:
+    """A time such as 90s, 5m or 1h in seconds; ValueError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if found is None or not float(found[1]):
+        raise ValueError(f"{option} {text}: a time such as 90s, 5m or 1h is needed")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
 def inches(option: str, text: str | None) -> float | None:
     """A width such as 3.4in, 86mm or 8.6cm in inches; ValueError for anything else."""
     if text is None:

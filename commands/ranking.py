@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
@@ -37,6 +37,7 @@ from commands.options import (
     WithinOption,
     WorkersOption,
     command_line,
+    duration,
     share,
     split,
 )
@@ -62,6 +63,7 @@ class Asked(TypedDict):
 
     by: str | None
     time_budget: float | None
+    seconds: float | None
     with_cost: bool
     calibration: pd.DataFrame | None
 
@@ -133,6 +135,14 @@ def rank(
     time_budget: Annotated[
         float | None, typer.Option(help="seconds after which measuring stops with what it has")
     ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            "--time",
+            help="such as 90s, 5m or 1h: measure by the best policy that ends in that time, loading left out; where "
+            "all formats are measured it stops then",
+        ),
+    ] = None,
     cost: CostOption = False,
     within: WithinOption = "1%",
     calibration: Annotated[
@@ -167,14 +177,18 @@ def rank(
 
     With several models, formats are ordered by their mean rank, beside the largest angle that they have on any.
 
+    --time 5m measures as much as there is time for, as replays on networks of which everything is known found best; the
+    result says by which policy. --dry-run says what 1, 5 and 30 minutes would give.
+
     --points operands ranks formats in the place of all six operands of each product, as recipes round them.
 
-    Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m transformer --points operands ·
+    Examples: formats rank --model resnet18 --output ranking.csv · formats rank -m resnet18 --time 5m ·
+    formats rank -m transformer --points operands ·
     formats rank -m mine.py:net --bits 8 --exhaustive --minibatches 16 · formats rank -m timm:resnet18 --data
     imagefolder:photos --weights mine.pth · formats rank -m hf:gpt2 --data text:book.txt · formats rank -m resnet18 -m
     resnet20 -o both.csv · formats rank -m resnet20 -f FP134,BM43 --sweep headroom=1,2 --sweep scale=floor,rceil
     """
-    began = time.monotonic()
+    began = monotonic()
     check_measured(model, split(formats or ""), effects, scheme, points)
     from predictor.device import on_device
     from predictor.keeping import matching
@@ -193,6 +207,7 @@ def rank(
 
     if output is not None:
         results.check_output(output, results.ENDINGS, force or results.made_by(output, command_line()))
+    seconds = None if time is None else duration("--time", time)
     as_good, trainings = share("--within", within), read_calibration(calibration or ())
     chosen = choose(None if formats is None else split(formats), bits, family, max_binades)
     if sweep:
@@ -210,7 +225,8 @@ def rank(
     }
     if dry_run:
         tell_of_compiling()
-        say(*(tables.plan(name, plan(workload, chosen, **planned)) for name, workload in workloads.items()))
+        for name, workload in workloads.items():
+            say(*tables.plan(name, plan(workload, chosen, **planned)))
         return
     again = "the same command goes on from there"
     found: Ranking[RankingSettings] | Across
@@ -235,17 +251,23 @@ def rank(
             so_far(*list(across.rankings.items())[-1])
             keep(across)
 
-        asked: Asked = {"by": by, "time_budget": time_budget, "with_cost": cost, "calibration": trainings}
+        asked: Asked = {
+            "by": by,
+            "time_budget": time_budget,
+            "seconds": seconds,
+            "with_cost": cost,
+            "calibration": trainings,
+        }
         if len(workloads) > 1:
             found = across = rank_across(workloads, chosen, **planned, **asked, so_far=across_so_far, **measuring)
             parts = tables.across(across, top, len(workloads), kept(measuring, again))
-            interrupted = time_budget is None
+            interrupted = time_budget is None and seconds is None
         else:
             [(name, workload)] = workloads.items()
             found = ranking = rank_formats(
                 workload, chosen, **planned, **asked, yardsticks=True, so_far=one_so_far, **measuring
             )
-            parts = tables.ranking(name, ranking, top, kept(measuring, again), as_good, time.monotonic() - began)
+            parts = tables.ranking(name, ranking, top, kept(measuring, again), as_good, monotonic() - began)
             interrupted = not ranking.settings.budget_spent
     say(*parts)
     if output is not None:

@@ -97,6 +97,7 @@ def rank_across(
     batch_size: int | None = None,
     exhaustive: bool = False,
     time_budget: float | None = None,
+    seconds: float | None = None,
     exact: Sequence[str] = (),
     scheme: Scheme | str | None = None,
     two_terms: bool = True,
@@ -115,7 +116,7 @@ def rank_across(
 
     Args:
         workloads: What is measured, by the name that columns get.
-        time_budget: Seconds for all networks, in equal shares.
+        time_budget: Seconds for all networks, in equal shares, like seconds.
         so_far: Is given the ranking over the networks so far after each stage of each.
 
     Returns:
@@ -129,10 +130,12 @@ def rank_across(
     chosen = choose(candidates)
     for workload in workloads.values():  # before the first is measured
         check_minibatches(workload, minibatches, batch_size)
-    share = None if time_budget is None else time_budget / len(workloads)
+    budget, planned = (None if given is None else given / len(workloads) for given in (time_budget, seconds))
     at, rules = rules_at(points, scheme, two_terms)
     wanted = None if effects is None else tuple(effects)
-    options = RankingOptions(wanted, by, minibatches, batch_size, exhaustive, share, with_cost, calibration, points=at)
+    options = RankingOptions(
+        wanted, by, minibatches, batch_size, exhaustive, budget, with_cost, calibration, points=at, seconds=planned
+    )
     found: dict[str, Ranking[RankingSettings]] = {}
 
     def tell(name: str) -> SoFar | None:
@@ -146,7 +149,7 @@ def rank_across(
             if not found:
                 raise
             break
-        ended = not found[name].complete and (share is None or found[name].settings.seconds < share)
+        ended = not found[name].complete and not found[name].settings.budget_spent
         if ended:
             break
     complete = len(found) == len(workloads) and all(ranking.complete for ranking in found.values())

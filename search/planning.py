@@ -24,12 +24,16 @@ from predictor.recipes.placed import recipe_at
 from predictor.risk import INDICATOR, Risk, applies_to, bundled_trainings, risk_of
 from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
+from search.front import SCREEN, Tried
+from search.pacing import Pace, best_within
 from search.policy import DEFAULT, LONG, Policy, most_units
 from workloads.workload import Workload
 
 FEW = 24
 """So many candidates are all measured; more are raced."""
 MINIBATCHES_OF_FEW = 4
+FORESEEN = (60.0, 300.0, 1800.0)
+"""Seconds for which a plan says what a ranking would be."""
 PREDICTED = {Points.DATAFLOW: DEFAULT_EFFECTS, Points.OPERANDS: OPERAND_EFFECTS}
 """The effects whose noise a screen sees."""
 REOPENED = 4
@@ -50,6 +54,12 @@ class RankingOptions:
     calibration: pd.DataFrame | None = None
     yardsticks: bool = False
     points: Points = Points.DATAFLOW
+    seconds: float | None = None
+
+    @property
+    def limit(self) -> float | None:
+        """Seconds after which measuring stops."""
+        return self.time_budget if self.seconds is None else self.seconds
 
     def all_measured(self, candidates: int) -> bool:
         """Whether every one of so many candidates is measured."""
@@ -76,8 +86,11 @@ class RankingOptions:
             raise ValueError(
                 f"a ranking by {order} needs that effect among the measured ones, which are {', '.join(wanted)}"
             )
-        if self.time_budget is not None and not 0 < self.time_budget < math.inf:
-            raise ValueError(f"time budget {self.time_budget} s: a positive number of seconds is needed")
+        for said, given in (("time budget", self.time_budget), ("time", self.seconds)):
+            if given is not None and not 0 < given < math.inf:
+                raise ValueError(f"{said} {given} s: a positive number of seconds is needed")
+        if self.time_budget is not None and self.seconds is not None:
+            raise ValueError("a time and a time budget were given: allowed is one of them")
         for effect in wanted:
             if effect not in PREDICTED[self.points] and not self.all_measured(candidates):
                 raise ValueError(
@@ -102,6 +115,21 @@ class RankingOptions:
 
 
 @dataclass(frozen=True)
+class InTime:
+    """What a ranking is expected to be that has so many seconds.
+
+    Attributes:
+        seconds: That it has.
+        screen: Those that its screen takes.
+        tried: The policy; None where there is no time for the screen.
+    """
+
+    seconds: float
+    screen: float
+    tried: Tried | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a ranking is going to do, for `--dry-run`.
 
@@ -114,6 +142,7 @@ class Plan:
         gradients: Quantized gradients to compute at most.
         exhaustive: How many a measurement of every candidate takes.
         seconds: An estimate, from one format measured on the first mini-batch.
+        in_time: What it would be in 1, 5 and 30 minutes; empty where every candidate is measured.
     """
 
     points: int
@@ -124,6 +153,7 @@ class Plan:
     gradients: int
     exhaustive: int
     seconds: float
+    in_time: tuple[InTime, ...] = ()
 
 
 def plan(
@@ -192,4 +222,11 @@ def plan(
         gradients=anchors * len(wanted) + race,
         exhaustive=whole * len(wanted),
         seconds=(len(batches) + REOPENED) * shared + anchors * each + race * each_of_race,
+        in_time=tuple(_in_time(seconds, Pace(shared, each_of_race, each), len(batches)) for seconds in FORESEEN),
     )
+
+
+def _in_time(seconds: float, pace: Pace, minibatches: int) -> InTime:
+    screen = SCREEN * pace.opening
+    fits = screen <= seconds
+    return InTime(seconds, screen, best_within(seconds - screen, pace, minibatches, beside=True) if fits else None)

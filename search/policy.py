@@ -38,7 +38,9 @@ class Policy:
 
     def until(self, minibatches: int) -> list[Rung]:
         """The rungs of a race for the mean over so many mini-batches: those that there are enough for; for more than
-        the policy averages over they go on doubling."""
+        the policy averages over they go on doubling; none where the policy has no race."""
+        if not self.rungs:
+            return []
         if minibatches <= self.over:
             last = min(minibatches, self.rungs[-1].minibatches)
             rungs = [rung for rung in self.rungs if rung.minibatches < last]
@@ -47,6 +49,17 @@ class Policy:
         while 2 * rungs[-1].minibatches < minibatches:
             rungs.append(Rung(2 * rungs[-1].minibatches, rungs[-1].contenders))
         return [*rungs, Rung(minibatches, rungs[-1].contenders)]
+
+
+def in_words(policy: Policy) -> str:
+    """Such as "22 anchors on 2 mini-batches, 14 race to 4"."""
+    if not policy.anchors and not policy.rungs:
+        return "the screen alone"
+    on = policy.anchor_minibatches
+    parts = [f"{policy.anchors} anchors on {on} mini-batch{'es' * (on > 1)}"] if policy.anchors else []
+    if policy.rungs:
+        parts.append(f"{policy.rungs[0].contenders} race to {policy.rungs[-1].minibatches}")
+    return ", ".join(parts)
 
 
 def most_units(rungs: Sequence[Rung]) -> int:

@@ -4,7 +4,8 @@ is predicted and says so."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,9 +23,11 @@ from predictor.measuring.store import Store
 from predictor.risk import Risk
 from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
+from search.pacing import Clock, Ended, Watch
 from search.planning import RankingOptions
+from search.policy import in_words
 from search.settings import RankingSettings, SurrogateCheck, origin_of
-from search.stages import Ended, Stages
+from search.stages import Stage, Stages
 from search.table import Ranking, minibatches_to_tell, regret, tabulate, with_gaps, with_gates
 from search.yardsticks import measured_yardsticks, weights_alone
 from workloads.workload import Workload
@@ -44,6 +47,7 @@ def rank(
     batch_size: int | None = None,
     exhaustive: bool = False,
     time_budget: float | None = None,
+    seconds: float | None = None,
     exact: Sequence[str] = (),
     scheme: Scheme | str | None = None,
     two_terms: bool = True,
@@ -76,6 +80,8 @@ def rank(
         batch_size: Examples in a mini-batch, by default the workload's.
         exhaustive: Measure every candidate on all mini-batches.
         time_budget: Seconds after which measuring stops with what it has.
+        seconds: In which it is to end instead: by the best policy that replays let expect to
+            (docs/definitions/prediction.md section 4); where all candidates are measured it stops then.
         exact: Layers kept in full precision.
         scheme: By which activations and errors are rounded in data flow: `paper` (the default), `current`, `authors`,
             or a `Scheme`.
@@ -95,27 +101,40 @@ def rank(
         The ranking, best first.
 
     Raises:
-        ValueError: Arguments out of range.
+        ValueError: Arguments out of range, and fewer seconds than the screen takes.
     """
     at, rules = rules_at(points, scheme, two_terms)
     measuring = Measuring(workload, tuple(exact), rules, store, executor or InProcess(), progress, points=at)
     options = RankingOptions(
-        effects, by, minibatches, batch_size, exhaustive, time_budget, with_cost, calibration, yardsticks, at
+        effects,
+        by,
+        minibatches,
+        batch_size,
+        exhaustive,
+        time_budget,
+        with_cost,
+        calibration,
+        yardsticks,
+        at,
+        seconds=seconds,
     )
     return rank_chosen(measuring, choose(candidates), options, so_far)
 
 
 def rank_chosen(
-    measuring: Measuring, chosen: Sequence[Candidate], options: RankingOptions, so_far: SoFar | None = None
+    measuring: Measuring,
+    chosen: Sequence[Candidate],
+    options: RankingOptions,
+    so_far: SoFar | None = None,
+    clock: Clock = time.monotonic,
 ) -> Ranking[RankingSettings]:
-    """`rank`, of candidates that `choose` gave."""
+    """`rank`, of candidates that `choose` gave. clock: gives seconds."""
     wanted, order = options.checked_effects(len(chosen))
     batches = options.batches(measuring.workload, len(chosen))
-    stages = Stages(measuring, chosen, batches, wanted, order, options.time_budget)
+    stages = Stages(measuring, chosen, batches, wanted, order, Watch(options.limit, clock))
     tables = _Tables(stages, options, options.risk(measuring.scheme, len(chosen)))
     try:
-        steps = stages.everything() if options.all_measured(len(chosen)) else stages.promising(options.policy)
-        for _ in steps:
+        for _ in _steps(stages, options):
             if so_far is not None:
                 so_far(tables.so_far())
         return tables.complete()
@@ -125,6 +144,12 @@ def rank_chosen(
     except Ended:
         pass
     return tables.so_far()
+
+
+def _steps(stages: Stages, options: RankingOptions) -> Iterator[Stage]:
+    if options.all_measured(len(stages.candidates)):
+        return stages.everything()
+    return stages.promising(options.policy) if options.seconds is None else stages.in_time(options.yardsticks)
 
 
 @dataclass(frozen=True)
@@ -153,7 +178,7 @@ class _Tables:
             by=order,
             minibatches=len(batches),
             exhaustive=options.exhaustive,
-            time_budget=options.time_budget,
+            time_budget=options.limit,
             candidates=len(chosen),
             measured=len({index for index, effect in angles.by_minibatch if effect is order}),
             gradients=stages.gradients,
@@ -164,11 +189,13 @@ class _Tables:
             failures=angles.failures,
             complete=False,
             stage="" if stages.reached is None else stages.reached,
-            seconds=time.monotonic() - stages.began,
+            seconds=stages.watch.spent,
             formats={entry.name: entry.digest for entry in chosen},
             coverage=None if measuring.checked is None else measuring.checked.sentence,
             gap=risk.sentence if GAP in table.columns and risk is not None else None,
             notes=tuple(other_question(measuring.workload.model, measuring.points)),
+            policy="" if stages.policy is None else in_words(stages.policy),
+            left=None if options.limit is None else stages.watch.left,
             needed=minibatches_to_tell(*(angles.of(names.index(name), order) for name in table[NAME].head(2))),
         )
         return Ranking(table, order, False, settings)
@@ -181,14 +208,18 @@ class _Tables:
         weights: Mapping[str, float] = {}
         if options.yardsticks:
             arguments = (measuring, chosen, batches, stages.effects, stages.by, self.risk, options.with_cost)
-            beside = measured_yardsticks(*arguments)
-            if measuring.points is Points.DATAFLOW and not {Effect.W, Effect.WAE} & set(stages.effects):
-                weights = weights_alone(measuring, chosen, found.table, batches)
+            with suppress(Ended):  # the ranking is there without them
+                stages.watch.check()
+                beside = measured_yardsticks(*arguments, measured=stages.watch.check)
+                if measuring.points is Points.DATAFLOW and not {Effect.W, Effect.WAE} & set(stages.effects):
+                    weights = weights_alone(measuring, chosen, found.table, batches, stages.watch.check)
         settings = replace(
             found.settings,
             complete=True,
             notes=(*lost_to_constant_scales(measuring, chosen, batches[0]), *found.settings.notes),
             yardsticks=beside,
             weights_alone=weights,
+            seconds=stages.watch.spent,
+            left=None if options.limit is None else stages.watch.left,
         )
         return replace(found, complete=True, settings=settings)

@@ -89,7 +89,8 @@ class RankingSettings(ResultSettings):
         by: The effect that orders the table.
         minibatches: Over how many angles are averaged.
         batch_size: Examples in one; None where the workload has mini-batches of its own.
-        exhaustive: As it was given, like time_budget (seconds) and exact.
+        exhaustive: As it was given, like exact.
+        time_budget: Seconds that it had, as time_budget or as seconds.
         candidates: How many formats are in the table.
         measured: How many of them have an exact angle of `by`.
         gradients: How many quantized ones were measured.
@@ -107,6 +108,8 @@ class RankingSettings(ResultSettings):
         it.
         gap: On which trainings the gaps stand; None where there are none, since the angles are of another effect or
         scheme than theirs, or nothing was measured.
+        policy: What was measured, in words; empty where every candidate was.
+        left: Seconds that were left of those that it had, below 0 where it took longer; None where nobody said.
         needed: How many mini-batches it would take, at the spread that was seen, to tell the first from the second;
         None where they are told apart, or nothing can be said.
         notes: What else has to be said of formats (`predictor.constant_scales`).
@@ -137,6 +140,8 @@ class RankingSettings(ResultSettings):
     coverage: str | None
     gap: str | None
     stage: str = ""
+    policy: str = ""
+    left: float | None = None
     needed: int | None = None
     notes: tuple[str, ...] = ()
     yardsticks: tuple[Mapping[str, Any], ...] = ()

@@ -6,8 +6,8 @@ before.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
@@ -18,12 +18,15 @@ import formats
 from formats import Family
 from formats.pairs import Candidate
 from predictor.effects import Effect, Points
+from predictor.measuring.executors import InProcess
 from predictor.measuring.session import Measuring
-from predictor.measuring.validity import batch_digest
+from predictor.measuring.validity import Context, batch_digest
 from predictor.noise import Noise, needs_rounding, observe
 from predictor.prior import expected
 from predictor.recipes.noise import observe_operands
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
+from search.front import SCREEN, Tried
+from search.pacing import Pace, Watch, best_within
 from search.planning import FEW
 from search.policy import Policy, Rung, most_units
 from search.race import order_contenders, settled
@@ -44,12 +47,8 @@ class Stage(StrEnum):
     MEASURE = "measure"
 
 
-class Ended(Exception):
-    """The time budget is spent."""
-
-
 class Stages:
-    """The stages that measure: what has been measured so far, and how much time is left.
+    """The stages that measure: what has been measured so far, and by which policy.
 
     Attributes:
         angles: what was measured.
@@ -58,6 +57,8 @@ class Stages:
         noise: of all candidates, once they were screened.
         ratios: the same as noise-to-signal ratios, (candidates, rows).
         reached: the last stage that has been finished; None before the first.
+        policy: by which they measure; None before that is known, and where everything is measured.
+        watch: knows how much time is left, after which `Ended` is raised.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Stages:
         batches: Sequence[object],
         effects: tuple[Effect, ...],
         by: Effect,
-        time_budget: float | None = None,
+        watch: Watch | None = None,
     ):
         self.measuring, self.candidates, self.batches = measuring, candidates, batches
         self.effects, self.by = effects, by
@@ -77,8 +78,9 @@ class Stages:
         self.noise: Noise | None = None
         self.ratios: NDArray[np.float64] = np.empty((0, 0))
         self.reached: Stage | None = None
-        self.began = time.monotonic()
-        self.until = None if time_budget is None else self.began + time_budget
+        self.policy: Policy | None = None
+        self.watch = watch or Watch()
+        self._seconds = 0.0
 
     def everything(self) -> Iterator[Stage]:
         """Measure every candidate on all mini-batches; a table can be made after 1, 2, 4, ... of them."""
@@ -92,14 +94,77 @@ class Stages:
 
     def promising(self, policy: Policy) -> Iterator[Stage]:
         """Screen all, measure anchors, and race; a table can be made after each stage, and after each rung."""
+        self.policy = policy
         self.screen()
         yield Stage.SCREEN
         if policy.anchors:
-            anchors = _anchors(self.candidates, self.ratios, policy.anchors)
-            first = range(min(policy.anchor_minibatches, len(self.batches)))
-            self.measure(Stage.ANCHORS, [(number, index) for number in first for index in anchors], self.effects)
+            self.measure(Stage.ANCHORS, self._anchors(policy), self.effects)
             self.reached = Stage.ANCHORS
             yield Stage.ANCHORS
+        yield from self._raced(policy)
+
+    def in_time(self, beside: bool) -> Iterator[Stage]:
+        """The same by the best policy that ends in the time left, chosen by what a gradient and the screen take, and
+        again by what the anchors took. beside: whether yardsticks follow.
+
+        Raises ValueError where there is not even time for the screen, after one gradient.
+        """
+        gradient = self._timed_gradient()
+        began = self.watch.spent
+        known = self._noise_in_store() is not None
+        if not known:
+            self._check_time_of_screen(SCREEN * gradient)
+        self.screen()
+        if not known:  # the first gradient of a process is slow
+            gradient = min(gradient, (self.watch.spent - began) / SCREEN)
+        pace = Pace.guessed(gradient, self.effects, self.by, self.measuring.points)
+        yield Stage.SCREEN
+        anchored = 0
+        while True:
+            self.policy = self._best(pace, anchored, beside).policy
+            units = self._anchors(self.policy)
+            if len(units) <= anchored:
+                break
+            pace = self._measured_anchors(units, anchored, pace)
+            anchored, self.reached = len(units), Stage.ANCHORS
+            began = self.watch.spent
+            yield Stage.ANCHORS
+            pace = replace(pace, table=self.watch.spent - began)
+        yield from self._raced(self.policy)
+
+    def _timed_gradient(self) -> float:
+        """Seconds of one full-precision gradient of the first mini-batch."""
+        began = self.watch.spent
+        with self.measuring.gradients(self.batches[0], kept=self.measuring.points is Points.DATAFLOW):
+            return self.watch.spent - began
+
+    def _check_time_of_screen(self, needed: float) -> None:
+        limit = self.watch.limit
+        if limit is not None and needed > self.watch.left:
+            raise ValueError(
+                f"time {limit:g} s is too short for workload {self.measuring.workload.name}, whose screen alone takes "
+                f"about {needed:.2g} s, {SCREEN:g} full-precision gradients: give more, or smaller mini-batches"
+            )
+
+    def _best(self, pace: Pace, anchored: int, beside: bool) -> Tried:
+        return best_within(self.watch.left, pace, len(self.batches), anchored, beside)
+
+    def _measured_anchors(self, units: Sequence[tuple[int, int]], anchored: int, pace: Pace) -> Pace:
+        """Measure those that are not yet; the pace, corrected by what that took."""
+        began, before = self.watch.spent, self._seconds
+        self.measure(Stage.ANCHORS, units, self.effects)
+        alone = isinstance(self.measuring.executor, InProcess)
+        spent = self._seconds - before if alone else None
+        openings = len({number for number, _ in units})
+        return pace.corrected(openings, len(units) - anchored, self.watch.spent - began, spent)
+
+    def _anchors(self, policy: Policy) -> list[tuple[int, int]]:
+        """(Mini-batch, candidate) pairs that are measured before the race; more of them begin with the fewer."""
+        anchors = _anchors(self.candidates, self.ratios, policy.anchors) if policy.anchors else []
+        first = range(min(policy.anchor_minibatches, len(self.batches)))
+        return [(number, index) for number in first for index in anchors]
+
+    def _raced(self, policy: Policy) -> Iterator[Stage]:
         for _ in self._race(policy):
             self.reached = Stage.RACE
             yield Stage.RACE
@@ -125,11 +190,11 @@ class Stages:
         for found in self.measuring.measured(self.candidates, self.batches, effects, new):
             self.angles.add(found)
             self.gradients += 1
+            self._seconds += found.seconds
             if found.effect is effects[-1]:
                 done += 1
                 self.measuring.report(stage, done, total)
-                if self.until is not None and time.monotonic() > self.until:
-                    raise Ended
+                self.watch.check()
 
     def screen(self) -> None:
         """Read the noise of all candidates on the first mini-batch, from the store where it is there.
@@ -144,19 +209,24 @@ class Stages:
         self.measuring.report(Stage.SCREEN, 1, 1)
 
     def _kept_noise(self) -> Noise:
-        store, first = self.measuring.store, self.batches[0]
-        if store is None:
-            return self._observed(first)
-        # This process observes, whatever executor measures.
-        context, batch = self.measuring.context(torch.get_num_threads()), batch_digest(first)
-        where = "" if self.measuring.points is Points.DATAFLOW else f" at {self.measuring.points}"
-        what = f"noise{where} {digest(sorted(needs_rounding(self.candidates)))}"
-        kept = store.get_record(context, batch, what, Noise.from_bytes)
+        kept = self._noise_in_store()
         if kept is not None:
             return kept
-        noise = self._observed(first)
-        store.put_record(context, batch, what, noise.to_bytes())
+        noise = self._observed(self.batches[0])
+        if self.measuring.store is not None:
+            self.measuring.store.put_record(*self._record_of_noise(), noise.to_bytes())
         return noise
+
+    def _noise_in_store(self) -> Noise | None:
+        store = self.measuring.store
+        return None if store is None else store.get_record(*self._record_of_noise(), Noise.from_bytes)
+
+    def _record_of_noise(self) -> tuple[Context, str, str]:
+        # This process observes, whatever executor measures.
+        context = self.measuring.context(torch.get_num_threads())
+        where = "" if self.measuring.points is Points.DATAFLOW else f" at {self.measuring.points}"
+        what = f"noise{where} {digest(sorted(needs_rounding(self.candidates)))}"
+        return context, batch_digest(self.batches[0]), what
 
     def _observed(self, batch: object) -> Noise:
         with self.measuring.opened(batch) as gradients:

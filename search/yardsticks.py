@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -39,14 +39,17 @@ def measured_yardsticks(
     by: Effect,
     risk: Risk | None,
     with_cost: bool = False,
+    measured: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], ...]:
-    """Rows of a ranking's table, without rank, for the yardsticks, measured on the first mini-batches alone."""
+    """Rows of a ranking's table, without rank, for the yardsticks, measured on the first mini-batches alone. measured:
+    is called after each measurement."""
     beside = yardsticks_of(chosen)
     if not beside:
         return ()
     angles = MeasuredAngles()
     for found in measuring.measured(beside, batches[:MOST_MINIBATCHES], effects):
         angles.add(found)
+        measured()
     table = tabulate(beside, effects, by, angles, {}, min(len(batches), MOST_MINIBATCHES))
     if risk is not None:
         table = with_gaps(table, risk)
@@ -58,12 +61,18 @@ def measured_yardsticks(
 
 
 def weights_alone(
-    measuring: Measuring, chosen: Sequence[Candidate], table: pd.DataFrame, batches: Sequence[Batch]
+    measuring: Measuring,
+    chosen: Sequence[Candidate],
+    table: pd.DataFrame,
+    batches: Sequence[Batch],
+    measured: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """The angle in degrees that rounding nothing but the weights turns the gradient by, of the first formats of a
-    table, on the first mini-batch."""
+    table, on the first mini-batch. measured: is called after each measurement."""
     by_name = {entry.name: entry for entry in chosen}
     leaders = [by_name[name] for name in table[NAME].head(LEADERS)]
-    found = measuring.measured(leaders, batches[:1], (Effect.W,))
-    angles = {leaders[measurement.format].name: measurement.angle() for measurement in found}
+    angles: dict[str, float] = {}
+    for found in measuring.measured(leaders, batches[:1], (Effect.W,)):
+        angles[leaders[found.format].name] = found.angle()
+        measured()
     return {entry.name: angles[entry.name] for entry in leaders}

@@ -30,13 +30,15 @@ from reports.tables import costs
 from reports.tables.cells import angle, correlations, gap, or_dash, rounded_where
 from reports.tables.layout import Part, plain
 from reports.verdicts import undecided, verdict
+from search.front import NETWORKS
+from search.policy import in_words
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from reports.comparison import Comparison
     from search.across import Across
-    from search.planning import Plan
+    from search.planning import InTime, Plan
     from search.settings import RankingSettings
     from search.table import Ranking
 
@@ -50,13 +52,27 @@ READING = (
 )
 
 
-def plan(model: str, of: Plan) -> str:
-    """What a ranking would take."""
+def plan(model: str, of: Plan) -> list[str]:
+    """What a ranking would take, and what it would be in less time or more."""
     places = "points" if of.at is Points.DATAFLOW else "products with a weight"
-    return (
+    taken = (
         f"{model}: {of.points} {places}; {of.candidates} formats, at most {of.measured} measured on at most "
         f"{of.minibatches} mini-batches: {of.gradients} quantized gradients (exhaustive: {of.exhaustive}), "
         f"about {of.seconds / 60:.1f} minutes"
+    )
+    if not of.in_time:
+        return [taken]
+    source = f"regret, first ten and half-width: the worst in replays of E on {NETWORKS} networks"
+    return [taken, *map(_in_time, of.in_time), source]
+
+
+def _in_time(of: InTime) -> str:
+    told = f"--time {of.seconds / 60:g}m"
+    if (tried := of.tried) is None:
+        return f"{told}: too short, the screen alone takes about {of.screen / 60:.1f} minutes"
+    return (
+        f"{told}: {in_words(tried.policy)}; regret {100 * tried.regret:.2g}%, {tried.top} of the first ten, intervals "
+        f"of ±{100 * tried.half_width:.0f}%"
     )
 
 
@@ -85,6 +101,8 @@ def ranking(
     parts += of.notes
     needed = f"{of.gradients} gradients were needed, {of.exhaustive_gradients} would measure all"
     parts.append(f"{needed}; {of.seconds:.0f} s of measuring, {in_all:.0f} s in all")
+    if of.left is not None and of.policy:
+        parts.append(f"{of.policy}, in the {of.time_budget:.0f} s that there were; {max(0.0, of.left):.0f} s were left")
     if of.coverage is not None:
         parts.append(of.coverage)
     if not found.complete:

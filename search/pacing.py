@@ -1,0 +1,106 @@
+"""How long a ranking may take, and which policy ends in that time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from predictor.effects import Effect, Points
+from search.front import BESIDE, FRONT, SCREEN_ALONE, UNIT, WHOLE, Tried
+from search.policy import Policy, most_units
+
+Clock = Callable[[], float]
+PLANNED = 0.9
+"""The share of the time left that is planned for: units do not all take the same."""
+
+
+class Ended(Exception):
+    """The time is spent."""
+
+
+class Watch:
+    """Knows since when a ranking runs, and how long it may: seconds, or None for as long as it takes."""
+
+    def __init__(self, limit: float | None = None, clock: Clock = time.monotonic):
+        self.limit, self._clock, self._began = limit, clock, clock()
+
+    @property
+    def spent(self) -> float:
+        """Seconds since it was made."""
+        return self._clock() - self._began
+
+    @property
+    def left(self) -> float:
+        """Seconds until the limit, below 0 after it; infinite where there is none."""
+        return math.inf if self.limit is None else self.limit - self.spent
+
+    def check(self) -> None:
+        """Raise Ended after the limit."""
+        if self.left < 0:
+            raise Ended
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many seconds things take.
+
+    Attributes:
+        opening: Opening a mini-batch.
+        unit: A format on one, for the effect that orders.
+        anchor: A format on one, for all effects.
+        table: What is done with a table after a stage.
+    """
+
+    opening: float
+    unit: float
+    anchor: float
+    table: float = 0.0
+
+    @classmethod
+    def guessed(cls, gradient: float, effects: Sequence[Effect], by: Effect, points: Points) -> Pace:
+        """From the seconds of a full-precision gradient."""
+        each = {
+            effect: gradient * (UNIT if effect is Effect.E and points is Points.DATAFLOW else WHOLE)
+            for effect in effects
+        }
+        return cls(gradient, each[by], sum(each.values()))
+
+    def corrected(self, openings: int, units: int, wall: float, spent: float | None) -> Pace:
+        """The same after so many units of anchors. wall: seconds in all. spent: those of the units by themselves,
+        whether they were measured now or are from the store; None where other processes measured."""
+        if not units:
+            return self
+        found = self
+        if spent is not None:
+            factor = spent / (units * self.anchor)
+            found = replace(self, unit=self.unit * factor, anchor=self.anchor * factor)
+        slower = wall / (openings * found.opening + units * found.anchor)
+        if spent is not None:
+            slower = max(1.0, slower)  # less than that was in the store
+        return replace(found, opening=found.opening * slower, unit=found.unit * slower, anchor=found.anchor * slower)
+
+    def seconds(self, tried: Tried, minibatches: int, anchored: int, beside: bool) -> float:
+        """What is left of a policy takes at most. minibatches: that there are. anchored: units of anchors that are
+        measured already. beside: whether yardsticks follow."""
+        policy = tried.policy
+        anchors = policy.anchors * min(policy.anchor_minibatches, minibatches)
+        rungs = policy.until(minibatches)
+        race = min(tried.units - policy.anchors * policy.anchor_minibatches, _most_of_race(policy, minibatches))
+        openings = tried.openings - (policy.anchor_minibatches if anchored >= anchors else 0)
+        after = BESIDE * self.opening if beside else 0.0
+        tables = (len(rungs) + 1) * self.table
+        return max(0, anchors - anchored) * self.anchor + race * self.unit + openings * self.opening + after + tables
+
+
+def best_within(left: float, pace: Pace, minibatches: int, anchored: int = 0, beside: bool = False) -> Tried:
+    """The best policy of the front that ends in so many seconds; the screen alone where none does."""
+    fitting = [tried for tried in FRONT if pace.seconds(tried, minibatches, anchored, beside) <= PLANNED * left]
+    return fitting[-1] if fitting else SCREEN_ALONE
+
+
+def _most_of_race(policy: Policy, minibatches: int) -> int:
+    """Units of a race in which no one leaves early, and as many enter as may."""
+    rungs = policy.until(minibatches)
+    return most_units(rungs) + math.ceil((policy.entries - 1) * rungs[0].contenders) if rungs else 0
