@@ -122,7 +122,7 @@ def gap() -> Figure:
     return plots.gap_against_angle(trainings, risk.risk_of(trainings), "How much worse a format trains")
 
 
-def flips() -> Figure:
+def _of_runs(kind: drawing.Kind) -> Figure:
     workload = load(f"{ROOT / 'examples' / 'mine.py'}:net")
     few = Workload(
         "mine", workload.model, workload.minibatches(), workload.loss, train=workload.train(FLIP_BATCH)[:FLIP_STEPS]
@@ -134,7 +134,15 @@ def flips() -> Figure:
             train(
                 few, weight="LOG4", weight_rounding=rounding, epochs=1, start="pretrained", rate=0.01, output=runs[-1]
             )
-        return drawing.draw(runs, drawing.Kind.FLIPS)
+        return drawing.draw(runs, kind)
+
+
+def flips() -> Figure:
+    return _of_runs(drawing.Kind.FLIPS)
+
+
+def oscillation() -> Figure:
+    return _of_runs(drawing.Kind.OSCILLATION)
 
 
 def screenshot(target: Path) -> str | None:
@@ -175,6 +183,7 @@ PICTURES: tuple[Callable[[], Figure], ...] = (
     validation,
     gap,
     flips,
+    oscillation,
 )
 
 
