@@ -33,8 +33,9 @@ def load_formats(path: Path, name: str | None = None) -> list[Format]:
     Args:
         path: .py: every object at the top of the module that has `name`, `digest` and `round`. .toml: one table a
             format, named by it, with `profile` (a list of significant bits, or text such as "5x7,4,3,2,1"), or
-            `codebook` (a list of values; `signed = true` for magnitudes), or `exponent_bits` and `fraction_bits` (with
-            `bias` for a constant scale); optional `bits` and `scale` (a table of per, block, axis, headroom, policy).
+            `codebook` (a list of values, which are sorted; `signed = true` for magnitudes), or `exponent_bits` and
+            `fraction_bits` (with `bias` for a constant scale); optional `bits` and `scale` (a table of per, block,
+            axis, headroom, policy).
         name: of the one that is wanted: where a .toml has it, other tables may be wrong.
 
     Raises:

@@ -60,8 +60,15 @@ def _from_file(path: Path, name: str | None) -> Format:
     """The format of this name in a file of the user's, or the only one; read anew each time, since files change."""
     found = load_formats(path, name)
     chosen = [entry for entry in found if name in (None, entry.name)]
-    if len(chosen) != 1:
+    if len(chosen) == 1:
+        return chosen[0]
+    defined = ", ".join(entry.name for entry in found)
+    if name is None or chosen:
+        raise ValueError(f"{path} defines {defined}; one is needed here, as {path}:{found[0].name}")
+    base, _, suffix = name.partition("/")
+    if suffix and any(base == entry.name for entry in found):
         raise ValueError(
-            f"{path} defines {', '.join(entry.name for entry in found)}; one is needed here, as {path}:{found[0].name}"
+            f"{path}:{name}: suffixes do not go with formats of a file; give {base} another scale there "
+            f"({'scale = { headroom = 1 }' if path.suffix == '.toml' else 'with_scale'}) and leave out /{suffix}"
         )
-    return chosen[0]
+    raise ValueError(f"{path} has no {name!r}; it defines {defined}")

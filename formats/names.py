@@ -35,6 +35,8 @@ _MEANT = {
     "4": "NVFP4, MXFP4 or E2M1/tensor",
 }
 """What FP8, FP6 and FP4 stand for in practice, each with a scale from the data."""
+EXAMPLES = "Names look like INT8, FP134, T8.5x3@2, BM43, E4M3, MXFP4, profile:8:5x7,4,3,2,1"
+"""How a line about an unknown name ends."""
 Scaled = ProfileFormat | IntegerFormat | RealStandardFormat | NVFP4Format | CodebookFormat
 """Formats whose scale a name can change."""
 
@@ -72,10 +74,9 @@ def _parse(spelling: str, given: str) -> NumberFormat:
         hint = f"did you mean {', '.join(near)}? " if near else ""
         if (width := re.fullmatch(r"(?:mx)?(?:fp|float)_?([468])", grid)) is not None:
             hint = f"that may be {_MEANT[width[1]]}. "
-        raise ValueError(
-            f"unknown format {given!r}; {hint}Names look like INT8, FP134, T8.5x3@2, BM43, E4M3, MXFP4, "
-            "profile:8:5x7,4,3,2,1"
-        )
+        elif (width := re.fullmatch(r"posit[_<]?(\d+)>?", grid)) is not None:
+            hint = f"that may be posit<{width[1]},1> or posit<{width[1]},2>. "
+        raise ValueError(f"unknown format {given!r}; {hint}{EXAMPLES}")
     for suffix in suffixes:
         found = found.with_scale(_parse_suffix(found.scale, suffix, given))
     return found

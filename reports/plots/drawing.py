@@ -254,6 +254,10 @@ def _drawn(
     results.check_columns(first, table, columns_of(kind, by))
     settings = results.sidecar(first).get("settings", {})
     network = results.network_of(settings, first)
+    if NAME in table and labels:
+        known = {*table[NAME], *(row[NAME] for row in settings.get("yardsticks", ()))}
+        if missing := [name for name in labels if name not in known]:
+            raise ValueError(f"--label {', '.join(missing)}: not in {first}; names of it are such as {table[NAME][0]}")
     count_of = settings.get("minibatches")
     over = f", {count_of} mini-batch{'es' * (count_of > 1)}" if isinstance(count_of, int) else ""
     if kind in (Kind.TOP, Kind.BARS):

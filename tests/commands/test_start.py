@@ -6,6 +6,7 @@ import pytest
 from typer.main import get_command
 
 import cli
+from commands.early import check_measured
 from numeric_formats import __version__
 from tests.command import process, run
 from tests.processes import python
@@ -52,6 +53,16 @@ def test_what_takes_long_to_load_is_not_loaded_for_little(arguments, tmp_path):
         (("compare", "none.csv", "none.csv"), "there is no result file none.csv"),
         (("measure", "-m", "resnet20", "-f", "FP134,NVFP4/stochastic"), "NVFP4/stochastic"),
         (("rank", "-m", "resnet20", "-f", "FP8"), "that may be E4M3/tensor"),
+        (
+            ("rank", "-m", "resnet20", "-f", "posit8,INT8,FP999"),
+            "that may be posit<8,1> or posit<8,2>; unknown format 'FP9",
+        ),
+        (
+            ("rank", "-m", "resnet20", "-f", "INT8/headroom0"),
+            "INT8/headroom0: headroom 0 is what names without one have, and scheme paper then leaves 1 free; for none "
+            "type --scheme current and leave /headroom0 out",
+        ),
+        (("train", "-m", "resnet20", "--epochs", "1", "-E", "FP143/rceil/headroom0"), "scheme paper then leaves 1"),
         (("rank", "-m", "resnet20", "--effects", "E,Q"), "effect 'Q'"),
         (("rank", "-m", "none.py:net"), "there is no file none.py"),
         (("attribute", "-m", "resnet20", "-f", "FP134", "--scheme", "mine"), "scheme 'mine'"),
@@ -61,9 +72,9 @@ def test_what_takes_long_to_load_is_not_loaded_for_little(arguments, tmp_path):
 def test_what_is_wrong_is_refused_before_anything_is_loaded(arguments, said, tmp_path, monkeypatch):
     loaded = builtins.__import__
 
-    def refused(name, *rest):
+    def refused(name, *rest, **named):
         assert name.partition(".")[0] not in ("torch", "pandas", "matplotlib", "scipy", "workloads"), name
-        return loaded(name, *rest)
+        return loaded(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", refused)
     done = run(*arguments, cwd=tmp_path, check=False)
@@ -80,3 +91,10 @@ def test_folders_of_the_same_names_in_the_way(folder):
     assert "FP134" in process("rank", "-m", "mine.py:net", "-f", "FP134", "--minibatches", "1", cwd=folder).stdout
     done = python("-c", "from predictor import measure", cwd=folder, check=False)
     assert f"needs its own package 'formats', but {folder}/formats is found first: rename that folder" in done.stderr
+
+
+def test_a_headroom_of_nothing_where_a_scheme_leaves_none():
+    names = ["INT8/headroom0", "INT8/block32/headroom0", "posit<8,1>/headroom0", "INT8/headroom1"]
+    check_measured([], [*names[1:], "float32", None], own_headroom=names)  # blocks follow their own rule
+    check_measured([], names, scheme="current")
+    check_measured([], names, points="operands")

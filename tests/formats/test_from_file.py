@@ -40,8 +40,14 @@ def test_a_format_of_a_file_by_name(tmp_path):
     assert formats.get(str(one)).profile == (2, 1)
     with pytest.raises(ValueError, match=r"two\.py defines INT8, FP134; one is needed here, as .*two\.py:INT8"):
         formats.get(str(two))
-    with pytest.raises(ValueError, match="defines INT8, FP134"):
+    with pytest.raises(ValueError, match=r"two\.py has no 'FP143'; it defines INT8, FP134$"):
         formats.get(f"{two}:FP143")
+    with pytest.raises(ValueError, match=r"one\.toml has no 'mine/headroom1'; it defines Mine$"):
+        formats.get(f"{one}:mine/headroom1")
+    with pytest.raises(
+        ValueError, match=r"suffixes do not go .* \(scale = \{ headroom = 1 \}\) .* out /rceil/headroom1"
+    ):
+        formats.get(f"{one}:Mine/rceil/headroom1")
     with pytest.raises(FileNotFoundError, match=r"there is no file none\.py"):
         formats.get("none.py")
 
@@ -101,7 +107,7 @@ def test_a_wrong_table_beside_the_one_that_is_wanted(tmp_path):
 
 def test_a_codebook_with_a_scale_in_toml(tmp_path):
     (tmp_path / "own.toml").write_text(
-        "[own]\ncodebook = [0, 1, 3]\nsigned = true\nscale = {per = 'block', block = 16}\n"
+        "[own]\ncodebook = [3, 0, 1]\nsigned = true\nscale = {per = 'block', block = 16}\n"
     )
     (own,) = formats.load_formats(tmp_path / "own.toml")
     assert own == formats.from_codebook([0, 1, 3], signed=True).with_scale(formats.Scale(per="block", block=16))

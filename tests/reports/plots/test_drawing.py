@@ -62,3 +62,5 @@ def test_a_picture_of_a_papers_column(tmp_path):
     assert usual.axes[0].get_title() == "net: the first 2 of 2 formats by E, 4 mini-batches"
     assert narrow.axes[0].get_title() == ""
     assert narrow.axes[0].get_xlabel() == "angle of E (degrees)"
+    with pytest.raises(ValueError, match=r"--label FP143: not in .*r\.csv; names of it are such as FP134"):
+        drawing.draw([tmp_path / "r.csv"], drawing.Kind.TOP, labels=["INT8", "FP143"])
