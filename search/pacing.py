@@ -95,9 +95,12 @@ class Pace:
 
 
 def best_within(left: float, pace: Pace, minibatches: int, anchored: int = 0, beside: bool = False) -> Tried:
-    """The best policy of the front that ends in so many seconds; the screen alone where none does."""
-    fitting = [tried for tried in FRONT if pace.seconds(tried, minibatches, anchored, beside) <= PLANNED * left]
-    return fitting[-1] if fitting else SCREEN_ALONE
+    """The best policy of the front that ends in so many seconds; where nothing can be measured with yardsticks behind
+    it, the best without; the screen alone where none does."""
+    ends = [tried for tried in FRONT[1:] if pace.seconds(tried, minibatches, anchored, beside) <= PLANNED * left]
+    if not ends and beside:
+        return best_within(left, pace, minibatches, anchored)
+    return ends[-1] if ends else SCREEN_ALONE
 
 
 def _most_of_race(policy: Policy, minibatches: int) -> int:

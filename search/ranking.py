@@ -210,7 +210,7 @@ class _Tables:
             arguments = (measuring, chosen, batches, stages.effects, stages.by, self.risk, options.with_cost)
             with suppress(Ended):  # the ranking is there without them
                 stages.watch.check()
-                beside = measured_yardsticks(*arguments, measured=stages.watch.check)
+                beside = measured_yardsticks(*arguments, stages.watch.check)
                 if measuring.points is Points.DATAFLOW and not {Effect.W, Effect.WAE} & set(stages.effects):
                     weights = weights_alone(measuring, chosen, found.table, batches, stages.watch.check)
         settings = replace(

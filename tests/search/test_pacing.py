@@ -158,7 +158,11 @@ def test_yardsticks_and_tables_take_their_time_too():
     same = Pace(opening=1.0, unit=1.0, anchor=1.0)
     assert best_within(33 / 0.9 + 1e-6, same, 16) is cheapest
     assert best_within(33 / 0.9 - 1e-6, same, 16) is SCREEN_ALONE
-    assert best_within(33 / 0.9 + 1e-6, same, 16, beside=True) is SCREEN_ALONE
+    # What is ranked counts more than what it is held against, as long as nothing else is left.
+    assert best_within(33 / 0.9 + 1e-6, same, 16, beside=True) is cheapest
+    assert best_within((37 + BESIDE) / 0.9 - 1e-6, same, 16, beside=True) is cheapest
+    assert best_within((37 + BESIDE) / 0.9 + 1e-6, same, 16, beside=True) is FRONT[2]
+    assert best_within(33 / 0.9 - 1e-6, same, 16, beside=True) is SCREEN_ALONE
 
 
 def test_a_pace_is_corrected_by_what_anchors_took():
