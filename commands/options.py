@@ -127,9 +127,25 @@ OptimizerOption = Annotated[
 RateOption = Annotated[
     float | None, typer.Option(help="the largest learning rate; default: 0.1 of sgd, 0.001 of adamw")
 ]
-WeightRoundingOption = Annotated[str, typer.Option(help="nearest, stochastic or hysteresis")]
+WeightRoundingOption = Annotated[
+    str, typer.Option(help="nearest, stochastic (whose weights never settle) or hysteresis")
+]
 HysteresisEpochsOption = Annotated[
     int | None, typer.Option(help="after so many epochs weights are rounded to nearest; default: never", metavar="N")
+]
+DampeningOption = Annotated[
+    str | None,
+    typer.Option(
+        help="pull master weights toward their rounded values: a strength such as 0.01, or START:END, a cosine",
+        metavar="STRENGTH",
+    ),
+]
+FreezingOption = Annotated[
+    str | None,
+    typer.Option(
+        help="fix weights that flip back more often, as a running average of steps: such as 0.02, or START:END",
+        metavar="FREQUENCY",
+    ),
 ]
 ForceRunOption = Annotated[bool, typer.Option("--force", help="replace an earlier run in --output")]
 

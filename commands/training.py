@@ -11,11 +11,13 @@ from commands.early import check_headroom, check_measured, check_results
 from commands.options import (
     BatchSizeOption,
     ComparedOption,
+    DampeningOption,
     DataOption,
     DeviceOption,
     EpochsOption,
     ExactOption,
     ForceRunOption,
+    FreezingOption,
     HeadOption,
     HysteresisEpochsOption,
     ModelOption,
@@ -61,6 +63,8 @@ def train(
     ] = None,
     weight_rounding: WeightRoundingOption = "hysteresis",
     hysteresis_epochs: HysteresisEpochsOption = None,
+    dampening: DampeningOption = None,
+    freezing: FreezingOption = None,
     master_rounding: Annotated[str, typer.Option(help="nearest or stochastic")] = "stochastic",
     scale: Annotated[
         str | None,
@@ -142,8 +146,9 @@ def train(
     E4M3/tensor -E E5M2/tensor --rate 0.01 · formats train -m resnet20 --epochs 5 --method ui8 --option alpha=10
     --option format=FP134 · formats train -m resnet20 --epochs 3 --method lsq --from pretrained --rate 0.01 --export
     lsq.onnx · formats train -m resnet20 --epochs 3 --method lsq --from runs/w4a8 --option activation_bits=8 --rate 0.01
-    · formats train -m resnet20 --epochs 5 -W INT4 --scheme authors · formats train -m transformer --epochs 3 --recipe
-    nvfp4 --rate 3e-3 --warmup 40
+    · formats train -m resnet20 --epochs 5 -W INT4 --scheme authors · formats train -m resnet20 --epochs 5 -W INT4
+    --weight-rounding nearest --dampening 0:0.01 --freezing 0.04:0.01 · formats train -m transformer --epochs 3
+    --recipe nvfp4 --rate 3e-3 --warmup 40
     """
     from predictor.scheme import scheme_of
 
@@ -226,6 +231,8 @@ def train(
             master=master,
             weight_rounding=weight_rounding,
             hysteresis_epochs=hysteresis_epochs,
+            dampening=dampening,
+            freezing=freezing,
             master_rounding=master_rounding,
             scale=scale,
             scheme=scheme,

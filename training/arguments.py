@@ -60,6 +60,8 @@ def train(
     angle_every: int = 0,
     metric_every: int = 1,
     hysteresis_epochs: int | None = None,
+    dampening: float | str | None = None,
+    freezing: float | str | None = None,
     output: Path | str | None = None,
     resume: bool = False,
     force: bool = False,
@@ -110,6 +112,10 @@ def train(
         angle_every: Steps between samples of the angle to the full-precision gradient; 0 for none.
         metric_every: Epochs between metrics; the last epoch has one.
         hysteresis_epochs: After so many epochs weights are rounded to nearest instead; None for never.
+        dampening: Strength of the pull of master weights toward their rounded values (such as 0.01), or "START:END"
+            for a cosine from one to the other; None for none.
+        freezing: How often a weight may flip back, as a running average (such as 0.02), before it is fixed, or
+            "START:END"; None for never. Both are those of Nagel et al. 2022 (docs/definitions/training.md section 3).
         output: A folder for checkpoint, settings, result, steps.parquet, epochs.csv and the Parquet files of layers/.
         resume: Go on from its checkpoint, if there is one; the result then has the same bits as that of an
             uninterrupted run at the same number of threads.
@@ -148,6 +154,8 @@ def train(
         angle_every=angle_every,
         metric_every=metric_every,
         hysteresis_epochs=hysteresis_epochs,
+        dampening=dampening,
+        freezing=freezing,
     )
     trained = None
     if recipe is not None:
@@ -162,6 +170,8 @@ def train(
                 "master": master is not None,
                 "weight rounding": weight_rounding != Rounding.HYSTERESIS,
                 "hysteresis epochs": hysteresis_epochs is not None,
+                "dampening": dampening is not None,
+                "freezing": freezing is not None,
                 "master rounding": master_rounding != Rounding.STOCHASTIC,
                 "scheme": scheme_of(scheme) != PAPER,
                 "scale": scale is not None,
@@ -188,6 +198,8 @@ def train(
             f"hysteresis epochs {hysteresis_epochs}: weight rounding is {tensor_formats.weight_rounding.value}; give "
             "both only with hysteresis"
         )
+    if tensor_formats.weight is None and (dampening is not None or freezing is not None):
+        raise ValueError("dampening and freezing are for weights in a format: give --weight, or leave them out")
     workload.require_numbers()
     folder = None if output is None else Path(output)
     source = workload.batches if workload.train is None else workload.train

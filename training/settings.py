@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypedDict
@@ -9,6 +10,7 @@ from typing import TypedDict
 from formats import Rounding
 from numeric_formats.checks import number, one_of
 from predictor.scheme import ScaleRule, Scheme
+from training.annealing import Annealed
 from training.optimizers import Optimizer, Schedule
 
 
@@ -39,6 +41,9 @@ class TrainingSettings:
         angle_every: Steps between samples of the angle; 0 for none.
         metric_every: Epochs between metrics; the last epoch has one.
         hysteresis_epochs: After so many epochs weights are rounded to nearest instead; None for never.
+        dampening: Strength of the pull of master weights toward their rounded values, a number or START:END for a
+            cosine from one to the other; None for none.
+        freezing: Frequency of flips back above which a weight is fixed, likewise; None for never.
 
     Raises:
         ValueError: For numbers and names that mean nothing.
@@ -59,6 +64,8 @@ class TrainingSettings:
     angle_every: int = 0
     metric_every: int = 1
     hysteresis_epochs: int | None = None
+    dampening: float | str | None = None
+    freezing: float | str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "optimizer", one_of("optimizer", Optimizer, self.optimizer))
@@ -68,6 +75,9 @@ class TrainingSettings:
         number("metric every", self.metric_every, 1, whole=True)
         if self.hysteresis_epochs is not None:
             number("hysteresis epochs", self.hysteresis_epochs, 1, whole=True)
+        for name, high in (("dampening", math.inf), ("freezing", 1.0)):
+            given = getattr(self, name)
+            object.__setattr__(self, name, None if given is None else str(Annealed.of(name, given, high)))
         number("seed", self.seed, 0, 2**64 - 1, whole=True)  # torch's generators have no others
         for name in ("warmup", "checkpoint_every", "angle_every"):
             number(name.replace("_", " "), getattr(self, name), 0, whole=True)
@@ -96,4 +106,6 @@ class TrainingKeywords(TypedDict, total=False):
     angle_every: int
     metric_every: int
     hysteresis_epochs: int | None
+    dampening: float | str | None
+    freezing: float | str | None
     tensorboard: bool

@@ -25,6 +25,7 @@ from training.delayed import RoundingCounts
 from training.methods.method import Method, MethodState, NetworkInTraining, begin
 from training.optimizers import OPTIMIZERS, add_weight, schedule_of
 from training.recipe_steps import RecipeSteps, TrainedRecipe
+from training.remedies import Remedies
 from training.reproducible import random_state, set_random_state, undisturbed
 from training.rounded_flow import RoundedFlow
 from training.scheme import TensorFormats
@@ -90,6 +91,7 @@ class Trainer:
         self.weights = weights_of(self.flow.model, tensor_formats, self.streams)
         if not self.weights:
             raise ValueError(f"workload {workload.name}: no parameter of the network requires a gradient")
+        self.remedies = Remedies(settings, self.weights, steps)
         # Without a method, a state whose hooks do nothing.
         self.coverage: Covered | None = None
         self.method = MethodState() if method is None else self._begin(method)
@@ -176,16 +178,21 @@ class Trainer:
         angles = angles_to(full, self.weights, self._measured) if full else None
         codes = self._codes() if sample_angle else {}
 
-        # The optimizer moves the master weights, and rounds them and their momentum.
+        # The optimizer moves the master weights, and rounds them and their momentum. Dampening pulls them toward their
+        # rounded values; frozen ones stay.
+        step = self.schedule.last_epoch
         self.method.before_update({group["name"]: group for group in self.optimizer.param_groups if group["name"]})
+        self.remedies.before_update(step)
         self.optimizer.step()
         self.schedule.step()
+        self.remedies.after_update()
         self.method.end_step()
         if self.recipe is not None:
             self.recipe.end()
 
         # The network's weights are rounded from the masters, by hysteresis from what they were.
         seen = [entry for weight in self.weights if (entry := weight.requantize()) is not None]
+        self.remedies.after_rounding(step)
         seen += self._flips_of(codes)
         if angles is not None:
             seen = with_angles(seen, angles, self.weights)

@@ -18,6 +18,7 @@ from formats.scale import Granularity, ScalePolicy
 from predictor.gradients import measured_parameters
 from predictor.scheme import ScaleRule, WeightChannels
 from training.delayed import Places, RoundingCounts, change_of_top
+from training.freezing import Freezing
 from training.oscillation import Turns
 from training.scheme import TensorFormats, per_channel
 
@@ -70,6 +71,7 @@ class Weight:
         tops: A delayed scale's top exponents, int64 of shape (2, groups): of w_q as it is, and of the next one; None
             where the scale is that of the master, or the format keeps it to itself.
         turns: How w_q oscillates; None where the network computes with the master.
+        freezing: Which of its values are fixed; None where none ever is.
         group: Of the optimizer.
 
     Args:
@@ -103,6 +105,7 @@ class Weight:
         )
         self.tops: Tensor | None = None
         self.turns: Turns | None = None
+        self.freezing: Freezing | None = None
         self._used: Any = None
         if self._format is None:
             # One tensor is both; the optimizer moves the network's own.
@@ -120,6 +123,7 @@ class Weight:
     def tracked(self) -> dict[str, Tensor]:
         """What is kept of the steps before, by what it is called in a checkpoint."""
         kept = {"tops": self.tops, "turns": None if self.turns is None else self.turns.since}
+        kept |= {} if self.freezing is None else vars(self.freezing)
         return {name: tensor for name, tensor in kept.items() if tensor is not None}
 
     def take_up(self) -> None:
@@ -143,16 +147,16 @@ class Weight:
             return
         values.copy_(self._master_format.round(values.cpu(), **self._streams.arguments(self._master_rounding)))
 
-    def _largest(self, w: Tensor, top: Any) -> Tensor:
-        """The largest value at each element's scale, in a shape that broadcasts to w's."""
+    def _largest(self, w: Tensor, top: Any, sign: int = 1) -> Tensor:
+        """The largest value at each element's scale, or with sign -1 the least, in a shape that broadcasts to w's."""
         assert isinstance(self._format, ProfileFormat | CodebookFormat)  # has a scale as an argument
         scale, argument = self._format.scale, self._argument(top)
         if scale.per is Granularity.BLOCK:
-            return torch.as_tensor(self._format.round(torch.full_like(w, np.inf), **argument))
+            return torch.as_tensor(self._format.round(torch.full_like(w, sign * np.inf), **argument))
         shape = [1] * w.ndim
         if scale.axis is not None:
             shape[scale.axis] = w.shape[scale.axis]
-        return torch.as_tensor(self._format.round(torch.full(shape, np.inf), **argument))
+        return torch.as_tensor(self._format.round(torch.full(shape, sign * np.inf), **argument))
 
     def requantize(self) -> RoundingCounts | None:
         """w_q from the master and, for hysteresis, from the w_q before; what that did. None where the weight is not
@@ -161,13 +165,13 @@ class Weight:
             return None
         w, before = self.master.data.cpu(), self.parameter.data.cpu()
         top, mode = self._top(w), self._streams.arguments(self.rounding, before)
-        after: Tensor = self._format.round(w, **self._argument(top), **mode)
+        after = self._rounded(w, top, mode)
         flipped, by_scale, overflows = after != before, None, None
         if top is not None:
             beyond = w.abs() > self._largest(w, top)
             overflows, by_scale = int(beyond.sum()), 0
             if not np.array_equal(top, self._used):
-                kept = self._format.round(w, **self._argument(self._used), **mode) == before
+                kept = self._rounded(w, self._used, mode) == before
                 by_scale = int((flipped & kept).sum())
             if self.tops is not None:
                 self._move(after, beyond)
@@ -187,6 +191,41 @@ class Weight:
         )
         self.parameter.data.copy_(after)
         return seen
+
+    def _rounded(self, w: Tensor, top: Any, mode: dict[str, Any]) -> Tensor:
+        """By a scale in the mode; frozen values to nearest, so that they stay what they are."""
+        assert self._format is not None
+        found: Tensor = self._format.round(w, **self._argument(top), **mode)
+        if self.freezing is None or not self.freezing.frozen.any():
+            return found
+        return torch.where(self.freezing.frozen, self._format.round(w, **self._argument(top)), found)
+
+    def dampen(self, strength: float) -> None:
+        """Add the gradient of strength * |clip(w) - w_q|^2 to that of the master, w_q held fast; clip is to the range
+        of the scale in use, where the format does not keep it to itself."""
+        if self.master.grad is None:
+            return
+        w = self.master.data.cpu()
+        pull = w - self.parameter.data.cpu()
+        if self._used is not None:
+            beyond = (w > self._largest(w, self._used)) | (w < self._largest(w, self._used, -1))
+            pull.masked_fill_(beyond, 0.0)
+        self.master.grad = self.master.grad + pull.mul_(2 * strength).to(self.master.device)
+
+    def freeze(self, threshold: float) -> None:
+        """Fix the master's values that flip back too often, at the value nearest to their average."""
+        assert self._format is not None  # it is quantized
+        assert self.turns is not None
+        if self.freezing is not None:
+            values, format, used = self.parameter.data.cpu(), self._format, self._argument(self._used)
+            if self.freezing.see(values, self.turns.back, threshold, lambda each: format.round(each, **used)):
+                self.hold()
+
+    def hold(self) -> None:
+        """Put the master's frozen values back to what they are fixed at."""
+        if self.freezing is not None:
+            master = self.master.data.cpu()
+            self.master.data.copy_(torch.where(self.freezing.frozen, self.freezing.average, master))
 
     def _move(self, rounded: Tensor, beyond: Tensor) -> None:
         """The delayed scale of the next step, from what was rounded by the one in use."""

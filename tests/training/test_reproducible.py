@@ -39,6 +39,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
 def test_a_killed_run_of_scheme_authors_goes_on_to_the_same_bits(tmp_path):
     """Killed while scales settle, and past the newest checkpoint."""
     options = {"scheme": "authors,settling=5", "weight": "LOG4", "hysteresis_epochs": 1}
+    options |= {"dampening": 0.01, "freezing": "0.02:0.001"}
     whole = train(small.workload(), output=tmp_path / "whole", **small.OPTIONS, **options)
     output = tmp_path / "killed"
     kill_at(4, output, **options)
@@ -59,8 +60,9 @@ def test_a_killed_run_of_scheme_authors_goes_on_to_the_same_bits(tmp_path):
         {"weight": "BM43", "weight_rounding": "nearest", "scale": "current", "master": "bfloat16"},
         {"weight": "INT4", "scheme": "authors,settling=3", "hysteresis_epochs": 1},
         {"weight": "LOG4", "weight_rounding": "stochastic", "scheme": "authors,settling=3", "optimizer": "adamw"},
+        {"weight": "INT4", "weight_rounding": "nearest", "dampening": "0:0.01", "freezing": "0.02:0.001"},
     ],
-    ids=["adamw", "blocks", "authors", "authors adamw"],
+    ids=["adamw", "blocks", "authors", "authors adamw", "dampened and frozen"],
 )
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, options):
     class Stop(Exception):

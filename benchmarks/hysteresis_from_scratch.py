@@ -1,0 +1,141 @@
+"""Where does hysteresis help? Few-bit weights from scratch, until full precision has converged.
+
+    python benchmarks/hysteresis_from_scratch.py --output runs/from_scratch
+
+MobileNetV2 and ResNet-20, data flow FP134, master weights FP169, weights INT4, LOG4, INT3 and FP134: hysteresis,
+nearest and stochastic rounding, and nearest with dampening or with freezing; schemes paper and authors; the rate falls
+by a cosine or in steps; three seeds. All of float32 is trained beside them. What is expected of it stands in
+docs/results/hysteresis.md, and was written before the first run.
+
+A row is written to results.csv of OUTPUT as each run ends. Runs that have a row are not made again, ended ones go on
+from their checkpoint; give the same command again. One thread. The runs that decide the paper's claims come first, seed
+by seed. --start pretrained, --rate and --batch-size are for the second part, fine-tuning: say another OUTPUT.
+"""
+
+import csv
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+import typer
+
+from formats.lookup import FULL_PRECISION
+from training import Result, train
+from training.settings import Start
+from workloads import load
+
+NETWORKS = ("mobilenetv2", "resnet20")
+WEIGHTS = ("INT4", "LOG4", "INT3", "FP134")
+MEANS: dict[str, dict[str, str]] = {
+    "nearest": {"weight_rounding": "nearest"},
+    "hysteresis": {"weight_rounding": "hysteresis"},
+    "dampening": {"weight_rounding": "nearest", "dampening": "0:0.01"},
+    "freezing": {"weight_rounding": "nearest", "freezing": "0.04:0.01"},
+    "stochastic": {"weight_rounding": "stochastic"},
+}
+SCHEMES = ("paper", "authors")
+SCHEDULES = ("cosine", "steps")
+NONE = "none"
+FLOAT32 = dict.fromkeys(("activation", "error", "weight", "gradient", "master"), FULL_PRECISION)
+FOUND = (
+    "outcome",
+    "loss",
+    "metric",
+    "flips",
+    "late_flips",
+    "oscillation",
+    "late_oscillation",
+    "steps",
+    "seconds",
+)
+LATE = 10
+"""Late is the last of so many equal parts of a run's steps."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What tells a run from the others; `means` and `scheme` are none of full precision."""
+
+    network: str
+    weight: str
+    means: str
+    scheme: str
+    schedule: str
+    seed: int
+
+    def options(self) -> dict[str, Any]:
+        """What `train` is given for it."""
+        shared = {"schedule": self.schedule, "seed": self.seed}
+        if self.weight == FULL_PRECISION:
+            return {**FLOAT32, **shared}
+        return {"weight": self.weight, "scheme": self.scheme, **MEANS[self.means], **shared}
+
+
+def cells(seeds: int) -> Iterator[Cell]:
+    """All runs, in the order in which they are made."""
+    for seed, schedule in itertools.product(range(seeds), SCHEDULES):
+        for network in NETWORKS:
+            yield Cell(network, FULL_PRECISION, NONE, NONE, schedule, seed)
+        for scheme, weight, network, means in itertools.product(SCHEMES, WEIGHTS, NETWORKS, MEANS):
+            yield Cell(network, weight, means, scheme, schedule, seed)
+
+
+def facts(result: Result, seconds: float) -> dict[str, Any]:
+    """The columns of FOUND."""
+    steps = result.steps
+    late = steps.iloc[-max(1, len(steps) // LATE) :]
+    loss = float(result.epochs.loss.iloc[-1]) if len(result.epochs) else float("nan")
+    values = (result.outcome.value, loss, result.metric, steps.flip_rate.mean(), late.flip_rate.mean())
+    values += (steps.oscillation.mean(), late.oscillation.mean(), len(steps), round(seconds, 1))
+    return dict(zip(FOUND, values, strict=True))
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="folder of the runs, and of results.csv")],
+    epochs: Annotated[int, typer.Option(help="passes over the 12,800 training images")] = 30,
+    seeds: Annotated[int, typer.Option(help="runs of each")] = 3,
+    rate: Annotated[float, typer.Option(help="the largest learning rate")] = 0.1,
+    batch_size: Annotated[int, typer.Option(help="images in a step")] = 128,
+    warmup: Annotated[int, typer.Option(help="steps in which the rate rises, so that delayed scales follow")] = 100,
+    start: Annotated[Start, typer.Option(help="scratch or pretrained")] = Start.SCRATCH,
+) -> None:
+    """Make the runs that have no row yet."""
+    torch.set_num_threads(1)
+    table, keys = output / "results.csv", [field.name for field in fields(Cell)]
+    output.mkdir(parents=True, exist_ok=True)
+    if not table.exists():
+        table.write_text(",".join([*keys, *FOUND]) + "\n")
+    known = pd.read_csv(table, dtype=str, keep_default_na=False)[keys]
+    done = set(known.itertuples(index=False, name=None))
+    workloads = {network: load(network) for network in NETWORKS}
+    for cell in cells(seeds):
+        own = tuple(str(value) for value in asdict(cell).values())
+        if own in done:
+            continue
+        began = time.monotonic()
+        result = train(
+            workloads[cell.network],
+            **cell.options(),
+            epochs=epochs,
+            rate=rate,
+            batch_size=batch_size,
+            warmup=warmup,
+            start=start,
+            checkpoint_every=100,
+            metric_every=epochs if cell.scheme != "authors" else 1,  # which reports its best epoch
+            output=output / "-".join(own),
+            resume=True,
+        )
+        row = {**asdict(cell), **facts(result, time.monotonic() - began)}
+        with table.open("a", newline="") as file:
+            csv.DictWriter(file, [*keys, *FOUND]).writerow(row)
+        print(*own, row["outcome"], f"loss {row['loss']:.4f}, metric {row['metric']}", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
