@@ -1,7 +1,7 @@
 "use strict";
 // A ranking. One state (filters, selected rows, the row that is looked at), shown three times: in the table and in both plots.
 
-const { by, indicator, line, rows } = JSON.parse(get("data").textContent);
+const { by, indicator, line, minibatches, rows } = JSON.parse(get("data").textContent);
 const trs = [...get("rows").children];
 const SYMBOLS = { 8: "circle", 7: "square", 6: "triangle" };
 const FEW = 24; // formats whose names fit beside their marks
@@ -15,9 +15,15 @@ const colourOf = (bits) => (bits in SYMBOLS ? `bits${bits}` : "other");
 
 // ---- plots
 
+// How an angle was found: on few mini-batches it is an estimate too, as ~ says in the table.
+function found(row, effect) {
+  const few = row.source[effect] === "measured" && known(row.n[effect]) && row.n[effect] < minibatches;
+  return few ? `measured on ${row.n[effect]} of ${minibatches} mini-batches` : row.source[effect];
+}
+
 function said(row) {
   const angles = Object.keys(row.angle).filter((effect) => known(row.angle[effect]));
-  return [`${row.name}, rank ${row.rank}`, ...angles.map((e) => `${e}: ${row.angle[e].toFixed(3)}°, ${row.source[e]}`)];
+  return [`${row.name}, rank ${row.rank}`, ...angles.map((e) => `${e}: ${row.angle[e].toFixed(3)}°, ${found(row, e)}`)];
 }
 
 // What is looked at is drawn last, and formats whose width is not known get a mark of their own.
@@ -173,7 +179,7 @@ function detail() {
     rank: row.rank, bits: row.bits, family: row.family, "one scale per": row.granularity, profile: row.profile, binades: row.binades, gates: row.cost.gates, "fJ a multiply-accumulate": row.cost.femtojoules, "bytes a value": row.cost.bytes_per_value,
     ...Object.fromEntries(Object.keys(row.angle).filter((effect) => known(row.angle[effect])).map((effect) => [
       `angle of ${effect}`,
-      `${row.angle[effect].toFixed(3)}° ${row.source[effect]}`
+      `${row.angle[effect].toFixed(3)}° ${found(row, effect)}`
         + (known(row.low[effect]) ? `, 95%: ${row.low[effect].toFixed(3)} to ${row.high[effect].toFixed(3)}` : ""),
     ])),
     "gap to float32": row.gap_text,

@@ -32,6 +32,7 @@ from predictor.columns import (
     RANK,
     SOURCE,
     WORST,
+    N,
     effects_in,
     on_network,
 )
@@ -133,7 +134,7 @@ def _row(row: pd.Series[Any], effects: list[str], digest: str | None) -> dict[st
     named = {key: plain(row.get(key)) for key in (*COLUMNS, GRANULARITY, BINADES, GATES)}
     named[GATES] = None if named[GATES] is None else round(named[GATES])
     cost = dict(zip(COSTS, costs.cells(row), strict=True)) if GATES in row else {}
-    kinds = (ANGLE, LOW, HIGH, SOURCE)
+    kinds = (ANGLE, LOW, HIGH, SOURCE, N)
     angles = {kind: {effect: plain(row.get(f"{kind}_{effect}")) for effect in effects} for kind in kinds}
     parts = {"parts": _parts(str(row[NAME]), digest)}
     return named | {PROFILE: named[PROFILE] or "", "cost": cost} | angles | parts | _gap(row)
@@ -165,6 +166,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
     by = settings.get("by") or usual_effect(effects, results.points_of(settings))
     gaps = {GAP: "gap"} if GAP in table.columns else {}
     shared = {"by": by, "indicator": INDICATOR, "line": dividing_angle(table, within)}
+    shared["minibatches"] = _minibatches(settings)
     data = shared | {"rows": [_row(row, effects, digests.get(str(row[NAME]))) for _, row in table.iterrows()]}
     workload = results.network_of(settings, Path(file))
     meanings = MEANINGS | AT_OPERANDS if results.points_of(settings) is Points.OPERANDS else MEANINGS
@@ -191,11 +193,16 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
     )
 
 
+def _minibatches(settings: dict[str, Any]) -> int:
+    """Over how many a ranking is; 0 where that is not known."""
+    return settings["minibatches"] if isinstance(settings.get("minibatches"), int) else 0
+
+
 def _cells(
     table: pd.DataFrame, effects: list[str], settings: dict[str, Any], by: str, gaps: dict[str, str]
 ) -> tuple[str, str]:
     """The table's head and rows."""
-    minibatches = settings["minibatches"] if isinstance(settings.get("minibatches"), int) else 0
+    minibatches = _minibatches(settings)
     # What decides comes first, where a narrow screen shows it.
     angles = {f"angle.{effect}": f"angle {effect}" for effect in sorted(effects, key=lambda effect: effect != by)}
     names = {BITS: BITS, FAMILY: FAMILY, BINADES: BINADES, GATES: GATES, ENERGY: "fJ", BYTES: "bytes", PROFILE: PROFILE}

@@ -164,7 +164,7 @@ def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
         Kind.ANGLES: (NAME, BITS, FAMILY, *both),
         Kind.BARS: (NAME, *angle),
         Kind.TOP: (RANK, NAME, BITS, *angle, source_column(by)),
-        Kind.PARETO: (NAME, BITS, GATES, angle_column(by)),
+        Kind.PARETO: (NAME, BITS, GATES, angle_column(by), source_column(by)),
         Kind.SYNTHESIZED: (NAME, ROLE, *difference_columns(by)),
         Kind.VALIDATION: ("name", "bits", "angle", "outcome", "loss", "metric"),
         Kind.GAP: (NETWORK_NAME, NAME, GAP, angle_column(INDICATOR)),

@@ -15,6 +15,7 @@ from predictor.columns import (
     GATES,
     MEASURED,
     NAME,
+    PREDICTED,
     RANK,
     ROLE,
     angle_column,
@@ -24,7 +25,7 @@ from predictor.columns import (
 )
 from predictor.risk import INDICATOR, dividing_angle
 from predictor.statistics import pareto
-from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis, share, size
+from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis, share, size, titled
 from reports.tables import costs
 
 LABELLED = ("INT", "FP")
@@ -54,6 +55,17 @@ def _line(axis: Callable[..., object], table: pd.DataFrame, within: float) -> No
         axis(angle, color="#555555", linewidth=1, linestyle="--", zorder=1, label=label)
 
 
+def _marks(axes: Any, rows: pd.DataFrame, at: tuple[str, str], measured: pd.Series[bool]) -> None:
+    """Formats of one width at these columns: filled where they were measured, hollow where they are predicted."""
+    bits = int(rows[BITS].iloc[0])
+    colour, marker = STYLE.get(bits, OTHER)
+    filled: dict[str, Any] = {"s": 26, "color": colour, "linewidths": 0, "zorder": 3}
+    hollow: dict[str, Any] = {"s": 16, "facecolors": "none", "edgecolors": colour, "linewidths": 0.7}
+    for part, how, look in ((rows[~measured], PREDICTED, hollow), (rows[measured], MEASURED, filled)):
+        if len(part):
+            axes.scatter(part[at[0]], part[at[1]], marker=marker, label=f"{bits} bits, {how}", **look)
+
+
 def error_against_activation(
     table: pd.DataFrame,
     title: str,
@@ -75,29 +87,9 @@ def error_against_activation(
     across, up = angle_column("A"), angle_column("E")
     shown = table[(table[up] > 0) & (table[across] > 0)]
     for bits in sorted(shown[BITS].dropna().unique(), reverse=True):
-        colour, marker = STYLE.get(int(bits), OTHER)
         rows = shown[shown[BITS] == bits]
         measured = (rows[source_column("E")] == MEASURED) & (rows[source_column("A")] == MEASURED)
-        axes.scatter(
-            rows[~measured][across],
-            rows[~measured][up],
-            s=16,
-            marker=marker,
-            facecolors="none",
-            edgecolors=colour,
-            linewidths=0.7,
-            label=f"{int(bits)} bits, predicted" if (~measured).any() else None,
-        )
-        axes.scatter(
-            rows[measured][across],
-            rows[measured][up],
-            s=26,
-            marker=marker,
-            color=colour,
-            linewidths=0,
-            zorder=3,
-            label=f"{int(bits)} bits, measured" if measured.any() else None,
-        )
+        _marks(axes, rows, (across, up), measured)
     unknown = shown[shown[BITS].isna()]
     if len(unknown):
         axes.scatter(unknown[across], unknown[up], s=26, color=OTHER[0], marker=OTHER[1], label="custom")
@@ -184,13 +176,10 @@ def top(table: pd.DataFrame, by: str, count: int, title: str, within: float) -> 
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set(
         xlabel=f"angle of {by} (degrees), with 95% intervals; grey: ties; hollow: predicted",
-        title=title,
     )
     axes.grid(True, axis="x", linewidth=0.4, alpha=0.5)
     axes.set_axisbelow(True)
-    # Above, where no interval can lie under it.
-    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
-    axes.set_title(title, pad=24)
+    titled(axes, title, 4)
     return figure
 
 
@@ -241,7 +230,7 @@ def bars(
         {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if longest * len(rows) > LETTERS * share() else {}
     )
     axes.set_xticks(range(len(rows)), [str(row[NAME]) for row in rows], fontsize=8, **slanted)
-    axes.set(ylabel="angle (degrees); less is better", yscale="log", title=title)
+    axes.set(ylabel="angle (degrees); less is better", yscale="log")
     angles = [row.get(angle_column(effect)) or 0.0 for row in rows for effect in effects]
     drawn = [angle for angle in angles if angle > 0]
     if drawn:
@@ -250,14 +239,14 @@ def bars(
     log_axis(axes.yaxis)
     axes.grid(True, axis="y", which="major", linewidth=0.4, alpha=0.5)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(effects))
-    axes.set_title(title, pad=24)
+    titled(axes, title, len(effects))
     return figure
 
 
 def pareto_front(table: pd.DataFrame, by: str, title: str, within: float, named: Sequence[str] = ()) -> Figure:
-    """Angle against the gates of a multiply-accumulate, coloured by bits, with the line of those that no other beats in
-    both, which are labelled; † stands behind names whose gates leave something out, said below.
+    """Angle against the gates of a multiply-accumulate, coloured by bits, filled where measured and hollow where
+    predicted, with the line of those that no other beats in both, which are labelled; † stands behind names whose
+    gates leave something out, said below.
 
     Args:
         table: Of a ranking with the column `gates`; rows without angle or gates are left out.
@@ -269,18 +258,8 @@ def pareto_front(table: pd.DataFrame, by: str, title: str, within: float, named:
     rows = table[table[GATES].notna() & table[angle_column(by)].notna()].reset_index(drop=True)
     figure, axes = plt.subplots(figsize=size(6), layout="constrained")
     for bits in sorted(rows[BITS].unique(), reverse=True):
-        colour, marker = STYLE.get(int(bits), OTHER)
         part = rows[rows[BITS] == bits]
-        axes.scatter(
-            part[GATES],
-            part[angle_column(by)],
-            s=18,
-            marker=marker,
-            color=colour,
-            alpha=0.7,
-            linewidths=0,
-            label=f"{int(bits)} bits",
-        )
+        _marks(axes, part, (GATES, angle_column(by)), part[source_column(by)] == MEASURED)
     if len(rows) <= ALL_NAMED and {low_column(by), high_column(by)} <= set(rows.columns):
         axes.vlines(rows[GATES], rows[low_column(by)], rows[high_column(by)], color="#888888", linewidth=0.8, zorder=1)
     front = rows.loc[pareto(zip(rows[angle_column(by)], rows[GATES], strict=True))].sort_values(GATES)

@@ -25,7 +25,10 @@ plt.rcParams["text.parse_math"] = False
 
 ENDINGS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours; shapes say the same again.
-STYLE = {8: ("#0072B2", "o"), 7: ("#E69F00", "s"), 6: ("#009E73", "^")}
+STYLE = {
+    **{16: ("#000000", "h"), 8: ("#0072B2", "o"), 7: ("#E69F00", "s"), 6: ("#009E73", "^")},
+    **{5: ("#CC79A7", "v"), 4: ("#D55E00", "P"), 3: ("#56B4E9", "X"), 2: ("#8B5A2B", "p")},
+}
 OTHER = ("#555555", "D")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -34,6 +37,8 @@ USUAL_WIDTH = 8.0
 """Inches that pictures are wide where nobody says another width."""
 NARROW = 0.7
 """Pictures of a smaller share of it have their words made to fit."""
+NARROW_COLUMNS = 3
+"""Of legends in them."""
 _width = [USUAL_WIDTH]
 
 
@@ -62,11 +67,23 @@ def fitted(figure: Figure) -> Figure:
             axis.set_label_text(axis.get_label_text().partition(";")[0].partition(", with")[0], fontsize=8)
             axis.set_tick_params(labelsize=7)
         axes.title.set(text=axes.get_title().partition(",")[0], fontsize=8)
-        if (legend := axes.get_legend()) is not None:
-            for text in legend.get_texts():
-                text.set_text(text.get_text().partition(":")[0])
-                text.set_fontsize(6)
+    for legend in (*(axes.get_legend() for axes in figure.axes), *figure.legends):
+        for text in () if legend is None else legend.get_texts():
+            text.set_text(text.get_text().partition(":")[0])
+            text.set_fontsize(6)
     return figure
+
+
+def titled(axes: Any, title: str, columns: int) -> None:
+    """A title, and below it a legend above the axes, where no mark can lie under it; in a picture narrower than usual
+    in rows below them, where its width takes nothing from theirs."""
+    if share() >= NARROW:
+        axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns)
+        axes.set_title(title, pad=24)
+        return
+    across = min(columns, NARROW_COLUMNS)
+    axes.figure.legend(fontsize=6, frameon=False, loc="outside lower center", ncols=across, columnspacing=1)
+    axes.set_title(title)
 
 
 def size(height: float, width: float = USUAL_WIDTH) -> tuple[float, float]:

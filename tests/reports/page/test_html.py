@@ -66,12 +66,12 @@ def page_of(table, sidecar=None):
 
 
 def test_a_page_holds_what_it_needs_and_every_value():
-    page = Tags(page_of(ranking()))
+    page = Tags(page_of(ranking(n_AE=2), {"settings": {"workload": "mine", "minibatches": 3, "command": "it"}}))
     assert page.fetched == []
     assert page.tags.count("script") == 3  # no name ends one
     data = json.loads(page.data)
     assert [row["name"] for row in data["rows"]] == ["FP134", "E4M3", "FP143+FP152", "mine</script>"]
-    assert data["rows"][0]["low"]["AE"] == 9
+    assert (data["rows"][0]["low"]["AE"], data["rows"][0]["n"]["AE"], data["minibatches"]) == (9, 2, 3)
     assert data["rows"][0]["high"]["AE"] is None
     [fp134], [e4m3], pair, unknown = (row["parts"] for row in data["rows"])
     assert fp134["profile"] == list(formats.get("FP134").profile)

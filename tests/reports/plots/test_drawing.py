@@ -52,7 +52,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, given, kind, names, message):
 
 
 def test_a_picture_of_a_papers_column(tmp_path):
-    table = pd.DataFrame({"rank": [1, 2], "name": ["FP134", "INT8"], "bits": [8, 8]})
+    table = pd.DataFrame({"rank": [1, 2], "name": ["FP134", "INT8"], "bits": [5, 4]})
     table = table.assign(angle_E=[1.0, 2.0], low_E=[0.5, 1.5], high_E=[1.5, 2.5], source_E="measured")
     results.write(table, tmp_path / "r.csv", {"workload": "net", "by": "E", "minibatches": 4})
     usual = drawing.draw([tmp_path / "r.csv"], drawing.Kind.TOP)
@@ -61,6 +61,14 @@ def test_a_picture_of_a_papers_column(tmp_path):
     assert narrow.get_size_inches()[0] == pytest.approx(3.4)
     assert usual.axes[0].get_title() == "net: the first 2 of 2 formats by E, 4 mini-batches"
     assert narrow.axes[0].get_title() == ""
+    assert len({line.get_marker() for line in usual.axes[0].lines} - {"None"}) == 2
     assert narrow.axes[0].get_xlabel() == "angle of E (degrees)"
+    # The legend takes nothing of the axes' width, and lies inside the picture.
+    narrow.canvas.draw()
+    [legend] = narrow.legends
+    assert narrow.axes[0].get_legend() is None
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= narrow.bbox.width
+    assert box.y1 <= narrow.axes[0].get_window_extent().y0
     with pytest.raises(ValueError, match=r"--label FP143: not in .*r\.csv; names of it are such as FP134"):
         drawing.draw([tmp_path / "r.csv"], drawing.Kind.TOP, labels=["INT8", "FP143"])

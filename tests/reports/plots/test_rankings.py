@@ -34,9 +34,14 @@ def test_the_first_few_with_intervals_and_ties():
 
 
 def test_the_front_of_angle_and_gates(monkeypatch):
-    [axes] = rankings.pareto_front(ranked().assign(gates=[40.0, 30.0, 35.0, np.nan]), "AE", "net", 0.01).axes
+    table = ranked().assign(
+        gates=[40.0, 30.0, 35.0, np.nan], source_AE=["measured", "measured", "predicted", "predicted"]
+    )
+    [axes] = rankings.pareto_front(table, "AE", "net", 0.01).axes
     [front] = axes.lines
     assert list(zip(front.get_xdata(), front.get_ydata(), strict=True)) == [(30, 2), (40, 1)]
+    filled = {marks.get_label(): len(marks.get_facecolor()) > 0 for marks in axes.collections[:2]}
+    assert filled == {"8 bits, measured": True, "7 bits, predicted": False}
     # Of few formats each has its name, of many those on the front, and those that are asked for.
     assert {text.get_text() for text in axes.texts} == {"P", "Q", "R"}
     monkeypatch.setattr(rankings, "ALL_NAMED", 0)
