@@ -34,7 +34,10 @@ def _read(folder: Path, column: str) -> tuple[dict[str, Any], pd.DataFrame]:
         settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
         if not isinstance(settings, dict):
             raise ValueError(f"{SETTINGS} holds no settings of a run")
-        steps = pd.read_parquet(folder / STEPS, columns=["step", column])
+        steps = pd.read_parquet(folder / STEPS)
+        if column not in steps:
+            raise ValueError(f"its {STEPS} has no {column}, which trainings of earlier versions did not write")
+        steps = steps[["step", column]]
         if absent := [key for key in SAID if not isinstance(settings.get(key), str)]:
             raise ValueError(f"its {SETTINGS} says no {absent[0]}")
         method = settings.get("method")

@@ -52,6 +52,9 @@ def test_what_flips_back(write):
     table.assign(oscillation=[float("nan"), 0.125]).to_parquet(folder / "steps.parquet")
     found, _ = read_flips([folder], "oscillation")
     assert found.values.tolist() == [[2, 0.125, "LOG4", "nearest", 0]]
+    table.to_parquet(folder / "steps.parquet")
+    with pytest.raises(ValueError, match=r"a cannot be drawn: its steps.parquet has no oscillation, which"):
+        read_flips([folder], "oscillation")
     table.assign(oscillation=float("nan")).to_parquet(folder / "steps.parquet")
     with pytest.raises(ValueError, match="its flips were not looked for; a method's are not"):
         read_flips([folder], "oscillation")
