@@ -60,6 +60,12 @@ def check_measured(
         effects_at(at, split(effects), ())
 
 
+def check_products(products: int | None, cost: bool) -> None:
+    """ValueError for products of a sum where no cost is asked for."""
+    if products is not None and not cost:
+        raise ValueError(f"--products {products} says how costs are counted; add --cost")
+
+
 def check_headroom(names: Iterable[str | None], rules: Scheme) -> None:
     """ValueError for a name of activations or errors that ends in headroom0 where the scheme then leaves some."""
     from formats.lookup import get

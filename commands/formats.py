@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from commands.options import BitsOption, FamilyOption, JsonOption, MaxBinadesOption
+from commands.options import BitsOption, FamilyOption, JsonOption, MaxBinadesOption, ProductsOption
 from commands.printing import say, say_json
 
 INEXACT = 1
@@ -139,12 +139,7 @@ def cost(
     accumulator: Annotated[
         str, typer.Option(help="exact (fixed point, nothing is rounded) or float (10 significant bits, as FP169)")
     ] = "exact",
-    products: Annotated[
-        int | None,
-        typer.Option(
-            help="products of a sum, and uses of a weight: what is needed once in so many counts by this share"
-        ),
-    ] = None,
+    products: ProductsOption = None,
     verilog: Annotated[Path | None, typer.Option(help="folder for the Verilog of each lane")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -158,16 +153,17 @@ def cost(
     from formats.hardware.verilog import write_lane
     from reports.tables import formats as tables
 
+    terms = products or PRODUCTS
     costs, refused = [], []
     for name in names:
         try:
-            costs.append((name, total_cost(name, accumulator, products or PRODUCTS)))
+            costs.append((name, total_cost(name, accumulator, terms)))
         except ValueError as error:
             refused.append(error)
     if as_json:
         say_json([{"name": name} | of.as_dict() for name, of in costs])
     elif costs:
-        say(*tables.costs(costs, accumulator))
+        say(*tables.costs(costs, accumulator, terms))
     if verilog is not None:
         for name, _ in costs:
             typer.echo(f"wrote {write_lane(name, verilog, Accumulator(accumulator))}", err=as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.early import check_measured
+from commands.early import check_measured, check_products
 from commands.errors import INTERRUPTED
 from commands.options import (
     BatchSizeOption,
@@ -24,6 +24,7 @@ from commands.options import (
     ModelOption,
     OutputOption,
     PointsOption,
+    ProductsOption,
     SchemeOfPointsOption,
     SchemeOption,
     StoreOption,
@@ -102,6 +103,7 @@ def measure(
     two_terms: TwoTermsOption = True,
     device: DeviceOption = "cpu",
     cost: CostOption = False,
+    products: ProductsOption = None,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
     store: StoreOption = True,
@@ -123,6 +125,8 @@ def measure(
     from formats.pairs import candidate
 
     check_measured([model], split(formats), effects, scheme, points)
+    check_products(products, cost)
+    from formats.hardware.totals import PRODUCTS
     from predictor import measure as measure_angles
     from predictor.angles import COVERAGE, NOTES
     from predictor.columns import N
@@ -163,7 +167,11 @@ def measure(
         beside = measured(others, min(int(found[N].max()), MOST_MINIBATCHES)) if others else None
     said = [*found.attrs[NOTES], *([found.attrs[COVERAGE]] if COVERAGE in found.attrs else [])]
     title = f"{model}: angles over {found[N].max()} mini-batches, {rounded_where(at, rules)}"
-    parts = [tables.measurement(found)] if long else tables.formats_by_effects(found, title, beside, cost, at, rules)
+    parts = (
+        [tables.measurement(found)]
+        if long
+        else tables.formats_by_effects(found, title, beside, (products or PRODUCTS) if cost else None, at, rules)
+    )
     say(*parts, *said)
     if output is not None:
         settings = {

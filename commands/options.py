@@ -98,6 +98,14 @@ StoreOption = Annotated[
 CostOption = Annotated[
     bool, typer.Option("--cost", help="add gates, energy and bytes of a multiply-accumulate to the table")
 ]
+ProductsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="of costs: products of a sum, and uses of a weight; what is needed once in so many counts by this share; "
+        "default: 512",
+    ),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="say what would be done and how long it takes, then stop")
 ]

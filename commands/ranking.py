@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from commands.early import check_measured, check_results
+from commands.early import check_measured, check_products, check_results
 from commands.errors import INTERRUPTED
 from commands.options import (
     MODEL_HELP,
@@ -28,6 +28,7 @@ from commands.options import (
     MaxBinadesOption,
     OutputOption,
     PointsOption,
+    ProductsOption,
     RankingArgument,
     SchemeOfPointsOption,
     StoreOption,
@@ -65,6 +66,7 @@ class Asked(TypedDict):
     time_budget: float | None
     seconds: float | None
     with_cost: bool
+    products: int
     calibration: pd.DataFrame | None
 
 
@@ -144,6 +146,7 @@ def rank(
         ),
     ] = None,
     cost: CostOption = False,
+    products: ProductsOption = None,
     within: WithinOption = "1%",
     calibration: Annotated[
         list[Path] | None,
@@ -190,6 +193,8 @@ def rank(
     """
     began = monotonic()
     check_measured(model, split(formats or ""), effects, scheme, points)
+    check_products(products, cost)
+    from formats.hardware.totals import PRODUCTS
     from predictor.device import on_device
     from predictor.keeping import matching
     from predictor.scheme import rules_at
@@ -256,6 +261,7 @@ def rank(
             "time_budget": time_budget,
             "seconds": seconds,
             "with_cost": cost,
+            "products": products or PRODUCTS,
             "calibration": trainings,
         }
         if len(workloads) > 1:

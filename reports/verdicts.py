@@ -151,7 +151,7 @@ def _good(table: pd.DataFrame, within: float) -> str:
     if len(narrow) and len(narrow) < len(good):
         said += f", with fewest bits {narrow[NAME].iloc[0]} ({int(narrow[BITS].iloc[0])} bits)"
     if GATES in good and good[GATES].notna().any():
-        cheapest = good.loc[good[GATES].idxmin()]
+        cheapest = good.sort_values(GATES, kind="stable").iloc[0]
         said += f", with fewest gates {cheapest[NAME]} ({cheapest[GATES]:,.0f})"
     return f"{said} (the first's gap is {interval})"
 

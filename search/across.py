@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from formats.hardware.totals import PRODUCTS
 from formats.pairs import Candidate
 from numeric_formats.progress import Report, quiet
 from predictor.columns import (
@@ -102,6 +103,7 @@ def rank_across(
     scheme: Scheme | str | None = None,
     two_terms: bool = True,
     with_cost: bool = False,
+    products: int = PRODUCTS,
     calibration: pd.DataFrame | None = None,
     store: Store | None = None,
     executor: Executor | None = None,
@@ -134,7 +136,17 @@ def rank_across(
     at, rules = rules_at(points, scheme, two_terms)
     wanted = None if effects is None else tuple(effects)
     options = RankingOptions(
-        wanted, by, minibatches, batch_size, exhaustive, budget, with_cost, calibration, points=at, seconds=planned
+        wanted,
+        by,
+        minibatches,
+        batch_size,
+        exhaustive,
+        budget,
+        with_cost,
+        calibration,
+        points=at,
+        seconds=planned,
+        products=products,
     )
     found: dict[str, Ranking[RankingSettings]] = {}
 

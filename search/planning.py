@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from formats.hardware.totals import PRODUCTS
 from formats.pairs import Candidate
 from predictor.effects import (
     DEFAULT_EFFECTS,
@@ -55,6 +56,7 @@ class RankingOptions:
     yardsticks: bool = False
     points: Points = Points.DATAFLOW
     seconds: float | None = None
+    products: int = PRODUCTS
 
     @property
     def limit(self) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from formats.hardware.totals import PRODUCTS
 from formats.pairs import Candidate
 from numeric_formats.progress import Report, quiet
 from predictor.attention import other_question
@@ -52,6 +53,7 @@ def rank(
     scheme: Scheme | str | None = None,
     two_terms: bool = True,
     with_cost: bool = False,
+    products: int = PRODUCTS,
     calibration: pd.DataFrame | None = None,
     yardsticks: bool = False,
     store: Store | None = None,
@@ -86,7 +88,8 @@ def rank(
         scheme: By which activations and errors are rounded in data flow: `paper` (the default), `current`, `authors`,
             or a `Scheme`.
         two_terms: Whether inputs and last errors are rounded in two terms.
-        with_cost: Add the column `gates` (formats/hardware/cost.py).
+        with_cost: Add the columns of what a multiply-accumulate costs (formats/hardware/totals.py).
+        products: In sums of how many products.
         calibration: Trainings, as `training.validate` gives them, from which gaps are told beside the bundled ones
             (`predictor.risk`).
         yardsticks: Measure beside them, on few mini-batches, bfloat16, a format known to train, and what the weights of
@@ -117,6 +120,7 @@ def rank(
         yardsticks,
         at,
         seconds=seconds,
+        products=products,
     )
     return rank_chosen(measuring, choose(candidates), options, so_far)
 
@@ -169,7 +173,7 @@ class _Tables:
         if risk is not None and angles.by_minibatch:  # nothing follows from the level of what was never measured
             table = with_gaps(table, risk)
         if options.with_cost:
-            table = with_gates(table, chosen)
+            table = with_gates(table, chosen, options.products)
         names = [entry.name for entry in chosen]
         measuring = stages.measuring
         settings = RankingSettings(
@@ -187,6 +191,7 @@ class _Tables:
             left_the_race={chosen[index].name: number for index, number in stages.left.items()},
             surrogate={effect: SurrogateCheck(s.held_out, s.widened) for effect, s in surrogates.items()},
             failures=angles.failures,
+            products=options.products if options.with_cost else None,
             complete=False,
             stage="" if stages.reached is None else stages.reached,
             seconds=stages.watch.spent,
@@ -207,10 +212,11 @@ class _Tables:
         beside: tuple[Mapping[str, Any], ...] = ()
         weights: Mapping[str, float] = {}
         if options.yardsticks:
-            arguments = (measuring, chosen, batches, stages.effects, stages.by, self.risk, options.with_cost)
+            arguments = (measuring, chosen, batches, stages.effects, stages.by, self.risk)
+            cost = (options.with_cost, options.products)
             with suppress(Ended):  # the ranking is there without them
                 stages.watch.check()
-                beside = measured_yardsticks(*arguments, stages.watch.check)
+                beside = measured_yardsticks(*arguments, *cost, stages.watch.check)
                 if measuring.points is Points.DATAFLOW and not {Effect.W, Effect.WAE} & set(stages.effects):
                     weights = weights_alone(measuring, chosen, found.table, batches, stages.watch.check)
         settings = replace(

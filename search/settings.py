@@ -117,6 +117,7 @@ class RankingSettings(ResultSettings):
         it, or nobody asked.
         weights_alone: By name, the angle that rounding the weights alone makes on the first mini-batch, of the leaders;
         empty where weights are rounded anyhow, or nobody asked.
+        products: Of a sum, in costs; None where there are none.
     """
 
     effects: tuple[Effect, ...]
@@ -146,6 +147,7 @@ class RankingSettings(ResultSettings):
     notes: tuple[str, ...] = ()
     yardsticks: tuple[Mapping[str, Any], ...] = ()
     weights_alone: Mapping[str, float] = field(default_factory=dict)
+    products: int | None = None
 
     @property
     def budget_spent(self) -> bool:

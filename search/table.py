@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from formats.description import outline
-from formats.hardware.totals import bytes_of, cost_or_none
+from formats.hardware.totals import PRODUCTS, bytes_of, cost_or_none
 from formats.pairs import Candidate, formats_of
 from predictor.columns import (
     BIAS,
@@ -189,19 +189,19 @@ def with_gaps(table: pd.DataFrame, risk: Risk) -> pd.DataFrame:
     return table.assign(**dict(zip((GAP, GAP_LOW, GAP_HIGH), gaps, strict=True)))
 
 
-def cost_of(of: str | Candidate) -> dict[str, Any]:
-    """The columns `COSTS` of one format or pair."""
-    found = cost_or_none(of)
+def cost_of(of: str | Candidate, products: int = PRODUCTS) -> dict[str, Any]:
+    """The columns `COSTS` of one format or pair, in sums of so many products."""
+    found = cost_or_none(of, products)
     if found is None:
         return {GATES: np.nan, ENERGY: np.nan, BYTES: bytes_of(of), NOT_COUNTED: ""}
     return dict(zip(COSTS, (found.total, found.femtojoules, found.bytes_per_value, found.not_counted), strict=True))
 
 
-def with_gates(table: pd.DataFrame, candidates: Sequence[Candidate]) -> pd.DataFrame:
-    """The table with what a multiply-accumulate costs (formats/hardware/totals.py): gates in NAND2 equivalents,
-    femtojoules, bytes_per_value, and in words what is not_counted; gates and energy are missing where there is no
-    lane."""
-    found = {entry.name: cost_of(entry) for entry in candidates}
+def with_gates(table: pd.DataFrame, candidates: Sequence[Candidate], products: int = PRODUCTS) -> pd.DataFrame:
+    """The table with what a multiply-accumulate costs (formats/hardware/totals.py) in sums of so many products: gates
+    in NAND2 equivalents, femtojoules, bytes_per_value, and in words what is not_counted; gates and energy are missing
+    where there is no lane."""
+    found = {entry.name: cost_of(entry, products) for entry in candidates}
     rows = [found[name] for name in table[NAME]]
     return table.assign(**{column: [row[column] for row in rows] for column in COSTS})
 

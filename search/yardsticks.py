@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from formats.hardware.totals import PRODUCTS
 from formats.pairs import Candidate, candidate
 from predictor.columns import NAME, RANK
 from predictor.effects import Effect
@@ -39,6 +40,7 @@ def measured_yardsticks(
     by: Effect,
     risk: Risk | None,
     with_cost: bool = False,
+    products: int = PRODUCTS,
     measured: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], ...]:
     """Rows of a ranking's table, without rank, for the yardsticks, measured on the first mini-batches alone. measured:
@@ -54,7 +56,7 @@ def measured_yardsticks(
     if risk is not None:
         table = with_gaps(table, risk)
     if with_cost:
-        table = with_gates(table, beside)
+        table = with_gates(table, beside, products)
     rows = table.drop(columns=RANK).astype(object)
     records = rows.where(pd.notna(rows), None).to_dict("records")
     return tuple({str(key): value for key, value in row.items()} for row in records)

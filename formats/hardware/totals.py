@@ -320,9 +320,9 @@ def gates_of(of: str | Candidate) -> float:
     return float("nan") if found is None else found.total
 
 
-def cost_or_none(of: str | Candidate) -> TotalCost | None:
+def cost_or_none(of: str | Candidate, products: int = PRODUCTS) -> TotalCost | None:
     """`total_cost`, or None where a format has no lane."""
     try:
-        return total_cost(of)
+        return total_cost(of, products=products)
     except ValueError:
         return None

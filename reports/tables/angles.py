@@ -49,12 +49,12 @@ FAILED = "failed: how many gradients were 0 or not finite, which count as 90 deg
 
 
 def formats_by_effects(
-    table: pd.DataFrame, title: str, beside: pd.DataFrame | None, gates: bool, points: Points, scheme: Scheme
+    table: pd.DataFrame, title: str, beside: pd.DataFrame | None, products: int | None, points: Points, scheme: Scheme
 ) -> list[Part]:
     """Rows of `predictor.measure`, one a format and scope, effects across.
 
-    beside: other rows, for formats that they are held against. gates: whether their cost is a column. points, scheme:
-    where and by which rules they were rounded.
+    beside: other rows, for formats that they are held against. products: of a sum, where their cost is a
+    column. points, scheme: where and by which rules they were rounded.
     """
     effects = list(dict.fromkeys(table[EFFECT]))
     several = table[SCOPE].nunique() > 1
@@ -73,8 +73,8 @@ def formats_by_effects(
         if risk is not None:
             told_of = zip((GAP, GAP_LOW, GAP_HIGH), risk.gaps([by_effect[Effect.E][ANGLE]]), strict=True)
             cells.append(gap({key: float(value[0]) for key, value in told_of}))
-        if gates:
-            cells += costs.cells(cost_of(name))
+        if products:
+            cells += costs.cells(cost_of(name, products))
         return [*cells, str(sum(at[FAILURES] for at in by_effect.values()) or "")]
 
     def rows(part: pd.DataFrame) -> list[list[str]]:
@@ -84,14 +84,14 @@ def formats_by_effects(
         *(("format", "left"), *([("scope", "left")] if several else [])),
         *((f"angle {effect}", "right") for effect in effects),
         *([("gap", "right")] if risk is not None else []),
-        *(costs.HEADERS if gates else ()),
+        *(costs.HEADERS if products else ()),
         ("failed", "right"),
     ]
     own = rows(table)
     others = [] if beside is None or beside.empty else rows(beside)
     ruled = [len(own) - 1] if others else []
     names = dict.fromkeys([*table[FORMAT], *([] if beside is None else beside[FORMAT])])
-    told = [costs.READING, *costs.what_is_marked(map(cost_of, names))] if gates else []
+    told = [costs.reading(products), *costs.what_is_marked(map(cost_of, names))] if products else []
     failed = any(line[-1] for line in own + others)
     if not failed:
         headers, own, others = headers[:-1], [line[:-1] for line in own], [line[:-1] for line in others]

@@ -12,9 +12,19 @@ MARK = "†"
 SCALE_LOGIC = "the logic of a scale that changes within a product (of blocks, tiles, rows)"
 """What gates leave out that were written without a column that says so."""
 HEADERS = ((GATES, "right"), ("fJ", "right"), ("bytes", "right"))
-READING = (
-    "gates (NAND2 equivalents) and fJ (45 nm, within a factor of three): of a multiply-accumulate with its share of "
-    "scales, conversion and weight; bytes: of memory a value, scale included"
+
+
+def reading(products: int) -> str:
+    """What the numbers are of, in sums of so many products."""
+    return (
+        "gates (NAND2 equivalents) and fJ (45 nm, within a factor of three): of a multiply-accumulate with its share "
+        f"of scales, conversion and weight, {products} products a sum; bytes: of memory a value, scale included"
+    )
+
+
+OF_PAIRS = (
+    "of a pair F+G: a lane that multiplies F by G, activations by errors, as the products of the backward pass "
+    "need; that of the forward pass is F by F (formats cost F), and a lane that they share costs the larger of the two"
 )
 
 

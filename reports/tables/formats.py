@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from formats.description import LISTED, LISTED_STANDARDS
 from formats.profile import written
 from predictor.columns import BYTES, ENERGY, GATES, NOT_COUNTED
-from reports.tables.costs import READING, cells, what_is_marked
+from reports.tables.costs import OF_PAIRS, cells, reading, what_is_marked
 from reports.tables.layout import Part, plain
 
 if TYPE_CHECKING:
@@ -90,13 +90,14 @@ def checks(library: str, found: Sequence[Check], details: bool = True) -> list[P
     return [plain(library, headers, rows), line]
 
 
-def costs(found: Sequence[tuple[str, TotalCost]], accumulator: str) -> list[Part]:
-    """What a multiply-accumulate of each format costs, part by part."""
+def costs(found: Sequence[tuple[str, TotalCost]], accumulator: str, products: int) -> list[Part]:
+    """What a multiply-accumulate of each format costs, part by part, in sums of so many products."""
     rows, described = [], []
     for name, cost in found:
         row = {GATES: cost.total, ENERGY: cost.femtojoules, BYTES: cost.bytes_per_value, NOT_COUNTED: cost.not_counted}
         described.append(row)
         rows.append([name, *(f"{gates:.0f}" for gates in cost.parts.values()), *cells(row)])
     headers = [("format", "left"), *((part, "right") for part in (*found[0][1].parts, "total", "fJ", "bytes"))]
+    pairs = [OF_PAIRS] if any("+" in name for name, _ in found) else []
     title = f"NAND2 equivalents, {accumulator} accumulator"
-    return [plain(title, headers, rows), READING, *what_is_marked(described)]
+    return [plain(title, headers, rows), reading(products), *pairs, *what_is_marked(described)]

@@ -78,7 +78,7 @@ def table_of(
         first = rankings.first_formats(shown, len(shown), network, minibatches, within, yardsticks)
         return [
             *_with_columns([first], columns),
-            *rankings.footnotes(told, minibatches, yardsticks),
+            *rankings.footnotes(told, minibatches, yardsticks, settings.get("products")),
             *([f"below the first {top}, formats of one's own: {', '.join(own)}"] if own else []),
             *([rankings.as_good(table, within)] if GAP in table and (not headers or GAP in headers) else []),
         ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from formats.hardware.totals import PRODUCTS
 from predictor.columns import (
     BITS,
     GAP,
@@ -87,7 +88,7 @@ def ranking(
     title = f"{model}: {of.candidates} formats by the angle of {found.by} {over}"
     parts: list[Part] = [
         first_formats(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within, of.yardsticks),
-        *footnotes(found.table.head(top), of.minibatches, of.yardsticks),
+        *footnotes(found.table.head(top), of.minibatches, of.yardsticks, of.products),
     ]
     if of.gap is not None:
         parts.append(f"{as_good(found.table, within)}; {of.gap}")
@@ -111,16 +112,21 @@ def ranking(
     return [*parts, f"verdict: {verdict(found.table, settings, within)}"]
 
 
-def footnotes(rows: pd.DataFrame, minibatches: int, yardsticks: Sequence[Mapping[str, Any]]) -> list[str]:
+def footnotes(
+    rows: pd.DataFrame, minibatches: int, yardsticks: Sequence[Mapping[str, Any]], products: int | None
+) -> list[str]:
     """What is needed to read rows of a ranking's table, shown over so many mini-batches and above formats that they are
-    held against."""
+    held against, with costs in sums of so many products."""
     trained = [str(row[NAME]) for row in yardsticks if row[NAME] != USUAL_PRECISION]
     found = [READING]
     found += [f"{name}, below, trained as well as float32 on the networks that gaps are told from" for name in trained]
     if note := _above(rows, minibatches):
         found.append(note)
     if GATES in rows.columns:
-        found += [costs.READING, *costs.what_is_marked([*(row for _, row in rows.iterrows()), *yardsticks])]
+        found += [
+            costs.reading(products or PRODUCTS),
+            *costs.what_is_marked([*(row for _, row in rows.iterrows()), *yardsticks]),
+        ]
     return found
 
 

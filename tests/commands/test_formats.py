@@ -63,8 +63,17 @@ def test_cost_tells_all_that_it_can(folder):
     for name, size in (("FP134", "1"), ("NVFP4", "0.5625"), ("NF4", "0.5")):
         cost = total_cost(name)
         assert re.search(rf"^ {name} .* {cost.total:.0f} +{cost.femtojoules:.0f} +{size} *$", done.stdout, re.M)
+    assert "512 products a sum" in done.stdout
+    assert "of a pair F+G" not in done.stdout
     assert done.returncode == 2
     assert done.stderr == "error: E8M0 has no sign; a lane multiplies signed numbers and zero\n"
+
+
+def test_cost_of_pairs_and_short_sums(folder):
+    out = run("cost", "FP143+FP152", "BM25", "--products", "64", cwd=folder).stdout
+    assert re.search(rf"^ BM25 .* {total_cost('BM25', products=64).total:.0f} ", out, re.M)
+    assert "64 products a sum" in out
+    assert "of a pair F+G: a lane that multiplies F by G, activations by errors" in out
 
 
 def test_verify(folder):

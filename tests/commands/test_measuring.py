@@ -70,9 +70,10 @@ def test_measure_prints_rows_of_effects_on_demand(folder):
     out = run("measure", *arguments, "--long", cwd=folder).stdout
     assert re.search(r"format +effect +scope +angle \(deg\) +projection", out)
     assert len(re.findall(r"^ (?:FP134|E4M3/tensor) +(?:E|AE) +all ", out, re.M)) == 4
-    out = run("measure", *arguments, "--cost", "--scope", "first", cwd=folder).stdout
+    out = run("measure", *arguments, "--cost", "--products", "64", "--scope", "first", cwd=folder).stdout
     assert re.search(r"format +angle E +angle AE +gates +fJ +bytes *\n", out)
-    cost = total_cost("FP134")
+    assert "64 products a sum" in out
+    cost = total_cost("FP134", products=64)
     assert re.search(rf"^ FP134 .* {cost.total:.0f} +{cost.femtojoules:.0f} +1 *$", out, re.M)
     assert re.search(r"^ E4M3/tensor .* \d+† +\d+ +1 *$", out, re.M)
     assert "† without infinities and NaN" in out

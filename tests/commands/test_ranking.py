@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib import image
 
+from formats.hardware.totals import total_cost
 from tests.command import interrupted, run
 
 
@@ -52,9 +53,11 @@ def test_dry_run_measures_nothing(folder):
 
 @pytest.mark.slow
 def test_a_second_ranking_measures_nothing(folder):
-    arguments = ("rank", "-m", "mine.py:net", "--minibatches", "2", "--cost")
+    arguments = ("rank", "-m", "mine.py:net", "--minibatches", "2", "--cost", "--products", "64")
     first = run(*arguments, "-o", "first.csv", cwd=folder).stdout
     assert re.search(r"BM25|FP134|T8", first)
+    assert "64 products a sum" in first
+    assert "64 products a sum" in run("table", "first.csv", cwd=folder).stdout
     assert re.search(r"verdict: \S+ turns the gradient least, by .* degrees of E \(bfloat16: ", first)
     before = json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"]
     run(*arguments, "-o", "second.csv", cwd=folder)
@@ -64,6 +67,7 @@ def test_a_second_ranking_measures_nothing(folder):
     assert table.gates.between(100, 10_000).all()
     assert table.bytes_per_value["FP134"] == 1 < table.bytes_per_value["BM25"]
     assert table.gates["BM25"] > table.gates["FP125"]
+    assert table.gates["FP134"] == total_cost("FP134", products=64).total
 
 
 @pytest.mark.slow

@@ -63,6 +63,7 @@ def test_what_takes_long_to_load_is_not_loaded_for_little(arguments, tmp_path):
             "type --scheme current and leave /headroom0 out",
         ),
         (("train", "-m", "resnet20", "--epochs", "1", "-E", "FP143/rceil/headroom0"), "scheme paper then leaves 1"),
+        (("rank", "-m", "resnet20", "--products", "64"), "--products 64 says how costs are counted; add --cost"),
         (("rank", "-m", "resnet20", "--effects", "E,Q"), "effect 'Q'"),
         (("rank", "-m", "none.py:net"), "there is no file none.py"),
         (("attribute", "-m", "resnet20", "-f", "FP134", "--scheme", "mine"), "scheme 'mine'"),
