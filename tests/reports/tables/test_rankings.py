@@ -5,9 +5,11 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from predictor.effects import Effect
+from predictor.effects import Effect, Points
 from predictor.scheme import PAPER
 from reports.tables import cells, rankings
+from search.front import FRONT
+from search.planning import InTime, Plan
 from search.settings import RankingSettings
 from search.table import Ranking
 
@@ -125,3 +127,21 @@ def test_no_line_where_there_is_nothing_on_one_side():
     beyond = {"gap": 0.7, "gap_low": 0.1, "gap_high": float("inf")}
     assert cells.gap(beyond) == "70.0% [10, ?]"
     assert cells.gap(dict.fromkeys(beyond, float("nan"))) == "-"
+
+
+def test_a_plan_says_what_shorter_and_longer_ones_would_give():
+    in_time = (InTime(60.0, 150.0, None), InTime(300.0, 150.0, FRONT[1]), InTime(90.0, 9.0, FRONT[0]))
+    plan = Plan(3, Points.DATAFLOW, 498, 36, 16, 96, 7968, 120.0, in_time)
+    assert rankings.plan("net", plan)[1:] == [
+        "--time 1m: too short, the screen alone takes about 2.5 minutes",
+        "--time 5m: 15 anchors on 1 mini-batch, 12 race to 1; regret 3.7%, 10 of the first ten, intervals of ±58%",
+        "--time 1.5m: the screen alone; regret 3.7%, 6 of the first ten, intervals of ±476%",
+        "regret, first ten and half-width: the worst in replays of E on 3 networks",
+    ]
+
+
+def test_a_ranking_in_time_says_what_was_left():
+    policy = "15 anchors on 1 mini-batch, 12 race to 1"
+    for left, said in ((12.4, "12 s were left"), (-0.3, "0 s were left")):
+        assert f"{policy}, in the 60 s that there were; {said}" in lines(policy=policy, left=left, time_budget=60.0)
+    assert not any("were left" in str(line) for line in lines(time_budget=60.0, left=3.0))
