@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
@@ -20,10 +23,12 @@ def ended(main: Callable[[], int | None]) -> NoReturn:
 
     An error of the user's (`numeric_formats.faults` says which) is one line and exit code 2; a fault of ours is one
     line that calls it so, and 70; Ctrl-C is 130, and a reader that left, as `head` does, 141 without a word. With
-    FORMATS_DEBUG=1 the traceback stands above the line, whatever it is.
+    FORMATS_DEBUG=1 the traceback stands above the line, whatever it is. SIGTERM, by which `timeout` and schedulers of
+    clusters end a job, is as Ctrl-C: what was measured is written.
     """
     try:
-        code = main()
+        with _terminated_politely():
+            code = main()
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit) as error:
         # typer leaves by itself where the reader of the output has.
@@ -39,6 +44,20 @@ def ended(main: Callable[[], int | None]) -> NoReturn:
         if line:
             typer.echo(line, err=True)
     sys.exit(code or 0)
+
+
+@contextmanager
+def _terminated_politely() -> Iterator[None]:
+    """Inside, SIGTERM raises KeyboardInterrupt, unless somebody else deals with it."""
+    usual = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _told(error: BaseException) -> tuple[int, str]:

@@ -1,7 +1,9 @@
 """How a command ends where something goes wrong."""
 
 import os
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -109,3 +111,12 @@ def test_a_fault_in_the_middle_of_a_command(tmp_path, monkeypatch):
     done = run("list", cwd=tmp_path, check=False)
     assert done.returncode == INTERNAL
     assert done.stderr.startswith("internal error: TypeError: ")
+
+
+def test_sigterm_is_an_interrupt_that_leaves_no_handler_behind(capsys):
+    def main():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE)  # where nothing happens
+
+    assert end(main, capsys) == (INTERRUPTED, "interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
