@@ -4,9 +4,9 @@ measurement is valid: predictor/measuring/validity.py.
 Two functions get one fingerprint only if their compiled code is equal, with the constants, defaults, closures and
 global names that it uses, and so on for every function, class and object that they lead to. Not seen: compiled
 extensions and what a module reached by attribute imports in its turn (the file of `helper` in `helper.f` counts, the
-files that it imports do not), names that are looked up in strings, the environment, files that
-code reads, the state of objects of compiled types, and the inside of the standard library, torch and numpy: of these
-the names count.
+files that it imports do not), names that are looked up in strings, the environment, files that code reads, the state of
+objects of compiled types, and the inside of the standard library, torch and numpy: of these the names count. Of a
+package in AS_A_WHOLE all files count.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from workloads.digests import digest
 
 NAMED_ONLY = sys.stdlib_module_names | {"torch", "numpy"}
 """Top-level modules whose code a version number stands for."""
+AS_A_WHOLE = {"transformers"}
+"""Packages of which all source counts, whatever is used of it: everything in them leads to everything, also to what
+each process draws anew, as the number of a session."""
 PLAIN = (
     *(bool, int, float, complex, str, bytes, Enum, range, slice, type(None), type(Ellipsis)),
     *(np.generic, torch.dtype, torch.device, torch.Size, torch.memory_format),
@@ -43,6 +46,9 @@ NOT_OF_CLASSES = {
     "__abstractmethods__",
     "__parameters__",
 }
+_OF_ONE_PROCESS = {"_original_object_hash"}
+"""Attributes that hold what Python's hash of strings gives, which differs between processes (transformers'
+GenerationConfig)."""
 _CHANGES_BY_ITSELF = {"training"}
 """Attributes of a torch module that a measurement sets itself."""
 
@@ -55,6 +61,21 @@ def code_digest(value: Any, known: Iterable[Tensor] = ()) -> str:
 
 def _named_only(module: str) -> bool:
     return module.partition(".")[0] in NAMED_ONLY
+
+
+@functools.cache
+def _package_digest(name: str) -> str:
+    """Of all Python files of a package that is loaded."""
+    hasher, folder = hashlib.sha256(), Path(str(sys.modules[name].__file__)).parent
+    for file in sorted(folder.rglob("*.py")):
+        hasher.update(repr((str(file.relative_to(folder)), hashlib.sha256(file.read_bytes()).digest())).encode())
+    return hasher.hexdigest()
+
+
+def _whole(module: str | None) -> str | None:
+    """The digest of the package that a module is in, where that counts as a whole."""
+    top = (module or "").partition(".")[0]
+    return _package_digest(top) if top in AS_A_WHOLE and top in sys.modules else None
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -132,7 +153,10 @@ class _Reader:
         wrapped = getattr(value, "__wrapped__", None)
         if wrapped is not None:
             return "wrapper", self._number(type(value)), self._number(wrapped)
-        return "object", self._number(type(value)), self._number(getattr(value, "__dict__", None))
+        own = getattr(value, "__dict__", None)
+        if own is not None:
+            own = {name: part for name, part in own.items() if name not in _OF_ONE_PROCESS}
+        return "object", self._number(type(value)), self._number(own)
 
     def _code(self, code: CodeType) -> Any:
         return (
@@ -149,13 +173,15 @@ class _Reader:
         name = function.__module__, function.__qualname__
         if _named_only(function.__module__ or ""):
             return "function", name
-        names = dict.fromkeys(name for code in _codes(function.__code__) for name in code.co_names)
         cells = []
         for cell in function.__closure__ or ():
             try:
                 cells.append(self._number(cell.cell_contents))
             except ValueError:  # a name that is not bound yet
                 cells.append("empty")
+        if (package := _whole(function.__module__)) is not None:
+            return "function", name, package, cells
+        names = dict.fromkeys(name for code in _codes(function.__code__) for name in code.co_names)
         used = {name: function.__globals__[name] for name in names if name in function.__globals__}
         rest = (function.__code__, function.__defaults__, function.__kwdefaults__)
         return "function", name, self._all(rest), cells, self._pairs(used)
@@ -169,12 +195,22 @@ class _Reader:
             for key, value in vars(kind).items()
             if isinstance(value, OF_CLASSES) and key not in NOT_OF_CLASSES
         }
+        if (package := _whole(kind.__module__)) is not None:
+            # What somebody else put there is not in the package's source.
+            foreign = {
+                key: value
+                for key, value in own.items()
+                if isinstance(value, FunctionType) and _whole(value.__module__) is None
+            }
+            return "class", name, package, self._pairs(foreign)
         return "class", name, self._all(kind.__bases__), self._pairs(own)
 
     def _module(self, module: ModuleType) -> Any:
         file = getattr(module, "__file__", None)
         if _named_only(module.__name__) or file is None or not Path(file).is_file():
             return "module", module.__name__
+        if (package := _whole(module.__name__)) is not None:
+            return "module", module.__name__, package
         return "module", module.__name__, hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
     def _network(self, module: nn.Module) -> Any:

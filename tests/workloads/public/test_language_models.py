@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from predictor import measure
 from predictor.measuring.workers import Workers
 from search.ranking import rank
+from tests.processes import python
 from training.calibration.tracing import traced
 from workloads import load
 from workloads.public.checkpoints import context_of, embedded
@@ -159,6 +160,18 @@ def test_other_processes_make_the_same_workload(folder):
         there = rank(workload, ["FP134", "INT6"], **options, executor=workers)
     assert there.table["angle_AE"].tolist() == here.table["angle_AE"].tolist()
     assert there.table["name"].tolist() == ["FP134", "INT6"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "llama"], indirect=True)
+def test_other_processes_find_what_was_measured(kind, folder):
+    name, data = f"hf:{kind}", f"text:{folder / 'text.txt'}"
+    code = (
+        "import sys; from workloads import load; from predictor.measuring.validity import context_of\n"
+        "from predictor.measuring.units import Subject; print(context_of(Subject(load(*sys.argv[1:]))))"
+    )
+    found = {python("-c", code, name, data, folder, PYTHONHASHSEED=seed).stdout for seed in (1, 2)}
+    assert len(found) == 1
 
 
 def test_what_does_not_go_together(folder, tmp_path):
