@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from predictor.columns import NAME, angle_column
+from predictor.effects import Points
 from predictor.statistics import Agreement, agreement_of_pairs
 from reports import results
 
@@ -27,6 +28,7 @@ class Comparison:
         agreement: Rank correlations of the angles.
         overlap: For each k, how many of the first k are the same.
         left_out: Names that only one holds, or that mean another format in each.
+        points: Where each rounded its formats.
     """
 
     effect: str
@@ -34,6 +36,7 @@ class Comparison:
     agreement: Agreement
     overlap: dict[int, int]
     left_out: list[str]
+    points: tuple[Points, Points]
 
 
 def _digests(path: Path) -> dict[str, str]:
@@ -82,9 +85,9 @@ def compare(first: Path, second: Path, effect: str | None = None, seed: int = 0)
     ]
     found = agreement_of_pairs(table["angle_a"].to_numpy(), table["angle_b"].to_numpy(), seed)
     overlap = {k: int(((table["place_a"] <= k) & (table["place_b"] <= k)).sum()) for k in TOPS if k <= len(common)}
-    return Comparison(
-        effect, table, found, overlap, sorted(set(a.index).symmetric_difference(b.index) | (set(a.index) - set(common)))
-    )
+    left_out = sorted(set(a.index).symmetric_difference(b.index) | (set(a.index) - set(common)))
+    at = [results.points_of(results.sidecar(path).get("settings", {})) for path in (first, second)]
+    return Comparison(effect, table, found, overlap, left_out, (at[0], at[1]))
 
 
 def facts(found: Comparison) -> dict[str, Any]:
@@ -95,5 +98,6 @@ def facts(found: Comparison) -> dict[str, Any]:
         **numbers,
         "overlap": {str(k): count for k, count in found.overlap.items()},
         "left_out": found.left_out,
+        "points": [at.value for at in found.points],
         "table": found.table.to_dict("records"),
     }

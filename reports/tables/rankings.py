@@ -304,6 +304,11 @@ def comparison(found: Comparison, top: int, title: str) -> list[Part]:
         f"{found.agreement.formats} formats: {correlations(found.agreement)}",
         "in both, of the first k: " + ", ".join(f"{count} of {k}" for k, count in found.overlap.items()),
     ]
+    if found.points[0] is not found.points[1]:
+        first, second = ("at operands" if at is Points.OPERANDS else "of data flow" for at in found.points)
+        parts.append(
+            f"the first is {first}, the second {second}: two questions, whose angles differ on one network too"
+        )
     if found.left_out:
         parts.append(f"left out, not the same format in both or without an angle: {', '.join(found.left_out)}")
     return parts

@@ -47,6 +47,19 @@ def test_one_name_of_two_formats_is_left_out(tmp_path):
     assert (sorted(found.table["name"]), found.left_out) == (["P", "R", "S"], ["Q"])
 
 
+def test_rankings_of_two_questions(tmp_path):
+    first = write(tmp_path, "a.csv", {"P": 1.0, "Q": 2.0, "R": 3.0})
+    results.write(pd.read_csv(first), tmp_path / "b.csv", {"points": "operands"})
+    for paths, said in (
+        ((first, tmp_path / "b.csv"), "the first is of data flow, the second at operands"),
+        ((first, first), ""),
+    ):
+        found = compare(*paths)
+        assert any(
+            said and part.startswith(said) for part in comparison(found, 3, "") if isinstance(part, str)
+        ) is bool(said)
+
+
 def test_too_little_in_common(tmp_path):
     first = write(tmp_path, "a.csv", {"P": 1.0, "Q": 2.0, "R": 3.0})
     with pytest.raises(ValueError, match="have 2 formats in common; at least 3"):
