@@ -132,9 +132,7 @@ def measure_recipes(
     """
     chosen = _chosen(recipes)
     apart = _apart(by)
-    at_least(f"{draws} draws", draws)
-    if any(each.random for each in chosen):
-        at_least(f"{draws} draws of recipes with random numbers", draws, 2)
+    _check_draws(draws, chosen)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     measuring = Measuring(workload, tuple(exact), CURRENT, store, executor or InProcess(), progress)
     costs = product_costs(workload, batches[0])
@@ -226,6 +224,7 @@ def estimate_recipes(
 ) -> RecipesEstimate:
     """What `measure_recipes` with these arguments would do, and about how long it would take."""
     chosen, apart = _chosen(recipes), _apart(by)
+    _check_draws(draws, chosen)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     costs = product_costs(workload, batches[0])
     changed = _changed(costs, head, exact)
@@ -249,6 +248,12 @@ def estimate_recipes(
         memory=memory,
         seconds=seconds,
     )
+
+
+def _check_draws(draws: int, chosen: Iterable[Recipe]) -> None:
+    at_least(f"{draws} draw{'s' * (draws != 1)}", draws)
+    if any(each.random for each in chosen):
+        at_least(f"{draws} draw{'s' * (draws != 1)} of recipes with random numbers", draws, 2)
 
 
 def _timed(measuring: Measuring, chosen: Sequence[Recipe], batch: Batch, head: bool) -> tuple[float, dict[str, float]]:

@@ -202,7 +202,7 @@ def test_what_is_refused():
         ({"recipes": []}, "no recipe was given"),
         ({"recipes": ["mxfp9"]}, "unknown recipe 'mxfp9'"),
         ({"recipes": ["mxfp8"], "by": ["layers"]}, "by 'layers': allowed are product, layer, both"),
-        ({"recipes": ["nvfp4"], "draws": 1}, "1 draws of recipes with random numbers: at least 2"),
+        ({"recipes": ["nvfp4"], "draws": 1}, "1 draw of recipes with random numbers: at least 2"),
         ({"recipes": ["mxfp8"], "minibatches": 9}, "9 mini-batches were asked for"),
         ({"recipes": [formats.recipe("mxfp8", base="mxfp4"), "mxfp8"]}, "two recipes are called 'mxfp8'"),
         ({"recipes": ["mxfp8"], "exact": ["nothing"]}, "there is no layer 'nothing'"),
