@@ -25,7 +25,7 @@ from predictor.columns import (
 )
 from predictor.risk import INDICATOR, dividing_angle
 from predictor.statistics import pareto
-from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis, share, size, titled
+from reports.plots.style import COLOURS, OTHER, label_points, log_axis, share, size, style_of, titled
 from reports.tables import costs
 
 LABELLED = ("INT", "FP")
@@ -58,7 +58,7 @@ def _line(axis: Callable[..., object], table: pd.DataFrame, within: float) -> No
 def _marks(axes: Any, rows: pd.DataFrame, at: tuple[str, str], measured: pd.Series[bool]) -> None:
     """Formats of one width at these columns: filled where they were measured, hollow where they are predicted."""
     bits = int(rows[BITS].iloc[0])
-    colour, marker = STYLE.get(bits, OTHER)
+    colour, marker = style_of(bits)
     filled: dict[str, Any] = {"s": 26, "color": colour, "linewidths": 0, "zorder": 3}
     hollow: dict[str, Any] = {"s": 16, "facecolors": "none", "edgecolors": colour, "linewidths": 0.7}
     for part, how, look in ((rows[~measured], PREDICTED, hollow), (rows[measured], MEASURED, filled)):
@@ -146,7 +146,7 @@ def top(table: pd.DataFrame, by: str, count: int, title: str, within: float) -> 
         colour, marker = (
             (COLOURS[names.index(group) % len(COLOURS)], "o")
             if searched
-            else STYLE.get(-1 if pd.isna(group) else int(group), OTHER)
+            else style_of(-1 if pd.isna(group) else int(group))
         )
         angle, low, high = (float(row[column]) for column in (angle_column(by), low_column(by), high_column(by)))
         label = str(group) if searched else "custom" if pd.isna(group) else f"{int(group)} bits"

@@ -25,12 +25,19 @@ plt.rcParams["text.parse_math"] = False
 
 ENDINGS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours; shapes say the same again.
-STYLE = {
-    **{16: ("#000000", "h"), 8: ("#0072B2", "o"), 7: ("#E69F00", "s"), 6: ("#009E73", "^")},
-    **{5: ("#CC79A7", "v"), 4: ("#D55E00", "P"), 3: ("#56B4E9", "X"), 2: ("#8B5A2B", "p")},
+STYLE = {8: ("#0072B2", "o"), 7: ("#E69F00", "s"), 6: ("#009E73", "^")}
+"""Of the widths of the catalogue, as pages have them too."""
+RARER = {
+    **{16: ("#000000", "h"), 5: ("#CC79A7", "v"), 4: ("#D55E00", "P")},
+    **{3: ("#56B4E9", "X"), 2: ("#8B5A2B", "p")},
 }
 OTHER = ("#555555", "D")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def style_of(bits: int) -> tuple[str, str]:
+    """The colour and mark of a width."""
+    return (STYLE | RARER).get(bits, OTHER)
 
 
 USUAL_WIDTH = 8.0

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from predictor.columns import GAP, NETWORK_NAME, angle_column
 from predictor.risk import DIVERGED, INDICATOR, WITHIN, Risk
 from predictor.statistics import rank_correlations
-from reports.plots.style import COLOURS, OTHER, STYLE, label_points, log_axis, size
+from reports.plots.style import COLOURS, label_points, log_axis, size, style_of
 from reports.validation import by_format
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -119,7 +119,7 @@ def loss_against_angle(runs: pd.DataFrame, title: str, effect: str = "") -> Figu
     figure, axes = plt.subplots(figsize=size(6), layout="constrained")
     finite = table[np.isfinite(table["loss"])]
     for bits in sorted(finite["bits"].unique(), reverse=True):
-        colour, marker = STYLE.get(int(bits), OTHER)
+        colour, marker = style_of(int(bits))
         rows = finite[finite["bits"] == bits]
         spread = [rows["loss"] - rows["loss_low"], rows["loss_high"] - rows["loss"]]
         axes.errorbar(
