@@ -33,7 +33,7 @@ def test_bad_input_is_one_line_and_exit_code_two(folder, inside):
         ),
         (
             ("rank", "-m", "mine.py:net", "--modle", "x"),
-            "No such option: --modle (Possible options: --model); see formats rank --help",
+            "No such option: --modle (Possible options: --model, --time); see formats rank --help",
         ),
         (("rank",), "Missing option '--model' / '-m'; see formats rank --help"),
         (("show", "FP134", "--top", "x"), "Invalid value for '--top'"),
