@@ -9,6 +9,7 @@ functions and operators alike.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from threading import get_ident
@@ -103,6 +104,7 @@ class DataFlow:
         self._differentiated = False
         self._mode = _Mode(self)
         self._inside, self._thread = 0, 0
+        self._elsewhere: Counter[int] = Counter()  # calls in other threads meanwhile, by thread
         self._recording = ExitStack()
         self._warned: set[str] = set()
         self._pass = Pass(Origins(self.model), 0)
@@ -184,7 +186,8 @@ class DataFlow:
         return self._inside > 0 and self._thread != get_ident()
 
     def _begin(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
-        if self._runs_in_another_thread:
+        if self._runs_in_another_thread or get_ident() in self._elsewhere:
+            self._elsewhere[get_ident()] += 1
             return args, kwargs
         if self._inside:  # the network calls itself
             self._inside += 1
@@ -208,7 +211,10 @@ class DataFlow:
         return args, kwargs
 
     def _end(self, _: nn.Module, args: Any, output: Any) -> Any:
-        if self._runs_in_another_thread:
+        if get_ident() in self._elsewhere:  # also where the call that was seen has ended before this one
+            self._elsewhere[get_ident()] -= 1
+            if not self._elsewhere[get_ident()]:
+                del self._elsewhere[get_ident()]
             if self.watch is not None:
                 self.watch.arrivals.called("", output)
             return output

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 
@@ -285,6 +286,36 @@ def test_a_network_that_runs_twice_at_a_time_is_listed():
 
     _, skipped, _ = list_points(Workload("twice", Net(odd), [torch.ones(4, 8)], twice))
     assert ["(network)", "forward", "4 x 3", CALLED] in skipped
+
+
+def test_a_call_in_another_thread_that_ends_later_leaves_nothing_behind():
+    both, ended = threading.Barrier(2), threading.Event()
+    names = {}
+
+    def odd(net, x):
+        first = names.setdefault("first", threading.get_ident()) == threading.get_ident()
+        both.wait(20)
+        assert first or ended.wait(20)
+        return x
+
+    model, x = Net(odd), torch.ones(4, 8)
+    with DataFlow(model) as flow:
+        calls = []
+
+        def first():
+            calls.append(model(x))
+            ended.set()
+
+        def second():
+            while "first" not in names:
+                time.sleep(0.001)
+            model(x)
+
+        for done in [POOL.submit(first), POOL.submit(second)]:
+            done.result()
+        model.odd = lambda net, x: x
+        model(torch.ones(5, 8))
+        assert [point.shape for point in flow.points] == [(5, 8), (5, 8), (5, 3)]
 
 
 def test_a_network_that_runs_in_one_other_thread_is_seen():
