@@ -16,7 +16,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -189,15 +189,8 @@ class Spread(Simulation):
     """A scheduler that is not the product's: who has nothing to do goes where most units are left for each worker, so
     that as few as can be share a mini-batch."""
 
-    def _next(self, job: Any, member: Any) -> Unit | None:
-        waiting = job.waiting
-        if member.number is not None and waiting[member.number]:
-            return waiting[member.number].popleft()
-        if member.given:
-            return None
-        at_work = Counter(other.number for other in self._members if other.given)
-        number = max(waiting, key=lambda number: len(waiting[number]) / (1 + at_work[number]))
-        return waiting[number].popleft() if waiting[number] else None
+    def _choose(self, left: Mapping[int, int], at_work: Counter[int | None]) -> int:
+        return max(left, key=lambda number: left[number] / (1 + at_work[number]))
 
 
 def simulate(

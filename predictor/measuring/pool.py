@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,20 +162,22 @@ class Pool(ABC):
         return _Job(work, self._last[1], self._last[0], formats, waiting)
 
     def _next(self, job: _Job, member: _Member) -> Unit | None:
-        """The next unit of its own mini-batch; else, for one with nothing to do, of the first with enough for one more,
-        or of any."""
+        """The next unit of its own mini-batch; else, for one with nothing to do, of another."""
         waiting = job.waiting
         if member.number is not None and waiting[member.number]:
             return waiting[member.number].popleft()
         # So that a mini-batch, which fills the pipe, never meets a reply that fills it from the other side.
         if member.given:
             return None
-        at_work = Counter(other.number for other in self._members if other.given)
-        left = [number for number, units in waiting.items() if units]
-        for number in left:
-            if len(waiting[number]) > ALONE * at_work[number]:
-                return waiting[number].popleft()
-        return waiting[left[0]].popleft() if left else None
+        left = {number: len(units) for number, units in waiting.items() if units}
+        if not left:
+            return None
+        return waiting[self._choose(left, Counter(other.number for other in self._members if other.given))].popleft()
+
+    def _choose(self, left: Mapping[int, int], at_work: Counter[int | None]) -> int:
+        """The mini-batch to begin with: the first with enough units for one more, or any. left: units by mini-batch;
+        at_work: members."""
+        return next((number for number in left if left[number] > ALONE * at_work[number]), next(iter(left)))
 
     def _give(self, job: _Job, member: _Member, unit: Unit) -> None:
         """Send a unit, after what its process does not have of it yet."""
