@@ -71,8 +71,9 @@ def as_bits(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
-def largest_of_32(typing_context: Any, bits: Any, index: Any) -> Any:
-    """The largest magnitude's bits of the 32 float32 from an index of an array on, NaN and infinities included.
+def largest_of_32(typing_context: Any, bits: Any, index: Any, count: Any) -> Any:
+    """The largest magnitude's bits of the first `count` of the 32 float32 from an index on, all of which are
+    read, NaN and infinities included.
 
     Said as one vector operation, since compilers unroll so short a loop into 32 single steps.
     """
@@ -82,9 +83,13 @@ def largest_of_32(typing_context: Any, bits: Any, index: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         block = builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer())
         magnitudes = builder.and_(builder.load(block, align=4), ir.Constant(vector, [MAGNITUDE4] * 32))
+        undefined, zeros = ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0] * 32)
+        one = builder.insert_element(undefined, builder.trunc(arguments[2], ir.IntType(32)), ir.IntType(32)(0))
+        counts = builder.shuffle_vector(one, undefined, zeros)
+        asked = builder.icmp_signed("<", ir.Constant(vector, list(range(32))), counts)
         reduce = builder.module.declare_intrinsic(
             "llvm.vector.reduce.smax.v32i32", (), ir.FunctionType(ir.IntType(32), [vector])
         )
-        return builder.call(reduce, [magnitudes])
+        return builder.call(reduce, [builder.select(asked, magnitudes, zeros)])
 
-    return types.int32(bits, types.int64), generate
+    return types.int32(bits, types.int64, types.int64), generate

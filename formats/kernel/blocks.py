@@ -1,5 +1,6 @@
 """Rounding to nearest with the scale of each tile found on the way, while the tile is in the cache."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,19 @@ from formats.kernel.bits import (
     largest_of_32,
     largest_rounded,
 )
-from formats.kernel.grid import CHANGES_LOOP, DELTA1, DELTA2, LOOP, TAIL_SHIFT, change_bits, highest_bits, is_fast
+from formats.kernel.grid import (
+    CHANGE1,
+    CHANGE2,
+    CHANGES_LOOP,
+    DELTA1,
+    DELTA2,
+    LOOP,
+    TAIL,
+    TAIL_SHIFT,
+    change_bits,
+    highest_bits,
+    is_fast,
+)
 from formats.kernel.largest import RULE, top_of
 from formats.kernel.threads import share, task_for_each_size
 from formats.kernel.tiling import TILING, cut, strides
@@ -42,23 +55,37 @@ def _largest_of_line(x, largest, width):
         for i in range(first, last):
             a = x[i] & mask
             found = max(found, a if a < infinity else mask ^ mask)
-        largest[k] = max(largest[k], i8(found))
+        largest[k] = max(largest[k], found)
+
+
+@njit(nogil=True, inline="always")
+def _largest_of_whole_blocks4(x, largest, count, width):
+    """The same of `count` blocks of at most 32 neighbours, where 32 can be read from the beginning of each."""
+    for k in range(count):
+        found = largest_of_32(x, k * width, width)
+        if found < i4(INFINITY4):
+            largest[k] = max(largest[k], found)
+        else:
+            _largest_of_line(x[k * width : (k + 1) * width], largest[k : k + 1], width)
 
 
 @njit(nogil=True)
 def _largest_of_line4(x, largest, width):
-    """The same for float32 bits, with blocks of 32 as a case of their own."""
-    if width != BLOCK:
-        _largest_of_line(x, largest, width)
+    """The same as `_largest_of_line` for float32 bits, with single elements and blocks of up to 32 as cases of their
+    own."""
+    done = 0
+    if width == 1:
+        for i in range(x.size):
+            a = i4(x[i] & i4(MAGNITUDE4))
+            largest[i] = max(largest[i], a if a < i4(INFINITY4) else i4(0))
         return
-    for k in range(x.size // BLOCK):
-        found = largest_of_32(x, k * BLOCK)
-        if found < i4(INFINITY4):
-            largest[k] = max(largest[k], i8(found))
-        else:
-            _largest_of_line(x[k * BLOCK : (k + 1) * BLOCK], largest[k : k + 1], BLOCK)
-    done = x.size // BLOCK
-    _largest_of_line(x[done * BLOCK :], largest[done:], BLOCK)
+    if width == BLOCK:
+        done = x.size // BLOCK
+        _largest_of_whole_blocks4(x, largest, done, BLOCK)
+    elif width < BLOCK and x.size >= BLOCK:
+        done = (x.size - BLOCK) // width + 1
+        _largest_of_whole_blocks4(x, largest, done, width)
+    _largest_of_line(x[done * width :], largest[done:], width)
 
 
 @njit(nogil=True, inline="always")
@@ -104,8 +131,60 @@ def _round_line8(x, out, tops, width, grid, passing):
         round8(x[first:last], out[first:last], tops[k], grid, passing)
 
 
+@njit(nogil=True)
+def _levels4(x, tops, levels, width, grid):
+    """Whether `_round_levels4` serves for blocks of float32; `levels` then becomes the exponent fields, as bits, of the
+    top binades of every element. It has room for 32 more than there are."""
+    if width == BLOCK or grid[LOOP] != CHANGES_LOOP:
+        return False
+    if not (is_fast(grid, tops.min() + 127) and is_fast(grid, tops.max() + 127)):
+        return False
+    for k in range(tops.size):
+        field = i4((tops[k] + 127) << 23)
+        if width == 1:
+            levels[k] = field
+        elif width < BLOCK:
+            # All that a block may have, the next one's elements too, which come after.
+            for i in range(BLOCK):
+                levels[np.uint64(k * width + i)] = field
+        else:
+            levels[k * width : (k + 1) * width] = field
+    return True
+
+
+@njit(nogil=True)
+def _levels8(x, tops, levels, width, grid):
+    """Float64 bits are rounded block by block."""
+    return False
+
+
+@njit(nogil=True)
+def _round_levels4(x, out, levels, grid, passing):
+    """Round float32 bits, each with the exponent field of its own block's top binade."""
+    passing = i4(passing)
+    highest, tail = highest_bits(grid, i8(0)), i4(-grid[TAIL] << 23)
+    # Without a change nothing is added, wherever it would begin.
+    change1, change2 = (i4(-max(grid[CHANGE1], 0) << 23), i4(-max(grid[CHANGE2], 0) << 23))
+    shift, delta1, delta2 = i4(grid[TAIL_SHIFT] << 23), i4(grid[DELTA1] << 23), i4(grid[DELTA2] << 23)
+    for i in range(x.size):
+        u, level = x[i], levels[i]
+        a = i4(u & i4(MAGNITUDE4))
+        c = min(a, i4(level + highest))
+        power = i4(max(i4(c & i4(INFINITY4)), i4(level + tail)) + shift)
+        power = i4(power + (delta1 if c >= i4(level + change1) else i4(0)))
+        power = i4(power + (delta2 if c >= i4(level + change2) else i4(0)))
+        out[i] = finish(u, a, c, power, passing)
+
+
+@njit(nogil=True)
+def _round_levels8(x, out, levels, grid, passing):
+    """There are none."""
+
+
 _find_line = by_width(_largest_of_line4, _largest_of_line)
 _round_line = by_width(_round_line4, _round_line8)
+_find_levels = by_width(_levels4, _levels8)
+_round_levels = by_width(_round_levels4, _round_levels8)
 
 WORDS = Words(
     tiling=TILING,
@@ -126,7 +205,8 @@ def _round_blocks(w):
     """Find the scale of each tile and round it while it is in the cache. The unit of work is a stretch of neighbouring
     tiles, so that memory is read in order; `stretches` of so many tiles are a row of tiles."""
     x, out, grid = w.x, w.out, w.grid
-    largest = np.empty(w.stretch, np.int64)
+    largest, tops = np.empty(w.stretch, x.dtype), np.empty(w.stretch, np.int64)
+    levels = np.empty(w.stretch * w.tile_columns + BLOCK, np.int32)
     first, last = share(w.stretches * (w.tiles // w.across))
     for unit in range(first, last):
         line, begin = unit // w.stretches, unit % w.stretches * w.stretch
@@ -140,10 +220,14 @@ def _round_blocks(w):
             at = batch * w.x_batch + r * w.x_row + column
             _find_line(x[at : at + width], largest, w.tile_columns)
         for k in range(tiles):
-            largest[k] = top_of(largest[k], x, w)
+            tops[k] = top_of(i8(largest[k]), x, w)
+        level = _find_levels(x, tops[:tiles], levels, w.tile_columns, grid)
         for r in range(row, end):
             at, to = batch * w.x_batch + r * w.x_row + column, batch * w.out_batch + r * w.out_row + column
-            _round_line(x[at : at + width], out[to : to + width], largest, w.tile_columns, grid, w.passing)
+            if level:
+                _round_levels(x[at : at + width], out[to : to + width], levels, grid, w.passing)
+            else:
+                _round_line(x[at : at + width], out[to : to + width], tops, w.tile_columns, grid, w.passing)
 
 
 STRETCH = 1 << 15
@@ -172,6 +256,9 @@ def round_blocks(
     """
     if not x.size:
         return
+    if tile[0] == 1 and x.shape[2] % tile[1] == 0 and x.flags.c_contiguous and out.flags.c_contiguous:
+        # Lines of whole blocks lie one after the other: one long line instead of many short ones.
+        x, out, tiles = x.reshape(1, 1, -1), out.reshape(1, 1, -1), (1, 1, math.prod(tiles))
     stretch = min(max(1, STRETCH // (tile[0] * tile[1])), tiles[2])
     words = WORDS.pack(
         tiling=cut(x, tile, tiles),

@@ -87,6 +87,8 @@ class Grid:
         """The rounded array: `out` itself, or one that shares no memory with x. out: where x may be written over."""
         if self.scale.per is Granularity.TENSOR and x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
             return self._round_flat(x, top, mode, np.empty(x.shape, x.dtype) if out is None else out, keep_infinities)
+        if mode.rounding is Rounding.NEAREST and top is None and self.scale.per is Granularity.BLOCK:
+            return self._round_blocks(x, out, keep_infinities)
         if mode.rounding is Rounding.NEAREST:
             return self._round_tiles(x, top, out, keep_infinities)
         return self._round_tiles_in_mode(x, top, mode, out, keep_infinities)
@@ -122,14 +124,23 @@ class Grid:
             # One of each repeated element is enough; the result is spread out again below.
             x = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
         tiled = tile(x, self.scale, None if repeated else out)
-        if top is None and self.scale.per is Granularity.BLOCK:
-            kernel.round_blocks(tiled.x, tiled.out, tiled.tile, tiled.tiles, self.words, keep_infinities, self.rule)
-        else:
-            kernel.round_tiles(tiled.x, tiled.out, tiled.tile, self._tops(tiled, top), self.words, keep_infinities)
+        kernel.round_tiles(tiled.x, tiled.out, tiled.tile, self._tops(tiled, top), self.words, keep_infinities)
         if not repeated:
             return tiled.result
         spread = np.broadcast_to(tiled.result, shape)
         return spread.copy() if out is None else spread
+
+    def _round_blocks(self, x: NDArray[Any], out: NDArray[Any] | None, keep_infinities: bool) -> NDArray[Any]:
+        """To nearest, with scales of blocks that are found on the way."""
+        from formats import kernel
+
+        order, scale = list(range(x.ndim)), self.scale
+        if scale.axis is not None and x.ndim and (dense := dense_order(x)) is not None:
+            # Runs along an axis are the same in whatever order the axes are named: in that of memory nothing is copied.
+            order, scale = dense, replace(scale, axis=dense.index(scale.axis % x.ndim))
+        tiled = tile(x.transpose(order), scale, None if out is None else out.transpose(order))
+        kernel.round_blocks(tiled.x, tiled.out, tiled.tile, tiled.tiles, self.words, keep_infinities, self.rule)
+        return tiled.result.transpose(sorted(range(x.ndim), key=order.__getitem__))
 
     def _round_tiles_in_mode(
         self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool

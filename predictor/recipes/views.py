@@ -34,10 +34,9 @@ class View:
         return t.permute(self.order).reshape(sizes)
 
     def lines(self, t: Tensor) -> Tensor:
-        """(batches * rows, columns): every line along the contraction, its elements beside each other in memory, which
-        are rounded several times as fast as elements that lie apart."""
+        """(batches * rows, columns): every line along the contraction, in t's own memory where that can be."""
         matrices = self.matrices(t)
-        return matrices.reshape(-1, matrices.shape[-1]).contiguous()
+        return matrices.reshape(-1, matrices.shape[-1])
 
     def back(self, made: Tensor, like: Tensor) -> Tensor:
         """What was made of matrices or lines, as a tensor of the shape that they came from."""
