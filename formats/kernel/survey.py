@@ -17,12 +17,14 @@ from formats.kernel.bits import (
     MAGNITUDE4,
     MAGNITUDE8,
     by_width,
+    exponent_layout,
     i4,
     i8,
     largest_rounded,
 )
+from formats.kernel.exact import NEAREST, round_magnitude
 from formats.kernel.threads import task_for_each_size
-from formats.kernel.tiling import CHUNK, TILING, cut_flat, tiles_of_thread
+from formats.kernel.tiling import TILING, cut_flat, tiles_of_thread
 from formats.kernel.words import BITS, NUMBER, Words
 
 COUNTS = 4
@@ -57,6 +59,28 @@ def _survey4(x, q, limit):
 
 
 @njit(nogil=True)
+def _look4(x, vanishing):
+    """The largest magnitude's bits of a run of float32 bits, and how many, but zero, are at most `vanishing`."""
+    most, underflows, bound = i4(0), i4(0), i4(vanishing)
+    for i in range(x.size):
+        a = i4(x[i] & i4(MAGNITUDE4))
+        most = max(most, a)
+        underflows = i4(underflows + (i4(1) if (a > i4(0)) & (a <= bound) else i4(0)))
+    return most, underflows
+
+
+@njit(nogil=True)
+def _look8(x, vanishing):
+    """The same of float64 bits."""
+    most, underflows = i8(0), i8(0)
+    for i in range(x.size):
+        a = x[i] & i8(MAGNITUDE8)
+        most = max(most, a)
+        underflows += i8(1) if (a > 0) & (a <= vanishing) else i8(0)
+    return most, underflows
+
+
+@njit(nogil=True)
 def _survey8(x, q, limit):
     """The same of float64 bits."""
     largest, greatest, overflows, underflows = i8(0), i8(0), i8(0), i8(0)
@@ -71,6 +95,7 @@ def _survey8(x, q, limit):
 
 
 _survey_of_run = by_width(_survey4, _survey8)
+_look = by_width(_look4, _look8)
 
 WORDS = Words(
     tiling=TILING,
@@ -82,25 +107,29 @@ WORDS = Words(
     grid=int64[::1],
     passing=NUMBER,
     top=NUMBER,
+    vanishing=NUMBER,
 )
 
 
 @task_for_each_size(WORDS)
 def _survey_tiles(w):
-    """Put COUNTS numbers a tile into `counts`; limit: its bits; rounds: whether q is still to be rounded."""
+    """Put COUNTS numbers a tile into `counts`; limit, vanishing: their bits; rounds: whether q is still to be
+    rounded."""
     x, q, counts = w.x, w.q, w.counts
     first, last = tiles_of_thread(w)
+    bits, bias = exponent_layout(x)
     for tile in range(first, last):
-        at, last_of_tile = tile * COUNTS, min((tile + 1) * w.tile_columns, w.columns)
-        for begin in range(tile * w.tile_columns, last_of_tile, CHUNK):  # counted while it is in the first-level cache
-            end = min(begin + CHUNK, last_of_tile)
-            if w.rounds:
-                round_run(x[begin:end], q[begin:end], w.top, w.grid, w.passing)
-            largest, broken, overflows, underflows = _survey_of_run(x[begin:end], q[begin:end], w.limit)
-            counts[at] = max(counts[at], i8(largest))
-            counts[at + 1] = max(counts[at + 1], i8(broken))
-            counts[at + 2] += overflows
-            counts[at + 3] += underflows
+        at, begin, end = tile * COUNTS, tile * w.tile_columns, min((tile + 1) * w.tile_columns, w.columns)
+        if w.rounds:
+            round_run(x[begin:end], q[begin:end], w.top, w.grid, w.passing)
+            # What is within the limit tells all by itself: rounding keeps the order of magnitudes.
+            largest, underflows = _look(x[begin:end], w.vanishing)
+            if largest <= w.limit < (2 * bias + 1) << bits:
+                most = round_magnitude(i8(largest), w.top, w.grid, bits, bias, NEAREST, False, i8(0), False)
+                counts[at], counts[at + 3] = most, underflows
+                continue
+        largest, broken, overflows, underflows = _survey_of_run(x[begin:end], q[begin:end], w.limit)
+        counts[at], counts[at + 1], counts[at + 2], counts[at + 3] = largest, broken, overflows, underflows
 
 
 class Survey(NamedTuple):
@@ -129,7 +158,13 @@ def survey_rounded(x: NDArray[Any], q: NDArray[Any], limit: float) -> Survey:
 
 
 def round_and_survey(
-    x: NDArray[Any], out: NDArray[Any], top: int, grid: NDArray[np.int64], keep_infinities: bool, limit: float
+    x: NDArray[Any],
+    out: NDArray[Any],
+    top: int,
+    grid: NDArray[np.int64],
+    keep_infinities: bool,
+    limit: float,
+    vanishing: float,
 ) -> Survey:
     """`round_flat` (by `formats.rounding.rounded`) and the survey of what it did, while each tile is in the cache.
 
@@ -140,12 +175,17 @@ def round_and_survey(
         grid: As for `round_tiles`.
         keep_infinities: As for `round_tiles`.
         limit: As for `survey_rounded`.
+        vanishing: The largest magnitude that is rounded to zero, half of the smallest value: a power of two.
     """
-    return _survey(x, out, limit, (grid, largest_rounded(x, keep_infinities), top))
+    return _survey(x, out, limit, (grid, largest_rounded(x, keep_infinities), top), vanishing)
 
 
 def _survey(
-    x: NDArray[Any], q: NDArray[Any], limit: float, rounding: tuple[NDArray[np.int64], int, int] | None = None
+    x: NDArray[Any],
+    q: NDArray[Any],
+    limit: float,
+    rounding: tuple[NDArray[np.int64], int, int] | None = None,
+    vanishing: float = 0.0,
 ) -> Survey:
     """The survey of q, which is made first where a grid, the largest magnitude's bits to round, and T are given."""
     if not x.size:
@@ -163,6 +203,7 @@ def _survey(
         grid=grid,
         passing=passing,
         top=top,
+        vanishing=_bits_of(vanishing, x.itemsize),
     )
     threads.run(_survey_tiles[x.itemsize], words, x.size)
     rows = counts.tolist()  # few, and Python's sums of a few are faster than numpy's

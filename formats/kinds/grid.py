@@ -171,5 +171,6 @@ class Grid:
         from formats import kernel
 
         out, one = np.empty(x.shape, x.dtype), int(check_top(top, (), self.allowed, self.name))
-        limit = float(np.ldexp(self.magnitudes[-1], one))
-        return out, kernel.round_and_survey(x, out, one, self.words, keep_infinities, limit)
+        # Half of the smallest value is a tie, which goes to zero.
+        limit, vanishing = np.ldexp(self.largest, one + 1 - self.profile[0]), np.ldexp(1.0, one - len(self.profile))
+        return out, kernel.round_and_survey(x, out, one, self.words, keep_infinities, float(limit), float(vanishing))

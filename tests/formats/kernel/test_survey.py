@@ -46,3 +46,30 @@ def test_rounding_and_survey_in_one_pass(dtype):
     assert format.round_surveyed(x[1:], 1)[1] == survey_rounded(x[1:], format.round(x[1:], top=1), format.max(1))
     with pytest.raises(ValueError, match="top"):
         format.round_surveyed(x, 10_000)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["FP134", "FP152", "INT8", "INT4", "LOG4", "T8.5x3@2"])
+def test_what_vanishes_is_told_by_the_numbers_alone(name, dtype):
+    """Half of the smallest value is the last that becomes zero, whether or not the type has numbers as small."""
+    format = formats.get(name)
+    low, high = format.top_range
+    for top in (low, -150, -140, -126, -1, 0, 100, 127, high):
+        if not low <= top <= high:
+            continue
+        smallest = np.ldexp(format.grid.magnitudes, top)
+        half = dtype(smallest[smallest > 0].min() / 2)
+        around = [
+            np.nextafter(half, dtype(0)),
+            half,
+            np.nextafter(half, dtype(np.inf)),
+            dtype(0),
+            dtype(format.max(top)),
+        ]
+        with np.errstate(over="ignore"):
+            x = np.array([*around, -half, 3 * half], dtype)
+        for one in (x[:4], x, x[3:4]):
+            alone = format.round(one, top=top, keep_infinities=True)
+            with np.errstate(over="ignore"):
+                expected = survey_rounded(one, alone, float(dtype(format.max(top))))
+            assert format.round_surveyed(one, top, keep_infinities=True)[1] == expected
