@@ -1,6 +1,7 @@
 """The documentation: its pages' commands and Python run, it is built without a warning, and its pages fetch nothing."""
 
 import importlib.util
+import json
 import re
 
 import pytest
@@ -57,6 +58,15 @@ def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path):
         fetched = re.findall(r"<(?:script|img|iframe)[^>]* src=\"?([^\" >]+)|<link[^>]* href=\"?([^\" >]+)", html)
         assert fetched
         assert not [address for found in fetched for address in found if re.match(r"(?:https?:)?//", address)], page
+        scripts = re.findall(r'<script src="?(?:\.\./)*([^" >]+)', html)
+        assert scripts.index("search/worker.js") == 0, page  # before the theme asks for a worker
+    # What the search needs where a page is a file: the index as a script, and the theme's worker in memory.
+    search = tmp_path / "site" / "search"
+    index = (search / "search_index.js").read_text().removeprefix("var __index = ")
+    assert {entry["title"] for entry in json.loads(index)["docs"]} > {"Ten words", "Which recipe?"}
+    (worker,) = (tmp_path / "site").glob("assets/javascripts/workers/*.js")
+    (source,) = re.findall(r"^  const source = (.*)$", (search / "worker.js").read_text(), re.M)
+    assert json.loads(source) == worker.read_text()
 
 
 def test_what_a_search_printed_is_drawn():
