@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from predictor.effects import Effect, Points
@@ -25,6 +26,7 @@ class Watch:
 
     def __init__(self, limit: float | None = None, clock: Clock = time.monotonic):
         self.limit, self._clock, self._began = limit, clock, clock()
+        self._kept = 0.0
 
     @property
     def spent(self) -> float:
@@ -38,8 +40,17 @@ class Watch:
 
     def check(self) -> None:
         """Raise Ended after the limit."""
-        if self.left < 0:
+        if self.left < self._kept:
             raise Ended
+
+    @contextmanager
+    def keeping(self, seconds: float) -> Iterator[None]:
+        """Inside, so many seconds are kept of the time: `check` ends it before they are begun."""
+        before, self._kept = self._kept, seconds
+        try:
+            yield
+        finally:
+            self._kept = before
 
 
 @dataclass(frozen=True)
@@ -81,25 +92,38 @@ class Pace:
             slower = max(1.0, slower)  # less than that was in the store
         return replace(found, opening=found.opening * slower, unit=found.unit * slower, anchor=found.anchor * slower)
 
-    def seconds(self, tried: Tried, minibatches: int, anchored: int, beside: bool) -> float:
-        """What is left of a policy takes at most. minibatches: that there are. anchored: units of anchors that are
-        measured already. beside: whether yardsticks follow."""
+    def followed(self, openings: int, units: int, wall: float, spent: float) -> Pace:
+        """The same after so many units for the effect that orders. wall: seconds in all. spent: those of the units by
+        themselves, which may have come from the store."""
+        factor = max(wall, spent) / (openings * self.opening + units * self.unit)
+        return replace(self, opening=factor * self.opening, unit=factor * self.unit)
+
+    def end(self, beside: bool) -> float:
+        """Seconds of what follows all measuring: a table and, where they follow, yardsticks."""
+        return self.table + (BESIDE * self.opening if beside else 0.0)
+
+    def seconds(self, tried: Tried, minibatches: int, anchored: int, beside: bool, raced: int = 0) -> float:
+        """What is left of a policy takes at most. minibatches: that there are. anchored, raced: units of anchors and of
+        a race that are measured already. beside: whether yardsticks follow."""
         policy = tried.policy
         anchors = policy.anchors * min(policy.anchor_minibatches, minibatches)
         rungs = policy.until(minibatches)
         race = min(tried.units - policy.anchors * policy.anchor_minibatches, _most_of_race(policy, minibatches))
+        race = max(0, race - raced)
         openings = tried.openings - (policy.anchor_minibatches if anchored >= anchors else 0)
-        after = BESIDE * self.opening if beside else 0.0
-        tables = (len(rungs) + 1) * self.table
-        return max(0, anchors - anchored) * self.anchor + race * self.unit + openings * self.opening + after + tables
+        tables = len(rungs) * self.table
+        measured = max(0, anchors - anchored) * self.anchor + race * self.unit
+        return measured + openings * self.opening + tables + self.end(beside)
 
 
-def best_within(left: float, pace: Pace, minibatches: int, anchored: int = 0, beside: bool = False) -> Tried:
+def best_within(
+    left: float, pace: Pace, minibatches: int, anchored: int = 0, raced: int = 0, beside: bool = False
+) -> Tried:
     """The best policy of the front that ends in so many seconds; where nothing can be measured with yardsticks behind
     it, the best without; the screen alone where none does."""
-    ends = [tried for tried in FRONT[1:] if pace.seconds(tried, minibatches, anchored, beside) <= PLANNED * left]
+    ends = [t for t in FRONT[1:] if pace.seconds(t, minibatches, anchored, beside, raced) <= PLANNED * left]
     if not ends and beside:
-        return best_within(left, pace, minibatches, anchored)
+        return best_within(left, pace, minibatches, anchored, raced)
     return ends[-1] if ends else SCREEN_ALONE
 
 

@@ -24,6 +24,7 @@ from predictor.measuring.store import Store
 from predictor.risk import Risk
 from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
+from search.leaders import in_time
 from search.pacing import Clock, Ended, Watch
 from search.planning import RankingOptions
 from search.policy import in_words
@@ -153,7 +154,7 @@ def rank_chosen(
 def _steps(stages: Stages, options: RankingOptions) -> Iterator[Stage]:
     if options.all_measured(len(stages.candidates)):
         return stages.everything()
-    return stages.promising(options.policy) if options.seconds is None else stages.in_time(options.yardsticks)
+    return stages.promising(options.policy) if options.seconds is None else in_time(stages, options.yardsticks)
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,9 @@ class _Tables:
             gap=risk.sentence if GAP in table.columns and risk is not None else None,
             notes=tuple(other_question(measuring.workload.model, measuring.points)),
             policy="" if stages.policy is None else in_words(stages.policy),
+            beyond=stages.beyond,
             left=None if options.limit is None else stages.watch.left,
+            unspent=stages.unspent,
             needed=minibatches_to_tell(*(angles.of(names.index(name), order) for name in table[NAME].head(2))),
         )
         return Ranking(table, order, False, settings)

@@ -109,7 +109,9 @@ class RankingSettings(ResultSettings):
         gap: On which trainings the gaps stand; None where there are none, since the angles are of another effect or
         scheme than theirs, or nothing was measured.
         policy: What was measured, in words; empty where every candidate was.
+        beyond: How many gradients were measured after those of the policy, in the time that it left.
         left: Seconds that were left of those that it had, below 0 where it took longer; None where nobody said.
+        unspent: Why they were left, in words; empty where there is no reason but that measurements take their time.
         needed: How many mini-batches it would take, at the spread that was seen, to tell the first from the second;
         None where they are told apart, or nothing can be said.
         notes: What else has to be said of formats (`predictor.constant_scales`).
@@ -142,7 +144,9 @@ class RankingSettings(ResultSettings):
     gap: str | None
     stage: str = ""
     policy: str = ""
+    beyond: int = 0
     left: float | None = None
+    unspent: str = ""
     needed: int | None = None
     notes: tuple[str, ...] = ()
     yardsticks: tuple[Mapping[str, Any], ...] = ()

@@ -25,7 +25,7 @@ from predictor.noise import Noise, needs_rounding, observe
 from predictor.prior import expected
 from predictor.recipes.noise import observe_operands
 from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
-from search.front import SCREEN, Tried
+from search.front import SCREEN, SCREEN_ALONE, Tried
 from search.pacing import Pace, Watch, best_within
 from search.planning import FEW
 from search.policy import Policy, Rung, most_units
@@ -39,11 +39,12 @@ NAMED = (Family.INT, Family.FP)
 
 class Stage(StrEnum):
     """What a ranking is doing. Units of progress: mini-batches screened, or formats times mini-batches measured; a
-    race's total is the most that it can take."""
+    race's total is the most that it can take. LEADERS is what is measured in the time that a race leaves."""
 
     SCREEN = "screen"
     ANCHORS = "anchors"
     RACE = "race"
+    LEADERS = "leaders"
     MEASURE = "measure"
 
 
@@ -53,12 +54,16 @@ class Stages:
     Attributes:
         angles: what was measured.
         gradients: how many of them.
+        seconds: what they took by themselves, when they were measured.
         left: after how many mini-batches of the race a candidate was found to be behind.
         noise: of all candidates, once they were screened.
         ratios: the same as noise-to-signal ratios, (candidates, rows).
         reached: the last stage that has been finished; None before the first.
         policy: by which they measure; None before that is known, and where everything is measured.
+        beyond: how many gradients were measured after those of the policy.
+        unspent: why measuring ended before the time was over; empty where nobody said how long it may take.
         watch: knows how much time is left, after which `Ended` is raised.
+        pace: what things took, once `in_time` is through.
     """
 
     def __init__(
@@ -79,8 +84,12 @@ class Stages:
         self.ratios: NDArray[np.float64] = np.empty((0, 0))
         self.reached: Stage | None = None
         self.policy: Policy | None = None
+        self.beyond, self.unspent = 0, ""
+        self.pace: Pace | None = None
         self.watch = watch or Watch()
-        self._seconds = 0.0
+        self.seconds = 0.0
+        self._apart: set[tuple[int, int]] = set()
+        self._fitted: dict[Effect, tuple[list[Observation], Surrogate]] = {}
 
     def everything(self) -> Iterator[Stage]:
         """Measure every candidate on all mini-batches; a table can be made after 1, 2, 4, ... of them."""
@@ -105,7 +114,7 @@ class Stages:
 
     def in_time(self, beside: bool) -> Iterator[Stage]:
         """The same by the best policy that ends in the time left, chosen by what a gradient and the screen take, and
-        again by what the anchors took. beside: whether yardsticks follow.
+        again by what the anchors and the race took, which `pace` then says. beside: whether yardsticks follow.
 
         Raises ValueError where there is not even time for the screen, after one gradient.
         """
@@ -118,19 +127,26 @@ class Stages:
         if not known:  # the first gradient of a process is slow
             gradient = min(gradient, (self.watch.spent - began) / SCREEN)
         pace = Pace.guessed(gradient, self.effects, self.by, self.measuring.points)
+        began = self.watch.spent
         yield Stage.SCREEN
-        anchored = 0
-        while True:
-            self.policy = self._best(pace, anchored, beside).policy
-            units = self._anchors(self.policy)
-            if len(units) <= anchored:
-                break
-            pace = self._measured_anchors(units, anchored, pace)
-            anchored, self.reached = len(units), Stage.ANCHORS
-            began = self.watch.spent
-            yield Stage.ANCHORS
-            pace = replace(pace, table=self.watch.spent - began)
-        yield from self._raced(self.policy)
+        pace = replace(pace, table=self.watch.spent - began)
+        finished, anchored, raced = SCREEN_ALONE, 0, 0
+        self.policy = finished.policy
+        while (tried := self._best(pace, anchored, raced, beside)).units > finished.units:
+            units = self._anchors(tried.policy)
+            if len(units) > anchored:
+                self.policy = replace(tried.policy, rungs=())
+                pace = self._measured_anchors(units, anchored, pace)
+                anchored, self.reached = len(units), Stage.ANCHORS
+                began = self.watch.spent
+                yield Stage.ANCHORS
+                pace = replace(pace, table=self.watch.spent - began)
+                continue  # what they took decides what follows
+            before, anchors = self.gradients, self.policy
+            self.policy = replace(anchors, rungs=tried.policy.rungs, entries=tried.policy.entries)
+            yield from self._raced(self.policy)
+            raced, finished = raced + self.gradients - before, tried
+        self.pace = pace
 
     def _timed_gradient(self) -> float:
         """Seconds of one full-precision gradient of the first mini-batch."""
@@ -146,15 +162,15 @@ class Stages:
                 f"about {needed:.2g} s, {SCREEN:g} full-precision gradients: give more, or smaller mini-batches"
             )
 
-    def _best(self, pace: Pace, anchored: int, beside: bool) -> Tried:
-        return best_within(self.watch.left, pace, len(self.batches), anchored, beside)
+    def _best(self, pace: Pace, anchored: int, raced: int, beside: bool) -> Tried:
+        return best_within(self.watch.left, pace, len(self.batches), anchored, raced, beside)
 
     def _measured_anchors(self, units: Sequence[tuple[int, int]], anchored: int, pace: Pace) -> Pace:
         """Measure those that are not yet; the pace, corrected by what that took."""
-        began, before = self.watch.spent, self._seconds
+        began, before = self.watch.spent, self.seconds
         self.measure(Stage.ANCHORS, units, self.effects)
         alone = isinstance(self.measuring.executor, InProcess)
-        spent = self._seconds - before if alone else None
+        spent = self.seconds - before if alone else None
         openings = len({number for number, _ in units})
         return pace.corrected(openings, len(units) - anchored, self.watch.spent - began, spent)
 
@@ -190,11 +206,23 @@ class Stages:
         for found in self.measuring.measured(self.candidates, self.batches, effects, new):
             self.angles.add(found)
             self.gradients += 1
-            self._seconds += found.seconds
+            self.seconds += found.seconds
             if found.effect is effects[-1]:
                 done += 1
                 self.measuring.report(stage, done, total)
                 self.watch.check()
+
+    def measure_leaders(self, units: Sequence[tuple[int, int]], fitted: bool) -> None:
+        """Measure (mini-batch, candidate) pairs for the effect that orders, beyond what the policy says. fitted:
+        whether the surrogate is fitted to them, which then takes longer."""
+        if not fitted:
+            self._apart |= set(units)
+        before = self.gradients
+        try:
+            self.measure(Stage.LEADERS, units, (self.by,))
+        finally:
+            self.beyond += self.gradients - before
+        self.reached = Stage.LEADERS
 
     def screen(self) -> None:
         """Read the noise of all candidates on the first mini-batch, from the store where it is there.
@@ -234,12 +262,13 @@ class Stages:
             return see(gradients, self.candidates)
 
     def observations(self, effect: Effect) -> list[Observation]:
-        """Every exact angle of an effect so far; in one order, whatever came first from the store or other processes,
-        since sums depend on it."""
+        """Every exact angle of an effect that surrogates are fitted to; in one order, whatever came first from the
+        store or other processes, since sums depend on it."""
         return [
             Observation(index, number, angle)
             for index in range(len(self.candidates))
             for number, angle in sorted(self.angles.of(index, effect).items())
+            if (number, index) not in self._apart
         ]
 
     def surrogates(self, effects: Sequence[Effect]) -> dict[Effect, Surrogate]:
@@ -247,12 +276,23 @@ class Stages:
         and none where nothing was screened."""
         if self.noise is None:
             return {}
-        observed = {effect: self.observations(effect) for effect in effects}
-        return {
-            effect: fit(effect, self.noise.kinds, self.ratios, seen, len(self.batches))
-            for effect, seen in observed.items()
-            if seen
-        }
+        found: dict[Effect, Surrogate] = {}
+        for effect in effects:
+            seen = self.observations(effect)
+            if seen and (effect not in self._fitted or self._fitted[effect][0] != seen):
+                self._fitted[effect] = seen, fit(effect, self.noise.kinds, self.ratios, seen, len(self.batches))
+            if seen:
+                found[effect] = self._fitted[effect][1]
+        return found
+
+    def order(self, effect: Effect) -> list[int]:
+        """All candidates, best first: by the mean of those measured on all mini-batches, the estimate of others."""
+        angles = self.predicted(self.surrogates([effect]))[effect][0].copy()
+        for index in range(len(self.candidates)):
+            own = self.angles.of(index, effect)
+            if len(own) == len(self.batches):
+                angles[index] = np.mean(list(own.values()))
+        return [int(index) for index in np.argsort(angles, kind="stable")]
 
     def predicted(
         self, surrogates: dict[Effect, Surrogate]

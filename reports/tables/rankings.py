@@ -103,13 +103,21 @@ def ranking(
     needed = f"{of.gradients} gradients were needed, {of.exhaustive_gradients} would measure all"
     parts.append(f"{needed}; {of.seconds:.0f} s of measuring, {in_all:.0f} s in all")
     if of.left is not None and of.policy:
-        parts.append(f"{of.policy}, in the {of.time_budget:.0f} s that there were; {max(0.0, of.left):.0f} s were left")
+        parts.append(_in_the_time(of))
     if of.coverage is not None:
         parts.append(of.coverage)
     if not found.complete:
         why = "the time budget" if of.budget_spent else "an interrupt"
         parts.append(f"ended early by {why}: {of.gradients} measurements were made and {again}")
     return [*parts, f"verdict: {verdict(found.table, settings, within)}"]
+
+
+def _in_the_time(of: RankingSettings) -> str:
+    """What was measured in the time that a ranking had, and why some of it is left."""
+    beyond = f", then {of.beyond} more measurements of the leaders" if of.beyond else ""
+    left = max(0.0, of.left or 0.0)
+    why = f": {of.unspent}" if of.unspent and left else ""
+    return f"{of.policy}{beyond}, in the {of.time_budget:.0f} s that there were; {left:.0f} s were left{why}"
 
 
 def footnotes(

@@ -12,6 +12,7 @@ from predictor.measuring.executors import InProcess
 from predictor.noise import Kind
 from search import rank
 from search.front import BESIDE, FRONT, SCREEN, SCREEN_ALONE, UNIT
+from search.leaders import in_time
 from search.pacing import Ended, Pace, Watch, best_within
 from search.policy import DEFAULT, LONG, in_words
 from search.stages import Stage, Stages
@@ -35,6 +36,10 @@ class Machine:
     def report(self, stage, done, total):
         pass
 
+    @staticmethod
+    def degrees(index, number):
+        return 100 * np.sqrt(RATIOS[index].mean()) * (1 + 0.01 * np.sin(7 * index + number))
+
     @contextmanager
     def gradients(self, batch, kept):
         self.opened += 1
@@ -47,7 +52,7 @@ class Machine:
                 self.now += self.gradient
             self.now += self.unit
             self.units += 1
-            degrees = 100 * np.sqrt(RATIOS[index].mean()) * (1 + 0.01 * np.sin(7 * index + number))
+            degrees = self.degrees(index, number)
             yield SimpleNamespace(
                 **{"format": index, "minibatch": number, "effect": effects[0], "seconds": self.unit},
                 angle=lambda degrees=degrees: degrees,
@@ -71,7 +76,7 @@ def ranked(machine, limit, after=None, beside=False):
     """What is measured in so many seconds. after: changes the machine after each stage."""
     watch = Watch(limit, lambda: machine.now)
     stages = Paced(machine, CANDIDATES, range(16), (Effect.E,), Effect.E, watch)
-    for stage in stages.in_time(beside):
+    for stage in in_time(stages, beside):
         if after is not None:
             after(machine, stage)
     return stages
@@ -111,7 +116,7 @@ def test_after_anchors_that_took_long_less_is_raced_and_more_after_quick_ones():
     assert slow.policy.rungs[-1].minibatches < 4
     assert slow.watch.left >= 0
     fast = ranked(Machine(), 110, change(UNIT / 10))
-    assert fast.policy is LONG
+    assert fast.policy == LONG
     assert fast.watch.left >= 0
 
 
@@ -136,6 +141,58 @@ def test_where_a_race_takes_longer_than_its_anchors_it_ends_within_a_unit():
     with pytest.raises(Ended):
         ranked(machine, 60, after)
     assert 160 < machine.now <= 165
+
+
+@pytest.mark.parametrize("limit", [60, 110, 300])
+def test_what_a_policy_leaves_is_spent_on_its_leaders(limit):
+    machine = Machine()
+    stages = ranked(machine, limit)
+    assert stages.beyond > 0
+    assert stages.reached is Stage.LEADERS
+    assert stages.watch.spent <= limit
+    assert stages.unspent.startswith("one format more on all 16 mini-batches takes about ")
+    assert stages.watch.left < float(stages.unspent.split()[-2]) + 0.5 <= (1 + UNIT) * 16 + 1
+    leaders = stages.order(Effect.E)[:5]
+    reached = {len(stages.angles.of(index, Effect.E)) for index in leaders}
+    assert min(reached) > 4
+    if limit == 300:  # those that follow too, and a mean is a mean
+        assert reached == {16}
+        followed = [index for index in range(len(CANDIDATES)) if len(stages.angles.of(index, Effect.E)) == 16]
+        assert len(followed) > 10
+        assert len(stages.observations(Effect.E)) < machine.units
+
+
+def test_with_more_time_than_everything_takes_it_ends_and_says_so():
+    machine = Machine()
+    stages = ranked(machine, 1e6, beside=True)
+    assert stages.unspent == f"all {len(CANDIDATES)} formats are measured on all 16 mini-batches"
+    assert machine.units == len(CANDIDATES) * 16
+    assert len(stages.observations(Effect.E)) < 400
+    degrees = [np.mean([Machine.degrees(index, number) for number in range(16)]) for index in range(len(CANDIDATES))]
+    true = np.argsort(degrees)
+    assert stages.order(Effect.E) == true.tolist()
+
+
+def test_yardsticks_keep_their_time_while_leaders_are_measured():
+    stages = ranked(Machine(), 200, beside=True)
+    assert BESIDE < stages.watch.left < BESIDE + 16 * (1 + UNIT)
+
+
+def test_without_time_to_measure_anything_it_says_what_that_takes():
+    stages = ranked(Machine(), 8)
+    assert (stages.beyond, stages.reached) == (0, Stage.SCREEN)
+    assert stages.unspent == f"measuring anything takes about {29 * UNIT + 4:.2g} s"
+
+
+def test_leaders_end_within_a_unit_where_they_take_longer_than_they_did():
+    machine = Machine()
+
+    def after(machine, stage):
+        if stage is Stage.LEADERS:
+            machine.unit = 4 * UNIT
+
+    stages = ranked(machine, 300, after)
+    assert 270 < stages.watch.spent <= 300 + 4 * UNIT + machine.gradient
 
 
 def test_no_time_for_the_screen_is_told_after_one_gradient():

@@ -34,7 +34,19 @@ def test_of_a_ranking(workload):
         *(*FIRST, "effects", "by", "minibatches", "batch_size", "exhaustive", "time_budget", "exact"),
         *("candidates", "measured", "gradients", "exhaustive_gradients", "regret_at_most", "left_the_race"),
         *("surrogate", "failures", "complete", "seconds", "formats", "coverage", "gap"),
-        *("stage", "policy", "left", "needed", "notes", "yardsticks", "weights_alone", "products", *SCHEME),
+        *(
+            "stage",
+            "policy",
+            "beyond",
+            "left",
+            "unspent",
+            "needed",
+            "notes",
+            "yardsticks",
+            "weights_alone",
+            "products",
+            *SCHEME,
+        ),
     ]
     assert kept["gap"] == risk_of(bundled_trainings()).sentence
     assert [kept[key] for key in ("scheme", *SCHEME)] == ["paper", *asdict(PAPER).values()]

@@ -145,3 +145,8 @@ def test_a_ranking_in_time_says_what_was_left():
     for left, said in ((12.4, "12 s were left"), (-0.3, "0 s were left")):
         assert f"{policy}, in the 60 s that there were; {said}" in lines(policy=policy, left=left, time_budget=60.0)
     assert not any("were left" in str(line) for line in lines(time_budget=60.0, left=3.0))
+    of = {"policy": policy, "beyond": 7, "left": 2.0, "unspent": "one takes 3 s", "time_budget": 60.0}
+    said = (
+        f"{policy}, then 7 more measurements of the leaders, in the 60 s that there were; 2 s were left: one takes 3 s"
+    )
+    assert said in lines(**of)
