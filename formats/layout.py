@@ -4,7 +4,7 @@ reads."""
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +75,19 @@ def dense_order(x: NDArray[Any]) -> list[int] | None:
         return list(range(x.ndim))
     order = sorted(range(x.ndim), key=lambda axis: (-x.strides[axis], x.shape[axis] == 1))
     return order if x.transpose(order).flags.c_contiguous else None
+
+
+def as_it_lies(x: NDArray[Any], scale: Scale) -> tuple[NDArray[Any], Scale, list[int]]:
+    """x with its axes in the order of memory, the scale for that, and the order; as they were where elements of a
+    two-dimensional tile share a scale or x does not lie without gaps."""
+    group(scale, x.shape)  # raises for an axis that x has not
+    order = dense_order(x)
+    if order is None or (scale.per is Granularity.BLOCK and scale.axis is None):
+        return x, scale, list(range(x.ndim))
+    if scale.axis is not None and x.ndim:
+        # What lies along an axis is the same in whatever order the axes are named.
+        scale = replace(scale, axis=order.index(scale.axis % x.ndim))
+    return x.transpose(order), scale, order
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,6 @@ def exponent_layout(x):
     return (FRACTION4, BIAS4) if x.itemsize == 4 else (FRACTION8, BIAS8)
 
 
-def as_numbers(bits: NDArray[np.int64], like: NDArray[Any]) -> NDArray[Any]:
-    """Magnitudes with these bits, in the type of `like`."""
-    return bits.view(np.float64) if like.itemsize == 8 else bits.astype(np.int32).view(np.float32)
-
-
 def largest_rounded(x: NDArray[Any], keep_infinities: bool) -> int:
     """The largest magnitude's bits that are rounded, for an array of x's type; those above pass as they are."""
     return (INFINITY8 if x.itemsize == 8 else INFINITY4) - int(keep_infinities)
@@ -93,3 +88,9 @@ def largest_of_32(typing_context: Any, bits: Any, index: Any, count: Any) -> Any
         return builder.call(reduce, [builder.select(asked, magnitudes, zeros)])
 
     return types.int32(bits, types.int64, types.int64), generate
+
+
+@njit(nogil=True, inline="always")
+def signed(y, u, passing):
+    """Bits of the magnitude y with the sign of u; u itself where its magnitude is above `passing`."""
+    return u if i4(u & i4(MAGNITUDE4)) > passing else i4(as_bits(y) | i4(u & i4(SIGN4)))

@@ -9,17 +9,7 @@ from numpy.typing import NDArray
 
 from formats.kernel import threads
 from formats.kernel.addition import finish, round4, round8
-from formats.kernel.bits import (
-    INFINITY4,
-    INFINITY8,
-    MAGNITUDE4,
-    MAGNITUDE8,
-    by_width,
-    i4,
-    i8,
-    largest_of_32,
-    largest_rounded,
-)
+from formats.kernel.bits import INFINITY4, MAGNITUDE4, by_width, i4, i8, largest_rounded
 from formats.kernel.grid import (
     CHANGE1,
     CHANGE2,
@@ -33,59 +23,10 @@ from formats.kernel.grid import (
     highest_bits,
     is_fast,
 )
-from formats.kernel.largest import RULE, top_of
+from formats.kernel.largest import BLOCK, RULE, largest_of_line, stretches_of, top_of
 from formats.kernel.threads import share, task_for_each_size
 from formats.kernel.tiling import TILING, cut, strides
 from formats.kernel.words import BITS, NUMBER, Words
-
-BLOCK = 32
-"""The usual length of a block; loops of a length known when compiled have no ends to treat on their own."""
-
-# Indices below are unsigned, since numba lets a signed one count from the end, which costs a test in every step.
-
-
-@njit(nogil=True)
-def _largest_of_line(x, largest, width):
-    """The largest finite magnitude's bits of each `width` neighbours (the last may be short), where larger than
-    before."""
-    mask, infinity = (i4(MAGNITUDE4), i4(INFINITY4)) if x.itemsize == 4 else (i8(MAGNITUDE8), i8(INFINITY8))
-    for k in range(-(-x.size // width)):
-        first, last = np.uint64(k * width), np.uint64(min((k + 1) * width, x.size))
-        found = mask ^ mask
-        for i in range(first, last):
-            a = x[i] & mask
-            found = max(found, a if a < infinity else mask ^ mask)
-        largest[k] = max(largest[k], found)
-
-
-@njit(nogil=True, inline="always")
-def _largest_of_whole_blocks4(x, largest, count, width):
-    """The same of `count` blocks of at most 32 neighbours, where 32 can be read from the beginning of each."""
-    for k in range(count):
-        found = largest_of_32(x, k * width, width)
-        if found < i4(INFINITY4):
-            largest[k] = max(largest[k], found)
-        else:
-            _largest_of_line(x[k * width : (k + 1) * width], largest[k : k + 1], width)
-
-
-@njit(nogil=True)
-def _largest_of_line4(x, largest, width):
-    """The same as `_largest_of_line` for float32 bits, with single elements and blocks of up to 32 as cases of their
-    own."""
-    done = 0
-    if width == 1:
-        for i in range(x.size):
-            a = i4(x[i] & i4(MAGNITUDE4))
-            largest[i] = max(largest[i], a if a < i4(INFINITY4) else i4(0))
-        return
-    if width == BLOCK:
-        done = x.size // BLOCK
-        _largest_of_whole_blocks4(x, largest, done, BLOCK)
-    elif width < BLOCK and x.size >= BLOCK:
-        done = (x.size - BLOCK) // width + 1
-        _largest_of_whole_blocks4(x, largest, done, width)
-    _largest_of_line(x[done * width :], largest[done:], width)
 
 
 @njit(nogil=True, inline="always")
@@ -181,7 +122,6 @@ def _round_levels8(x, out, levels, grid, passing):
     """There are none."""
 
 
-_find_line = by_width(_largest_of_line4, _largest_of_line)
 _round_line = by_width(_round_line4, _round_line8)
 _find_levels = by_width(_levels4, _levels8)
 _round_levels = by_width(_round_levels4, _round_levels8)
@@ -218,7 +158,7 @@ def _round_blocks(w):
         width = min(tiles * w.tile_columns, w.columns - column)
         for r in range(row, end):
             at = batch * w.x_batch + r * w.x_row + column
-            _find_line(x[at : at + width], largest, w.tile_columns)
+            largest_of_line(x[at : at + width], largest, w.tile_columns)
         for k in range(tiles):
             tops[k] = top_of(i8(largest[k]), x, w)
         level = _find_levels(x, tops[:tiles], levels, w.tile_columns, grid)
@@ -228,10 +168,6 @@ def _round_blocks(w):
                 _round_levels(x[at : at + width], out[to : to + width], levels, grid, w.passing)
             else:
                 _round_line(x[at : at + width], out[to : to + width], tops, w.tile_columns, grid, w.passing)
-
-
-STRETCH = 1 << 15
-"""Elements, about, whose scales are found before they are rounded: they stay in the second-level cache."""
 
 
 def round_blocks(
@@ -259,7 +195,7 @@ def round_blocks(
     if tile[0] == 1 and x.shape[2] % tile[1] == 0 and x.flags.c_contiguous and out.flags.c_contiguous:
         # Lines of whole blocks lie one after the other: one long line instead of many short ones.
         x, out, tiles = x.reshape(1, 1, -1), out.reshape(1, 1, -1), (1, 1, math.prod(tiles))
-    stretch = min(max(1, STRETCH // (tile[0] * tile[1])), tiles[2])
+    stretch, stretches = stretches_of(tile, tiles)
     words = WORDS.pack(
         tiling=cut(x, tile, tiles),
         x=x,
@@ -267,7 +203,7 @@ def round_blocks(
         out=out,
         out_strides=strides(out)[:2],
         stretch=stretch,
-        stretches=-(-tiles[2] // stretch),
+        stretches=stretches,
         rule=rule,
         grid=grid,
         passing=largest_rounded(x, keep_infinities),

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from numba import int64, njit
+from numba import njit
 from numpy.typing import NDArray
 
 from formats.kernel import threads
@@ -12,15 +12,15 @@ from formats.kernel.bits import (
     INFINITY8,
     MAGNITUDE4,
     MAGNITUDE8,
-    as_numbers,
     by_width,
     exponent_layout,
     i4,
     i8,
+    largest_of_32,
 )
-from formats.kernel.threads import task_for_each_size
-from formats.kernel.tiling import TILING, cut, cut_flat, place, strides, tiles_of_thread
-from formats.kernel.words import BITS, Words
+from formats.kernel.threads import share, task_for_each_size
+from formats.kernel.tiling import TILING, cut, cut_flat, strides
+from formats.kernel.words import BITS, NUMBER, Words
 
 
 @njit(nogil=True)
@@ -47,6 +47,70 @@ def _largest8(x):
 
 largest_of_run = by_width(_largest4, _largest8)
 
+BLOCK = 32
+"""The usual length of a block; loops of a length known when compiled have no ends to treat on their own."""
+
+# Indices below are unsigned, since numba lets a signed one count from the end, which costs a test in every step.
+
+
+@njit(nogil=True)
+def _largest_of_line(x, largest, width):
+    """The largest finite magnitude's bits of each `width` neighbours (the last may be short), where larger than
+    before."""
+    mask, infinity = (i4(MAGNITUDE4), i4(INFINITY4)) if x.itemsize == 4 else (i8(MAGNITUDE8), i8(INFINITY8))
+    for k in range(-(-x.size // width)):
+        first, last = np.uint64(k * width), np.uint64(min((k + 1) * width, x.size))
+        found = mask ^ mask
+        for i in range(first, last):
+            a = x[i] & mask
+            found = max(found, a if a < infinity else mask ^ mask)
+        largest[k] = max(largest[k], found)
+
+
+@njit(nogil=True, inline="always")
+def _largest_of_whole_blocks4(x, largest, count, width):
+    """The same of `count` blocks of at most 32 neighbours, where 32 can be read from the beginning of each."""
+    for k in range(count):
+        found = largest_of_32(x, k * width, width)
+        if found < i4(INFINITY4):
+            largest[k] = max(largest[k], found)
+        else:
+            _largest_of_line(x[k * width : (k + 1) * width], largest[k : k + 1], width)
+
+
+@njit(nogil=True)
+def _largest_of_line4(x, largest, width):
+    """The same as `_largest_of_line` for float32 bits, with single elements and blocks of up to 32 as cases of their
+    own."""
+    done = 0
+    if width == 1:
+        for i in range(x.size):
+            a = i4(x[i] & i4(MAGNITUDE4))
+            largest[i] = max(largest[i], a if a < i4(INFINITY4) else i4(0))
+        return
+    if width == BLOCK:
+        done = x.size // BLOCK
+        _largest_of_whole_blocks4(x, largest, done, BLOCK)
+    elif width < BLOCK and x.size >= BLOCK:
+        done = (x.size - BLOCK) // width + 1
+        _largest_of_whole_blocks4(x, largest, done, width)
+    _largest_of_line(x[done * width :], largest[done:], width)
+
+
+largest_of_line = by_width(_largest_of_line4, _largest_of_line)
+"""Of bits x, into an array of x's type, by width."""
+
+STRETCH = 1 << 15
+"""Elements, about, of neighbouring tiles that are read together, a row at a time; they stay in the second-level
+cache."""
+
+
+def stretches_of(tile: tuple[int, int], tiles: tuple[int, int, int]) -> tuple[int, int]:
+    """How many tiles a stretch has, and how many stretches a row of tiles."""
+    stretch = min(max(1, STRETCH // (tile[0] * tile[1])), max(tiles[2], 1))
+    return stretch, -(-tiles[2] // stretch)
+
+
 RULE = "above headroom lowest_top highest_top"
 """Words that say how T follows from the largest magnitude: how many steps of 2^-52 above a power of two that may be
 before T is one more, headroom, the lowest and the highest T."""
@@ -71,21 +135,30 @@ def top_of(largest, x, w):
     return min(max(field - bias + i8(more) + w.headroom, w.lowest_top), w.highest_top)
 
 
-WORDS = Words(tiling=TILING, x=BITS, x_strides="x_batch x_row", found=int64[::1])
+WORDS = Words(
+    tiling=TILING,
+    x=BITS,
+    x_strides="x_batch x_row",
+    stretch=NUMBER,
+    stretches=NUMBER,
+    found=BITS,
+)
 
 
 @task_for_each_size(WORDS)
 def _largest_of_tiles(w):
-    """The largest of each tile, in their order, into `found`."""
+    """The largest of each tile, in their order, into `found`, which is zero."""
     x, found = w.x, w.found
-    first, last = tiles_of_thread(w)
-    for tile in range(first, last):
-        batch, _, _, row, end, column, width = place(w, tile)
-        largest = i8(0)
-        for r in range(row, end):
-            at = batch * w.x_batch + r * w.x_row + column
-            largest = max(largest, i8(largest_of_run(x[at : at + width])))
-        found[tile] = largest
+    first, last = share(w.stretches * (w.tiles // w.across))
+    for unit in range(first, last):
+        line, begin = unit // w.stretches, unit % w.stretches * w.stretch
+        batch, down = line // w.down, line % w.down
+        tiles = min(w.stretch, w.across - begin)
+        column = begin * w.tile_columns
+        width = min(tiles * w.tile_columns, w.columns - column)
+        for r in range(down * w.tile_rows, min((down + 1) * w.tile_rows, w.rows)):
+            at, to = batch * w.x_batch + r * w.x_row + column, line * w.across + begin
+            largest_of_line(x[at : at + width], found[to : to + tiles], w.tile_columns)
 
 
 def largest_flat(x: NDArray[Any]) -> float:
@@ -93,10 +166,10 @@ def largest_flat(x: NDArray[Any]) -> float:
     if not x.size:
         return 0.0
     tiling = cut_flat(x.size)
-    bits = np.zeros(tiling[-1], np.int64)
-    words = WORDS.pack(tiling=tiling, x=x, x_strides=(0, 0), found=bits)
+    bits = _bits(x, tiling[-1])
+    words = WORDS.pack(tiling=tiling, x=x, x_strides=(0, 0), stretch=1, stretches=tiling[-1], found=bits)
     threads.run(_largest_of_tiles[x.itemsize], words, x.size)
-    return float(as_numbers(bits.max(), x))
+    return float(bits.view(x.dtype).max())
 
 
 def largest_of_tiles(x: NDArray[Any], tile: tuple[int, int], tiles: tuple[int, int, int]) -> NDArray[Any]:
@@ -110,8 +183,21 @@ def largest_of_tiles(x: NDArray[Any], tile: tuple[int, int], tiles: tuple[int, i
     Returns:
         x's dtype, of shape `tiles`; 0 where a tile has none.
     """
-    bits = np.zeros(tiles, np.int64)
+    bits = _bits(x, tiles)
     if x.size:
-        words = WORDS.pack(tiling=cut(x, tile, tiles), x=x, x_strides=strides(x)[:2], found=bits)
+        stretch, stretches = stretches_of(tile, tiles)
+        words = WORDS.pack(
+            tiling=cut(x, tile, tiles),
+            x=x,
+            x_strides=strides(x)[:2],
+            stretch=stretch,
+            stretches=stretches,
+            found=bits,
+        )
         threads.run(_largest_of_tiles[x.itemsize], words, x.size)
-    return as_numbers(bits, x)
+    return bits.view(x.dtype)
+
+
+def _bits(x: NDArray[Any], shape: int | tuple[int, ...]) -> NDArray[Any]:
+    """Zeros for the bits of numbers of x's type."""
+    return np.zeros(shape, np.int32 if x.itemsize == 4 else np.int64)

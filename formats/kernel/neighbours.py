@@ -47,14 +47,18 @@ def _reaches_exactly(a, low, high, number):
 
 
 @njit(nogil=True, inline="always")
+def weigh(a, low, high, random):
+    """What is between a and low, what the random number asks for, and whether float64 tells which is more."""
+    given, needed = a - low, (np.float64(random) + 1.0) * 2.0**-32 * (high - low)
+    return given, needed, abs(given - needed) > (given + needed) * DOUBT
+
+
+@njit(nogil=True, inline="always")
 def reaches(a, low, high, random):
     """Whether random < floor(2^32 (a - low) / (high - low)), exactly; low <= a <= high, low and high of 24 bits, low <
     high."""
-    number = i8(random) + 1
-    given, needed = a - low, np.float64(number) * 2.0**-32 * (high - low)
-    if abs(given - needed) > (given + needed) * DOUBT:
-        return given > needed
-    return _reaches_exactly(a, low, high, number)
+    given, needed, clear = weigh(a, low, high, random)
+    return given > needed if clear else _reaches_exactly(a, low, high, i8(random) + 1)
 
 
 @njit(nogil=True, inline="always")

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from formats.kernel import threads
 from formats.kernel.addition import round4
-from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8, largest_rounded
-from formats.kernel.exact import MODES, NEAREST, STOCHASTIC
+from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8, largest_rounded, signed
+from formats.kernel.exact import MODES, NEAREST, STOCHASTIC, TOWARD_ZERO, UP
 from formats.kernel.modes import mode4
+from formats.kernel.neighbours import reaches, weigh
 from formats.kernel.philox import fill
 from formats.kernel.threads import share_of_multiples, task
-from formats.kernel.tiling import CHUNK
+from formats.kernel.tiling import CHUNK, TILING, cut, strides
 from formats.kernel.words import NUMBER, UNSIGNED, Words
 from formats.rounding import ModeChoice
 
@@ -50,20 +51,38 @@ def _times(values, steps, out):
 
 
 @njit(nogil=True)
-def spread(steps, run, line, first, each):
-    """The step of each element from `first` on."""
+def _spread(steps, w, first, each):
+    """The step of each element from `first` on, of rows of tiles."""
     i = i8(0)
-    place = first % line
-    k = i8((first // line) * ((line + run - 1) // run) + place // run) % steps.size
-    left = min((place // run + 1) * run, line) - place
+    row, place = first // w.columns, first % w.columns
     while i < each.size:
-        last = min(i + left, each.size)
-        for j in range(i, last):
-            each[j] = steps[k]
-        place += left
-        place = i8(0) if place >= line else place
-        i, left, k = last, min(run, line - place), k + 1
-        k = i8(0) if k == steps.size else k
+        own = steps[row // w.rows * w.steps_batch + row % w.rows // w.tile_rows * w.steps_down :]
+        last = min(i + w.columns - place, each.size)
+        if w.tile_columns == 1:
+            each[i:last] = own[place : place + last - i]
+            i = last
+        while i < last:
+            k = place // w.tile_columns
+            end = min(i + (k + 1) * w.tile_columns - place, last)
+            each[i:end] = own[k]
+            i, place = end, (k + 1) * w.tile_columns
+        row, place = row + 1, i8(0)
+
+
+@njit(nogil=True)
+def _draw(x, out, low, high, random, passing):
+    """One of two values around each |x|, at random; out: no memory of x's."""
+    doubtful = i4(0)
+    for i in range(x.size):
+        a = abs(x[i])
+        given, needed, clear = weigh(np.float64(a), np.float64(low[i]), np.float64(high[i]), random[i])
+        doubtful += i4(low[i] < a and low[i] < high[i] and not clear)
+        out[i] = as_float(signed(high[i] if given > needed else low[i], as_bits(x[i]), passing))
+    if doubtful:
+        for i in range(x.size):
+            a, under, over = np.float64(abs(x[i])), np.float64(low[i]), np.float64(high[i])
+            goes = under < a and under < over and reaches(a, under, over, random[i])
+            out[i] = as_float(signed(high[i] if goes else low[i], as_bits(x[i]), passing))
 
 
 WORDS = Words(
@@ -71,13 +90,13 @@ WORDS = Words(
     x=float32[::1],
     out=float32[::1],
     steps=float64[::1],
-    step_count=NUMBER,
-    run=NUMBER,
-    line=NUMBER,
+    steps_strides="steps_batch steps_down",
+    tiling=TILING,
     top=NUMBER,
     grid=int64[::1],
     passing=NUMBER,
     mode=NUMBER,
+    between=NUMBER,
     seed=UNSIGNED,
     stream=UNSIGNED,
 )
@@ -85,17 +104,29 @@ WORDS = Words(
 
 @task(WORDS)
 def _round_scaled(w):
-    x, out, steps, grid, mode = w.x, w.out, w.steps[: w.step_count], w.grid, w.mode
+    x, out, steps, grid, mode = w.x, w.out, w.steps, w.grid, w.mode
     first, last = share_of_multiples(w.elements, CHUNK)
     power, random, each = np.empty(CHUNK, np.int32), np.zeros(CHUNK, np.uint32), np.empty(CHUNK)
     quotients, values = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32)
-    if steps.size == 1:
+    low, high = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
+    if w.tiles == 1:
         each[:] = steps[0]
     for at in range(first, last, CHUNK):
         count = min(CHUNK, last - at)
-        if steps.size > 1:
-            spread(steps, w.run, w.line, at, each[:count])
+        if w.tiles > 1:
+            _spread(steps, w, at, each[:count])
         _to_odd(x[at : at + count], each, quotients)
+        if w.between:
+            for i in range(count):
+                quotients[i] &= i4(MAGNITUDE4)
+            own, to = x[at : at + count], out[at : at + count]
+            mode4(quotients[:count], values, own, w.top, grid, w.passing, TOWARD_ZERO, random, power)
+            _times(values[:count], each, low)
+            mode4(quotients[:count], values, own, w.top, grid, w.passing, UP, random, power)
+            _times(values[:count], each, high)
+            fill(random[: (count + 3) // 4 * 4], at // 4, w.seed, w.stream)
+            _draw(own, to, low, high, random, i4(w.passing))
+            continue
         if mode == NEAREST:
             round4(quotients[:count], values, w.top, grid, w.passing)
         else:
@@ -109,25 +140,26 @@ def round_scaled(
     x: NDArray[np.float32],
     out: NDArray[np.float32],
     steps: NDArray[np.float64],
-    run: int,
-    line: int,
+    tile: tuple[int, int],
     top: int,
     grid: NDArray[np.int64],
     keep_infinities: bool,
     mode: ModeChoice,
+    between: bool,
 ) -> None:
     """Round x / step to the values at `top` by `formats.rounding.rounded`, times step, into out; NaN stays.
 
     Args:
-        x: float32, one-dimensional without gaps.
+        x: float32 of shape (batch, rows, columns), C-contiguous.
         out: The same.
-        steps: Positive float32 numbers, as float64; each holds for `run` elements, in turn and over again.
-        run: See steps.
-        line: A run also ends with every so many elements.
+        steps: Positive float32 numbers, as float64 of shape (batch, tiles down, tiles across), with unit stride across.
+        tile: Rows and columns that share a step.
         top: Such that values are normal float32 numbers of at most 22 bits.
         grid: As for `round_tiles`.
         keep_infinities: As for `round_tiles`.
         mode: Any but hysteresis; random numbers go by an element's place.
+        between: Of stochastic rounding: whether it chooses between the two values around x, else between those around
+            the quotient; out is then no memory of x's.
     """
     if not x.size:
         return
@@ -136,13 +168,13 @@ def round_scaled(
         x=x,
         out=out,
         steps=steps,
-        step_count=steps.size,
-        run=run,
-        line=line,
+        steps_strides=strides(steps)[:2],
+        tiling=cut(x, tile, steps.shape),
         top=top,
         grid=grid,
         passing=largest_rounded(x, keep_infinities),
         mode=MODES[mode.rounding],
+        between=int(between),
         seed=mode.seed,
         stream=mode.stream,
     )

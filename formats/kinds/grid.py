@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.layout import Tiled, dense_order, largest_of_groups, like, tile
+from formats.layout import Tiled, as_it_lies, dense_order, largest_of_groups, like, tile
 from formats.profile import Profile, magnitude_count
 from formats.rounding import ModeChoice, Rounding
 from formats.scale import Granularity, Scale, TopRule, check_top, group, top_rule
@@ -134,13 +134,10 @@ class Grid:
         """To nearest, with scales of blocks that are found on the way."""
         from formats import kernel
 
-        order, scale = list(range(x.ndim)), self.scale
-        if scale.axis is not None and x.ndim and (dense := dense_order(x)) is not None:
-            # Runs along an axis are the same in whatever order the axes are named: in that of memory nothing is copied.
-            order, scale = dense, replace(scale, axis=dense.index(scale.axis % x.ndim))
-        tiled = tile(x.transpose(order), scale, None if out is None else out.transpose(order))
+        x, scale, order = as_it_lies(x, self.scale)
+        tiled = tile(x, scale, None if out is None else out.transpose(order))
         kernel.round_blocks(tiled.x, tiled.out, tiled.tile, tiled.tiles, self.words, keep_infinities, self.rule)
-        return tiled.result.transpose(sorted(range(x.ndim), key=order.__getitem__))
+        return tiled.result.transpose(np.argsort(order))
 
     def _round_tiles_in_mode(
         self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool

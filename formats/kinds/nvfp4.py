@@ -33,9 +33,8 @@ from numpy.typing import NDArray
 
 from formats.checks import check_codes
 from formats.kinds.real_scale import SMALLEST_SCALE, largest_scale, product, scales_for, values_around
-from formats.kinds.real_steps import in_rows
 from formats.kinds.standards import standard_formats
-from formats.layout import largest_of_groups, to_float
+from formats.layout import as_it_lies, largest_of_groups, to_float
 from formats.number_format import NumberFormat, fingerprint
 from formats.rounding import ModeChoice, Rounding
 from formats.scale import Granularity, Scale, group
@@ -44,6 +43,8 @@ from formats.tables import nvfp4 as table
 
 ELEMENT, BLOCK_SCALE = standard_formats()[table.ELEMENT], standard_formats()[table.BLOCK_SCALE]
 _ELEMENTS, _BLOCK_SCALES = ELEMENT.magnitudes(), BLOCK_SCALE.magnitudes()
+_LOWEST = BLOCK_SCALE.top - BLOCK_SCALE.binades + BLOCK_SCALE.profile[0]
+"""Of block scales: the exponent of the smallest normal one."""
 LARGEST = int(ELEMENT.max() * BLOCK_SCALE.max())
 """6 * 448: the largest value at a tensor scale of 1."""
 _SIGN = 1 << (ELEMENT.bits - 1)
@@ -152,14 +153,13 @@ class NVFP4Format(NumberFormat):
         """The scales of x, over its finite elements (steps 1 and 2 of this module's docstring)."""
         largest = largest_of_groups(to_float(x), self.scale)
         tensor = scales_for(largest.max(initial=0), LARGEST)
-        middles, up = _ties(_BLOCK_SCALES)
-        # Step 2: where the block's largest magnitude lies among the ties, times 6 * s_t. A tie that goes down counts
-        # from just above it.
-        ties = middles * (ELEMENT.max() * np.float64(tensor))
-        steps = np.where(up, ties, np.nextafter(ties, np.inf))
-        return NVFP4Scales(
-            np.asarray(np.searchsorted(steps, largest, side="right")).astype(np.uint8), np.float32(tensor)
-        )
+        # Step 2. The quotient as a float64 lies on the same side of every tie (formats/kinds/real_scale.py), and what
+        # follows is exact up to the one rounding.
+        quotient = largest / (ELEMENT.max() * np.float64(tensor))
+        exponent = np.where(quotient > 0, np.maximum(np.frexp(quotient)[1] - 1, _LOWEST), _LOWEST)
+        steps = np.rint(np.ldexp(quotient, BLOCK_SCALE.profile[0] - 1 - exponent))
+        codes = steps + (exponent - _LOWEST) * (1 << (BLOCK_SCALE.profile[0] - 1))
+        return NVFP4Scales(np.minimum(codes, len(_BLOCK_SCALES) - 1).astype(np.uint8), np.float32(tensor))
 
     def _check_top(self, top: Any, shape: tuple[int, ...]) -> NVFP4Scales:
         if not isinstance(top, NVFP4Scales):
@@ -188,13 +188,19 @@ class NVFP4Format(NumberFormat):
             return super()._round(x, scales, mode, out, keep_infinities)
         from formats import kernel
 
-        products, run, line = in_rows(self._products(scales), group(self.scale, x.shape))
-        x = np.ascontiguousarray(x).reshape(x.shape)
+        products, order = self._products(scales), list(range(x.ndim))
+        scale = self.scale
+        if mode.rounding is Rounding.NEAREST:
+            # Random numbers follow the logical order, else that of memory is as good.
+            x, scale, order = as_it_lies(x, scale)
+        x, groups = np.ascontiguousarray(x).reshape(x.shape), group(scale, x.shape)
+        if scale is not self.scale:
+            products = products.transpose(order)
         y, ties = np.empty_like(x), _ties(_ELEMENTS)
-        kernel.round_elements(
-            x.reshape(-1), y.reshape(-1), products, run, line, _ELEMENTS, *ties, keep_infinities, mode
-        )
-        return y
+        scales_of_tiles = groups.per_tile(np.ascontiguousarray(products))
+        seen, result = x.reshape(groups.shape), y.reshape(groups.shape)
+        kernel.round_elements(seen, result, scales_of_tiles, groups.tile, _ELEMENTS, *ties, keep_infinities, mode)
+        return y.transpose(np.argsort(order))
 
     def _products(self, scales: NVFP4Scales) -> NDArray[np.float64]:
         """s_b * s_t of each block, exactly."""

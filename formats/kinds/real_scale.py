@@ -145,9 +145,9 @@ class RealScaled(NumberFormat):
         self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool
     ) -> NDArray[Any]:
         scales = self._found_or_given(x, top)
-        if x.dtype == np.float32 and mode.rounding is Rounding.NEAREST:
-            words = self._grid.words
-            y = round_to_steps(x, scales, self.scale, mode, self._element_top, words, keep_infinities)
+        if x.dtype == np.float32 and mode.rounding in (Rounding.NEAREST, Rounding.STOCHASTIC):
+            words, between = self._grid.words, mode.rounding is Rounding.STOCHASTIC
+            y = round_to_steps(x, scales, self.scale, mode, self._element_top, words, keep_infinities, between)
         else:
             y = super()._round(x, scales, mode, out, keep_infinities)
         return y if self._minus_zero else np.add(y, 0, out=y)  # -0 + 0 is +0

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from formats.layout import dense_order
+from formats.layout import as_it_lies
 from formats.rounding import ModeChoice
-from formats.scale import Granularity, Grouping, Scale, group
+from formats.scale import Grouping, Scale, group
 
 
 def round_to_steps(
@@ -20,9 +18,11 @@ def round_to_steps(
     top: int,
     grid: NDArray[np.int64],
     keep_infinities: bool,
+    between: bool = False,
 ) -> NDArray[np.float32]:
     """A float32 array rounded to a grid whose top exponent is `top` where its step is 1; `scale` says which elements
-    share a step."""
+    share a step. between: of stochastic rounding, whether it chooses between the two values around x, with random
+    numbers by an element's place in the logical order, else between those around the quotient, by that in memory."""
     from formats import kernel
 
     steps, groups = np.asarray(step, np.float32), group(scale, x.shape)
@@ -30,24 +30,27 @@ def round_to_steps(
         raise ValueError(f"step has shape {steps.shape}; here {groups.groups} is needed")
     if not ((steps > 0) & (steps < np.inf)).all():
         raise ValueError(f"steps from {steps.min()} to {steps.max()}; positive finite numbers are needed")
-    order = None if scale.per is Granularity.BLOCK else dense_order(x)
-    if order is None:
-        x, order = np.ascontiguousarray(x).reshape(x.shape), list(range(x.ndim))
-    out, run, line = np.empty_like(x), x.size, x.size
-    in_turn = steps.astype(np.float64).reshape(-1)
-    if scale.per is Granularity.BLOCK:
-        in_turn, run, line = in_rows(in_turn, groups)
-    elif scale.axis is not None and x.ndim:
-        # So many neighbours in memory have one step.
-        run = math.prod(x.shape[d] for d in order[order.index(scale.axis % x.ndim) + 1 :])
-        line = run * steps.size
-    flat, flat_out = (each.transpose(order).reshape(-1, copy=False) for each in (x, out))
-    kernel.round_scaled(flat, flat_out, in_turn, run, line, top, grid, keep_infinities, mode)
-    return out
+    if not x.size:
+        return np.empty_like(x)
+    order = list(range(x.ndim))
+    if not between:
+        x, scale, order = as_it_lies(x, scale)
+    lying = np.ascontiguousarray(x).reshape(x.shape)
+    out = np.empty_like(lying)
+    shape, tile, own = _tiles(steps.astype(np.float64, order="C"), group(scale, x.shape), order)
+    kernel.round_scaled(lying.reshape(shape), out.reshape(shape), own, tile, top, grid, keep_infinities, mode, between)
+    return out.transpose(np.argsort(order))
 
 
-def in_rows(steps: NDArray[np.float64], groups: Grouping) -> tuple[NDArray[np.float64], int, int]:
-    """The steps of the groups of an array in row-major order, as the loops take them: those of each row's tiles, how
-    many neighbours a tile has, and how many a row."""
-    rows = groups.per_tile(steps).repeat(groups.tile[0], axis=1)[:, : groups.shape[1]]
-    return np.ascontiguousarray(rows).reshape(-1), groups.tile[1], groups.shape[2]
+def _tiles(
+    steps: NDArray[np.float64], groups: Grouping, order: list[int]
+) -> tuple[tuple[int, int, int], tuple[int, int], NDArray[np.float64]]:
+    """An array's shape as (batch, rows, columns), its tiles' rows and columns, and the step of each tile. steps: of the
+    group shape before axes were brought into this order."""
+    batch, rows, columns = groups.shape
+    if groups.shared and columns == 1:
+        # Channels side by side in memory.
+        return (1, batch, rows), (max(batch, 1), 1), steps.reshape(1, 1, -1)
+    if steps.ndim == len(order) > 1:
+        steps = np.ascontiguousarray(steps.transpose(order))
+    return groups.shape, groups.tile, groups.per_tile(steps)

@@ -180,7 +180,9 @@ class _Call:
             return self._round(format, t, key, options)
         if in_lines(format) or shared(format) is Granularity.TENSOR:
             view = views[product, operand]
-            return view.back(self._round(format, view.lines(t), key, options), t)
+            # Random numbers follow the lines, and torch brings those together sooner.
+            lines = view.lines(t).contiguous() if options else view.lines(t)
+            return view.back(self._round(format, lines, key, options), t)
         view = natural(views, operand)
         return view.back(self._round(format, view.matrices(t), key, options), t)
 

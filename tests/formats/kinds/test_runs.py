@@ -34,8 +34,13 @@ def alone(format, x, length, axis):
     return expected
 
 
-@pytest.mark.parametrize("name", ["FP134", "E4M3/tensor", "T6.3x2@1", "profile:8:5,4,3,5,2,1,1,1"])
-@pytest.mark.parametrize("shape", [(3, 70), (70, 3), (3, 5, 40), (2, 33, 4, 7), (3, 2, 16, 16)])
+SHAPES = pytest.mark.parametrize("shape", [(3, 70), (70, 3), (3, 5, 40), (2, 33, 4, 7), (3, 2, 16, 16)])
+
+
+@pytest.mark.parametrize(
+    "name", ["FP134", "E4M3/tensor", "T6.3x2@1", "profile:8:5,4,3,5,2,1,1,1", "E4M3/real", "INT8/real"]
+)
+@SHAPES
 def test_every_run_is_rounded_as_if_it_stood_alone(name, shape):
     rng = np.random.default_rng(len(shape))
     format, x, orders = formats.get(name), hard(rng, shape), list(itertools.permutations(range(len(shape))))
@@ -51,3 +56,21 @@ def test_every_run_is_rounded_as_if_it_stood_alone(name, shape):
         assert runs.round(lying[..., ::2]).tobytes() == runs.round(lying[..., ::2].copy()).tobytes(), where
         in_place = lying.copy(order="K")
         assert runs.round(in_place, out=in_place).tobytes() == expected.tobytes(), where
+
+
+@pytest.mark.parametrize("name", ["NVFP4", "E4M3/real/block16", "INT4/real/block16"])
+@pytest.mark.parametrize("mode", [{}, {"rounding": "stochastic", "seed": 3, "stream": 4}], ids=["nearest", "drawn"])
+@SHAPES
+def test_float32_is_rounded_as_the_same_numbers_in_float64_are(name, mode, shape):
+    # Float64 takes the other way, which finds the values around each number one by one.
+    rng, format = np.random.default_rng(len(shape)), formats.get(name)
+    x, orders = hard(rng, shape), list(itertools.permutations(range(len(shape))))
+    for length in (*LENGTHS, (2, 3), (16, 16), (1, 31)):
+        axis = None if isinstance(length, tuple) else int(rng.integers(-len(shape), len(shape)))
+        order = orders[rng.integers(len(orders))]
+        blocks = replace(format, scale=Scale(per="block", block=length, axis=axis), name="")
+        lying = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+        for keep in (False, True):
+            expected = blocks.round(lying.astype(np.float64), keep_infinities=keep, **mode).astype(np.float32)
+            rounded = blocks.round(lying, keep_infinities=keep, **mode)
+            assert rounded.tobytes() == expected.tobytes(), f"{blocks.name} of {shape}, in memory {order}"
