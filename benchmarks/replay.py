@@ -7,8 +7,9 @@ exhaustive.py, and noise from screen.py. Each policy is replayed from several mi
 come first is luck. Chosen on the first two networks, confirmed on the third.
 
 Costs are in full-precision gradients of a mini-batch of 64. A measurement of E repeats the backward pass alone, two
-thirds of a gradient, with rounding (1.1): 0.73. Opening a mini-batch costs one, the screen with the check of the flow
-five, and what a finished ranking is held against (two formats on two mini-batches, three formats' weights) 8.2.
+thirds of a gradient, with rounding (1.1): 0.73; one of any other effect 1.1. Opening a mini-batch costs one, the screen
+with the check of the flow five, and what a finished ranking is held against (two formats on two mini-batches, three
+formats' weights) 8.2.
 """
 
 import itertools
@@ -27,8 +28,8 @@ import formats
 from predictor.effects import Effect
 from predictor.noise import Kind
 from predictor.statistics import interval
-from search.front import BESIDE, OPENING, SCREEN, UNIT
-from search.policy import DEFAULT, LONG, Policy, Rung
+from search.front import BESIDE, OPENING, SCREEN, UNIT, WHOLE
+from search.policy import BY_E, DEFAULT, LONG, Policy, Rung
 from search.stages import Stage, Stages
 from search.table import regret
 
@@ -143,7 +144,7 @@ def _row(stages: Replayed, replay: Replay, minibatches: int) -> dict[str, Any]:
     return {
         "units": replay.units,
         "openings": replay.openings,
-        "cost": SCREEN + UNIT * replay.units + OPENING * replay.openings,
+        "cost": SCREEN + (UNIT if by is Effect.E else WHOLE) * replay.units + OPENING * replay.openings,
         "said": regret(CANDIDATES, table, stages.angles, by),
     } | quality(stages.network, order, angle, low, high, ~whole)
 
@@ -195,7 +196,19 @@ def policies() -> dict[str, Policy]:
         for (anchors, on), (race, rungs) in itertools.product(ANCHORS, RACES.items())
         if on <= rungs[-1].minibatches
     }
-    return tried | {"before": LONG, "default": DEFAULT}
+    return tried | {"before": LONG, "default": BY_E}
+
+
+def policies_by_ae() -> dict[str, Policy]:
+    """What is tried where AE orders, by name."""
+    return {
+        f"{anchors} on 2, {race}": Policy(anchors, 2, RACES[race])
+        for anchors, race in itertools.product((12, 15, 22), ("14 to 4", "12 to 4"))
+    } | {"default": DEFAULT}
+
+
+BESIDE_AE = Policy(DEFAULT.anchors, DEFAULT.on(DEFAULT.over)[1], ())
+"""What is measured of effects that do not order, where AE does."""
 
 
 def main(
@@ -208,8 +221,11 @@ def main(
     for name in asked:
         network, began = Network.read(name), time.monotonic()
         tried = [(network, policy, chosen) for policy, chosen in policies().items()]
+        tried += [(network, "beside AE", BESIDE_AE)]
         if name in CHOSEN_ON:  # where all effects were measured
-            tried += [(Network.read(name, effect), "default", DEFAULT) for effect in (Effect.A, Effect.AE)]
+            by_ae, a = Network.read(name, Effect.AE), Network.read(name, Effect.A)
+            tried += [(by_ae, policy, chosen) for policy, chosen in policies_by_ae().items()]
+            tried += [(a, "default", DEFAULT), (a, "beside AE", BESIDE_AE)]
         for of, policy, chosen in tried:
             for first in sorted({first % of.angles.shape[1] for first in FIRST}):
                 found = judge(of, chosen, first, policy == "default")

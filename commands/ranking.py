@@ -114,13 +114,14 @@ def rank(
         str | None,
         typer.Option(
             help="comma-separated: E (errors), A (activations), AE (both); where all are measured W (weights), WAE "
-            "(all three); default: E, for at most 24 formats or with --by E,A,AE; at operands WAE, all six of them"
+            "(all three); default: AE, and E beside it, whose angle tells the gap; for at most 24 formats E,A,AE; at "
+            "operands WAE, all six of them"
         ),
     ] = None,
     by: Annotated[
         str | None,
         typer.Option(
-            help="the effect that orders the table; default: E, which tells best how formats train; at operands WAE"
+            help="the effect that orders the table; default: AE, which tells best how formats train; at operands WAE"
         ),
     ] = None,
     minibatches: Annotated[

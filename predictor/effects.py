@@ -38,11 +38,11 @@ OPERAND_EFFECTS = (Effect.E, Effect.A, Effect.AE, Effect.W, Effect.WAE)
 
 
 def usual_effect(effects: Sequence[str], points: Points = Points.DATAFLOW) -> str:
-    """The effect that orders formats where nobody names one: E, whose angle tells best how they train
-    (docs/results/prediction.md), else AE, else the last; at operands WAE, what is trained, where it is there."""
+    """The effect that orders formats where nobody names one: AE, whose angle tells best how they train
+    (docs/results/prediction.md), else E, else the last; at operands WAE, what is trained, where it is there."""
     if points is Points.OPERANDS and Effect.WAE in effects:
         return Effect.WAE.value
-    return next((str(effect) for effect in (Effect.E, Effect.AE) if effect in effects), str(effects[-1]))
+    return next((str(effect) for effect in (Effect.AE, Effect.E) if effect in effects), str(effects[-1]))
 
 
 def check_effects(effects: Iterable[str]) -> tuple[Effect, ...]:

@@ -27,7 +27,7 @@ from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
 from search.front import SCREEN, Tried
 from search.pacing import Pace, best_within
-from search.policy import DEFAULT, LONG, Policy, most_units
+from search.policy import BY_E, DEFAULT, LONG, Policy, most_units
 from workloads.workload import Workload
 
 FEW = 24
@@ -70,20 +70,27 @@ class RankingOptions:
     @property
     def policy(self) -> Policy:
         """What is measured of many candidates."""
-        return DEFAULT if self.points is Points.DATAFLOW else LONG
+        if self.points is not Points.DATAFLOW:
+            return LONG
+        many = self.wanted_effects(FEW + 1)
+        return BY_E if self._order(many) == Effect.E else DEFAULT
+
+    def _order(self, wanted: tuple[Effect, ...]) -> str:
+        return usual_effect(wanted, self.points) if self.by is None else self.by.upper()
 
     def wanted_effects(self, candidates: int) -> tuple[Effect, ...]:
-        """The effects of a ranking of so many candidates: those that were asked for, else E alone where measuring more
-        of them would take long and nothing else orders the table."""
-        alone = candidates > FEW and (self.by is None or self.by.upper() == Effect.E)
-        usual = (Effect.E,) if alone else DEFAULT_EFFECTS
+        """The effects of a ranking of so many candidates: those that were asked for, else the one that orders the table
+        and the one that tells the gap where measuring more of them would take long."""
+        usual: tuple[Effect, ...] = DEFAULT_EFFECTS
+        if candidates > FEW and (self.by is None or self.by.upper() in (Effect.E, Effect.AE)):
+            usual = (Effect.E,) if self.by is not None and self.by.upper() == Effect.E else (Effect.E, Effect.AE)
         return effects_at(self.points, self.effects, usual)
 
     def checked_effects(self, candidates: int) -> tuple[tuple[Effect, ...], Effect]:
         """The effects of a ranking of so many candidates, and the one that orders it; ValueError where they, or the
         time budget, cannot be."""
         wanted = self.wanted_effects(candidates)
-        order = check_effects([usual_effect(wanted, self.points) if self.by is None else self.by])[0]
+        order = check_effects([self._order(wanted)])[0]
         if order not in wanted:
             raise ValueError(
                 f"a ranking by {order} needs that effect among the measured ones, which are {', '.join(wanted)}"
@@ -214,16 +221,17 @@ def plan(
         )
     policy = options.policy
     rungs = policy.until(len(batches))
-    race, anchors = most_units(rungs), policy.anchors * min(policy.anchor_minibatches, len(batches))
+    race, (on, beside) = most_units(rungs), policy.on(len(batches))
+    for_all, for_one = policy.anchors * beside, policy.anchors * (on - beside) + race
     return Plan(
         points=places,
         at=at,
         candidates=len(chosen),
         measured=min(policy.anchors + rungs[0].contenders, len(chosen)),
         minibatches=len(batches),
-        gradients=anchors * len(wanted) + race,
+        gradients=for_all * len(wanted) + for_one,
         exhaustive=whole * len(wanted),
-        seconds=(len(batches) + REOPENED) * shared + anchors * each + race * each_of_race,
+        seconds=(len(batches) + REOPENED) * shared + for_all * each + for_one * each_of_race,
         in_time=tuple(_in_time(seconds, Pace(shared, each_of_race, each), len(batches)) for seconds in FORESEEN),
     )
 

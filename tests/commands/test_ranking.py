@@ -21,7 +21,7 @@ def test_rank_writes_and_plot_draws(folder, ending):
     asked = ("--minibatches", "2", "--effects", "E,A,AE")
     done = run("rank", "--model", "mine.py:net", *asked, "--output", result, cwd=folder)
     assert re.search(r"rank +format +bits +angle E +angle A +angle AE", done.stdout)
-    assert "498 formats by the angle of E" in done.stdout
+    assert "498 formats by the angle of AE" in done.stdout
     sidecar = json.loads((folder / f"r.{ending}.meta.json").read_text())
     assert sidecar["rows"] == 498
     assert sidecar["settings"]["minibatches"] == 2
@@ -39,8 +39,8 @@ def test_rank_writes_and_plot_draws(folder, ending):
 
 def test_dry_run_measures_nothing(folder):
     out = run("rank", "--model", "mine.py:net", "--dry-run", "--minibatches", "3", "-o", "never.csv", cwd=folder).stdout
-    measured = "3 points; 498 formats, at most 36 measured on at most 3 mini-batches"
-    assert f"{measured}: 84 quantized gradients (exhaustive: 1494), about" in out
+    measured = "3 points; 498 formats, at most 27 measured on at most 3 mini-batches"
+    assert f"{measured}: 79 quantized gradients (exhaustive: 2988), about" in out
     # All of a network of 300 weights ends in half an hour.
     best = "22 anchors on 2 mini-batches, 26 race to 16; regret 0%, 10 of the first ten, intervals of ±28%"
     assert f"--time 30m: {best}" in out
@@ -58,7 +58,7 @@ def test_a_second_ranking_measures_nothing(folder):
     assert re.search(r"BM25|FP134|T8", first)
     assert "64 products a sum" in first
     assert "64 products a sum" in run("table", "first.csv", cwd=folder).stdout
-    assert re.search(r"verdict: \S+ turns the gradient least, by .* degrees of E \(bfloat16: ", first)
+    assert re.search(r"verdict: \S+ turns the gradient least, by .* degrees of AE \(bfloat16: ", first)
     before = json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"]
     run(*arguments, "-o", "second.csv", cwd=folder)
     assert json.loads(run("cache", "info", "--json", cwd=folder).stdout)["measurements"] == before > 50
@@ -144,9 +144,9 @@ def test_several_networks_and_what_is_made_of_their_ranking(folder, inside):
         )
     )
     assert code == 0
-    assert "4 formats by mean rank, angles of E" in out
+    assert "4 formats by mean rank, angles of AE" in out
     table = pd.read_csv(folder / "both.csv")
-    assert {"mean_rank", "angle_worst", "rank@mine.py:net", "angle_E@mine.py:other", "gates"} <= set(table.columns)
+    assert {"mean_rank", "angle_worst", "rank@mine.py:net", "angle_AE@mine.py:other", "gates"} <= set(table.columns)
     command = json.loads((folder / "both.csv.meta.json").read_text())["settings"]["command"]
     assert command.startswith("formats rank -m mine.py:net -m mine.py:other -f FP134,INT8,FP152,BM43")
     assert inside("plot", "both.csv", "--kind", "top", "--by", "worst", "-o", "top.svg") == (0, "wrote top.svg\n", [])
@@ -272,10 +272,11 @@ def test_times_that_are_none(inside, time):
 
 
 def test_a_ranking_in_time(inside, folder):
-    asked = ("rank", "-m", "mine.py:net", "--bits", "6")
+    asked = ("rank", "-m", "mine.py:net", "--bits", "6", "--by", "E")
     code, out, _ = inside(*asked, "--time", "1.5h", "-o", "r.csv")
     assert code == 0
-    assert "22 anchors on 2 mini-batches, 26 race to 16, in the 5400 s that there were; 53" in out
+    measured = r"22 anchors on 2 mini-batches, 26 race to 16, then \d+ more measurements of the leaders"
+    assert re.search(rf"{measured}, in the 5400 s that there were; 53\d\d s were left: all 184 formats", out)
     settings = json.loads((folder / "r.csv.meta.json").read_text())["settings"]
     assert (settings["time_budget"], settings["complete"]) == (5400, True)
     assert 5000 < settings["left"] < 5400

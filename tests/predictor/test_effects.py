@@ -30,4 +30,4 @@ def test_effects_at_points():
     assert effects_at(operands, None, DEFAULT_EFFECTS) == (Effect.WAE,)
     assert effects_at(operands, ["W", "a"], ()) == (Effect.A, Effect.W)
     assert [usual_effect(["E", "WAE"], at) for at in (flow, operands)] == ["E", "WAE"]
-    assert usual_effect(["E", "AE"], operands) == "E"
+    assert [usual_effect(["E", "A", "AE"], at) for at in (flow, operands)] == ["AE", "AE"]

@@ -238,7 +238,7 @@ def test_a_pace_is_corrected_by_what_anchors_took():
 
 def test_a_race_for_fewer_mini_batches():
     assert SCREEN_ALONE.policy.until(16) == []
-    assert in_words(DEFAULT) == "22 anchors on 2 mini-batches, 14 race to 4"
+    assert in_words(DEFAULT) == "15 anchors on 2 mini-batches, 12 race to 4"
     short, whole = (Pace(0.0, 1.0, 1.0).seconds(FRONT[-1], minibatches, 0, False) for minibatches in (2, 16))
     assert short == 22 * 2 + 26 + 26 + 16  # as many enter as may
     assert whole == FRONT[-1].units

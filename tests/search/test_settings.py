@@ -50,7 +50,7 @@ def test_of_a_ranking(workload):
     ]
     assert kept["gap"] == risk_of(bundled_trainings()).sentence
     assert [kept[key] for key in ("scheme", *SCHEME)] == ["paper", *asdict(PAPER).values()]
-    assert (kept["effects"], kept["by"], kept["exact"]) == (["E", "AE"], "E", ["0"])
+    assert (kept["effects"], kept["by"], kept["exact"]) == (["E", "AE"], "AE", ["0"])
     assert list(kept["surrogate"]) == ["E", "AE"]
     assert set(kept["surrogate"]["E"]) == {"held_out", "widened"}
     assert kept["formats"] == {entry.name: entry.digest for entry in formats.catalogue(8)[:30]}
