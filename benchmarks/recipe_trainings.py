@@ -21,7 +21,7 @@ from validation import FULL, HERE, PLAIN, RECIPES, add, print_agreements, traini
 import formats
 from formats.recipes.value import Recipe
 from predictor import measure_recipes
-from predictor.statistics import reliability
+from predictor.statistics import rank_correlations, reliability, resamples
 from workloads import load
 
 NETWORK = "transformer"
@@ -51,6 +51,8 @@ SECOND = (formats.recipe("bf16"), stochastic("mxfp4-sr", "mxfp4"), formats.recip
 RECIPES_TRAINED = (*FIRST, *SECOND)
 ROUNDINGS = (("nvfp4-2d", "nvfp4-2d-sr"), ("mxfp4", "mxfp4-sr"), ("errors-log4", "errors-log4-sr"))
 INDICATED = ("angle_of_mean", "angle", "1 - projection", "bias", "loss")
+COMBINED = {"distance of mean": "angle_of_mean", "distance": "angle"}
+"""|g_q - g| / |g| from the projection and an angle."""
 
 app = typer.Typer(add_completion=False)
 
@@ -98,7 +100,18 @@ def table() -> None:
         )
     kept = reliability(gaps.to_numpy()) if gaps.shape[1] > 1 else float("nan")
     print(f"{len(gaps)} recipes, {gaps.shape[1]} seeds; reliability of their mean {kept:.3f}")
-    print_agreements(measured[list(INDICATED)], gaps)
+    candidates = measured[list(INDICATED)].copy()
+    for name, angle in COMBINED.items():
+        projection = 1 - measured["1 - projection"]
+        across = projection * np.tan(np.radians(measured[angle]))
+        candidates[name] = np.hypot(1 - projection, across)
+    looks = print_agreements(candidates, gaps)
+    print_differences(candidates, gaps, looks)
+    whole = [name for name in gaps.index if not name.startswith("errors-")]
+    mean = gaps.loc[whole].mean(axis=1).to_numpy()
+    found = {name: rank_correlations(of[whole].to_numpy(), mean)[0] for name, of in candidates.items()}
+    said = ", ".join(f"{name} {spearman:.3f}" for name, spearman in found.items())
+    print(f"without those that round errors alone, {len(whole)} recipes, Spearman: {said}")
     print("stochastic rounding of errors in the place of nearest, all else the same:")
     for nearest, random in ROUNDINGS:
         if not {nearest, random} <= set(gaps.index):
@@ -117,6 +130,22 @@ def table() -> None:
     print("pairs that all seeds order alike and the number orders the other way:")
     for key, pairs in wrong.items():
         print(f"  {key}: {len(pairs)}" + (f" ({'; '.join(pairs)})" if pairs else ""))
+
+
+def print_differences(candidates: pd.DataFrame, gaps: pd.DataFrame, looks: int) -> None:
+    """By how much the first in Spearman is ahead of each other, from recipes, and of each its seeds, drawn again, with
+    intervals for as many looks as there are candidates."""
+    values, losses = candidates.loc[gaps.index].to_numpy().T, gaps.to_numpy()
+    found = [rank_correlations(of, losses.mean(1))[0] for of in values]
+    best = int(np.argmax(found))
+    drawn = [[rank_correlations(of[rows], means)[0] for of in values] for rows, means in resamples(losses, 0)]
+    ends = 100 * 0.05 / looks / 2
+    print(f"{candidates.columns[best]} less each other, Spearman; intervals of 1 - 0.05/{looks}, for {looks} looks:")
+    for place, name in enumerate(candidates.columns):
+        if place != best:
+            apart = np.array(drawn)[:, best] - np.array(drawn)[:, place]
+            low, high = np.nanpercentile(apart, [ends, 100 - ends])
+            print(f"  {name:28} {found[best] - found[place]:8.3f}  {low:6.3f} to {high:6.3f}")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,9 @@ def measure(
             "5%,15%, for which those are chosen that save most for their cost"
         ),
     ] = None,
+    order: Annotated[
+        str, typer.Option(help="what ranks recipes: projection (its distance from 1) or angle (of the mean of draws)")
+    ] = "projection",
     minibatches: Annotated[
         int | None, typer.Option(help="mini-batches that all recipes share; default: 4, or all where there are fewer")
     ] = None,
@@ -133,6 +136,7 @@ def measure(
             minibatches,
             by=apart,
             keep=kept_layers,
+            order=order,
             batch_size=batch_size,
             draws=draws,
             head=head,

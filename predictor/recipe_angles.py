@@ -26,7 +26,7 @@ from predictor.measuring.validity import batch_digest
 from predictor.memory import Memory, available_memory, memory_of
 from predictor.multiply_accumulates import ProductCost, product_costs, share_of
 from predictor.recipe_keeping import Keep, keeping_of, rows_of_kept, rows_to_choose_by
-from predictor.recipe_table import Part, Row, tabulated
+from predictor.recipe_table import Order, Part, Row, tabulated
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed, Top
 from predictor.scheme import CURRENT
@@ -35,6 +35,8 @@ from workloads.workload import Batch, Workload
 
 DEFAULT_MINIBATCHES = 4
 DEFAULT_DRAWS = 4
+LONGEST_TIMED = 15.0
+"""Seconds after which `--dry-run` times no further recipe."""
 COVERAGE, COMPLETE = "coverage", "complete"
 Found = dict[int, list[tuple[int, Measurement]]]
 """Of each row, by its place, the measurements with their draws."""
@@ -59,8 +61,8 @@ class RecipesEstimate:
         gradients: to compute.
         minibatches: on so many.
         memory: at the peak, of each process that measures.
-        seconds: about how long it takes, from one gradient of each recipe on the first mini-batch; None where there is
-            less memory than it takes.
+        seconds: about how long it takes, from a gradient of each of the recipes, or of some where that takes long, on
+            the first mini-batch; None where there is less memory than it takes.
     """
 
     recipes: int
@@ -79,6 +81,7 @@ def measure_recipes(
     *,
     by: Iterable[str] = (),
     keep: Keep | None = None,
+    order: Order | str = Order.PROJECTION,
     batch_size: int | None = None,
     draws: int = DEFAULT_DRAWS,
     head: bool = False,
@@ -104,6 +107,8 @@ def measure_recipes(
         keep: measure each recipe with some products kept in bfloat16 too: those of the layers that are named, or those
             that save most for their cost, by what each recipe gives without each of them, for a share of the
             multiply-accumulates (0.15), or for each of several.
+        order: what recipes are ranked by: "projection", its distance from 1, which orders trainings best
+            (docs/results/recipes.md), or "angle", that of the mean over draws.
         batch_size: examples of a mini-batch, by default the workload's.
         draws: of the random numbers of a recipe that has some, on every mini-batch.
         head: whether the last product of the network is changed too.
@@ -115,14 +120,14 @@ def measure_recipes(
         first: hears of the table of the first mini-batch, where there are more.
 
     Returns:
-        A row a recipe, best first by `angle_of_mean`, then what is kept beside it, its products and layers: rank,
-        recipe, product ("all", "fprop", ...), layer ("all", the name of a product of the network, or of those that are
-        kept), part ("everywhere", "alone", "without", "kept"), angle with low and high (95% t-interval), angle_of_mean
-        with its interval (of the mean over many draws; without random numbers the angle), projection, length_ratio,
-        bias with its interval, loss, share (of the network's multiply-accumulates), kept (the share of these that is in
-        bfloat16 instead), gates (of a multiply-accumulate lane, formats/hardware/cost.py; the mean over what is
-        changed), draws, n (mini-batches), failures (zero or non-finite gradients). Its `attrs` hold all that
-        reproduces it.
+        A row a recipe, best first, after each what is kept beside it, its products and layers: rank (those that are not
+        told apart share one), rank_by_projection and rank_by_angle, recipe, product ("all", "fprop", ...), layer
+        ("all", the name of a product of the network, or of those that are kept), part ("everywhere", "alone",
+        "without", "kept"), angle with low and high (95% t-interval), angle_of_mean with its interval (of the mean over
+        many draws; without random numbers the angle), projection, length_ratio, bias with its interval, loss, share (of
+        the network's multiply-accumulates), kept (the share of these that is in bfloat16 instead), gates (of a
+        multiply-accumulate lane, formats/hardware/cost.py; the mean over what is changed), draws, n (mini-batches),
+        failures (zero or non-finite gradients). Its `attrs` hold all that reproduces it.
 
     Raises:
         ValueError: an argument is out of range, there is no such recipe, or the workload cannot be measured.
@@ -130,7 +135,7 @@ def measure_recipes(
     Source:
         docs/definitions/recipes.md section 3.
     """
-    chosen = _chosen(recipes)
+    chosen, ordered = _chosen(recipes), one_of("order", Order, order)
     apart = _apart(by)
     _check_draws(draws, chosen)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
@@ -149,7 +154,7 @@ def measure_recipes(
             if first is not None:
                 # With several workers others may be there already.
                 own = {row: [entry for entry in of if entry[1].minibatch == 0] for row, of in found.items()}
-                first(tabulated(rows, own, costs, tuple(exact)))
+                first(tabulated(rows, own, costs, tuple(exact), ordered))
 
         _measure(measuring, [*rows, *choosing], batches, draws, found, of_first)
         chosen_by = tabulated([*rows, *choosing], found, costs, tuple(exact))
@@ -160,7 +165,7 @@ def measure_recipes(
         if not found:
             raise
         complete = False
-    table = tabulated(rows, found, costs, tuple(exact))
+    table = tabulated(rows, found, costs, tuple(exact), ordered)
     table.attrs = {
         "workload": workload.name,
         "weights": weights_digest(workload.model),
@@ -169,6 +174,7 @@ def measure_recipes(
         "minibatches": len(batches),
         "batch_size": used_batch_size(workload, batch_size),
         "draws": draws,
+        "order": ordered.value,
         "keep": [*wanted.shares, *wanted.layers],
         "head": head,
         "exact": list(exact),
@@ -236,7 +242,10 @@ def estimate_recipes(
     rows += [*rows_to_choose_by(rows, wanted, names), *kept]
     memory, seconds = memory_of(workload, batches[0]), None
     if memory.total - memory.weights < available_memory():
-        shared, each = _timed(Measuring(workload, tuple(exact), CURRENT), chosen, batches[0], head)
+        gradients_of = Counter[str]()
+        for row in rows:
+            gradients_of[row.placed.name] += row.draws(draws)
+        shared, each = _timed(Measuring(workload, tuple(exact), CURRENT), chosen, gradients_of, batches[0], head)
         delayed = sum(each[one.name] for one in chosen if one.history is not None)
         seconds = len(batches) * (shared + delayed + sum(each[row.placed.name] * row.draws(draws) for row in rows))
     return RecipesEstimate(
@@ -256,18 +265,24 @@ def _check_draws(draws: int, chosen: Iterable[Recipe]) -> None:
         at_least(f"{draws} draw{'s' * (draws != 1)} of recipes with random numbers", draws, 2)
 
 
-def _timed(measuring: Measuring, chosen: Sequence[Recipe], batch: Batch, head: bool) -> tuple[float, dict[str, float]]:
-    """Seconds of what all recipes share on a mini-batch, and of each recipe by its name."""
+def _timed(
+    measuring: Measuring, chosen: Sequence[Recipe], gradients_of: Counter[str], batch: Batch, head: bool
+) -> tuple[float, dict[str, float]]:
+    """Seconds of what all recipes share on a mini-batch, and of each recipe by its name; of as many as a short while
+    takes, those first that most gradients are of, and for the others their mean."""
     each: dict[str, float] = {}
-    began = time.monotonic()
+    began = first = time.monotonic()
     with measuring.gradients(batch, kept=False) as gradients:
         shared = time.monotonic() - began
-        for one in chosen:
-            for _ in range(2):  # the first compiles what is not in the cache
+        for one in sorted(chosen, key=lambda one: -gradients_of[one.name]):
+            for _ in range(1 + (not each)):  # the first compiles what is not in the cache
                 began = time.monotonic()
                 with_recipe(gradients, Placed(one, head=head), lambda *_: None)
                 each[one.name] = time.monotonic() - began
-    return shared, each
+            if time.monotonic() - first > LONGEST_TIMED:
+                break
+    mean = sum(each.values()) / len(each)
+    return shared, {one.name: each.get(one.name, mean) for one in chosen}
 
 
 def _chosen(recipes: Sequence[str | Recipe] | None) -> list[Recipe]:
@@ -301,6 +316,8 @@ def _rows(
     for one in chosen:
         placed = Placed(one, head=head, seed=seed)
         yield Row(placed)
+        if one.name == BASELINE and len(chosen) > 1:
+            continue  # it is there to be compared with, and nobody asks where it comes from
         if By.PRODUCT in apart:
             for product in Product:
                 if one.of(product).changes:

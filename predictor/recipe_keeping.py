@@ -96,8 +96,16 @@ def rows_of_kept(
             sets.append(_of_layers(keeping.layers, changed))
         for names in sets:
             placed = replace(row.placed, kept=frozenset(names), instead=recipe(BASELINE))
-            made.append(Row(placed, layer=" ".join(names), part=Part.KEPT))
+            made.append(Row(placed, layer=" ".join(_written(names, changed)), part=Part.KEPT))
     return made
+
+
+def _written(kept: Sequence[str], changed: Sequence[str]) -> list[str]:
+    """Names to paste: of a layer all of whose products are kept its own, as modules are called, else those of
+    its products."""
+    layers = {name: name.rpartition(":")[0] for name in changed}
+    parts = {layer for name, layer in layers.items() if name not in kept}
+    return list(dict.fromkeys(name if layers[name] in parts else layers[name] for name in kept))
 
 
 def _chosen(

@@ -22,6 +22,8 @@ from predictor.columns import (
     BIAS,
     BIAS_HIGH,
     BIAS_LOW,
+    BY_ANGLE,
+    BY_PROJECTION,
     DRAWS,
     FAILURES,
     GATES,
@@ -47,9 +49,23 @@ from predictor.recipes.placed import Placed
 from predictor.statistics import angle_interval, bias, tied_ranks
 
 COLUMNS = (
-    *(RANK, RECIPE, PRODUCT, LAYER, PART, ANGLE, LOW, HIGH, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN),
+    *(RANK, BY_PROJECTION, BY_ANGLE, RECIPE, PRODUCT, LAYER, PART),
+    *(ANGLE, LOW, HIGH, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN),
     *(PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE, SHARE, KEPT, GATES, DRAWS, N, FAILURES),
 )
+
+
+class Order(StrEnum):
+    """The number that recipes are ordered by: the distance of the projection from 1, or the angle of the mean over
+    draws."""
+
+    PROJECTION = "projection"
+    ANGLE = "angle"
+
+    @property
+    def column(self) -> str:
+        """Where the ranks by it stand."""
+        return BY_PROJECTION if self is Order.PROJECTION else BY_ANGLE
 
 
 class Part(StrEnum):
@@ -96,8 +112,11 @@ def tabulated(
     found: dict[int, list[tuple[int, Measurement]]],
     costs: list[ProductCost],
     exact: tuple[str, ...],
+    order: Order = Order.PROJECTION,
 ) -> pd.DataFrame:
-    cells, means = {}, {}
+    """The columns of `COLUMNS`, the recipes in this order."""
+    cells: dict[int, dict[str, Any]] = {}
+    numbers: dict[Order, dict[int, dict[int, float]]] = {each: {} for each in Order}
     for index, row in enumerate(rows):
         if index not in found:
             continue
@@ -105,22 +124,37 @@ def tabulated(
         # In one order, since the last bit of a mean depends on it.
         for _, measurement in sorted(found[index], key=lambda entry: (entry[1].minibatch, entry[0])):
             by_batch[measurement.minibatch].append(measurement)
-        means[index] = {number: of_mean(drawn) for number, drawn in by_batch.items()}
-        cells[index] = _cells(row, by_batch, means[index]) | {
+        numbers[Order.ANGLE][index] = {number: of_mean(drawn) for number, drawn in by_batch.items()}
+        numbers[Order.PROJECTION][index] = _distances(by_batch)
+        cells[index] = _cells(row, by_batch, numbers[Order.ANGLE][index]) | {
             SHARE: share_of(row.placed, costs, exact),
             KEPT: kept_share(row.placed, costs),
             GATES: gates(row.placed, costs, exact),
         }
     whole = [index for index in cells if rows[index].product == ALL and rows[index].part is Part.EVERYWHERE]
-    whole.sort(key=lambda index: cells[index][ANGLE_OF_MEAN])
-    ranks = dict(zip(whole, tied_ranks([means[index] for index in whole]), strict=True))
-    order = []
-    for index in whole:
-        cells[index][RANK] = ranks[index]
+    for each, values in numbers.items():
+        for index, rank in _ranked({index: values[index] for index in whole}).items():
+            cells[index][each.column] = rank
+    lines = []
+    for index in _ranked({index: numbers[order][index] for index in whole}):
+        cells[index][RANK] = cells[index][order.column]
         own = [other for other in cells if rows[other].placed.recipe is rows[index].placed.recipe and other != index]
-        order += [index, *sorted(own, key=lambda other: rows[other].part is not Part.KEPT)]
-    table = pd.DataFrame([cells[index] for index in order], columns=list(COLUMNS))
-    return table.astype({RANK: "Int64"})
+        lines += [index, *sorted(own, key=lambda other: rows[other].part is not Part.KEPT)]
+    table = pd.DataFrame([cells[index] for index in lines], columns=list(COLUMNS))
+    return table.astype(dict.fromkeys((RANK, BY_PROJECTION, BY_ANGLE), "Int64"))
+
+
+def _ranked(values: dict[int, dict[int, float]]) -> dict[int, int]:
+    """Ranks by row, the smallest mean over mini-batches first. values: by row and mini-batch."""
+    ordered = sorted(values, key=lambda index: float(np.mean(list(values[index].values()))))
+    return dict(zip(ordered, tied_ranks([values[index] for index in ordered]), strict=True))
+
+
+def _distances(by_batch: dict[int, list[Measurement]]) -> dict[int, float]:
+    """By mini-batch, numbers whose mean is the distance of the mean projection from 1: all have the sign of that."""
+    short = {number: 1 - float(np.mean([each.projection() for each in drawn])) for number, drawn in by_batch.items()}
+    sign = -1.0 if np.mean(list(short.values())) < 0 else 1.0
+    return {number: sign * value for number, value in short.items()}
 
 
 def _cells(row: Row, by_batch: dict[int, list[Measurement]], of_mean: dict[int, float]) -> dict[str, Any]:

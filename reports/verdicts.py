@@ -12,12 +12,15 @@ from predictor.columns import (
     ALL,
     ANGLE_OF_MEAN,
     BITS,
+    BY_ANGLE,
+    BY_PROJECTION,
     GAP,
     GATES,
     MEAN_RANK,
     NAME,
     PART,
     PRODUCT,
+    PROJECTION,
     RANK,
     RECIPE,
     WORST,
@@ -31,6 +34,8 @@ from predictor.recipe_table import Part
 from predictor.risk import INDICATOR
 from reports.tables import cells
 
+NUMBERS = ((PROJECTION, ".4f"), (ANGLE_OF_MEAN, ".3g"))
+"""What the verdict of recipes quotes, and how."""
 FEWEST = 4
 """Mini-batches that decide something as a rule; with one there is not even an interval."""
 
@@ -86,8 +91,8 @@ def undecided(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
 
 
 def of_recipes(table: pd.DataFrame) -> str:
-    """The sentence of recipes: which turns the mean gradient least beside the baseline, which are as good, and what the
-    cheapest does.
+    """The sentence of recipes: which is first beside the baseline, by the number that orders the table, which are as
+    good, and what the cheapest does.
 
     Args:
         table: The columns of `predictor.measure_recipes`.
@@ -97,19 +102,30 @@ def of_recipes(table: pd.DataFrame) -> str:
     if not len(others):
         return f"nothing but {BASELINE} was measured"
     first = others.iloc[0]
-    beside = f" ({BASELINE}: {baseline[ANGLE_OF_MEAN].iloc[0]:.3g})" if len(baseline) else ""
-    said = [f"{first[RECIPE]} turns the mean gradient least, by {first[ANGLE_OF_MEAN]:.3g} degrees{beside}"]
+    by_angle = (whole[RANK] == whole[BY_ANGLE]).all() and not (whole[RANK] == whole[BY_PROJECTION]).all()
+    number, digits = (ANGLE_OF_MEAN, ".3g") if by_angle else (PROJECTION, ".4f")
+    told, of_angle = f"{first[number]:{digits}}", f"{first[ANGLE_OF_MEAN]:.3g} degrees"
+    of_baseline = [f"{baseline[column].iloc[0]:{form}}" for column, form in NUMBERS] if len(baseline) else []
+    if by_angle:
+        beside = f" ({BASELINE}: {of_baseline[1]})" if of_baseline else ""
+        said = [f"{first[RECIPE]} turns the mean gradient least, by {of_angle}{beside}"]
+    else:
+        beside = f" ({BASELINE}: {' and '.join(of_baseline)})" if of_baseline else ""
+        said = [
+            f"{first[RECIPE]} keeps the gradient's length along itself best, {told}, and turns it by {of_angle}{beside}"
+        ]
     if first[N] == 1:
         said[0] += f", but nothing is decided by 1 mini-batch, {FEWEST - 1} more would give intervals"
     elif ties := int((others[RANK] == first[RANK]).sum()) - 1:
         said[0] += f", tied with {ties} other{'s' * (ties > 1)}"
     if len(baseline) and (free := int((others[RANK] == baseline[RANK].iloc[0]).sum())):
-        said.append(f"{free} {'is' if free == 1 else 'are'} not told apart from {BASELINE}")
+        seen = "" if by_angle else " by the projection"
+        said.append(f"{free} {'is' if free == 1 else 'are'} not told apart from {BASELINE}{seen}")
     cheapest = others.sort_values(GATES, kind="stable").iloc[0] if others[GATES].notna().any() else first
     if cheapest[RECIPE] != first[RECIPE]:
         said.append(
-            f"{cheapest[RECIPE]} has the fewest gates, {cheapest[GATES]:,.0f}, and turns it by "
-            f"{cheapest[ANGLE_OF_MEAN]:.3g}"
+            f"{cheapest[RECIPE]} has the fewest gates, {cheapest[GATES]:,.0f}, and "
+            f"{'turns it by' if by_angle else 'keeps'} {cheapest[number]:{digits}}"
         )
     return "; ".join(said)
 

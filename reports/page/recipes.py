@@ -35,15 +35,17 @@ from predictor.columns import (
     SHARE,
     N,
 )
-from predictor.recipe_table import COLUMNS, Part
+from predictor.recipe_table import COLUMNS, Order, Part
 from reports.page.parts import SOURCE, Section, embedded, plain
 from reports.tables.cells import bounded, or_dash, with_interval
+from reports.tables.recipes import RANKED_BY
 from reports.verdicts import of_recipes
 
 MEANINGS = {
     "angle": "by how many degrees a recipe turns the weight gradient; less is better",
-    "of the mean": "that of the mean over many draws of random numbers, whose noise averages out; it orders the table",
-    "projection": "how much of the gradient's length is left along its direction; 1 is all",
+    "of the mean": "that of the mean over many draws of random numbers, whose noise averages out",
+    "projection": "how much of the gradient's length is left along its direction; 1 is all. Its distance from 1 orders "
+    "the table, unless another order was asked for",
     "bias": "what does not average out over mini-batches, over a mini-batch's own noise",
     "loss": "what is added to the loss before any training",
 }
@@ -180,9 +182,9 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str) -> Section:
     return Section(
         title=f"{settings.get('workload', file)}: {len(whole)} recipes",
         verdict=of_recipes(named),
-        summary="by the angle of the mean between the weight gradients of a recipe and in full precision over "
-        f"{minibatches} mini-batch{'es' * (minibatches > 1)}; only the operands of products are rounded; smaller is "
-        "better",
+        summary=f"by {RANKED_BY[settings.get('order', Order.PROJECTION)]} between the weight gradients of a recipe and "
+        f"in full precision over {minibatches} mini-batch{'es' * (minibatches > 1)}; only the operands of products are "
+        "rounded; smaller is better",
         meanings=MEANINGS,
         body=Template((SOURCE / "recipes.html").read_text("utf-8")).substitute(
             head=head,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from predictor.recipe_angles import RecipesEstimate
     from training.recipe_validation import RecipeValidation
 
+RANKED_BY = {"projection": "the distance of the projection from 1", "angle": "the angle of the mean"}
+PAIRS_SHOWN = 6
 LISTED = [(name, "left") for name in ("recipe", "x", "w", "dy", "whose")]
 
 
@@ -86,12 +88,13 @@ def measured(table: pd.DataFrame) -> list[Part]:
         BIAS,
         BIAS_HIGH,
         BIAS_LOW,
+        BY_ANGLE,
+        BY_PROJECTION,
         DRAWS,
         FAILURES,
         GATES,
         HIGH,
         HIGH_OF_MEAN,
-        KEPT,
         LAYER,
         LENGTH_RATIO,
         LOSS_RISE,
@@ -105,26 +108,32 @@ def measured(table: pd.DataFrame) -> list[Part]:
         SHARE,
         N,
     )
+    from predictor.recipe_table import Order
     from predictor.recipe_table import Part as Place
     from reports.tables.cells import bounded, or_dash, with_interval
 
     def angle(row: pd.Series[float], mean: str, low: str, high: str) -> str:
         return bounded(row[mean], row[low], row[high], row[N])
 
-    rows, kept = [], []
+    # As most tables are, ordered by the projection; by the angle where that gave the ranks.
+    order = Order(table.attrs.get("order", Order.PROJECTION))
+    other = BY_ANGLE if order is Order.PROJECTION else BY_PROJECTION
+    rows = []
     for _, row in table.iterrows():
+        if row[PART] == Place.KEPT:
+            continue
         where = [row[PRODUCT] if row[PRODUCT] != ALL else "", row[LAYER] if row[LAYER] != ALL else ""]
         where[1] += f" {row[PART]}" if where[1] else ""
-        if row[PART] == Place.KEPT:
-            names = row[LAYER].split()
-            where = [f"{100 * row[KEPT]:.1f}% kept"]
-            kept.append(f"{row[RECIPE]}, in bfloat16: {', '.join(names) or 'nothing that saves any fits'}")
         several = angle(row, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN) if row[DRAWS] > 1 else ""
         rows.append(
             [
                 *("" if pd.isna(row[RANK]) else f"{row[RANK]:.0f}", row[RECIPE], " ".join(filter(None, where))),
-                *(angle(row, ANGLE, LOW, HIGH), several, or_dash(row[PROJECTION], ".4f")),
-                *(or_dash(row[LENGTH_RATIO], ".4f"), with_interval(row, BIAS, BIAS_LOW, BIAS_HIGH)),
+                *(or_dash(row[PROJECTION], ".4f"), angle(row, ANGLE, LOW, HIGH), several),
+                *(
+                    "" if pd.isna(row[other]) else f"{row[other]:.0f}",
+                    or_dash(row[LENGTH_RATIO], ".4f"),
+                    with_interval(row, BIAS, BIAS_LOW, BIAS_HIGH),
+                ),
                 *(
                     f"{row[LOSS_RISE]:+.4g}",
                     f"{100 * row[SHARE]:.1f}%",
@@ -135,9 +144,10 @@ def measured(table: pd.DataFrame) -> list[Part]:
             ]
         )
     right = (
+        "projection",
         "angle (deg)",
         "of the mean",
-        "projection",
+        "rank by angle" if order is Order.PROJECTION else "rank by projection",
         "length",
         "bias",
         "loss",
@@ -149,11 +159,78 @@ def measured(table: pd.DataFrame) -> list[Part]:
     headers = [("", "right"), ("recipe", "left"), ("alone", "left"), *((name, "right") for name in right)]
     return [
         plain(None, headers, rows),
-        *kept,
-        "of the mean: the angle of the mean over many draws of random numbers, whose noise averages out; projection: 1 "
-        "where the length along the gradient is kept; share: of the multiply-accumulates; gates: of one, the "
-        "mean, scales included, without infinities and NaN",
+        *disagreements(table),
+        f"ranks: by {RANKED_BY[order]}; of the mean: the angle of the mean over many draws of random numbers, whose "
+        "noise averages out; projection: 1 where the length along the gradient is kept; share: of the "
+        "multiply-accumulates; gates: of one, the mean, scales included, without infinities and NaN",
+        *kept_in_bfloat16(table),
     ]
+
+
+def kept_in_bfloat16(table: pd.DataFrame) -> list[Part]:
+    """What keeping layers gives, recipe by recipe, and their names to paste; nothing where nothing was kept."""
+    import pandas as pd
+
+    from predictor.columns import (
+        ANGLE_OF_MEAN,
+        GATES,
+        HIGH_OF_MEAN,
+        KEPT,
+        LAYER,
+        LOSS_RISE,
+        LOW_OF_MEAN,
+        PART,
+        PROJECTION,
+        RANK,
+        RECIPE,
+        N,
+    )
+    from predictor.recipe_table import Part as Place
+    from reports.tables.cells import bounded, or_dash
+
+    found = table[table[PART] == Place.KEPT]
+    if not len(found):
+        return []
+    of_recipes = table[table[RECIPE].isin(found[RECIPE]) & table[RANK].notna()]
+    rows, names = [], []
+    places = {name: place for place, name in enumerate(of_recipes[RECIPE])}
+    in_order = pd.concat([of_recipes, found]).assign(place=lambda rows: rows[RECIPE].map(places))
+    for _, row in in_order.sort_values(["place", KEPT], kind="stable").iterrows():
+        of_mean = bounded(row[ANGLE_OF_MEAN], row[LOW_OF_MEAN], row[HIGH_OF_MEAN], row[N])
+        share = f"{100 * row[KEPT]:.1f}%"
+        numbers = [or_dash(row[PROJECTION], ".4f"), of_mean, f"{row[LOSS_RISE]:+.4g}", or_dash(row[GATES], ",.0f")]
+        rows.append([row[RECIPE], share, *numbers])
+        if row[PART] == Place.KEPT:
+            layers = ",".join(row[LAYER].split()) or "nothing that saves any fits"
+            names.append(f"{row[RECIPE]}, {share} kept: {layers}")
+    right = ("kept", "projection", "angle of the mean", "loss", "gates")
+    headers = [("recipe", "left"), *((name, "right") for name in right)]
+    return [
+        plain("layers kept in bfloat16", headers, rows),
+        *names,
+        "kept: of the multiply-accumulates. The names are the network's own: for --keep, for --exact (then in full "
+        "precision), and for the modules that your framework leaves in bfloat16",
+    ]
+
+
+def disagreements(table: pd.DataFrame) -> list[str]:
+    """A line that names the pairs of recipes of which projection and angle say the opposite, each beyond its intervals;
+    none where there is no such pair, or one mini-batch decides nothing."""
+    from predictor.columns import ALL, BY_ANGLE, BY_PROJECTION, PART, PRODUCT, RECIPE, N
+    from predictor.recipe_table import Part as Place
+
+    whole = table[(table[PRODUCT] == ALL) & (table[PART] == Place.EVERYWHERE)]
+    if not len(whole) or whole[N].max() < 2:
+        return []
+    pairs = [
+        f"{one[RECIPE]} before {other[RECIPE]}"
+        for _, one in whole.iterrows()
+        for _, other in whole.iterrows()
+        if one[BY_PROJECTION] < other[BY_PROJECTION] and one[BY_ANGLE] > other[BY_ANGLE]
+    ]
+    more = f", and {len(pairs) - PAIRS_SHOWN} more pairs" if len(pairs) > PAIRS_SHOWN else ""
+    said = ", ".join(pairs[:PAIRS_SHOWN])
+    return [f"the projection puts {said}{more}; the angle of the mean says the opposite"] if pairs else []
 
 
 def validation(found: RecipeValidation, title: str) -> list[Part]:

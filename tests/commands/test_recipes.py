@@ -32,12 +32,17 @@ def test_a_table_with_its_sidecar(folder):
     out = run(*arguments, "--by", "product", "-o", "found.csv", cwd=folder).stdout
     assert "wrote found.csv" in out
     table = pd.read_csv(folder / "found.csv")
-    # Three recipes and their products; the first layer's input needs no gradient, the second's does.
-    assert len(table) == 3 * 4
+    # Three recipes, and of two their products; the first layer's input needs no gradient, the second's does.
+    assert len(table) == 3 + 2 * 3
+    assert table["rank"].equals(table["rank_by_projection"])
     assert set(table["recipe"]) == {"bf16", "mxfp4", "E4M3/real"}
     settings = json.loads((folder / "found.csv.meta.json").read_text())["settings"]
     assert settings["recipes"].keys() == {"bf16", "mxfp4", "E4M3/real"}
     assert (settings["draws"], settings["head"], settings["minibatches"]) == (4, True, 2)
+    assert settings["order"] == "projection"
+    by_angle = run(*arguments, "--order", "angle", cwd=folder).stdout
+    assert "rank by projection" in by_angle
+    assert "turns the mean gradient least" in by_angle or "keeps the gradient's length" in by_angle
 
 
 def test_the_table_of_the_first_minibatch_comes_first(folder, monkeypatch):
@@ -49,7 +54,7 @@ def test_the_table_of_the_first_minibatch_comes_first(folder, monkeypatch):
         run(*arguments, 2, cwd=folder).stdout.partition("after the first mini-batch:")[2].partition("gates: of")
     )
     alone, _, verdict = run(*arguments, 1, cwd=folder).stdout.partition("verdict: ")
-    assert verdict.startswith("mxfp8 turns the mean gradient least, by ")
+    assert verdict.startswith("mxfp8 keeps the gradient's length along itself best, ")
     assert "but nothing is decided by 1 mini-batch" in verdict
     assert [line for line in first.splitlines() if "mxfp8" in line] == [
         line for line in alone.splitlines() if "mxfp8" in line
@@ -64,8 +69,16 @@ def test_the_table_of_the_first_minibatch_comes_first(folder, monkeypatch):
 def test_keep(folder):
     arguments = ("recipes", "-m", "mine.py:net", "-r", "mxfp4", "--head", "--minibatches", "2")
     lines = run(*arguments, "--keep", "0%", cwd=folder).stdout.splitlines()
-    assert "mxfp4, in bfloat16: nothing that saves any fits" in lines
-    assert "% kept" in run(*arguments, "--keep", "80%", cwd=folder).stdout
+    assert "mxfp4, 0.0% kept: nothing that saves any fits" in lines
+    out = run(*arguments, "--by", "layer", "--keep", "80%", cwd=folder).stdout
+    [line] = [line for line in out.splitlines() if "% kept: " in line]
+    names = line.partition("% kept: ")[2]
+    assert "layers kept in bfloat16" in out
+    # The last table, after all layers; the baseline is not taken apart.
+    assert out.index("layers kept in bfloat16") > out.index("without")
+    assert not [line for line in out.splitlines() if line.split()[:1] == ["bf16"]]
+    again = run(*arguments, "--keep", names, cwd=folder).stdout
+    assert line in again.splitlines()
     bad = run(*arguments, "--keep", "nothing", cwd=folder, check=False)
     assert bad.returncode == 2
     assert "no product of layer 'nothing' is changed by a recipe" in bad.stderr
@@ -89,6 +102,7 @@ def test_what_is_wrong_is_one_line(inside):
         ((), "no network was given: say --model, or recipes list, show NAME or validate TABLE"),
         (("-m", "mine.py:net", "-r", "mxfp9"), "unknown recipe 'mxfp9'; did you mean mxfp8, mxfp4, "),
         (("-m", "mine.py:net", "-r", "bad.toml"), "bad.toml"),
+        (("-m", "mine.py:net", "--order", "bias"), "order 'bias': allowed are projection, angle"),
         (("-m", "mine.py:net", "--by", "layers"), "by 'layers': allowed are product, layer, both"),
         (("show", "E4M4/real"), "unknown recipe 'E4M4/real'"),
     ):

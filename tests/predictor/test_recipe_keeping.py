@@ -63,8 +63,8 @@ def test_layers_that_are_named_are_kept():
     table = measure_recipes(of, ["mxfp4", "FP134"], keep=["2"])
     assert table["part"].tolist().count("kept") == 2  # bfloat16 keeps nothing
     row = table[(table["recipe"] == "mxfp4") & (table["part"] == "kept")].iloc[0]
-    assert row["layer"] == "2.0:linear 2.2:linear"
-    assert row["angle"] == pytest.approx(mixed_angle(of, "mxfp4", row["layer"].split()), rel=1e-12)
+    assert row["layer"] == "2.0 2.2"
+    assert row["angle"] == pytest.approx(mixed_angle(of, "mxfp4", ["2.0:linear", "2.2:linear"]), rel=1e-12)
     whole, kept = sum(SIZES.values()), SIZES["2.0:linear"] + SIZES["2.2:linear"]
     assert row["kept"] == pytest.approx(kept / whole)
     assert row["share"] == pytest.approx(SIZES["0:linear"] / whole)
@@ -72,7 +72,7 @@ def test_layers_that_are_named_are_kept():
     assert row["gates"] == pytest.approx(lanes / (kept + SIZES["0:linear"]))
     assert table[table["part"] == "everywhere"]["kept"].tolist() == [0, 0, 0]
     one = measure_recipes(of, ["mxfp4"], keep=["0:linear"])
-    assert one[one["part"] == "kept"]["layer"].tolist() == ["0:linear"]
+    assert one[one["part"] == "kept"]["layer"].tolist() == ["0"]
 
 
 @pytest.mark.parametrize("share", [0.25, 0.45, 0.7])
@@ -94,7 +94,7 @@ def test_a_share_is_kept_where_it_saves_most_for_its_cost(share, by_layer):
                 left -= SIZES[name]
                 kept.append(name)
         row = table[(table["recipe"] == recipe) & (table["part"] == "kept")].iloc[0]
-        assert sorted(row["layer"].split()) == sorted(kept)
+        assert sorted(f"{name}:linear" for name in row["layer"].split()) == sorted(kept)
         assert 0 < row["kept"] <= share
         assert row["angle"] == pytest.approx(mixed_angle(of, recipe, kept), rel=1e-12)
         assert row["angle"] < everywhere
@@ -110,13 +110,21 @@ def test_what_was_measured_by_layer_serves(by_layer):
     assert set(after) == {"everywhere"}
 
 
+def test_of_a_layer_with_several_products_those_are_named_that_are_kept():
+    from predictor.recipe_keeping import _written
+
+    changed = ["attention:linear", "attention:linear#1", "mlp:linear", "2:linear"]
+    assert _written(["attention:linear#1", "mlp:linear"], changed) == ["attention:linear#1", "mlp"]
+    assert _written(["attention:linear", "attention:linear#1", "2:linear"], changed) == ["attention", "2"]
+
+
 def test_several_shares():
     table = measure_recipes(workload(), ["mxfp4"], 1, keep=[0.0, 0.45, 1.0])
     assert table["layer"].tolist()[:3] == ["all", "all", ""]
     assert table["angle"].iloc[1] == table["angle"].iloc[2] > table["angle"].iloc[3] > table["angle"].iloc[4]
     assert table["kept"].is_monotonic_increasing
     # All of it: the head stays.
-    assert table["layer"].iloc[4] == "0:linear 2.0:linear 2.2:linear"
+    assert table["layer"].iloc[4] == "0 2.0 2.2"
     assert table["angle"].iloc[4] == pytest.approx(table["angle"].iloc[0])
 
 
@@ -134,7 +142,7 @@ def test_gates_count_the_scales_of_both_operands():
 
 def test_an_estimate_counts_what_is_measured_to_choose():
     assert estimate_recipes(workload(), ["mxfp4"], keep=0.3).gradients == 2 * (2 + 3 + 1)
-    assert estimate_recipes(workload(), ["mxfp4"], keep=[0.3, 0.1], by=["layer"]).gradients == 2 * (2 * 7 + 2)
+    assert estimate_recipes(workload(), ["mxfp4"], keep=[0.3, 0.1], by=["layer"]).gradients == 2 * (1 + 7 + 2)
     assert estimate_recipes(workload(), ["mxfp4"], keep=["0"]).gradients == 2 * (2 + 1)
 
 
