@@ -218,6 +218,14 @@ def duration(option: str, text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
+def size_in_bytes(option: str, text: str) -> int:
+    """A size such as 800M or 4G in bytes, of 1024; ValueError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])", text.strip())
+    if found is None or not float(found[1]):
+        raise ValueError(f"{option} {text}: a size such as 800M or 4G is needed")
+    return int(float(found[1]) * {"M": 1 << 20, "G": 1 << 30}[found[2]])
+
+
 def inches(option: str, text: str | None) -> float | None:
     """A width such as 3.4in, 86mm or 8.6cm in inches; ValueError for anything else."""
     if text is None:

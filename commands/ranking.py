@@ -40,6 +40,7 @@ from commands.options import (
     command_line,
     duration,
     share,
+    size_in_bytes,
     split,
 )
 from commands.printing import say, say_json
@@ -81,6 +82,7 @@ class Planned(TypedDict):
     exact: Sequence[str]
     scheme: str | None
     two_terms: bool
+    memory: int | None
 
 
 def rank(
@@ -144,6 +146,14 @@ def rank(
             "--time",
             help="such as 90s, 5m or 1h: measure by the best policy that ends in that time, loading left out; where "
             "all formats are measured it stops then",
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            help="such as 4G or 800M: of each process that measures; a mini-batch that takes more is split into "
+            "micro-batches, whose gradients are summed",
         ),
     ] = None,
     cost: CostOption = False,
@@ -228,6 +238,7 @@ def rank(
         "exact": matching(next(iter(workloads.values())).model, exact or ()),
         "scheme": scheme,
         "two_terms": two_terms,
+        "memory": None if memory is None else size_in_bytes("--memory", memory),
     }
     if dry_run:
         tell_of_compiling()

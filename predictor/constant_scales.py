@@ -88,7 +88,7 @@ def lost_to_constant_scales(measuring: Measuring, candidates: Iterable[Candidate
         kept = measuring.store.get_record(context, key, what, lambda data: [_Lost(**row) for row in json.loads(data)])
     if kept is None or len(kept) != len(fixed):
         kept = [_Lost() for _ in fixed]
-        with measuring.opened(batch) as gradients:
+        with measuring.opened(batch, kept=False) as gradients:
 
             def see(seen: Kind, x: Tensor) -> None:
                 for (kind, format, scaled), lost in zip(fixed, kept, strict=True):

@@ -102,6 +102,8 @@ class Gradients:
         scheme: by which activations and errors are rounded.
         watched: whether the full-precision forward pass is watched below torch's functions (`flow.watch`).
         kept: whether the full-precision graph serves more backward passes, as effect E needs; else it is let go.
+        pointed: whether that pass has points, so that quantized data flow differs from it by nothing else;
+            products alone are quantized without.
 
     Attributes:
         names: of the parameters whose gradients are measured, in the order of their first use in the network.
@@ -125,9 +127,10 @@ class Gradients:
         scheme: Scheme = PAPER,
         watched: bool = False,
         kept: bool = True,
+        pointed: bool = True,
     ):
         workload.require_numbers()
-        self.workload, self.batch, self.scheme, self.kept = workload, batch, scheme, kept
+        self.workload, self.batch, self.scheme, self.kept, self.pointed = workload, batch, scheme, kept, pointed
         self.flow = DataFlow(workload.model, exact)
         self.flow.branches = scheme.branches
         if watched:
@@ -148,6 +151,7 @@ class Gradients:
         self.flow.__enter__()
         try:
             self._start()
+            self._check_full()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -169,8 +173,8 @@ class Gradients:
             self.flow.__enter__()
 
     def _start(self) -> None:
-        # Points copy what they see, which is only of use where their graph serves again, or for what watches.
-        self.flow.pointed = self.kept or self.flow.watch is not None
+        # Points copy what they see.
+        self.flow.pointed = self.pointed or self.flow.watch is not None
         self._loss = self.forward(None)
         self.flow.pointed = True
         if not self._loss.isfinite():
@@ -199,6 +203,9 @@ class Gradients:
         named = zip(self.names, self._measured, strict=True)
         self.weights = {name: p for name, p in named if not self.flow.is_exact(layer_of(name))}
         self.full = [g for _, g in kept]
+
+    def _check_full(self) -> None:
+        """ValueError where the full-precision gradient is not finite, or zero."""
         for name, g in zip(self.names, self.full, strict=True):
             if not g.isfinite().all():
                 raise ValueError(f"workload {self.workload.name}: the full-precision gradient of {name} is not finite")
@@ -327,7 +334,7 @@ class Gradients:
 
         loss = self.forward(see(activation))
         self._rounded_by[loss] = None  # what is computed again is not shown twice
-        self.backward(loss, see(error), keep=False)
+        self.backward(loss, see(error), keep=False, see=lambda *_: None)
 
     @cached_property
     def products(self) -> list[Site]:
@@ -368,15 +375,15 @@ class Gradients:
     ) -> Iterator[Quantized]:
         """A, AE and E given A, from one forward pass."""
         loss, given, alone = self.forward(activation), Effect.E_GIVEN_A in of, []
-        more = self.more(loss)
         # E given A compares two quantized gradients, of which the first is kept until the second is there.
         at_once = None if given else see
         if given or Effect.A in of:
             alone = self.backward(loss, None, keep=given or Effect.AE in of, see=at_once)
         if Effect.A in of:
-            yield shown(Quantized(Effect.A, alone, self.full, more), see)
+            yield shown(Quantized(Effect.A, alone, self.full, self.more(loss)), see)
         if given or Effect.AE in of:
             both = self.backward(loss, error, keep=False, see=at_once)
+            more = self.more(loss)
             if Effect.AE in of:
                 yield shown(Quantized(Effect.AE, both, self.full, more), see)
             if given:

@@ -34,6 +34,10 @@ BINADES = 48
 PRECISIONS = 12
 """Precisions 0 (only the value above and zero) to 11 bits; a finer format makes no noise that matters here."""
 ELEMENTS_PER_THREAD = 1 << 16
+PIECE = 1 << 20
+"""Elements that are looked at at a time, so that what is made of them takes no memory beside a tensor's."""
+INFINITE = np.int32(0x7F800000)
+"""The bits of infinity."""
 TABLES = ("top", "noise", "saturated", "energy")
 
 
@@ -112,9 +116,10 @@ def noise_table(x: Tensor | NDArray[Any]) -> NoiseTable:
     """The table of one tensor or array, read as float32, under the current tensor scale without headroom."""
     tensor = torch.from_numpy(x) if isinstance(x, np.ndarray) else x.detach()
     flat: NDArray[Any] = tensor.float().cpu().contiguous().reshape(-1).numpy()
-    finite = np.abs(flat[np.isfinite(flat)]).max(initial=0.0)
+    bits = flat.view(np.int32)
+    finite = max((_largest_finite(bits[i : i + PIECE]) for i in range(0, bits.size, PIECE)), default=0.0)
     top = int(np.frexp(np.float64(finite))[1]) - 1 if finite else 0
-    parts = np.array_split(flat.view(np.int32), max(1, min(torch.get_num_threads(), flat.size // ELEMENTS_PER_THREAD)))
+    parts = np.array_split(bits, max(1, min(torch.get_num_threads(), flat.size // ELEMENTS_PER_THREAD)))
 
     def fill(part: NDArray[np.int32]) -> tuple[NDArray[np.float64], ...]:
         tables = np.zeros((BINADES, PRECISIONS)), np.zeros(PRECISIONS), np.zeros(BINADES + 1)
@@ -131,6 +136,13 @@ def noise_table(x: Tensor | NDArray[Any]) -> NoiseTable:
     # From units of the last bit to 2^top, so that squares of tiny gradients do not underflow.
     scale = np.ldexp(1.0, -2 * (np.arange(BINADES + 1) + 23))
     return NoiseTable(top, noise * scale[:-1, None], saturated * scale[0], energy * scale)
+
+
+def _largest_finite(bits: NDArray[np.int32]) -> float:
+    """The largest finite magnitude among float32 numbers by their bits; 0 where there is none."""
+    magnitudes = bits & np.int32(0x7FFFFFFF)
+    found = np.where(magnitudes < INFINITE, magnitudes, 0).max(initial=0)
+    return float(found.astype(np.int32).view(np.float32))
 
 
 @dataclass(frozen=True)

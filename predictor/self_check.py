@@ -35,6 +35,8 @@ ROUNDING_IN_FLOAT64 = 1e-6
 REPEATS = 1e-5
 """Relative difference above which it is worth a look whether the network repeats itself at all."""
 MOST_NAMED = 4
+PIECE = 1 << 20
+"""Elements of two gradients that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,16 @@ class _Difference:
     layers: Sequence[str]
 
 
+def _squares(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
+    """|ours - theirs|^2 and |theirs|^2, in pieces: copies in float64 of all would be four times as large as both."""
+    found = torch.zeros(2, dtype=torch.float64, device=theirs.device)
+    for a, b in zip(ours.reshape(-1).split(PIECE), theirs.reshape(-1).split(PIECE), strict=True):
+        wide = b.double()
+        found += torch.stack([(a.double() - wide).square().sum(), wide.square().sum()])
+    of_difference, of_theirs = found.tolist()
+    return of_difference, of_theirs
+
+
 def _difference(gradients: Gradients, own: dict[str, Tensor | None], loss: float) -> _Difference:
     flow = dict(zip(gradients.names, gradients.full, strict=True))
     squares: dict[str, tuple[float, float]] = {}
@@ -159,9 +171,7 @@ def _difference(gradients: Gradients, own: dict[str, Tensor | None], loss: float
             continue
         g = torch.zeros_like(ours) if theirs is None and ours is not None else theirs
         assert g is not None
-        g = g.double()
-        d = g if ours is None else ours.double() - g
-        squares[name] = float(d.square().sum()), float(g.square().sum())
+        squares[name] = _squares(torch.zeros_like(g) if ours is None else ours, g)
     total = sum(g for _, g in squares.values())
     apart = sum(d for d, _ in squares.values())
     of_gradient = (apart / total) ** 0.5 if total else float(apart > 0)

@@ -105,6 +105,7 @@ def rank_across(
     with_cost: bool = False,
     products: int = PRODUCTS,
     calibration: pd.DataFrame | None = None,
+    memory: int | None = None,
     store: Store | None = None,
     executor: Executor | None = None,
     progress: Report = quiet,
@@ -147,6 +148,7 @@ def rank_across(
         points=at,
         seconds=planned,
         products=products,
+        memory=memory,
     )
     found: dict[str, Ranking[RankingSettings]] = {}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from predictor.effects import Effect, Points
+from predictor.effects import Effect
 from search.front import BESIDE, FRONT, SCREEN_ALONE, UNIT, WHOLE, Tried
 from search.policy import Policy, most_units
 
@@ -70,12 +70,9 @@ class Pace:
     table: float = 0.0
 
     @classmethod
-    def guessed(cls, gradient: float, effects: Sequence[Effect], by: Effect, points: Points) -> Pace:
-        """From the seconds of a full-precision gradient."""
-        each = {
-            effect: gradient * (UNIT if effect is Effect.E and points is Points.DATAFLOW else WHOLE)
-            for effect in effects
-        }
+    def guessed(cls, gradient: float, effects: Sequence[Effect], by: Effect, kept: bool) -> Pace:
+        """From the seconds of a full-precision gradient. kept: whether E repeats its backward pass alone."""
+        each = {effect: gradient * (UNIT if effect is Effect.E and kept else WHOLE) for effect in effects}
         return cls(gradient, each[by], sum(each.values()))
 
     def corrected(self, openings: int, units: int, wall: float, spent: float | None) -> Pace:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import pandas as pd
 
 from formats.hardware.totals import PRODUCTS
 from formats.pairs import Candidate
+from predictor.device import device_of
 from predictor.effects import (
     DEFAULT_EFFECTS,
     OPERAND_EFFECTS,
@@ -21,6 +23,7 @@ from predictor.effects import (
     usual_effect,
 )
 from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
+from predictor.memory import parts_within
 from predictor.recipes.placed import recipe_at
 from predictor.risk import INDICATOR, Risk, applies_to, bundled_trainings, risk_of
 from predictor.scheme import Scheme, rules_at
@@ -37,6 +40,7 @@ FORESEEN = (60.0, 300.0, 1800.0)
 """Seconds for which a plan says what a ranking would be."""
 PREDICTED = {Points.DATAFLOW: DEFAULT_EFFECTS, Points.OPERANDS: OPERAND_EFFECTS}
 """The effects whose noise a screen sees."""
+Of = TypeVar("Of", bound=Subject)
 REOPENED = 4
 """About how many mini-batches are opened again: by the screen, the anchors and the first rung of the race."""
 
@@ -57,6 +61,7 @@ class RankingOptions:
     points: Points = Points.DATAFLOW
     seconds: float | None = None
     products: int = PRODUCTS
+    memory: int | None = None
 
     @property
     def limit(self) -> float | None:
@@ -122,6 +127,18 @@ class RankingOptions:
         usual = MINIBATCHES_OF_FEW if candidates <= FEW else self.policy.over
         return check_minibatches(workload, self.minibatches, self.batch_size, None if self.exhaustive else usual)
 
+    def in_memory(self, subject: Of, batches: Sequence[object], effects: Sequence[Effect]) -> Of:
+        """The subject with its mini-batches in as many micro-batches as the memory needs; ValueError where it is too
+        little, and for what cannot be split."""
+        if self.memory is None:
+            return subject
+        if device_of(subject.workload).type != "cpu":
+            raise ValueError("--memory is that of a process on the CPU; leave it out on another device")
+        if self.points is Points.OPERANDS:
+            raise ValueError("--memory with points operands: mini-batches are split in data flow alone; leave one out")
+        graphs = int(Effect.E in effects) + int(effects != (Effect.E,))
+        return replace(subject, parts=parts_within(subject.workload, batches[0], self.memory, graphs))
+
 
 @dataclass(frozen=True)
 class InTime:
@@ -177,6 +194,7 @@ def plan(
     exact: Sequence[str] = (),
     scheme: Scheme | str | None = None,
     two_terms: bool = True,
+    memory: int | None = None,
 ) -> Plan:
     """What `rank` with these arguments would do, and about how long it would take.
 
@@ -185,11 +203,12 @@ def plan(
     """
     at, rules = rules_at(points, scheme, two_terms)
     chosen = choose(candidates)
-    options = RankingOptions(effects, None, minibatches, batch_size, exhaustive, points=at)
+    options = RankingOptions(effects, None, minibatches, batch_size, exhaustive, points=at, memory=memory)
     wanted = options.wanted_effects(len(chosen))
     batches = options.batches(workload, len(chosen))
     began = time.monotonic()
-    with Subject(workload, tuple(exact), rules).gradients(batches[0], kept=at is Points.DATAFLOW) as gradients:
+    subject = options.in_memory(Subject(workload, tuple(exact), rules, points=at), batches, wanted)
+    with subject.gradients(batches[0], kept=at is Points.DATAFLOW) as gradients:
         shared = time.monotonic() - began
         operands = at is Points.OPERANDS
         if operands:

@@ -57,6 +57,7 @@ def rank(
     products: int = PRODUCTS,
     calibration: pd.DataFrame | None = None,
     yardsticks: bool = False,
+    memory: int | None = None,
     store: Store | None = None,
     executor: Executor | None = None,
     progress: Report = quiet,
@@ -96,6 +97,9 @@ def rank(
             (`predictor.risk`).
         yardsticks: Measure beside them, on few mini-batches, bfloat16, a format known to train, and what the weights of
             the leaders alone would do.
+        memory: Bytes that a process that measures may take: where a mini-batch takes more, its gradients are summed
+            over as many micro-batches as it needs (docs/definitions/prediction.md section 2); by default as many as it
+            takes.
         store: Where exact measurements are found and kept; by default nowhere.
         executor: What measures, by default this process.
         progress: Hears of every step.
@@ -123,6 +127,7 @@ def rank(
         at,
         seconds=seconds,
         products=products,
+        memory=memory,
     )
     return rank_chosen(measuring, choose(candidates), options, so_far)
 
@@ -137,6 +142,7 @@ def rank_chosen(
     """`rank`, of candidates that `choose` gave. clock: gives seconds."""
     wanted, order = options.checked_effects(len(chosen))
     batches = options.batches(measuring.workload, len(chosen))
+    measuring = options.in_memory(measuring, batches, wanted)
     stages = Stages(measuring, chosen, batches, wanted, order, Watch(options.limit, clock))
     tables = _Tables(stages, options, options.risk(measuring.scheme, len(chosen)))
     try:
@@ -156,6 +162,11 @@ def _steps(stages: Stages, options: RankingOptions) -> Iterator[Stage]:
     if options.all_measured(len(stages.candidates)):
         return stages.everything()
     return stages.promising(options.policy) if options.seconds is None else in_time(stages, options.yardsticks)
+
+
+def _of_parts(parts: int) -> Iterator[str]:
+    if parts > 1:
+        yield f"each mini-batch was measured in {parts} micro-batches, as --memory asks; scales are of these"
 
 
 @dataclass(frozen=True)
@@ -182,6 +193,7 @@ class _Tables:
             **origin_of(measuring, batches, options.batch_size),
             effects=stages.effects,
             by=order,
+            parts=measuring.parts,
             minibatches=len(batches),
             exhaustive=options.exhaustive,
             time_budget=options.limit,
@@ -200,7 +212,7 @@ class _Tables:
             formats={entry.name: entry.digest for entry in chosen},
             coverage=None if measuring.checked is None else measuring.checked.sentence,
             gap=risk.sentence if GAP in table.columns and risk is not None else None,
-            notes=tuple(other_question(measuring.workload.model, measuring.points)),
+            notes=(*other_question(measuring.workload.model, measuring.points), *_of_parts(measuring.parts)),
             policy="" if stages.policy is None else in_words(stages.policy),
             beyond=stages.beyond,
             left=None if options.limit is None else stages.watch.left,

@@ -83,7 +83,7 @@ def observed_noise(measuring: Measuring, batches: Sequence[object], candidates: 
     passes = []
     measuring.report(Stage.SCREEN, 0, len(batches))
     for done, batch in enumerate(batches, start=1):
-        with measuring.opened(batch) as gradients:
+        with measuring.opened(batch, kept=False) as gradients:
             passes.append(observe(gradients, candidates))
         measuring.report(Stage.SCREEN, done, len(batches))
     return passes

@@ -87,6 +87,7 @@ class RankingSettings(ResultSettings):
     Attributes:
         effects: What was measured.
         by: The effect that orders the table.
+        parts: Into how many micro-batches a mini-batch was split.
         minibatches: Over how many angles are averaged.
         batch_size: Examples in one; None where the workload has mini-batches of its own.
         exhaustive: As it was given, like exact.
@@ -147,6 +148,7 @@ class RankingSettings(ResultSettings):
     beyond: int = 0
     left: float | None = None
     unspent: str = ""
+    parts: int = 1
     needed: int | None = None
     notes: tuple[str, ...] = ()
     yardsticks: tuple[Mapping[str, Any], ...] = ()

@@ -125,11 +125,12 @@ class Stages:
         began = self.watch.spent
         known = self._noise_in_store() is not None
         if not known:
-            self._check_time_of_screen(SCREEN * gradient)
+            self._check_time_of_screen(SCREEN * gradient / self.measuring.parts)
         self.screen()
         if not known:  # the first gradient of a process is slow
-            gradient = min(gradient, (self.watch.spent - began) / SCREEN)
-        pace = Pace.guessed(gradient, self.effects, self.by, self.measuring.points)
+            gradient = min(gradient, (self.watch.spent - began) / SCREEN * self.measuring.parts)
+        kept = self.measuring.points is Points.DATAFLOW and self.measuring.parts == 1
+        pace = Pace.guessed(gradient, self.effects, self.by, kept)
         began = self.watch.spent
         yield Stage.SCREEN
         pace = replace(pace, table=self.watch.spent - began)
@@ -154,7 +155,8 @@ class Stages:
     def _timed_gradient(self) -> float:
         """Seconds of one full-precision gradient of the first mini-batch."""
         began = self.watch.spent
-        with self.measuring.gradients(self.batches[0], kept=self.measuring.points is Points.DATAFLOW):
+        pointed = self.measuring.points is Points.DATAFLOW
+        with self.measuring.gradients(self.batches[0], kept=False, pointed=pointed):
             return self.watch.spent - began
 
     def _check_time_of_screen(self, needed: float) -> None:
@@ -260,7 +262,7 @@ class Stages:
         return context, batch_digest(self.batches[0]), what
 
     def _observed(self, batch: object) -> Noise:
-        with self.measuring.opened(batch) as gradients:
+        with self.measuring.opened(batch, kept=False) as gradients:
             see = observe if self.measuring.points is Points.DATAFLOW else observe_operands
             return see(gradients, self.candidates)
 

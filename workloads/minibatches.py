@@ -43,10 +43,19 @@ def in_float32(batches: Sequence[Any]) -> Sequence[Any]:
     return Mapped(batches, widened)
 
 
+def examples_of(batch: Any) -> int | None:
+    """How many examples a mini-batch has; None where its tensors do not share their first axis."""
+    counts = {t.shape[0] for t in tensors_in(batch) if t.ndim}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def part_of(batch: Any, first: int, last: int) -> Any:
+    """The examples `first` to `last` - 1 of a mini-batch."""
+    return map_tensors(lambda t: t[first:last] if t.ndim else t, batch)
+
+
 def half_of(batch: Any) -> Any:
     """The first half of a mini-batch's samples; None where there are fewer than two, or its tensors do not share their
     first axis."""
-    counts = {t.shape[0] for t in tensors_in(batch) if t.ndim}
-    if len(counts) != 1 or (count := counts.pop()) < 2:
-        return None
-    return map_tensors(lambda t: t[: count // 2] if t.ndim else t, batch)
+    count = examples_of(batch)
+    return None if count is None or count < 2 else part_of(batch, 0, count // 2)

@@ -56,8 +56,8 @@ class InProcess:
         check = work.check
         for number, group in groupby(units, key=lambda unit: unit.minibatch):
             of_batch, batch = list(group), work.batches[number]
-            kept = any(unit.keeps for unit in of_batch)
-            with work.subject.gradients(batch, watched=check is not None, kept=kept) as gradients:
+            kept, pointed = (any(needs) for needs in zip(*((u.keeps, u.points) for u in of_batch), strict=True))
+            with work.subject.gradients(batch, check is not None, kept, pointed) as gradients:
                 if check is not None:
                     check(gradients)
                     check = None

@@ -38,6 +38,7 @@ class Setup:
         weights: their SHA-256.
         exact: layers kept in full precision.
         scheme: by which activations and errors are rounded.
+        parts: into how many micro-batches a mini-batch is split.
         precision: torch's of float32 products.
     """
 
@@ -47,6 +48,7 @@ class Setup:
     weights: str
     exact: tuple[str, ...]
     scheme: Scheme
+    parts: int
     precision: str
 
     @classmethod
@@ -68,6 +70,7 @@ class Setup:
             weights_digest(workload.model),
             tuple(subject.exact),
             subject.scheme,
+            subject.parts,
             torch.get_float32_matmul_precision(),
         )
 
@@ -86,7 +89,7 @@ class Setup:
                 "give it a function that makes the same network"
             )
         torch.set_float32_matmul_precision(self.precision)
-        return Subject(Workload(self.name, model, [], loss), self.exact, self.scheme)
+        return Subject(Workload(self.name, model, [], loss), self.exact, self.scheme, parts=self.parts)
 
 
 def pickled(value: Any, what: str, remedy: str, dumps: Dumps = pickle.dumps) -> bytes:

@@ -53,13 +53,14 @@ class Measuring(Subject):
         return next(iter(self.checks.values()), None)
 
     @contextmanager
-    def opened(self, batch: Batch) -> Iterator[Gradients]:
-        """The gradients of one mini-batch; the first time, the flow checks itself on them (`predictor.self_check`)."""
+    def opened(self, batch: Batch, kept: bool = True) -> Iterator[Gradients]:
+        """The gradients of one mini-batch, or of its first micro-batch; the first time, the flow checks itself on them
+        (`predictor.self_check`). kept: as for `Gradients`; never at operands, where nothing is asked of the
+        full-precision graph a second time."""
         digest = batch_digest(batch)
         check_it = None if self._is_checked(digest) else self._checking(digest)
-        # At operands nothing is asked of the full-precision graph a second time.
-        kept = self.points is Points.DATAFLOW
-        with self.gradients(batch, watched=check_it is not None, kept=kept) as gradients:
+        pointed = self.points is Points.DATAFLOW
+        with self.of_first_part(batch, check_it is not None, kept and pointed, pointed) as gradients:
             if check_it is not None:
                 check_it(gradients)
             yield gradients
@@ -77,12 +78,12 @@ class Measuring(Subject):
         # Nobody else needs the flow's gradient here: its passes and torch's, over half of the samples each, cost one
         # over all. Half a mini-batch may be none, so that the whole one decides what is refused.
         with suppress(ValueError):
-            if (half := half_of(batch)) is not None:
+            if self.parts == 1 and (half := half_of(batch)) is not None:
                 # What a network keeps of its passes is not to be of half a mini-batch.
                 apart = replace(self, workload=replace(self.workload, model=copied(self.workload.model)))
-                if not isinstance(found := self._check_on(apart.gradients(half, watched=True), digest), str):
+                if not isinstance(found := self._check_on(apart.gradients(half, True, kept=False), digest), str):
                     return found
-        return self._check_on(self.gradients(batch, watched=True), digest)
+        return self._check_on(self.of_first_part(batch, watched=True, kept=False), digest)
 
     def _check_on(self, gradients: Gradients, digest: str) -> Checked | str:
         """What the check finds on gradients of the mini-batch with this digest, or of a part of it."""
@@ -215,7 +216,7 @@ class Measuring(Subject):
         digest = batch_digest(first)
         if self._is_checked(digest):
             return self.executor.run(Work(self, candidates, batches, units))
-        if isinstance(self.executor, InProcess):
+        if isinstance(self.executor, InProcess) and self.parts == 1:
             return self.executor.run(Work(self, candidates, batches, units, self._checking(digest)))
         if isinstance(self.check(first), str):
             with self.opened(first):  # which raises what the check could not be made for

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ from predictor.columns import ALL, FIRST
 from predictor.comparison import Comparison
 from predictor.effects import Effect, Points
 from predictor.gradients import Gradients
+from predictor.micro_batches import GradientsOfParts, parts_of
 from predictor.recipes.gradients import quantized
 from predictor.recipes.placed import Placed
 from predictor.scheme import PAPER, Scheme
+from workloads.minibatches import examples_of
 from workloads.workload import Batch, Workload
 
 DEFAULT_MINIBATCHES = 8
@@ -35,16 +38,30 @@ class Subject:
         exact: layers kept in full precision.
         scheme: by which activations and errors are rounded.
         points: where formats are rounded.
+        parts: into how many micro-batches a mini-batch is split (`predictor.micro_batches`).
     """
 
     workload: Workload
     exact: Sequence[str] = ()
     scheme: Scheme = PAPER
     points: Points = field(default=Points.DATAFLOW, kw_only=True)
+    parts: int = field(default=1, kw_only=True)
 
-    def gradients(self, batch: Batch, watched: bool = False, kept: bool = True) -> Gradients:
-        """The gradients of one mini-batch, to be used as a context manager. watched, kept: as for `Gradients`."""
-        return Gradients(self.workload, batch, exact=self.exact, scheme=self.scheme, watched=watched, kept=kept)
+    def gradients(
+        self, batch: Batch, watched: bool = False, kept: bool = True, pointed: bool | None = None
+    ) -> Gradients:
+        """The gradients of one mini-batch, to be used as a context manager. watched, kept: as for `Gradients`, like
+        pointed, by default as kept."""
+        pointed = kept if pointed is None else pointed
+        settings: dict[str, Any] = {"exact": self.exact, "scheme": self.scheme, "watched": watched, "pointed": pointed}
+        if self.parts > 1 and examples_of(batch) != 1:
+            return GradientsOfParts(self.workload, batch, self.parts, **settings)
+        return Gradients(self.workload, batch, kept=kept, **settings)
+
+    def of_first_part(self, batch: Batch, watched: bool = False, kept: bool = True, pointed: bool = True) -> Gradients:
+        """The same of its first micro-batch, where one pass tells enough; of the whole where it is not split."""
+        [(first, _), *_] = parts_of(self.workload, batch, self.parts) if self.parts > 1 else [(batch, 1.0)]
+        return replace(self, parts=1).gradients(first, watched, kept, pointed)
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,12 @@ class Unit:
 
     @property
     def keeps(self) -> bool:
-        """Whether it needs the graph of the full-precision loss."""
+        """Whether it needs the graph of the full-precision loss, which E alone starts from."""
+        return Effect.E in self.effects
+
+    @property
+    def points(self) -> bool:
+        """Whether it needs points in the full-precision pass."""
         return any(effect is not Effect.OPERANDS for effect in self.effects)
 
 

@@ -38,6 +38,7 @@ MEASURING = (
             "effects",
             "evaluation",
             "gradients",
+            "micro_batches",
             "noise",
             "quantizers",
             "scheme",
@@ -65,8 +66,8 @@ class Context:
         weights: SHA-256 of parameters and buffers.
         network: SHA-256 of its code and settings (predictor/measuring/code_digests.py says what that cannot see).
         loss: SHA-256 of its code and settings.
-        points: exact layers, what of the scheme counts, and SHA-256 of the source that places points, rounds and
-            measures.
+        points: exact layers, what of the scheme counts, how many micro-batches, and SHA-256 of the source that places
+            points, rounds and measures.
         torch: its version, numba's, and the precision of float32 products.
         device: with the processor's kind.
         memory_format: of the parameters.
@@ -104,7 +105,7 @@ def context_of(subject: Subject, threads: int | None = None) -> Context:
         weights=weights_digest(model),
         network=code_digest(model, [*model.parameters(), *model.state_dict(keep_vars=True).values()]),
         loss=code_digest(workload.loss),
-        points=json.dumps([sorted(subject.exact), subject.scheme.measured, source_digest()]),
+        points=json.dumps([sorted(subject.exact), subject.scheme.measured, subject.parts, source_digest()]),
         torch=f"{torch.__version__}, numba {numba.__version__}, float32 products {products}",
         device=f"{device.type} {kind}",
         memory_format=_memory_format(model),

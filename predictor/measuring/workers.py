@@ -44,10 +44,12 @@ class Worker:
                 self._forget()
                 self._subject = pickle.loads(setup).subject()
             if batch is not None:
-                self._on(pickle.loads(batch), unit.keeps)
-            assert self._gradients is not None  # sent first
-            if unit.keeps and not self._gradients.kept:
-                self._on(self._gradients.batch, True)
+                self._on(pickle.loads(batch), unit.keeps, unit.points)
+            of = self._gradients
+            assert of is not None  # sent first
+            if (unit.keeps and not of.kept) or (unit.points and not of.pointed):
+                self._on(of.batch, unit.keeps or of.kept, unit.points or of.pointed)
+            assert self._gradients is not None
             return measure_unit(self._gradients, unit, pickle.loads(format))
         except Exception as error:
             ours, line = told(error) is None, one_line(error)
@@ -55,10 +57,10 @@ class Worker:
                 line = f"measuring in another process failed: {type(error).__name__}: {line}"
             return Failure(line, traceback.format_exc(), ours)
 
-    def _on(self, batch: Batch, kept: bool) -> None:
+    def _on(self, batch: Batch, kept: bool, pointed: bool) -> None:
         self._forget()
         assert self._subject is not None  # sent first
-        self._gradients = self._open.enter_context(self._subject.gradients(batch, kept=kept))
+        self._gradients = self._open.enter_context(self._subject.gradients(batch, False, kept, pointed))
 
     def _forget(self) -> None:
         """No unit is ever measured on a mini-batch that is not its own."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from commands.options import share, split
+from commands.options import share, size_in_bytes, split
 
 
 def test_pairs_of_written_out_profiles_are_told_from_lists():
@@ -20,3 +20,10 @@ def test_shares():
     for text in ("2", "-1%", "101%", "nan", "%", "", "much"):
         with pytest.raises(ValueError, match=f"--within {text}: a share such as 2% or 0.02 is needed"):
             share("--within", text)
+
+
+def test_sizes():
+    assert [size_in_bytes("--memory", text) for text in ("4G", "800M", " 1.5G ")] == [4 << 30, 800 << 20, 3 << 29]
+    for text in ("4", "0G", "-1G", "4GB", "much"):
+        with pytest.raises(ValueError, match=f"--memory {text}: a size such as 800M or 4G is needed"):
+            size_in_bytes("--memory", text)

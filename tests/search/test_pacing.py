@@ -25,7 +25,7 @@ RATIOS = np.random.default_rng(0).lognormal(-6.0, 1.0, (len(CANDIDATES), 1)) * n
 class Machine:
     """Stands where a measuring session does: its clock moves by what it is asked for, and by nothing else."""
 
-    points, store, scheme = Points.DATAFLOW, None, None
+    points, store, scheme, parts = Points.DATAFLOW, None, None, 1
     workload = SimpleNamespace(name="fake")
 
     def __init__(self, gradient=1.0, unit=UNIT, executor=None):
@@ -223,9 +223,9 @@ def test_yardsticks_and_tables_take_their_time_too():
 
 
 def test_a_pace_is_corrected_by_what_anchors_took():
-    guessed = Pace.guessed(1.0, (Effect.E, Effect.AE), Effect.E, Points.DATAFLOW)
+    guessed = Pace.guessed(1.0, (Effect.E, Effect.AE), Effect.E, kept=True)
     assert guessed == Pace(1.0, 0.73, 0.73 + 1.1)
-    assert Pace.guessed(1.0, (Effect.WAE,), Effect.WAE, Points.OPERANDS).unit == 1.1
+    assert Pace.guessed(1.0, (Effect.WAE,), Effect.WAE, kept=False).unit == 1.1
     pace = Pace(opening=1.0, unit=1.0, anchor=2.0)
     # Twice the guess, all of it.
     assert pace.corrected(1, 10, wall=42.0, spent=40.0) == Pace(2 / 2 * 42 / 41, 2 * 42 / 41, 4 * 42 / 41)

@@ -40,6 +40,7 @@ def test_of_a_ranking(workload):
             "beyond",
             "left",
             "unspent",
+            "parts",
             "needed",
             "notes",
             "yardsticks",
