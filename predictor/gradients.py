@@ -20,6 +20,7 @@ from predictor.flow.coverage import Watch
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.points import Point, Quantizer
 from predictor.flow.sites import Site
+from predictor.freed import give_back
 from predictor.quantizers import activation_quantizer, computed_weights, error_quantizer, round_in_dtype
 from predictor.scheme import PAPER, Scheme
 from workloads.calls import call
@@ -162,6 +163,7 @@ class Gradients:
         self._loss = None
         self.flow.__exit__()
         self._open.__exit__(None, None, None)
+        give_back()
 
     @contextmanager
     def closed(self) -> Iterator[None]:

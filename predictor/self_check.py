@@ -22,6 +22,7 @@ from predictor.flow.calls import dense, eagerly
 from predictor.flow.coverage import Coverage
 from predictor.flow.float32 import InFloat32
 from predictor.flow.points import Skipped
+from predictor.freed import give_back
 from predictor.gradients import Gradients, in_reals, measured_parameters
 from workloads.calls import call
 from workloads.containers import map_tensors, tensors_in
@@ -121,6 +122,8 @@ def check(gradients: Gradients) -> Checked:
     gradients.flow.watch = None
     everything = sum(p.numel() for p in gradients.flow.model.parameters())
     counted = sum(parameters[name].numel() for name in gradients.names)
+    del own
+    give_back()
     return Checked(watch.result(), everything, counted)
 
 

@@ -37,6 +37,7 @@ MEASURING = (
             "device",
             "effects",
             "evaluation",
+            "freed",
             "gradients",
             "micro_batches",
             "noise",
