@@ -41,7 +41,7 @@ class Machine:
         return 100 * np.sqrt(RATIOS[index].mean()) * (1 + 0.01 * np.sin(7 * index + number))
 
     @contextmanager
-    def gradients(self, batch, kept):
+    def gradients(self, batch, kept, pointed):
         self.opened += 1
         self.now += self.gradient
         yield
