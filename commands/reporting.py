@@ -135,7 +135,7 @@ def report(
         typer.Argument(help="a ranking, what `formats recipes` wrote, or one of each", metavar="RESULT..."),
     ],
     html: Annotated[
-        Path | None, typer.Option("--html", help="where the page goes; default: beside the first RESULT")
+        Path | None, typer.Option("--html", "-o", help="where the page goes; default: beside the first RESULT")
     ] = None,
     within: WithinOption = "1%",
     force: ForceOption = False,

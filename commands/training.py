@@ -369,7 +369,7 @@ def validate(
     say(*tables.validation(found, effect, title), *found.coverage)
     results.write(found.runs, output / "runs.csv", found.settings | {"agreement": asdict(agreement)})
     style.save(
-        training.loss_against_angle(found.runs, f"{model}: does the angle predict training?", effect),
+        training.loss_against_angle(found.runs, f"{model}: loss against angle;", effect),
         output / "loss_against_angle.png",
     )
     say(f"wrote {output / 'runs.csv'} and {output / 'loss_against_angle.png'}")

@@ -71,6 +71,7 @@ def pareto() -> Figure:
         "resnet18: angle of E against cost",
         risk.WITHIN,
         LAYERS,
+        results.sidecar(RANKING)["settings"]["minibatches"],
     )
 
 

@@ -26,7 +26,21 @@ from torch import Tensor
 from formats.pairs import Candidate, candidate, formats_of
 from numeric_formats.progress import Report, quiet
 from predictor.angle import FAILED, degrees, layer_sums
-from predictor.columns import ALL, ALONE, KIND, LAYER, NETWORK, SHARE, WITHOUT, N, angle_column, high_column, low_column
+from predictor.columns import (
+    ALL,
+    ALONE,
+    KIND,
+    LAYER,
+    MODULE,
+    NETWORK,
+    SHARE,
+    WITHOUT,
+    N,
+    angle_column,
+    high_column,
+    low_column,
+)
+from predictor.flow.layers import module_of
 from predictor.flow.points import Point, Quantizer
 from predictor.gradients import Gradients, layer_of
 from predictor.measuring.session import MEASURE, Measuring
@@ -42,6 +56,7 @@ EVERYTHING = "WAEG"
 COLUMNS = (
     KIND,
     LAYER,
+    MODULE,
     *(column(which) for which in (ALONE, WITHOUT) for column in (angle_column, low_column, high_column)),
     SHARE,
     N,
@@ -269,9 +284,9 @@ def attribute(
     Returns:
         The columns `COLUMNS`, first the row of everything (kind "WAEG"), then the kinds (layer "all"), then the layers
         of each kind in the order of the network: W and G by the module that holds the parameters, A and E by that of
-        the points. alone: only this is rounded; without: everything else is. Means with 95% t-intervals over n
-        mini-batches. share: tan^2 of the angle alone, over the sum of the four kinds or of all layers of all kinds.
-        `attrs` holds all that reproduces the table.
+        the points. module: that module's class. alone: only this is rounded; without: everything else is. Means with
+        95% t-intervals over n mini-batches. share: tan^2 of the angle alone, over the sum of the four
+        kinds or of all layers of all kinds. `attrs` holds all that reproduces the table.
 
     Raises:
         ValueError: an argument is out of range, or the workload cannot be measured.
@@ -299,7 +314,7 @@ def attribute(
         if not found:
             raise
         complete = False
-    table = _tabulate(found)
+    table = _tabulate(found, workload)
     table.attrs = {
         "workload": workload.name,
         "weights": weights_digest(workload.model),
@@ -316,12 +331,13 @@ def attribute(
     return table
 
 
-def _tabulate(found: dict[tuple[str, str], list[tuple[float, float]]]) -> pd.DataFrame:
+def _tabulate(found: dict[tuple[str, str], list[tuple[float, float]]], workload: Workload) -> pd.DataFrame:
     """The table from the angles alone and without, of each kind and layer on each mini-batch."""
     rows = []
     for (kind, layer), angles in found.items():
         alone, without = np.array(angles).T
-        rows.append((kind, layer, *angle_interval(alone), *angle_interval(without), np.nan, len(angles)))
+        module = module_of(workload.model, layer)
+        rows.append((kind, layer, module, *angle_interval(alone), *angle_interval(without), np.nan, len(angles)))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     # Beyond 90 degrees the tangent falls again.
     power = np.tan(np.radians(table[angle_column(ALONE)].clip(upper=FAILED))) ** 2

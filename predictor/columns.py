@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-FORMAT, EFFECT, SCOPE, KIND, LAYER = "format", "effect", "scope", "kind", "layer"
+FORMAT, EFFECT, SCOPE, KIND, LAYER, MODULE = "format", "effect", "scope", "kind", "layer", "module"
 ALL, FIRST = "all", "first"
 """Scopes: the whole network's gradient, and that of the first parameter in the order of execution; others are names of
-parameters."""
-"""What a measured angle is of."""
+parameters. What a measured angle is of; module: what a layer is."""
 ANGLE, LOW, HIGH, N, SOURCE = "angle", "low", "high", "n", "source"
 """An angle in degrees, its 95% interval, its mini-batches, and whether it was measured or predicted."""
 MEASURED, PREDICTED = "measured", "predicted"

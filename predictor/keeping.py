@@ -18,8 +18,9 @@ from numeric_formats.checks import at_least, number
 from numeric_formats.progress import Report, quiet
 from predictor.angle import FAILED, degrees, layer_sums
 from predictor.attribution import in_layers
-from predictor.columns import ANGLE, HIGH, LAYER, LOW, SHARE, N
+from predictor.columns import ANGLE, HIGH, LAYER, LOW, MODULE, SHARE, N
 from predictor.effects import Effect, check_effects
+from predictor.flow.layers import module_of
 from predictor.gradients import Gradients, layer_of
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
@@ -33,7 +34,7 @@ from workloads.workload import Workload
 STEP = "step"
 STAYS = "stays"
 """Whether the layer that was tried stays in high precision."""
-COLUMNS = (STEP, LAYER, STAYS, SHARE, ANGLE, LOW, HIGH, N)
+COLUMNS = (STEP, LAYER, MODULE, STAYS, SHARE, ANGLE, LOW, HIGH, N)
 CHOSEN = "chosen"
 """Where a table of `keep` says which layers are to be kept."""
 STAGE = "keep"
@@ -99,9 +100,9 @@ def keep(
         progress: hears of every layer and step.
 
     Returns:
-        A row for nothing kept, then one for each layer that was tried: step, layer, stays, share (tan^2 of the layer's
-        angle alone over the sum of all layers'), angle with low and high (with this layer and those that were kept
-        before in full precision; 95% t-interval), n. `attrs["chosen"]` names the layers to keep.
+        A row for nothing kept, then one for each layer that was tried: step, layer, module (its class), stays, share
+        (tan^2 of the layer's angle alone over the sum of all layers'), angle with low and high (with this layer and
+        those that were kept before in full precision; 95% t-interval), n. `attrs["chosen"]` names the layers to keep.
 
     Raises:
         ValueError: neither layers nor target, or an argument out of range.
@@ -133,7 +134,7 @@ def keep(
 
     kept: list[str] = []
     angles = measured(kept)
-    rows = [(0, "", False, math.nan, *angle_interval(angles), len(angles))]
+    rows = [(0, "", "", False, math.nan, *angle_interval(angles), len(angles))]
     best = float(angles.mean())
     for step, layer in enumerate(order, start=1):
         if len(kept) == layers or (target is not None and best <= target):
@@ -143,7 +144,17 @@ def keep(
         if better:
             kept.append(layer)
             best = float(angles.mean())
-        rows.append((step, layer, better, power[layer] / whole, *angle_interval(angles), len(angles)))
+        rows.append(
+            (
+                step,
+                layer,
+                module_of(workload.model, layer),
+                better,
+                power[layer] / whole,
+                *angle_interval(angles),
+                len(angles),
+            )
+        )
         measuring.report(STAGE, len(kept) if layers is not None else step, len(order) if layers is None else layers)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table.attrs = {

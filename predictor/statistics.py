@@ -42,6 +42,11 @@ def angle_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     return mean, max(low, 0.0) if low == low else low, min(high, 180.0) if high == high else high
 
 
+def narrower(few: int, more: int) -> float:
+    """How many times narrower 95% t-intervals become with more values, if those spread as the few did."""
+    return half_width(few**-0.5, few) / half_width(more**-0.5, more)
+
+
 @dataclass(frozen=True)
 class Bias:
     """|E d|^2 over the variance of the full-precision gradient, E|g|^2 - |E g|^2: how much of a mini-batch's own noise

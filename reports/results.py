@@ -27,10 +27,12 @@ from predictor.columns import (
     NAME,
     PROFILE,
     SCOPE,
+    N,
     angle_column,
     effects_in,
     high_column,
     low_column,
+    n_column,
 )
 from predictor.effects import Points, usual_effect
 
@@ -279,10 +281,10 @@ def _is_name(value: object) -> bool:
 
 def effects_across(measured: pd.DataFrame) -> pd.DataFrame:
     """The rows of `predictor.measure` over all layers with a ranking's columns: one a format, its name, and the angle
-    of each effect with its interval."""
+    of each effect with its interval and mini-batches."""
     rows: dict[str, dict[str, Any]] = {}
     for _, row in measured[measured[SCOPE] == ALL].iterrows():
-        columns = (column(row[EFFECT]) for column in (angle_column, low_column, high_column))
-        values = zip(columns, (row[ANGLE], row[LOW], row[HIGH]), strict=True)
+        columns = (column(row[EFFECT]) for column in (angle_column, low_column, high_column, n_column))
+        values = zip(columns, (row[ANGLE], row[LOW], row[HIGH], row[N]), strict=True)
         rows.setdefault(row[FORMAT], {NAME: row[FORMAT]}).update(values)
     return pd.DataFrame(rows.values())

@@ -1,6 +1,7 @@
 """Processes that tests start: what they do is waited for, and no limit of time is one that a busy machine can reach."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,11 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 FORMATS = Path(sys.executable).with_name("formats")
 """The command as a user starts it."""
 PATIENCE = 1800.0
 """Seconds after which what is waited for counts as hung; the only limit of time in tests."""
+
+
+def installed(program: str) -> str:
+    """Where a program is that not every machine has; where it is missing, the test is skipped."""
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    return found
 
 
 def finished(*command: Any, cwd: Path = ROOT, check: bool = True, **variables: Any) -> subprocess.CompletedProcess[str]:

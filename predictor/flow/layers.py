@@ -21,6 +21,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return inner
 
 
+def module_of(model: nn.Module, layer: str) -> str:
+    """What a layer is, by the class of its module, such as `Linear` or `Conv2d depthwise`; "" for none of this name."""
+    module = dict(unwrapped(model).named_modules(remove_duplicate=False)).get(layer) if layer else None
+    if module is None:
+        return ""
+    groups, inputs = getattr(module, "groups", 1), getattr(module, "in_channels", None)
+    beside = " depthwise" if groups == inputs else f" {groups} groups"
+    return type(module).__name__ + beside * (groups != 1)
+
+
 @contextmanager
 def layers_followed(
     model: nn.Module, enter: Callable[[str], None], leave: Callable[[str, Any], None]

@@ -102,7 +102,7 @@ function labels(into, placed, { width, height }) {
   }
 }
 
-/* Marks, each with an index, x, y, shape, colour, hollow, say (lines for the mouse), and maybe label, left, right, low,
+/* Marks, each with an index, x, y, shape, colour, hollow, pale, say (lines for the mouse), and maybe label, left, right, low,
    high (ends of its intervals); lines {x or y}; bands [from, to] of x; top: the end of the vertical axis. `heard` is
    told what the mouse is on, what is clicked and which marks a box holds. */
 function chart(element, { axes: { x: xAxis, y: yAxis }, marks, entries = [], lines = [], bands = [], top = null }, heard) {
@@ -136,7 +136,7 @@ function chart(element, { axes: { x: xAxis, y: yAxis }, marks, entries = [], lin
       if (bars) into.append(svg("path", { class: "whisker", d: bars, "data-index": mark.index, style: style(mark) }));
     }
     for (const { mark, left, top: at } of places) {
-      into.append(svg("path", { class: mark.hollow ? "mark hollow" : "mark", d: SHAPES[mark.shape], transform: `translate(${left},${at})`, "data-index": mark.index, style: style(mark) }));
+      into.append(svg("path", { class: mark.hollow ? "mark hollow" : mark.pale ? "mark pale" : "mark", d: SHAPES[mark.shape], transform: `translate(${left},${at})`, "data-index": mark.index, style: style(mark) }));
     }
     labels(into, places, size);
     legend(into, entries);

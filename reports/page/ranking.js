@@ -16,9 +16,10 @@ const colourOf = (bits) => (bits in SYMBOLS ? `bits${bits}` : "other");
 // ---- plots
 
 // How an angle was found: on few mini-batches it is an estimate too, as ~ says in the table.
+const partly = (row, effect) => row.source[effect] === "measured" && known(row.n[effect]) && row.n[effect] < minibatches;
+
 function found(row, effect) {
-  const few = row.source[effect] === "measured" && known(row.n[effect]) && row.n[effect] < minibatches;
-  return few ? `measured on ${row.n[effect]} of ${minibatches} mini-batches` : row.source[effect];
+  return partly(row, effect) ? `measured on ${row.n[effect]} of ${minibatches} mini-batches` : row.source[effect];
 }
 
 function said(row) {
@@ -27,11 +28,12 @@ function said(row) {
 }
 
 // What is looked at is drawn last, and formats whose width is not known get a mark of their own.
-function drawn(id, { indices, x, y, source, ends, ...more }) {
+function drawn(id, { indices, x, y, effects, ends, ...more }) {
   const widths = [...new Set(rows.map((row) => row.bits))].sort((a, b) => (b ?? 0) - (a ?? 0));
   const shapeOf = (bits) => SYMBOLS[bits] ?? "diamond";
   const marks = indices.map((index) => ({
-    index, x: x(index), y: y(index), shape: shapeOf(rows[index].bits), colour: colourOf(rows[index].bits), hollow: source(index) !== "measured",
+    index, x: x(index), y: y(index), shape: shapeOf(rows[index].bits), colour: colourOf(rows[index].bits),
+    hollow: effects.some((effect) => rows[index].source[effect] !== "measured"), pale: effects.some((effect) => partly(rows[index], effect)),
     say: said(rows[index]), label: rows.length <= FEW ? rows[index].name : "", ...ends?.(index),
   }));
   const entries = widths.map((bits) => ({ text: known(bits) ? `${bits} bits` : "custom", shape: shapeOf(bits), colour: colourOf(bits) }));
@@ -242,14 +244,13 @@ if ("E" in rows[0].angle && "A" in rows[0].angle) {
   const indices = all.filter((index) => angle("E")(index) > 0 && angle("A")(index) > 0);
   if (indices.length < rows.length) get("not-drawn").textContent = ` ${rows.length - indices.length} without two angles above 0 are not drawn.`;
   if (indices.length) drawn("effects", {
-    indices, x: angle("A"), y: angle("E"),
-    source: (index) => (["E", "A"].every((effect) => rows[index].source[effect] === "measured") ? "measured" : "predicted"),
+    indices, x: angle("A"), y: angle("E"), effects: ["E", "A"],
     axes: { x: { title: "angle of A, activations (degrees)", log: true }, y: { title: "angle of E, errors (degrees)", log: true } }, lines: goodLine(),
   });
   else get("effects-card").hidden = true;
 } else get("effects-card").hidden = true;
 drawn("ranks", {
-  indices: all.filter((index) => known(angle(by)(index))), x: (index) => index + 1, y: angle(by), source: (index) => rows[index].source[by],
+  indices: all.filter((index) => known(angle(by)(index))), x: (index) => index + 1, y: angle(by), effects: [by],
   ends: (index) => ({ low: rows[index].low[by], high: rows[index].high[by] }), top: highest(),
   axes: { x: { title: "place in the ranking", whole: true }, y: { title: `angle of ${by} (degrees)`, zero: true } }, bands: ties(), lines: by === indicator ? goodLine() : [],
 });

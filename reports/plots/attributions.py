@@ -16,6 +16,7 @@ from predictor.columns import (
     FORMAT,
     KIND,
     LAYER,
+    MODULE,
     SCOPE,
     WITHOUT,
     angle_column,
@@ -90,7 +91,8 @@ def attribution(table: pd.DataFrame, title: str) -> Figure:
     # Where no bar or mark can lie under it.
     above.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
     above.set_title(title, pad=22)
-    _bars(below, layers, [f"{layer}   {kind}" for kind, layer in zip(layers[KIND], layers[LAYER], strict=True)])
+    named = zip(layers[LAYER], layers[MODULE], layers[KIND], strict=True)
+    _bars(below, layers, ["  ".join(filter(None, words)) for words in named])
     interval = ", with 95% interval" if layers[high_column(ALONE)].notna().any() else ""
     figure.supxlabel(f"angle, only this rounded (degrees{interval}): what it causes", fontsize=10)
     return figure

@@ -216,7 +216,9 @@ def _measured_bars(path: Path, measured: pd.DataFrame, count: int) -> Figure:
     settings = results.sidecar(path).get("settings", {})
     network, minibatches = results.network_of(settings, path), int(measured[N].max())
     title = f"{network}: angles of {min(count, len(table))} formats, {minibatches} mini-batch{'es' * (minibatches > 1)}"
-    return rankings.bars(table.head(count), effects_in(table.columns), title, settings.get("yardsticks", ()))
+    return rankings.bars(
+        table.head(count), effects_in(table.columns), title, settings.get("yardsticks", ()), minibatches
+    )
 
 
 def _drawn(
@@ -259,16 +261,20 @@ def _drawn(
         if missing := [name for name in labels if name not in known]:
             raise ValueError(f"--label {', '.join(missing)}: not in {first}; names of it are such as {table[NAME][0]}")
     count_of = settings.get("minibatches")
-    over = f", {count_of} mini-batch{'es' * (count_of > 1)}" if isinstance(count_of, int) else ""
+    count_of = count_of if isinstance(count_of, int) else None
+    over = "" if count_of is None else f", {count_of} mini-batch{'es' * (count_of > 1)}"
     if kind in (Kind.TOP, Kind.BARS):
         shown = (
             f"{network}: the first {min(count, len(table))} of {len(table)} formats by {settings.get('by', by)}{over}"
         )
         if kind is Kind.TOP:
-            return rankings.top(table, by, count, shown, within)
-        return rankings.bars(table.head(count), effects_in(table.columns), shown, settings.get("yardsticks", ()))
+            return rankings.top(table, by, count, shown, within, count_of)
+        first_rows, beside = table.head(count), settings.get("yardsticks", ())
+        return rankings.bars(first_rows, effects_in(table.columns), shown, beside, count_of)
     if kind is Kind.PARETO:
-        return rankings.pareto_front(table, by, f"{network}: angle of {by} against cost{over}", within, labels)
+        return rankings.pareto_front(
+            table, by, f"{network}: angle of {by} against cost{over}", within, labels, count_of
+        )
     if kind is Kind.LAYERS:
         effects = "" if EFFECT not in table else " of " + ", ".join(table[EFFECT].unique())
         return attributions.layers(table, f"{network}: angle{effects} by layer{over}")
@@ -284,9 +290,7 @@ def _drawn(
         trainings = pd.concat([bundled_trainings(), table])
         return training.gap_against_angle(trainings, risk_of(trainings), f"{network}: how much worse a format trains")
     if kind is Kind.VALIDATION:
-        return training.loss_against_angle(
-            table, f"{network}: does the angle predict training?", settings.get("effect", "")
-        )
+        return training.loss_against_angle(table, f"{network}: loss against angle;", settings.get("effect", ""))
     return rankings.error_against_activation(
-        table, f"{network}: {len(table)} formats{over}", within, labels, settings.get("yardsticks", ())
+        table, f"{network}: {len(table)} formats{over}", within, labels, settings.get("yardsticks", ()), count_of
     )

@@ -13,19 +13,17 @@ from predictor.columns import (
     BITS,
     FAMILY,
     GATES,
-    MEASURED,
     NAME,
-    PREDICTED,
     RANK,
     ROLE,
     angle_column,
     high_column,
     low_column,
-    source_column,
 )
 from predictor.risk import INDICATOR, dividing_angle
 from predictor.statistics import pareto
-from reports.plots.style import COLOURS, OTHER, label_points, log_axis, share, size, style_of, titled
+from reports.plots.style import COLOURS, fill, keys, label_points, legend, log_axis, share, size, style_of, titled
+from reports.sources import Source, source_of
 from reports.tables import costs
 
 LABELLED = ("INT", "FP")
@@ -33,10 +31,14 @@ ALL_NAMED = 24
 """Up to so many formats, which somebody chose, each gets its name."""
 LETTERS = 70
 """So many letters of names stand side by side; more are turned."""
+SLANTED = 30
+"""So many names stand at a slant side by side; more stand upright."""
 WHISKER: dict[str, Any] = {"ecolor": "#333333", "linewidth": 0.8, "capsize": 1.5}
 """How intervals are drawn over marks of one colour."""
 BAR = 0.8
 """Share of a format's place that its bars take."""
+NO_WIDTH = -1
+"""Stands for the bits of formats that have none."""
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -55,15 +57,26 @@ def _line(axis: Callable[..., object], table: pd.DataFrame, within: float) -> No
         axis(angle, color="#555555", linewidth=1, linestyle="--", zorder=1, label=label)
 
 
-def _marks(axes: Any, rows: pd.DataFrame, at: tuple[str, str], measured: pd.Series[bool]) -> None:
-    """Formats of one width at these columns: filled where they were measured, hollow where they are predicted."""
-    bits = int(rows[BITS].iloc[0])
-    colour, marker = style_of(bits)
-    filled: dict[str, Any] = {"s": 26, "color": colour, "linewidths": 0, "zorder": 3}
-    hollow: dict[str, Any] = {"s": 16, "facecolors": "none", "edgecolors": colour, "linewidths": 0.7}
-    for part, how, look in ((rows[~measured], PREDICTED, hollow), (rows[measured], MEASURED, filled)):
-        if len(part):
-            axes.scatter(part[at[0]], part[at[1]], marker=marker, label=f"{bits} bits, {how}", **look)
+def _sources(rows: pd.DataFrame, effects: Sequence[str], minibatches: int | None) -> list[Source]:
+    """Of every row, what the least certain of these angles rests on."""
+    order = list(Source)
+    return [
+        max((source_of(row, effect, minibatches) for effect in effects), key=order.index) for _, row in rows.iterrows()
+    ]
+
+
+def _marks(axes: Any, rows: pd.DataFrame, at: tuple[str, str], sources: Sequence[Source]) -> None:
+    """Formats at these columns, by width, filled as their angles were found, and the legend's entries of both."""
+    found, groups = pd.Series(list(sources), rows.index, dtype=object), {}
+    for bits in sorted(rows[BITS].fillna(NO_WIDTH).unique(), reverse=True):
+        colour, marker = style_of(int(bits))
+        groups[f"{int(bits)} bits" if bits != NO_WIDTH else "custom"] = (colour, marker)
+        mine = rows[BITS].fillna(NO_WIDTH) == bits
+        for place, source in enumerate(reversed(Source)):
+            part = rows[mine & (found == source)]
+            look = {"facecolors": [fill(colour, source)], "edgecolors": colour, "linewidths": 0.7, "zorder": 2 + place}
+            axes.scatter(part[at[0]], part[at[1]], marker=marker, s=20, **look)
+    keys(axes, groups, sources)
 
 
 def error_against_activation(
@@ -72,9 +85,11 @@ def error_against_activation(
     within: float,
     named: Sequence[str] = (),
     yardsticks: Sequence[Mapping[str, Any]] = (),
+    minibatches: int | None = None,
 ) -> Figure:
     """Angle of effect E against that of effect A for every format, coloured by bits, named formats and the first
-    labelled. Filled marks are measured, hollow ones predicted; a line ends those as good as float32.
+    labelled. Filled marks are measured, pale ones on some mini-batches only, hollow ones predicted; a line ends those
+    as good as float32.
 
     Args:
         table: The columns of a ranking.
@@ -82,17 +97,12 @@ def error_against_activation(
         within: The gap of those that count as good.
         named: Formats that get their name whatever else does.
         yardsticks: Rows of formats that the ranking is held against, drawn as stars.
+        minibatches: Of the ranking.
     """
     figure, axes = plt.subplots(figsize=size(6), layout="constrained")
     across, up = angle_column("A"), angle_column("E")
     shown = table[(table[up] > 0) & (table[across] > 0)]
-    for bits in sorted(shown[BITS].dropna().unique(), reverse=True):
-        rows = shown[shown[BITS] == bits]
-        measured = (rows[source_column("E")] == MEASURED) & (rows[source_column("A")] == MEASURED)
-        _marks(axes, rows, (across, up), measured)
-    unknown = shown[shown[BITS].isna()]
-    if len(unknown):
-        axes.scatter(unknown[across], unknown[up], s=26, color=OTHER[0], marker=OTHER[1], label="custom")
+    _marks(axes, shown, (across, up), _sources(shown, ("E", "A"), minibatches))
     beside = [row for row in yardsticks if row.get(across) and row.get(up)]
     if beside:
         at = [row[across] for row in beside], [row[up] for row in beside]
@@ -108,7 +118,7 @@ def error_against_activation(
     log_axis(axes.xaxis)
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=8, frameon=False, loc="upper left")  # "best" takes seconds, and warns of it
+    legend(axes, loc="upper left")  # "best" takes seconds, and warns of it
     few = len(shown) <= ALL_NAMED
     wanted = few | shown[FAMILY].isin(LABELLED) | (shown.index == shown.index.min()) | shown[NAME].isin(named)
     points = [
@@ -119,9 +129,9 @@ def error_against_activation(
     return figure
 
 
-def top(table: pd.DataFrame, by: str, count: int, title: str, within: float) -> Figure:
+def top(table: pd.DataFrame, by: str, count: int, title: str, within: float, minibatches: int | None = None) -> Figure:
     """The first formats of a ranking or a search: angles with their 95% intervals, the first on top, ties on one grey
-    band. Hollow marks are predicted.
+    band. Pale marks are measured on some mini-batches only, hollow ones predicted.
 
     Coloured by bits; of a search, by what a format is there for, so that synthesized ones stand beside the standard
     ones.
@@ -132,6 +142,7 @@ def top(table: pd.DataFrame, by: str, count: int, title: str, within: float) -> 
         count: How many are drawn.
         title: Above the picture.
         within: The gap of those that count as good as float32, where the indicator's angle is drawn.
+        minibatches: Of the ranking.
     """
     rows = table.head(count)
     figure, axes = plt.subplots(figsize=size(1.2 + 0.26 * len(rows)), layout="constrained")
@@ -141,28 +152,20 @@ def top(table: pd.DataFrame, by: str, count: int, title: str, within: float) -> 
         for role, bits in zip(rows.get(ROLE, rows[BITS]), rows[BITS], strict=True)
     ]
     names = list(dict.fromkeys(groups))
-    labelled = set()
-    for place, ((_, row), group) in enumerate(zip(rows.iterrows(), groups, strict=True)):
+    looks, sources = {}, _sources(rows, [by], minibatches)
+    for place, ((_, row), group, source) in enumerate(zip(rows.iterrows(), groups, sources, strict=True)):
         colour, marker = (
             (COLOURS[names.index(group) % len(COLOURS)], "o")
             if searched
-            else style_of(-1 if pd.isna(group) else int(group))
+            else style_of(NO_WIDTH if pd.isna(group) else int(group))
         )
+        looks[str(group) if searched else "custom" if pd.isna(group) else f"{int(group)} bits"] = (colour, marker)
         angle, low, high = (float(row[column]) for column in (angle_column(by), low_column(by), high_column(by)))
-        label = str(group) if searched else "custom" if pd.isna(group) else f"{int(group)} bits"
-        measured = row[source_column(by)] == MEASURED
         if low == low:
             axes.plot([low, high], [place, place], color=colour, linewidth=1.2, alpha=0.8)
-        axes.plot(
-            angle,
-            place,
-            marker=marker,
-            color=colour,
-            markerfacecolor=colour if measured else "white",
-            linestyle="none",
-            label=None if label in labelled else label,
-        )
-        labelled.add(label)
+        inside = fill(colour, source)
+        axes.plot(angle, place, marker=marker, color=colour, markerfacecolor=inside, linestyle="none")
+    keys(axes, looks, sources)
     ranks = rows[RANK].tolist()
     for rank in dict.fromkeys(ranks):
         if ranks.count(rank) > 1:
@@ -175,29 +178,35 @@ def top(table: pd.DataFrame, by: str, count: int, title: str, within: float) -> 
     )
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set(
-        xlabel=f"angle of {by} (degrees), with 95% intervals; grey: ties; hollow: predicted",
+        xlabel=f"angle of {by} (degrees), with 95% intervals; grey: ties",
     )
     axes.grid(True, axis="x", linewidth=0.4, alpha=0.5)
     axes.set_axisbelow(True)
-    titled(axes, title, 4)
+    titled(axes, title, 6)
     return figure
 
 
 def bars(
-    table: pd.DataFrame, effects: Sequence[str], title: str, yardsticks: Sequence[Mapping[str, Any]] = ()
+    table: pd.DataFrame,
+    effects: Sequence[str],
+    title: str,
+    yardsticks: Sequence[Mapping[str, Any]] = (),
+    minibatches: int | None = None,
 ) -> Figure:
     """The angles of a few formats, a group of bars each with a bar an effect and its 95% interval, beside formats whose
-    training is known.
+    training is known. Pale bars are measured on some mini-batches only, hollow ones predicted.
 
     Args:
         table: The columns of a ranking; every row is drawn.
         effects: Whose angles.
         title: Above the picture.
         yardsticks: Rows of formats that the ranking is held against.
+        minibatches: Of the ranking.
     """
     rows: list[Any] = [*(row for _, row in table.iterrows()), *yardsticks]
     figure, axes = plt.subplots(figsize=size(4.5), layout="constrained")
     wide = BAR / len(effects)
+    looks = {effect: (COLOURS[number % len(COLOURS)], "s") for number, effect in enumerate(effects)}
     for number, effect in enumerate(effects):
         places = [place + (number - (len(effects) - 1) / 2) * wide for place in range(len(rows))]
         angles, lows, highs = (
@@ -208,13 +217,9 @@ def bars(
             [0.0 if end != end or angle != angle else abs(end - angle) for angle, end in zip(angles, ends, strict=True)]
             for ends in (lows, highs)
         ]
-        axes.bar(
-            places,
-            angles,
-            width=wide,
-            color=COLOURS[number % len(COLOURS)],
-            label=effect,
-        )
+        colour = looks[effect][0]
+        inside = [fill(colour, source_of(row, effect, minibatches)) for row in rows]
+        axes.bar(places, angles, width=wide, color=inside, edgecolor=colour, linewidth=0.8)
         known = [place for place in range(len(rows)) if spread[0][place] or spread[1][place]]
         axes.errorbar(
             [places[place] for place in known],
@@ -223,12 +228,17 @@ def bars(
             fmt="none",
             **WHISKER,
         )
+    angled = [(row, effect) for row in rows for effect in effects if not pd.isna(row.get(angle_column(effect)))]
+    keys(axes, looks, [source_of(row, effect, minibatches) for row, effect in angled])
     if yardsticks:
         axes.axvline(len(table) - 0.5, color="#555555", linewidth=0.8, linestyle=":")
     longest = max(len(str(row[NAME])) for row in rows)
-    slanted: dict[str, Any] = (
-        {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if longest * len(rows) > LETTERS * share() else {}
-    )
+    slanted: dict[str, Any] = {}
+    if longest * len(rows) > LETTERS * share():
+        upright = len(rows) > SLANTED * share()
+        slanted = {"ha": "right", "rotation_mode": "anchor"} | (
+            {"rotation": 90, "va": "center"} if upright else {"rotation": 40}
+        )
     axes.set_xticks(range(len(rows)), [str(row[NAME]) for row in rows], fontsize=8, **slanted)
     axes.set(ylabel="angle (degrees); less is better", yscale="log")
     angles = [row.get(angle_column(effect)) or 0.0 for row in rows for effect in effects]
@@ -239,14 +249,20 @@ def bars(
     log_axis(axes.yaxis)
     axes.grid(True, axis="y", which="major", linewidth=0.4, alpha=0.5)
     axes.set_axisbelow(True)
-    titled(axes, title, len(effects))
+    titled(axes, title, len(effects) + len(Source))
     return figure
 
 
-def pareto_front(table: pd.DataFrame, by: str, title: str, within: float, named: Sequence[str] = ()) -> Figure:
-    """Angle against the gates of a multiply-accumulate, coloured by bits, filled where measured and hollow where
-    predicted, with the line of those that no other beats in both, which are labelled; † stands behind names whose
-    gates leave something out, said below.
+def pareto_front(
+    table: pd.DataFrame,
+    by: str,
+    title: str,
+    within: float,
+    named: Sequence[str] = (),
+    minibatches: int | None = None,
+) -> Figure:
+    """Angle against the gates of a multiply-accumulate, coloured by bits, filled as in `top`, with the line of those
+    that no other beats in both, which are labelled; † stands behind names whose gates leave something out, said below.
 
     Args:
         table: Of a ranking with the column `gates`; rows without angle or gates are left out.
@@ -254,12 +270,11 @@ def pareto_front(table: pd.DataFrame, by: str, title: str, within: float, named:
         title: Above the picture.
         within: As in `top`.
         named: Formats that get their name, on the front or not.
+        minibatches: Of the ranking.
     """
     rows = table[table[GATES].notna() & table[angle_column(by)].notna()].reset_index(drop=True)
     figure, axes = plt.subplots(figsize=size(6), layout="constrained")
-    for bits in sorted(rows[BITS].unique(), reverse=True):
-        part = rows[rows[BITS] == bits]
-        _marks(axes, part, (GATES, angle_column(by)), part[source_column(by)] == MEASURED)
+    _marks(axes, rows, (GATES, angle_column(by)), _sources(rows, [by], minibatches))
     if len(rows) <= ALL_NAMED and {low_column(by), high_column(by)} <= set(rows.columns):
         axes.vlines(rows[GATES], rows[low_column(by)], rows[high_column(by)], color="#888888", linewidth=0.8, zorder=1)
     front = rows.loc[pareto(zip(rows[angle_column(by)], rows[GATES], strict=True))].sort_values(GATES)
@@ -285,7 +300,7 @@ def pareto_front(table: pd.DataFrame, by: str, title: str, within: float, named:
     )
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    legend(axes, loc="lower right")
     shown = rows[wanted]
     marks = [costs.MARK if costs.not_counted(row) else "" for _, row in shown.iterrows()]
     points = zip(shown[NAME] + marks, shown[GATES], shown[angle_column(by)], strict=True)

@@ -27,7 +27,7 @@ from predictor.columns import (
     RECIPE,
 )
 from predictor.recipe_table import Part
-from reports.plots.style import COLOURS, OTHER, label_points, log_axis, size
+from reports.plots.style import COLOURS, OTHER, label_points, legend, log_axis, size, titled
 
 RANDOM, PLAIN = (COLOURS[1], "s"), (COLOURS[0], "o")
 """Colour and mark of recipes with random numbers, and without."""
@@ -95,8 +95,7 @@ def plane(table: pd.DataFrame, title: str) -> Figure:
     log_axis(axes.xaxis)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
-    axes.set_title(title, pad=24)
+    titled(axes, title, 4)
     label_points(axes, zip(rows[RECIPE], rows[ANGLE_OF_MEAN], up, strict=True))
     return figure
 
@@ -187,5 +186,5 @@ def kept(table: pd.DataFrame, title: str) -> Figure:
     log_axis(axes.yaxis)
     axes.set_xlim(left=-0.02 * 100 * of_kept[KEPT].max())
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    figure.legend(fontsize=8, frameon=False, loc="outside right upper")
+    legend(axes, loc="upper left", bbox_to_anchor=(1, 1))
     return figure

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from numeric_formats.files import write_atomically
+from reports.sources import Source
 
 # Names are text: a dollar in one begins no formula.
 plt.rcParams["text.parse_math"] = False
@@ -40,11 +43,30 @@ def style_of(bits: int) -> tuple[str, str]:
     return (STYLE | RARER).get(bits, OTHER)
 
 
+FILLS = {Source.MEASURED: 1.0, Source.PARTLY: 0.35, Source.PREDICTED: 0.0}
+"""How much of its colour fills a mark: the better an angle was measured, the more."""
+
+
+def fill(colour: str, source: Source) -> tuple[float, ...]:
+    """The colour inside a mark or bar of an angle that was found so: its own, a pale one, or white."""
+    return tuple(1 - FILLS[source] * (1 - part) for part in to_rgb(colour))
+
+
+def keys(axes: Any, groups: Mapping[str, tuple[str, str]], sources: Collection[Source]) -> None:
+    """Entries of a legend: each group with its colour and mark, and, where not all is measured, what fills mean."""
+    how: dict[str, Any] = {"linestyle": "none", "markersize": 5}
+    for label, (colour, marker) in groups.items():
+        axes.plot([], [], marker=marker, color=colour, label=label, **how)
+    for source in Source if set(sources) - {Source.MEASURED} else ():
+        if source in sources:
+            axes.plot([], [], marker="o", color=OTHER[0], markerfacecolor=fill(OTHER[0], source), label=source, **how)
+
+
 USUAL_WIDTH = 8.0
 """Inches that pictures are wide where nobody says another width."""
 NARROW = 0.7
 """Pictures of a smaller share of it have their words made to fit."""
-NARROW_COLUMNS = 3
+NARROW_COLUMNS = 2
 """Of legends in them."""
 _width = [USUAL_WIDTH]
 
@@ -71,7 +93,7 @@ def fitted(figure: Figure) -> Figure:
         return figure
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_label_text(axis.get_label_text().partition(";")[0].partition(", with")[0], fontsize=8)
+            axis.set_label_text(re.split("[;:]|, with", axis.get_label_text())[0], fontsize=8)
             axis.set_tick_params(labelsize=7)
         axes.title.set(text=axes.get_title().partition(",")[0], fontsize=8)
     for legend in (*(axes.get_legend() for axes in figure.axes), *figure.legends):
@@ -81,16 +103,19 @@ def fitted(figure: Figure) -> Figure:
     return figure
 
 
-def titled(axes: Any, title: str, columns: int) -> None:
-    """A title, and below it a legend above the axes, where no mark can lie under it; in a picture narrower than usual
-    in rows below them, where its width takes nothing from theirs."""
+def legend(axes: Any, columns: int = 1, **place: Any) -> None:
+    """A legend at a place of the axes; in a picture narrower than usual in rows below them, where its width takes
+    nothing from theirs and no mark lies under it."""
     if share() >= NARROW:
-        axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns)
-        axes.set_title(title, pad=24)
+        axes.legend(fontsize=8, frameon=False, ncols=columns, **place)
         return
-    across = min(columns, NARROW_COLUMNS)
-    axes.figure.legend(fontsize=6, frameon=False, loc="outside lower center", ncols=across, columnspacing=1)
-    axes.set_title(title)
+    axes.figure.legend(fontsize=6, frameon=False, loc="outside lower center", ncols=NARROW_COLUMNS, columnspacing=1)
+
+
+def titled(axes: Any, title: str, columns: int) -> None:
+    """A title, and below it a legend above the axes, where no mark can lie under it."""
+    legend(axes, columns, loc="lower center", bbox_to_anchor=(0.5, 1))
+    axes.set_title(title, pad=24 if share() >= NARROW else None)
 
 
 def size(height: float, width: float = USUAL_WIDTH) -> tuple[float, float]:

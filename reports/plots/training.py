@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from predictor.columns import GAP, NETWORK_NAME, angle_column
 from predictor.risk import DIVERGED, INDICATOR, WITHIN, Risk
 from predictor.statistics import rank_correlations
-from reports.plots.style import COLOURS, label_points, log_axis, size, style_of
+from reports.plots.style import COLOURS, label_points, legend, log_axis, size, style_of
 from reports.validation import by_format
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -156,7 +156,7 @@ def loss_against_angle(runs: pd.DataFrame, title: str, effect: str = "") -> Figu
     log_axis(axes.xaxis)
     log_axis(axes.yaxis)
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    legend(axes, loc="upper left")
     label_points(axes, [(row.name, row.angle, row.loss) for row in finite.itertuples(index=False)])
     return figure
 
@@ -210,5 +210,5 @@ def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    legend(axes, loc="upper left")
     return figure

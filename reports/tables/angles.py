@@ -25,17 +25,21 @@ from predictor.columns import (
     LENGTH_RATIO,
     LOSS_RISE,
     LOW,
+    MODULE,
     PROJECTION,
     SCOPE,
     SHARE,
     WITHOUT,
     N,
+    angle_column,
+    high_column,
+    low_column,
 )
 from predictor.effects import Effect, Points
 from predictor.keeping import CHOSEN, STAYS, STEP
 from predictor.risk import applies_to, bundled_trainings, risk_of
 from reports.tables import costs
-from reports.tables.cells import bounded, gap, or_dash, with_bounds, with_interval
+from reports.tables.cells import bounded, gap, or_dash, wide, with_bounds, with_interval
 from reports.tables.layout import Part, plain
 from search.table import cost_of
 
@@ -92,10 +96,11 @@ def formats_by_effects(
     ruled = [len(own) - 1] if others else []
     names = dict.fromkeys([*table[FORMAT], *([] if beside is None else beside[FORMAT])])
     told = [costs.reading(products), *costs.what_is_marked(map(cost_of, names))] if products else []
+    narrow = wide(zip(*(table[name] for name in (ANGLE, LOW, HIGH, N)), strict=True))
     failed = any(line[-1] for line in own + others)
     if not failed:
         headers, own, others = headers[:-1], [line[:-1] for line in own], [line[:-1] for line in others]
-    return [plain(title, headers, [*own, *others], ruled), READING, *told, *([FAILED] if failed else [])]
+    return [plain(title, headers, [*own, *others], ruled), READING, *told, *narrow, *([FAILED] if failed else [])]
 
 
 def measurement(table: pd.DataFrame) -> Part:
@@ -126,14 +131,15 @@ def kept_layers(table: pd.DataFrame, title: str) -> list[Part]:
     """What `predictor.keeping.keep` gave, and what to type with it."""
     rows = [
         [
-            *(str(row[STEP]), row[LAYER] or "(nothing kept)", "" if not row[STEP] else "yes" if row[STAYS] else "no"),
+            *(str(row[STEP]), row[LAYER] or "(nothing kept)", row[MODULE]),
+            "" if not row[STEP] else "yes" if row[STAYS] else "no",
             "-" if pd.isna(row[SHARE]) else f"{100 * row[SHARE]:.1f}%",
             bounded(row[ANGLE], row[LOW], row[HIGH], row[N]),
         ]
         for _, row in table.iterrows()
     ]
     headers = [
-        *((STEP, "right"), (LAYER, "left"), (STAYS, "left")),
+        *((STEP, "right"), (LAYER, "left"), (MODULE, "left"), (STAYS, "left")),
         *((name, "right") for name in ("share alone", f"angle {table.attrs[EFFECT]}")),
     ]
     chosen = table.attrs[CHOSEN]
@@ -160,11 +166,10 @@ def attribution_estimate(model: str, of: Estimate) -> str:
 def attribution(table: pd.DataFrame, top: int, title: str) -> list[Part]:
     """What `predictor.attribution.attribute` gave: everything, the kinds, the `top` layers with the largest shares."""
 
-    def rows(part: pd.DataFrame) -> list[list[str]]:
+    def rows(part: pd.DataFrame, modules: bool) -> list[list[str]]:
         return [
             [
-                row[KIND],
-                row[LAYER],
+                *(row[KIND], row[LAYER], *([row[MODULE]] if modules else [])),
                 *(with_bounds(row, column) for column in (ALONE, WITHOUT)),
                 "-" if pd.isna(row[SHARE]) else f"{100 * row[SHARE]:.1f}%",
                 str(row[N]),
@@ -172,18 +177,23 @@ def attribution(table: pd.DataFrame, top: int, title: str) -> list[Part]:
             for _, row in part.iterrows()
         ]
 
-    headers = [
-        *((name, "left") for name in ("kind", "layer")),
-        *((name, "right") for name in ("alone (deg)", "without (deg)", "share", "mini-batches")),
-    ]
+    numbers = [(name, "right") for name in ("alone (deg)", "without (deg)", "share", "mini-batches")]
     layers = table[table[LAYER] != ALL].sort_values(SHARE, ascending=False, kind="stable").head(top)
     parts: list[Part] = [
-        plain(title, headers, rows(table[table[LAYER] == ALL])),
-        plain("layers with the largest shares", headers, rows(layers)),
+        plain(title, [*((name, "left") for name in (KIND, LAYER)), *numbers], rows(table[table[LAYER] == ALL], False)),
+        plain(
+            "layers with the largest shares",
+            [*((name, "left") for name in (KIND, LAYER, MODULE)), *numbers],
+            rows(layers, True),
+        ),
         "alone: nothing else is rounded; without: all else is; means over mini-batches with 95% intervals",
         "share: tan² of the angle alone, over the sum of all kinds or of all layers, which need not be that of all "
         "together; without one part the rest may round otherwise, so that leaving it out can make the angle larger",
     ]
+    shown = pd.concat([table[table[LAYER] == ALL], layers])
+    parts += wide(
+        zip(*(shown[name] for name in (angle_column(ALONE), low_column(ALONE), high_column(ALONE), N)), strict=True)
+    )
     if not table.attrs["complete"]:
         done = f"{table.attrs['gradients']} quantized gradients were computed"
         parts.append(f"ended early by an interrupt: {done}; finished rows are kept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -11,17 +12,16 @@ from predictor.columns import (
     GAP,
     GAP_HIGH,
     GAP_LOW,
-    PREDICTED,
     N,
     angle_column,
     high_column,
     low_column,
     n_column,
-    source_column,
 )
 from predictor.effects import Points
 from predictor.scheme import Scheme
-from predictor.statistics import Agreement
+from predictor.statistics import Agreement, narrower
+from reports.sources import Source, source_of
 
 
 def rounded_where(points: Points, scheme: Scheme) -> str:
@@ -51,6 +51,31 @@ def bounded(angle: float, low: float, high: float, minibatches: float = math.inf
     return f"{angle:.{digits}f} ± {(high - low) / 2:.{digits}f}"
 
 
+WIDE = 1 / 3
+"""Of its angle: an interval that reaches further to one side says little."""
+
+
+def wide(angles: Iterable[tuple[float, float, float, int]]) -> list[str]:
+    """A line on intervals that say little, and what makes them narrower; none where they do not, or most do not.
+
+    angles: each with the ends of its interval and its mini-batches.
+    """
+    known = [row for row in angles if not pd.isna(row[0])]
+    if not known:
+        return []
+    few = min(minibatches for *_, minibatches in known)
+    if few == 1:
+        return [f"one mini-batch gives no interval; --minibatches {FEW} does"]
+    reach = [high - angle > WIDE * angle for angle, _, high, _ in known]
+    if 2 * sum(reach) <= len(reach):
+        return []
+    more = max(2 * few, FEW)
+    return [
+        f"{sum(reach)} of {len(reach)} intervals reach more than a third of their angle to a side; "
+        f"--minibatches {more} makes them about {narrower(few, more):.2g} times narrower"
+    ]
+
+
 def with_bounds(row: Any, effect: str) -> str:
     """The angle of an effect with its 95% interval."""
     angle, low, high = row[angle_column(effect)], row[low_column(effect)], row[high_column(effect)]
@@ -67,8 +92,8 @@ def with_interval(row: Any, value: str, low: str, high: str) -> str:
 def angle(row: Any, effect: str, minibatches: int = 0) -> str:
     """The angle of an effect in a ranking's row, with its 95% interval; ~ is an estimate: predicted, or measured on
     fewer mini-batches than the ranking has."""
-    found, measured = row[angle_column(effect)], row.get(n_column(effect), minibatches)
-    if not pd.isna(found) and (row[source_column(effect)] == PREDICTED or measured < minibatches):
+    found = row[angle_column(effect)]
+    if not pd.isna(found) and source_of(row, effect, minibatches) is not Source.MEASURED:
         return f"~{found:.3g}"
     return with_bounds(row, effect)
 

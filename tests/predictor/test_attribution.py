@@ -104,9 +104,10 @@ def test_layers_are_those_that_are_not_kept_exact(workload):
     # Of what has only one layer left, the layer is the kind.
     for kind in "WG":
         pd.testing.assert_series_equal(
-            kept.loc[(kind, "all")].drop("share"), kept.loc[(kind, "0")].drop("share"), check_names=False
+            *(kept.loc[(kind, layer)].drop(["share", "module"]) for layer in ("all", "0")), check_names=False
         )
     assert kept.angle_alone["E", "0"] == kept.angle_alone["E", "all"]
+    assert kept.module["E"].to_dict() == {"all": "", "(network)": "", "0": "Conv2d"}
 
 
 def test_shares_add_up_and_an_exact_forward_pass_has_none(workload):

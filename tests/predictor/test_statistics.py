@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from predictor.statistics import agreement, angle_interval, interval, paired_interval, pareto, reliability
+from predictor.statistics import agreement, angle_interval, interval, narrower, paired_interval, pareto, reliability
 
 
 def test_interval_is_students():
@@ -14,6 +14,11 @@ def test_interval_is_students():
     half = 3.182446305284263 * np.std([1, 2, 3, 6], ddof=1) / 2
     assert (mean, low, high) == (3.0, pytest.approx(3 - half), pytest.approx(3 + half))
     assert math.isnan(interval(np.array([1.0]))[1])
+
+
+def test_how_much_more_values_narrow_an_interval():
+    assert narrower(2, 4) == pytest.approx(12.706204736 / 2**0.5 / (3.182446305 / 2))
+    assert narrower(8, 16) == pytest.approx(stats.t.ppf(0.975, 7) / stats.t.ppf(0.975, 15) * 2**0.5)
 
 
 def test_reliability_over_seeds():

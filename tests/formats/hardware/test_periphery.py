@@ -1,7 +1,6 @@
 """Verilog of what surrounds a lane, read by a small interpreter: every part against the emulator or whole numbers."""
 
 import re
-import shutil
 from fractions import Fraction
 from itertools import pairwise
 
@@ -14,6 +13,7 @@ from formats.hardware.lane import Lane, operand
 from formats.hardware.periphery import Scaling, scaled, target
 from formats.hardware.verilog import lane_modules
 from tests.formats.hardware.interpreter import Verilog
+from tests.processes import installed
 
 
 def handed(x):
@@ -126,8 +126,7 @@ def test_what_scales_a_format():
 
 
 def test_synthesis_gives_the_committed_counts(periphery, tmp_path):
-    if shutil.which("yosys") is None:
-        pytest.skip("yosys is not installed")
+    installed("yosys")
     bench, counts = periphery
     for part in (bench.maximum(8), bench.quantizer(formats.get("FP123"))):
         # Other versions of Yosys map a little differently.
@@ -135,8 +134,7 @@ def test_synthesis_gives_the_committed_counts(periphery, tmp_path):
 
 
 def test_parts_are_simulated_before_they_are_counted(periphery, tmp_path):
-    if shutil.which("iverilog") is None:
-        pytest.skip("iverilog is not installed")
+    installed("iverilog")
     bench, _ = periphery
     part = bench.quantizer(formats.get("FP132"))
     assert part.check(tmp_path) == 0

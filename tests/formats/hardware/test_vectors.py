@@ -3,7 +3,6 @@
 import csv
 import itertools
 import re
-import shutil
 import subprocess
 
 import numpy as np
@@ -13,6 +12,7 @@ import formats
 from formats.hardware.header import UNUSED
 from formats.hardware.vectors import hard_inputs, safe_name, write_vectors
 from tests.formats.reference import Reference
+from tests.processes import installed
 
 NAMES = [
     "INT8",
@@ -211,9 +211,7 @@ def test_decode_tables(written):
 @pytest.fixture(scope="module")
 def compiled(written, tmp_path_factory):
     """A program that holds the headers of all cases, and its sources."""
-    gcc = shutil.which("gcc")
-    if gcc is None:
-        pytest.skip("gcc is not on this machine; the C headers cannot be compiled")
+    gcc = installed("gcc")
     home = tmp_path_factory.mktemp("program")
     sources = []
     for number, ((format, _), (_, _, header)) in enumerate(zip(CASES, written, strict=True)):
@@ -276,9 +274,7 @@ def test_c_agrees_with_the_emulator(compiled, tmp_path):
 
 @pytest.mark.slow
 def test_headers_are_cpp_too(compiled):
-    gxx = shutil.which("g++")
-    if gxx is None:
-        pytest.skip("g++ is not on this machine; the headers cannot be compiled as C++")
+    gxx = installed("g++")
     _, sources, strict = compiled
     subprocess.run([gxx, "-x", "c++", "-std=c++11", *strict, "-fsyntax-only", *map(str, sources)], check=True)
 

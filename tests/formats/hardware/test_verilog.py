@@ -2,7 +2,6 @@
 any."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from formats.hardware.lane import Accumulator, Lane, operand
 from formats.hardware.verilog import lane_modules, write_lane
 from tests.formats.hardware.interpreter import Verilog
 from tests.formats.hardware.magnitudes import whole_magnitudes
+from tests.processes import installed
 
 SPREAD = (
     "INT8",
@@ -132,8 +132,7 @@ def test_float_accumulator_rounds_as_the_master_format(bench):
     ("a", "b"), [("FP134", "T8.5x3@2"), ("INT8", "FP143"), ("INT8", "INT6"), ("posit<6,1>", "NF4")]
 )
 def test_lanes_in_icarus_verilog(bench, a, b, accumulator, tmp_path):
-    if shutil.which("iverilog") is None:
-        pytest.skip("iverilog is not installed")
+    installed("iverilog")
     a, b = formats.get(a), formats.get(b)
     text = lane_modules(a, b, accumulator)
     assert bench.simulate(a, b, accumulator, text, tmp_path) == 0
@@ -145,8 +144,7 @@ def test_lanes_in_icarus_verilog(bench, a, b, accumulator, tmp_path):
 
 
 def test_synthesis_gives_the_committed_counts(bench, counts, tmp_path):
-    if shutil.which("yosys") is None:
-        pytest.skip("yosys is not installed")
+    installed("yosys")
     format = formats.get("FP123")
     found = bench.synthesize(lane_modules(format, format), tmp_path)
     lanes = counts[(counts["a"] == "FP123") & (counts["b"] == "FP123")]

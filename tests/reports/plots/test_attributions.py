@@ -11,14 +11,15 @@ from reports.plots import attributions, style
 
 def attribution(layers=40, interval=True):
     half = 0.5 if interval else np.nan
-    rows = [("WAEG", "all", 9.0, 9 - half, 9 + half, np.nan, np.nan, np.nan, np.nan, 2)]
+    rows = [("WAEG", "all", "", 9.0, 9 - half, 9 + half, np.nan, np.nan, np.nan, np.nan, 2)]
     rows += [
-        (k, "all", a, a - half, a + half, 9 - a / 2, 9 - a / 2 - half, 9 - a / 2 + half, 0.25, 2)
+        (k, "all", "", a, a - half, a + half, 9 - a / 2, 9 - a / 2 - half, 9 - a / 2 + half, 0.25, 2)
         for k, a in zip("WAEG", (5.0, 7.0, 1.0, 0.3), strict=True)
     ]
     rows += [
-        ("WAEG"[i % 4], f"layer{i}", a := 1 + (7 * i % 40) / 10, a - half, a + half, 9.0, 9 - half, 9 + half, 1 / 40, 2)
+        ("WAEG"[i % 4], f"layer{i}", "Linear", a, a - half, a + half, 9.0, 9 - half, 9 + half, 1 / 40, 2)
         for i in range(layers)
+        for a in (1 + (7 * i % 40) / 10,)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -35,7 +36,7 @@ def test_the_largest_layers_coloured_by_kind(interval):
     largest = table[table.layer != "all"].sort_values("angle_alone", ascending=False).head(24)
     assert [bar.get_width() for bar in below.patches] == list(largest.angle_alone)
     for bar, label, (_, row) in zip(below.patches, below.get_yticklabels(), largest.iterrows(), strict=True):
-        assert label.get_text().split() == [row.layer, row.kind]
+        assert label.get_text().split() == [row.layer, "Linear", row.kind]
         assert colors.same_color(bar.get_facecolor(), attributions.KINDS[row.kind][0])
     # The first on top.
     assert below.get_ylim()[0] > below.get_ylim()[1]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 from reports.plots import rankings
 
@@ -18,9 +19,9 @@ def ranked():
 
 def test_the_first_few_with_intervals_and_ties():
     [axes] = rankings.top(ranked(), "AE", 4, "net", 0.01).axes
-    marks = [line for line in axes.lines if line.get_marker() in "os^"]
+    marks = [line for line in axes.lines if line.get_marker() in "os^" and len(line.get_xdata())]
     assert [line.get_xdata()[0] for line in marks] == [1, 2, 3, 4]
-    assert [line.get_markerfacecolor() == "white" for line in marks] == [False, False, False, True]
+    assert [line.get_markerfacecolor() == (1, 1, 1) for line in marks] == [False, False, False, True]
     assert [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2] == [
         [0.5, 2],
         [1.5, 3],
@@ -30,7 +31,48 @@ def test_the_first_few_with_intervals_and_ties():
     assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((0.55, 2.45))
     searched = ranked().assign(role=["synthesized E", "reference", "synthesized AE, pair AE", "catalogue A"])
     [axes] = rankings.top(searched, "AE", 4, "net", 0.01).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["synthesized", "reference", "catalogue"]
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said == ["synthesized", "reference", "catalogue", "measured", "predicted"]
+
+
+def test_what_was_measured_in_part_is_told_from_both():
+    """A ranking over 4 mini-batches: P on all of them, Q on 2, R on all of A's, S predicted."""
+    table = ranked().rename(columns=lambda column: column.replace("_AE", "_E"))
+    table = table.assign(
+        angle_A=1.0, low_A=np.nan, high_A=np.nan, source_A="measured", family="FP", gates=[4.0, 3, 2, 1]
+    )
+    table = table.assign(n_E=[4, 2, 4, 0], n_A=[4, 4, 2, 4])
+    blue, orange = to_rgb("#0072B2"), to_rgb("#E69F00")
+
+    def pale(colour):
+        return tuple(1 - 0.35 * (1 - part) for part in colour)
+
+    [axes] = rankings.top(table, "E", 4, "net", 0.01, 4).axes
+    inside = [line.get_markerfacecolor() for line in axes.lines if line.get_marker() in "os^" and len(line.get_xdata())]
+    assert inside == [pytest.approx(colour) for colour in (blue, pale(blue), orange, (1, 1, 1))]
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said == ["8 bits", "7 bits", "6 bits", "measured", "partly measured", "predicted"]
+    # Where both effects are drawn, what is known less of counts: Q by E, R by A.
+    for figure, third in (
+        (rankings.error_against_activation(table, "net", 0.01, minibatches=4), pale(orange)),
+        (rankings.pareto_front(table, "E", "net", 0.01, minibatches=4), orange),
+    ):
+        drawn = {
+            tuple(marks.get_offsets()[0]): tuple(marks.get_facecolor()[0][:3])
+            for marks in figure.axes[0].collections
+            if len(marks.get_offsets()) and len(marks.get_facecolor())
+        }
+        by_angle = {point[1]: colour for point, colour in drawn.items()}
+        assert by_angle[1.0] == pytest.approx(blue)
+        assert by_angle[2.0] == pytest.approx(pale(blue))
+        assert by_angle[3.0] == pytest.approx(third)
+        assert by_angle[4.0] == (1, 1, 1)
+    [axes] = rankings.bars(table, ["E"], "net", minibatches=4).axes
+    colours = [bar.get_facecolor()[:3] for bar in axes.patches]
+    assert colours == [pytest.approx(colour) for colour in (blue, pale(blue), blue, (1, 1, 1))]
+    # Without the ranking's settings nobody can tell.
+    [axes] = rankings.top(table.head(3), "E", 3, "net", 0.01).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["8 bits", "7 bits"]
 
 
 def test_the_front_of_angle_and_gates(monkeypatch):
@@ -38,10 +80,12 @@ def test_the_front_of_angle_and_gates(monkeypatch):
         gates=[40.0, 30.0, 35.0, np.nan], source_AE=["measured", "measured", "predicted", "predicted"]
     )
     [axes] = rankings.pareto_front(table, "AE", "net", 0.01).axes
-    [front] = axes.lines
+    [front] = [line for line in axes.lines if len(line.get_xdata())]
     assert list(zip(front.get_xdata(), front.get_ydata(), strict=True)) == [(30, 2), (40, 1)]
-    filled = {marks.get_label(): len(marks.get_facecolor()) > 0 for marks in axes.collections[:2]}
-    assert filled == {"8 bits, measured": True, "7 bits, predicted": False}
+    assert [text.get_text() for text in axes.get_legend().get_texts()][:4] == [
+        *("8 bits", "7 bits"),
+        *("measured", "predicted"),
+    ]
     # Of few formats each has its name, of many those on the front, and those that are asked for.
     assert {text.get_text() for text in axes.texts} == {"P", "Q", "R"}
     monkeypatch.setattr(rankings, "ALL_NAMED", 0)
@@ -100,7 +144,8 @@ def test_bars_of_few_formats_beside_what_they_are_held_against():
     assert np.isnan(heights[0][4])  # of which there is no angle of E
     assert heights[1] == [1, 2, 3, 4, 0.2]
     assert [label.get_text() for label in axes.get_xticklabels()] == [*"PQRS", "bfloat16"]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["E", "AE"]
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said == ["E", "AE", "measured", "predicted"]
 
 
 def test_formats_it_is_held_against_and_chosen_names_are_in_the_picture():

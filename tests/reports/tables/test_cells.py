@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from reports.tables.cells import angle, bounded, or_dash, with_bounds
+from reports.tables.cells import angle, bounded, or_dash, wide, with_bounds
 
 NAN = float("nan")
 
@@ -25,6 +25,19 @@ def test_intervals_are_written_by_their_ends_where_the_half_width_would_mislead(
     assert bounded(2.451, 0.0, 5.843, 16) == "2.451 [0, 5.84]"
     assert bounded(9.963, 5.85, 17.42, 16, 2) == "9.96 [5.85, 17.4]"
     assert bounded(9.963, NAN, NAN, 1) == "9.963"
+
+
+def test_wide_intervals_name_the_option_that_narrows_them():
+    narrow, broad = (3.0, 2.1, 3.9, 2), (3.0, 0.0, 4.1, 2)
+    assert wide([narrow, narrow, broad, (NAN, NAN, NAN, 2)]) == []
+    [said] = wide([narrow, broad, broad])
+    assert said == (
+        "2 of 3 intervals reach more than a third of their angle to a side; --minibatches 4 makes them about 5.6 times "
+        "narrower"
+    )
+    assert "--minibatches 16 makes them about 1.6 times" in wide([(3.0, 0.0, 9.0, 8)])[0]
+    assert wide([(3.0, NAN, NAN, 1)]) == ["one mini-batch gives no interval; --minibatches 4 does"]
+    assert wide([]) == []
 
 
 def test_what_is_missing_is_a_dash():

@@ -15,6 +15,7 @@ def test_it_says_where_nothing_is_decided(high, said):
         {
             "step": [0, 1, 2],
             "layer": ["", "a", "b"],
+            "module": ["", "Linear", "Conv2d depthwise"],
             "stays": [False, True, False],
             "share": [float("nan"), 0.5, 0.1],
             "angle": [30.0, 15.0, 40.0],
@@ -34,6 +35,7 @@ def test_nothing_kept_is_no_question():
         {
             "step": [0],
             "layer": [""],
+            "module": [""],
             "stays": [False],
             "share": [1.0],
             "angle": [3.0],
