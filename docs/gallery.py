@@ -2,8 +2,8 @@
 repository.
 
 Most are made of the raw output in benchmarks/. Tensors and angles by layer are computed here, on a few small
-mini-batches of the bundled ResNet-20, and flips on the network of examples/mine.py; the picture of the report is a
-screenshot, for which the package playwright and a Chromium are needed.
+mini-batches of the bundled ResNet-20, flips and what causes an angle on the network of examples/mine.py; the picture of
+the report is a screenshot, for which the package playwright and a Chromium are needed.
 """
 
 import re
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from formats.pairs import candidate
 from predictor import measure, risk
+from predictor.attribution import attribute
 from predictor.recording import record
 from predictor.recording import write as write_tensors
 from reports import results
@@ -34,6 +35,7 @@ RANKING = BENCHMARKS / "resnet18_ranking.csv"
 RECIPES, OF_LAYERS = BENCHMARKS / "recipes_transformer.csv", BENCHMARKS / "recipes_transformer_layers.csv"
 """Of `formats recipes`; docs/results/recipes.md has the commands."""
 LAYERS = ("FP134", "BM25", "T8.6x2@1", "FP143", "INT8", "FP152")
+EXAMPLE = f"{ROOT / 'examples' / 'mine.py'}:net"
 FLIP_STEPS, FLIP_BATCH = 150, 32
 
 
@@ -96,6 +98,10 @@ def layers() -> Figure:
     )
 
 
+def attribution() -> Figure:
+    return attributions.attribution(attribute(load(EXAMPLE), "FP134"), "mine: what causes the angle of FP134")
+
+
 def synthesized() -> Figure:
     return precision.synthesized(
         searched(BENCHMARKS / "search_resnet18.txt"), "AE", "resnet18: synthesized and known formats"
@@ -124,7 +130,7 @@ def gap() -> Figure:
 
 
 def _of_runs(kind: drawing.Kind) -> Figure:
-    workload = load(f"{ROOT / 'examples' / 'mine.py'}:net")
+    workload = load(EXAMPLE)
     few = Workload(
         "mine", workload.model, workload.minibatches(), workload.loss, train=workload.train(FLIP_BATCH)[:FLIP_STEPS]
     )
@@ -177,6 +183,7 @@ PICTURES: tuple[Callable[[], Figure], ...] = (
     profiles,
     histograms,
     layers,
+    attribution,
     synthesized,
     recipes,
     products,

@@ -82,7 +82,7 @@ def test_what_a_search_printed_is_drawn():
 
 def test_every_kind_has_a_small_picture():
     pictures = sorted((DOCS / "images").iterdir())
-    assert {path.stem for path in pictures} == {*drawing.Kind, "report"}
+    assert {path.stem for path in pictures} == {*drawing.Kind, "attribution", "report"}
     page = (DOCS / "concepts" / "pictures.md").read_text()
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == set(drawing.Kind)
     for path in pictures:
