@@ -12,7 +12,7 @@ from training.plain_weights import computes_weights, reset_computed
 
 
 def start_from_scratch(model: nn.Module) -> None:
-    """Draw new weights by every module's own `reset_parameters`.
+    """Draw new weights by every module's own `reset_parameters`, those of transformers' networks as these draw them.
 
     All parameters are NaN before, so that one which nothing draws anew shows.
 
@@ -23,7 +23,14 @@ def start_from_scratch(model: nn.Module) -> None:
         for parameter in model.parameters():
             if parameter.is_floating_point() or parameter.is_complex():
                 parameter.fill_(math.nan)
+    drawn: set[nn.Module] = set()
     for name, module in model.named_modules():
+        if module in drawn:
+            continue
+        if callable(getattr(module, "initialize_weights", None)) and callable(getattr(module, "_init_weights", None)):
+            _draw_as_transformers(module)
+            drawn.update(module.modules())
+            continue
         reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
         where = f"layer {name or '(network)'} ({type(module).__name__})"
         if computes_weights(module):
@@ -47,3 +54,11 @@ def start_from_scratch(model: nn.Module) -> None:
                 f"parameter {name} is not drawn anew by the reset_parameters of its layer, so it cannot start from "
                 "scratch; start from pretrained weights"
             )
+
+
+def _draw_as_transformers(network: nn.Module) -> None:
+    """Weights of a network of transformers, which draws all that it does not know as drawn or loaded before."""
+    for known in (*network.modules(), *network.parameters(), *network.buffers()):
+        if hasattr(known, "_is_hf_initialized"):
+            del known._is_hf_initialized
+    network.initialize_weights()  # type: ignore[operator]  # asked for by the caller

@@ -54,3 +54,26 @@ def test_a_parametrization_without_inverse_is_named():
     parametrize.register_parametrization(layer, "weight", Softplus())
     with pytest.raises(ValueError, match=r"layer 1 \(ParametrizedLinear\) computes its weight"):
         start_from_scratch(nn.Sequential(nn.ReLU(), layer))
+
+
+def test_a_network_of_transformers_draws_as_it_does_itself(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(**shape, vocab_size=50, initializer_range=0.3)
+    made = transformers.AutoModelForCausalLM.from_config(config)
+    made.model.norm.weight.data.fill_(7)
+    made.save_pretrained(tmp_path)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    before = {name: p.clone() for name, p in loaded.named_parameters()}
+    torch.manual_seed(1)
+    start_from_scratch(loaded)
+    for name, p in loaded.named_parameters():
+        if "norm" in name:
+            assert (p == 1).all(), name
+        else:
+            assert abs(p.std().item() - 0.3) < 0.02, name
+            assert not torch.equal(p, before[name]), name
+    first = {name: p.clone() for name, p in loaded.named_parameters()}
+    torch.manual_seed(1)
+    start_from_scratch(loaded)
+    assert all(torch.equal(p, first[name]) for name, p in loaded.named_parameters())
