@@ -89,7 +89,7 @@ def test_commands_take_data_and_weights(folder, tmp_path, stand_in, monkeypatch,
     assert (code, "FP134" in out, out.splitlines()[0].strip()) == (
         0,
         True,
-        "torchvision:small: 2 formats by the angle of E over 2 mini-batches, scheme paper; 2 measured",
+        "torchvision:small: 2 formats by the angle of AE over 2 mini-batches, scheme paper; 2 measured",
     )
     assert run("bench", "gradient", *own, "--batch-size", "2", "--repeats", "1")[0] == 0
     code, _, error = run("quantize", *own[:4], "--weights-file", "absent.pth")
