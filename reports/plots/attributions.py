@@ -111,7 +111,12 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
     """
     if {KIND, LAYER, angle_column(ALONE)} <= set(table.columns):
         rows = table[table[LAYER] != "all"]
-        grid = rows.pivot(index=LAYER, columns=KIND, values=angle_column(ALONE)).loc[rows[LAYER].unique()]
+        # Points are everywhere, weights not: where there are both, their layers stand in the order of the network.
+        order = pd.unique(pd.concat([rows[LAYER][rows[KIND] == "A"], rows[LAYER]]))
+        grid = rows.pivot(index=LAYER, columns=KIND, values=angle_column(ALONE)).loc[order]
+        if MODULE in rows:
+            modules = dict(zip(rows[LAYER], rows[MODULE].fillna(""), strict=True))
+            grid.index = pd.Index([f"{layer}  {modules[layer]}".rstrip() for layer in grid.index])
         grid, shows = grid[[kind for kind in KINDS if kind in grid.columns]], "only this rounded: what it causes"
     elif {FORMAT, EFFECT, SCOPE, ANGLE} <= set(table.columns):
         rows = table[~table[SCOPE].isin(("all", "first"))]

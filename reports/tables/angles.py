@@ -150,7 +150,13 @@ def kept_layers(table: pd.DataFrame, title: str) -> list[Part]:
         plain(title, headers, rows),
         "angle in degrees with 95% interval, with this layer and those kept before it in full precision; a layer that "
         "did not make it smaller is not kept; share: tan² of the angle of this layer alone, over the sum of all",
-        *([f"not decided on {before[N]} mini-batches: the intervals of the first and the last angle overlap"] * open_),
+        *(
+            [
+                f"not decided on {before[N]} mini-batches: the intervals of the first and the last angle overlap; "
+                f"--minibatches {2 * int(before[N])} would narrow them"
+            ]
+            * open_
+        ),
         paste,
     ]
 

@@ -21,14 +21,17 @@ from predictor.columns import (
     WORST_ON,
     angle_column,
     effects_in,
+    high_column,
+    low_column,
     n_column,
     networks_in,
     on_network,
 )
 from predictor.effects import Effect, Points
 from predictor.risk import INDICATOR, USUAL_PRECISION, dividing_angle
+from reports.sources import Source, source_of
 from reports.tables import costs
-from reports.tables.cells import angle, correlations, gap, or_dash, rounded_where
+from reports.tables.cells import angle, correlations, gap, or_dash, rounded_where, wide
 from reports.tables.layout import Part, plain
 from reports.verdicts import undecided, verdict
 from search.front import NETWORKS
@@ -90,6 +93,8 @@ def ranking(
         first_formats(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within, of.yardsticks),
         *footnotes(found.table.head(top), of.minibatches, of.yardsticks, of.products),
     ]
+    if of.minibatches > 1:
+        parts += _wide(found.table.head(top), found.by, of.minibatches)
     if of.gap is not None:
         parts.append(f"{as_good(found.table, within)}; {of.gap}")
     settings = of.as_dict()
@@ -118,6 +123,13 @@ def _in_the_time(of: RankingSettings) -> str:
     left = max(0.0, of.left or 0.0)
     why = f": {of.unspent}" if of.unspent and left else ""
     return f"{of.policy}{beyond}, in the {of.time_budget:.0f} s that there were; {left:.0f} s were left{why}"
+
+
+def _wide(rows: pd.DataFrame, by: str, minibatches: int) -> list[str]:
+    """Whether intervals of what is no estimate say little."""
+    measured = [row for _, row in rows.iterrows() if source_of(row, by, minibatches) is Source.MEASURED]
+    columns = angle_column(by), low_column(by), high_column(by)
+    return wide((*(row[column] for column in columns), minibatches) for row in measured)
 
 
 def footnotes(

@@ -62,7 +62,11 @@ def test_layers_of_an_attribution_and_of_a_measurement():
     [drawn] = attributions.layers(attribution(8), "why").axes[0].images
     grid = drawn.get_array()
     assert grid.shape == (8, 4)
-    assert [grid[0, 0], grid[1, 1], grid[4, 0]] == pytest.approx([1.0, 1.7, 3.8])
+    assert [grid[2, 0], grid[0, 1], grid[5, 0]] == pytest.approx([1.0, 1.7, 3.8])
+    # In the order of the points, where there are any, with what they are.
+    table = attribution(8).assign(module=["", "", "", "", "", *["Linear"] * 7, ""])
+    names = [text.get_text() for text in attributions.layers(table, "why").axes[0].get_yticklabels()]
+    assert names == [f"layer{place}  Linear" for place in (1, 5, 0, 2, 3, 4, 6)] + ["layer7"]
     rows = [(f, "AE", s, a) for f, a in (("FP134", 2.0), ("INT8", 3.0)) for s in ("b", "a", "all")]
     figure = attributions.layers(pd.DataFrame(rows, columns=["format", "effect", "scope", "angle"]), "layers")
     assert figure.axes[0].images[0].get_array().tolist() == [[2, 3], [2, 3]]

@@ -63,6 +63,12 @@ def test_what_it_took():
     assert lines(coverage="rounded is half") == [best, needed, "rounded is half"]
 
 
+def test_wide_intervals_of_what_was_measured_name_what_narrows_them():
+    table = TABLE.assign(high_AE=[1.5, 2.9, 9.0])  # the last is predicted
+    _, _, said, *_ = rankings.ranking("net", Ranking(table, Effect.AE, True, SETTINGS), 3, "", 0.01, 9.4)
+    assert said.startswith("2 of 2 intervals reach more than a third of their angle to a side; --minibatches 8 makes")
+
+
 @pytest.mark.parametrize(("budget", "why"), [(None, "an interrupt"), (9.0, "an interrupt"), (5.0, "the time budget")])
 def test_why_it_ended_early(budget, why):
     kept = "7 measurements were made and are kept; again"
