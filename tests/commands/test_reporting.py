@@ -58,8 +58,10 @@ def test_tables_for_papers(folder, inside):
     kept = ("--keep", "50%", "--head")
     assert inside("recipes", "-m", "mine.py:net", "-r", "mxfp8", "--minibatches", "2", *kept, "-o", "c.csv")[0] == 0
     assert inside("table", "c.csv", "-o", "c.md")[0] == 0
-    cells = [line.split("|")[1:3] for line in (folder / "c.md").read_text().split("\n\n")[0].splitlines()[2:]]
-    assert cells == [[" 1 ", " bf16 "], [" 1 ", " mxfp8 "], ["  ", " mxfp8 "]]
+    tables = [part for part in (folder / "c.md").read_text().split("\n\n") if part.startswith("|")]
+    [recipes, kept] = [[line.split("|")[1:3] for line in table.splitlines()[2:]] for table in tables]
+    assert recipes == [[" 1 ", " bf16 "], [" 1 ", " mxfp8 "]]
+    assert [row[0] for row in kept] == [" mxfp8 ", " mxfp8 "]  # without and with what is kept
     code, shown, _ = inside("table", "c.csv")
     assert (code, "mxfp8" in shown) == (0, True)
     assert inside("table", "c.csv", "-o", "c.html")[2] == ["error: output c.html: the name must end in .tex, .md"]
