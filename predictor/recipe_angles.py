@@ -26,7 +26,8 @@ from predictor.measuring.validity import batch_digest
 from predictor.memory import Memory, available_memory, memory_of
 from predictor.multiply_accumulates import ProductCost, product_costs, share_of
 from predictor.recipe_keeping import Keep, keeping_of, rows_of_kept, rows_to_choose_by
-from predictor.recipe_table import Order, Part, Row, tabulated
+from predictor.recipe_parts import Order, Part
+from predictor.recipe_table import Row, tabulated
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed, Top
 from predictor.scheme import CURRENT

@@ -14,7 +14,8 @@ from formats.recipes.reading import recipe
 from numeric_formats.checks import number
 from predictor.columns import ALL, ANGLE_OF_MEAN, LAYER, PART, PRODUCT, RECIPE
 from predictor.multiply_accumulates import ProductCost
-from predictor.recipe_table import Part, Row
+from predictor.recipe_parts import Part
+from predictor.recipe_table import Row
 from predictor.recipes.placed import Placed
 
 Keep = float | Sequence[float] | Sequence[str]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import combinations
 from typing import Any
 
@@ -45,6 +44,7 @@ from predictor.columns import (
 )
 from predictor.measuring.units import Measurement
 from predictor.multiply_accumulates import ProductCost, gates, kept_share, share_of
+from predictor.recipe_parts import Order, Part
 from predictor.recipes.placed import Placed
 from predictor.statistics import angle_interval, bias, tied_ranks
 
@@ -53,29 +53,6 @@ COLUMNS = (
     *(ANGLE, LOW, HIGH, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN),
     *(PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE, SHARE, KEPT, GATES, DRAWS, N, FAILURES),
 )
-
-
-class Order(StrEnum):
-    """The number that recipes are ordered by: the distance of the projection from 1, or the angle of the mean over
-    draws."""
-
-    PROJECTION = "projection"
-    ANGLE = "angle"
-
-    @property
-    def column(self) -> str:
-        """Where the ranks by it stand."""
-        return BY_PROJECTION if self is Order.PROJECTION else BY_ANGLE
-
-
-class Part(StrEnum):
-    """Of a recipe: where it holds everywhere, in one layer alone, everywhere without one, or everywhere but in layers
-    that are kept in the baseline's formats."""
-
-    EVERYWHERE = "everywhere"
-    ALONE = "alone"
-    WITHOUT = "without"
-    KEPT = "kept"
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from predictor.columns import (
     n_column,
 )
 from predictor.effects import Effect, Points
-from predictor.recipe_table import Part
+from predictor.recipe_parts import Part
 from predictor.risk import INDICATOR
 from reports.tables import cells
 

@@ -35,7 +35,8 @@ from predictor.columns import (
     SHARE,
     N,
 )
-from predictor.recipe_table import COLUMNS, Order, Part
+from predictor.recipe_parts import Order, Part
+from predictor.recipe_table import COLUMNS
 from reports.page.parts import SOURCE, Section, embedded, plain
 from reports.tables.cells import bounded, or_dash, with_interval
 from reports.tables.recipes import RANKED_BY

@@ -108,8 +108,8 @@ def measured(table: pd.DataFrame) -> list[Part]:
         SHARE,
         N,
     )
-    from predictor.recipe_table import Order
-    from predictor.recipe_table import Part as Place
+    from predictor.recipe_parts import Order
+    from predictor.recipe_parts import Part as Place
     from reports.tables.cells import bounded, or_dash, with_interval
 
     def angle(row: pd.Series[float], mean: str, low: str, high: str) -> str:
@@ -185,7 +185,7 @@ def kept_in_bfloat16(table: pd.DataFrame) -> list[Part]:
         RECIPE,
         N,
     )
-    from predictor.recipe_table import Part as Place
+    from predictor.recipe_parts import Part as Place
     from reports.tables.cells import bounded, or_dash
 
     found = table[table[PART] == Place.KEPT]
@@ -217,7 +217,7 @@ def disagreements(table: pd.DataFrame) -> list[str]:
     """A line that names the pairs of recipes of which projection and angle say the opposite, each beyond its intervals;
     none where there is no such pair, or one mini-batch decides nothing."""
     from predictor.columns import ALL, BY_ANGLE, BY_PROJECTION, PART, PRODUCT, RECIPE, N
-    from predictor.recipe_table import Part as Place
+    from predictor.recipe_parts import Part as Place
 
     whole = table[(table[PRODUCT] == ALL) & (table[PART] == Place.EVERYWHERE)]
     if not len(whole) or whole[N].max() < 2:

@@ -36,11 +36,21 @@ def test_version(tmp_path):
     assert run("--version", cwd=tmp_path).stdout == f"{__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("cost", "FP134", "INT8"), ("cache", "info")])
-def test_what_takes_long_to_load_is_not_loaded_for_little(arguments, tmp_path):
+LONG = ("torch", "pandas", "matplotlib", "numba", "scipy")
+DRAWS = ("plot", "--profiles", "FP134", "-o", "p.svg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        *((short, LONG) for short in (("--help",), ("list",), ("cost", "FP134", "INT8"), ("cache", "info"))),
+        (DRAWS, ("torch", "numba", "scipy")),
+    ],
+)
+def test_what_takes_long_to_load_is_not_loaded_for_little(arguments, names, tmp_path):
     code = (
         f"import sys; sys.argv = ['formats', *{arguments}]\nimport cli\ntry: cli.run()\nexcept SystemExit: pass\n"
-        "print([name for name in ('torch', 'pandas', 'matplotlib', 'numba', 'scipy') if name in sys.modules])"
+        f"print([name for name in {names} if name in sys.modules])"
     )
     assert python("-c", code, cwd=tmp_path).stdout.splitlines()[-1] == "[]"
 
