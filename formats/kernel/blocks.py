@@ -23,7 +23,7 @@ from formats.kernel.grid import (
     highest_bits,
     is_fast,
 )
-from formats.kernel.largest import BLOCK, RULE, largest_of_line, stretches_of, top_of
+from formats.kernel.largest import BLOCK, RULE, largest_of_line, stretch_at, stretches_of, top_of
 from formats.kernel.threads import share, task_for_each_size
 from formats.kernel.tiling import TILING, cut, strides
 from formats.kernel.words import BITS, NUMBER, Words
@@ -149,13 +149,9 @@ def _round_blocks(w):
     levels = np.empty(w.stretch * w.tile_columns + BLOCK, np.int32)
     first, last = share(w.stretches * (w.tiles // w.across))
     for unit in range(first, last):
-        line, begin = unit // w.stretches, unit % w.stretches * w.stretch
-        batch, down = line // w.down, line % w.down
-        tiles = min(w.stretch, w.across - begin)
+        batch, down, _, tiles, column, width = stretch_at(w, unit)
         row, end = down * w.tile_rows, min((down + 1) * w.tile_rows, w.rows)
         largest[:tiles] = 0
-        column = begin * w.tile_columns
-        width = min(tiles * w.tile_columns, w.columns - column)
         for r in range(row, end):
             at = batch * w.x_batch + r * w.x_row + column
             largest_of_line(x[at : at + width], largest, w.tile_columns)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from formats.kernel import threads
 from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8, signed
 from formats.kernel.exact import MODES, NEAREST
-from formats.kernel.largest import stretches_of
+from formats.kernel.largest import stretch_at, stretches_of
 from formats.kernel.neighbours import reaches, weigh
 from formats.kernel.philox import fill
 from formats.kernel.threads import share, task
@@ -169,12 +169,7 @@ def _round_elements(w):
     random = np.zeros(0 if w.mode == NEAREST else w.stretch * w.tile_columns + 8, np.uint32)
     first, last = share(w.stretches * (w.tiles // w.across))
     for unit in range(first, last):
-        line, begin = unit // w.stretches, unit % w.stretches * w.stretch
-        batch, down = line // w.down, line % w.down
-        tiles = min(w.stretch, w.across - begin)
-        column = begin * w.tile_columns
-        width = min(tiles * w.tile_columns, w.columns - column)
-        at = line * w.across + begin
+        batch, down, at, tiles, column, width = stretch_at(w, unit)
         scales = w.scales[at : at + tiles]
         _find_values(scales, w.magnitudes, values)
         if w.mode == NEAREST:

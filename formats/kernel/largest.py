@@ -111,6 +111,16 @@ def stretches_of(tile: tuple[int, int], tiles: tuple[int, int, int]) -> tuple[in
     return stretch, -(-tiles[2] // stretch)
 
 
+@njit(nogil=True, inline="always")
+def stretch_at(w, unit):
+    """Batch, tile row, first of all tiles, how many tiles, first column and width of a stretch."""
+    line, begin = unit // w.stretches, unit % w.stretches * w.stretch
+    tiles = min(w.stretch, w.across - begin)
+    column = begin * w.tile_columns
+    width = min(tiles * w.tile_columns, w.columns - column)
+    return line // w.down, line % w.down, line * w.across + begin, tiles, column, width
+
+
 RULE = "above headroom lowest_top highest_top"
 """Words that say how T follows from the largest magnitude: how many steps of 2^-52 above a power of two that may be
 before T is one more, headroom, the lowest and the highest T."""
@@ -151,13 +161,9 @@ def _largest_of_tiles(w):
     x, found = w.x, w.found
     first, last = share(w.stretches * (w.tiles // w.across))
     for unit in range(first, last):
-        line, begin = unit // w.stretches, unit % w.stretches * w.stretch
-        batch, down = line // w.down, line % w.down
-        tiles = min(w.stretch, w.across - begin)
-        column = begin * w.tile_columns
-        width = min(tiles * w.tile_columns, w.columns - column)
+        batch, down, to, tiles, column, width = stretch_at(w, unit)
         for r in range(down * w.tile_rows, min((down + 1) * w.tile_rows, w.rows)):
-            at, to = batch * w.x_batch + r * w.x_row + column, line * w.across + begin
+            at = batch * w.x_batch + r * w.x_row + column
             largest_of_line(x[at : at + width], found[to : to + tiles], w.tile_columns)
 
 

@@ -177,22 +177,22 @@ def round_and_survey(
         limit: As for `survey_rounded`.
         vanishing: The largest magnitude that is rounded to zero, half of the smallest value: a power of two.
     """
-    return _survey(x, out, limit, (grid, largest_rounded(x, keep_infinities), top), vanishing)
+    return _survey(x, out, limit, (grid, largest_rounded(x, keep_infinities), top, vanishing))
 
 
 def _survey(
     x: NDArray[Any],
     q: NDArray[Any],
     limit: float,
-    rounding: tuple[NDArray[np.int64], int, int] | None = None,
-    vanishing: float = 0.0,
+    rounding: tuple[NDArray[np.int64], int, int, float] | None = None,
 ) -> Survey:
-    """The survey of q, which is made first where a grid, the largest magnitude's bits to round, and T are given."""
+    """The survey of q, which is made first where a grid, the largest magnitude's bits to round, T and what vanishes are
+    given."""
     if not x.size:
         return Survey(0.0, 0, 0)
     tiling = cut_flat(x.size)
     counts = np.zeros((tiling[-1], COUNTS), np.int64)
-    grid, passing, top = rounding or (counts, 0, 0)
+    grid, passing, top, vanishing = rounding or (counts, 0, 0, 0.0)
     words = WORDS.pack(
         tiling=tiling,
         x=x,
