@@ -8,8 +8,9 @@ by a cosine or in steps; three seeds. All of float32 is trained beside them. Wha
 docs/results/hysteresis.md, and was written before the first run.
 
 A row is written to results.csv of OUTPUT as each run ends. Runs that have a row are not made again, ended ones go on
-from their checkpoint; give the same command again. One thread. The runs that decide the paper's claims come first, seed
-by seed. --start pretrained, --rate and --batch-size are for the second part, fine-tuning: say another OUTPUT.
+from their checkpoint; give the same command again. One thread; several processes share the work. The runs that decide
+the paper's third claim come first. --start pretrained, --rate and --batch-size are for the second part, fine-tuning:
+say another OUTPUT.
 """
 
 import csv
@@ -68,6 +69,12 @@ class Cell:
     schedule: str
     seed: int
 
+    @property
+    def decides(self) -> bool:
+        """Whether INT4 with and without hysteresis, as the paper trains, is told apart by it."""
+        asked = self.means in (NONE, "nearest", "hysteresis") and self.weight in (FULL_PRECISION, "INT4")
+        return asked and self.scheme != "authors" and self.schedule == "cosine"
+
     def options(self) -> dict[str, Any]:
         """What `train` is given for it."""
         shared = {"schedule": self.schedule, "seed": self.seed}
@@ -77,12 +84,20 @@ class Cell:
 
 
 def cells(seeds: int) -> Iterator[Cell]:
-    """All runs, in the order in which they are made."""
+    """All runs, in the order in which they are made: first those that decide, seed by seed and network by network."""
+    every = []
     for seed, schedule in itertools.product(range(seeds), SCHEDULES):
-        for network in NETWORKS:
-            yield Cell(network, FULL_PRECISION, NONE, NONE, schedule, seed)
-        for scheme, weight, network, means in itertools.product(SCHEMES, WEIGHTS, NETWORKS, MEANS):
-            yield Cell(network, weight, means, scheme, schedule, seed)
+        every += [Cell(network, FULL_PRECISION, NONE, NONE, schedule, seed) for network in NETWORKS]
+        rounded = itertools.product(SCHEMES, WEIGHTS, NETWORKS, MEANS)
+        every += [Cell(network, weight, means, scheme, schedule, seed) for scheme, weight, network, means in rounded]
+    yield from sorted((cell for cell in every if cell.decides), key=lambda cell: NETWORKS.index(cell.network))
+    yield from (cell for cell in every if not cell.decides)
+
+
+def done(table: Path) -> set[tuple[str, ...]]:
+    """The cells that have a row."""
+    known = pd.read_csv(table, dtype=str, keep_default_na=False)[[field.name for field in fields(Cell)]]
+    return set(known.itertuples(index=False, name=None))
 
 
 def facts(result: Result, seconds: float) -> dict[str, Any]:
@@ -110,27 +125,28 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     if not table.exists():
         table.write_text(",".join([*keys, *FOUND]) + "\n")
-    known = pd.read_csv(table, dtype=str, keep_default_na=False)[keys]
-    done = set(known.itertuples(index=False, name=None))
     workloads = {network: load(network) for network in NETWORKS}
     for cell in cells(seeds):
         own = tuple(str(value) for value in asdict(cell).values())
-        if own in done:
+        if own in done(table):
             continue
         began = time.monotonic()
-        result = train(
-            workloads[cell.network],
-            **cell.options(),
-            epochs=epochs,
-            rate=rate,
-            batch_size=batch_size,
-            warmup=warmup,
-            start=start,
-            checkpoint_every=100,
-            metric_every=epochs if cell.scheme != "authors" else 1,  # which reports its best epoch
-            output=output / "-".join(own),
-            resume=True,
-        )
+        try:
+            result = train(
+                workloads[cell.network],
+                **cell.options(),
+                epochs=epochs,
+                rate=rate,
+                batch_size=batch_size,
+                warmup=warmup,
+                start=start,
+                checkpoint_every=100,
+                metric_every=epochs if cell.scheme != "authors" else 1,  # which reports its best epoch
+                output=output / "-".join(own),
+                resume=True,
+            )
+        except FileExistsError:  # another process is at it
+            continue
         row = {**asdict(cell), **facts(result, time.monotonic() - began)}
         with table.open("a", newline="") as file:
             csv.DictWriter(file, [*keys, *FOUND]).writerow(row)
