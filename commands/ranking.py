@@ -116,8 +116,8 @@ def rank(
         str | None,
         typer.Option(
             help="comma-separated: E (errors), A (activations), AE (both); where all are measured W (weights), WAE "
-            "(all three); default: AE, and E beside it, whose angle tells the gap; for at most 24 formats E,A,AE; at "
-            "operands WAE, all six of them"
+            "(all three); default: the one that --by names; for at most 24 formats E,A,AE; at operands WAE, all six "
+            "of them"
         ),
     ] = None,
     by: Annotated[
@@ -186,8 +186,8 @@ def rank(
 
     angle: by how many degrees rounding turns the gradient. projection: how much of the gradient's length is left along
     its own direction. bias (in the file): what does not average out over mini-batches, as a share of the gradient's own
-    noise. gap: by how much the final loss will be above that of float32, told from the angle of E by trainings of
-    several networks; formats whose gap is at most --within stand above the line.
+    noise. gap: by how much the final loss will be above that of float32, told from the angle of the effect
+    that orders the table by trainings of several networks; formats whose gap is at most --within stand above the line.
 
     With several models, formats are ordered by their mean rank, beside the largest angle that they have on any.
 

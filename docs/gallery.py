@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from formats.pairs import candidate
 from predictor import measure, risk
 from predictor.attribution import attribute
+from predictor.effects import Effect
 from predictor.recording import record
 from predictor.recording import write as write_tensors
 from reports import results
@@ -69,8 +70,8 @@ def pareto() -> Figure:
     table = results.read(RANKING)
     return rankings.pareto_front(
         with_gates(table, [candidate(name, files=False) for name in table["name"]]),
-        risk.INDICATOR,
-        "resnet18: angle of E against cost",
+        "AE",
+        "resnet18: angle of AE against cost",
         risk.WITHIN,
         LAYERS,
         results.sidecar(RANKING)["settings"]["minibatches"],
@@ -126,7 +127,7 @@ def validation() -> Figure:
 
 def gap() -> Figure:
     trainings = risk.bundled_trainings()
-    return plots.gap_against_angle(trainings, risk.risk_of(trainings), "How much worse a format trains")
+    return plots.gap_against_angle(trainings, risk.risk_of(trainings, Effect.AE), "How much worse a format trains")
 
 
 def _of_runs(kind: drawing.Kind) -> Figure:

@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from predictor.columns import GAP, NETWORK_NAME, angle_column
-from predictor.effects import Effect
+from predictor.effects import DEFAULT_EFFECTS, Effect, usual_effect
 from predictor.scheme import PAPER, Scheme
 from predictor.statistics import CONFIDENCE
 
-INDICATOR = Effect.E
-"""Whose angle, over the whole network, tells the gap."""
+INDICATORS = DEFAULT_EFFECTS
+"""The effects whose angles, over the whole network, can tell the gap; where there are several the usual one does."""
 SCHEME = PAPER
 """By which the bundled trainings rounded, and their angles were measured."""
 DIVERGED = 3.0
@@ -39,6 +39,7 @@ class Risk:
     function), it reaches from the lowest to the highest end of the 95% ranges of z that the networks have.
 
     Attributes:
+        indicator: The effect whose angle it is.
         angles: Where the function has its corners, in degrees, from 0.
         levels: log(1 + gap) there.
         scatter: What trainings lie off the function where it is low: the median distance, in log(1 + gap).
@@ -48,6 +49,7 @@ class Risk:
         trainings: How many were.
     """
 
+    indicator: Effect
     angles: NDArray[np.float64]
     levels: NDArray[np.float64]
     scatter: float
@@ -81,17 +83,27 @@ class Risk:
     def sentence(self) -> str:
         """What it stands on."""
         names = ", ".join(self.networks)
-        return f"gap: from {self.trainings} trainings of {len(self.networks)} networks ({names}), with 95% intervals"
+        whole = f"{self.trainings} trainings of {len(self.networks)} networks ({names}), with 95% intervals"
+        return f"gap: told by the angle of {self.indicator} from {whole}"
 
 
-def dividing_angle(table: pd.DataFrame, within: float) -> float | None:
+def indicator_of(effects: Sequence[str]) -> Effect | None:
+    """The effect among these whose angle tells the gap; None where none of them can."""
+    able = [effect for effect in effects if effect in INDICATORS]
+    return Effect(usual_effect(able)) if able else None
+
+
+def dividing_angle(table: pd.DataFrame, within: float, indicator: str) -> float | None:
     """The angle of the indicator that divides the formats of a table by whether their gap is at most `within`, halfway
-    between the two next to it; None where the table has no gaps, or all formats are on one side."""
-    if GAP not in table:
+    between the two next to it; None where the table has no gaps, all formats are on one side, or no angle of it divides
+    them, since another effect told the gaps."""
+    if GAP not in table or angle_column(indicator) not in table:
         return None
-    angles, inside = table[angle_column(INDICATOR)], table[GAP] <= within
+    angles, inside = table[angle_column(indicator)], table[GAP] <= within
     below, above = angles[inside].max(), angles[~inside & table[GAP].notna()].min()
-    return None if pd.isna(below) or pd.isna(above) else float(np.sqrt(below * above))
+    if pd.isna(below) or pd.isna(above) or below > above:
+        return None
+    return float(np.sqrt(below * above))
 
 
 def bundled_trainings() -> pd.DataFrame:
@@ -109,7 +121,7 @@ def trained_best(trainings: pd.DataFrame) -> str:
     return str(largest.idxmin())
 
 
-def risk_of(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> Risk:
+def risk_of(trainings: pd.DataFrame, indicator: Effect) -> Risk:
     """The risk that trainings tell.
 
     Args:
@@ -134,6 +146,7 @@ def risk_of(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> Risk:
     tail = (1 - CONFIDENCE) / 2
     corners, levels = _isotonic(used)
     return Risk(
+        indicator=indicator,
         angles=corners,
         levels=levels,
         scatter=scatter,
@@ -149,7 +162,7 @@ def applies_to(scheme: Scheme) -> bool:
     return scheme.measured == SCHEME.measured
 
 
-def coverage(trainings: pd.DataFrame, indicator: Effect = INDICATOR) -> pd.Series[float]:
+def coverage(trainings: pd.DataFrame, indicator: Effect) -> pd.Series[float]:
     """By network: the share of its trainings whose gap lies in the interval that all other networks give, of which
     there have to be two or more."""
     shares = {}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from predictor.columns import GAP, NETWORK_NAME, angle_column
+from predictor.columns import GAP, NETWORK_NAME
 from predictor.effects import Points
-from predictor.risk import INDICATOR, SCHEME, applies_to
+from predictor.risk import SCHEME, applies_to
 from predictor.scheme import Scheme
 from reports import results
 
@@ -42,12 +42,12 @@ def read_calibration(files: Iterable[Path]) -> pd.DataFrame | None:
     """The trainings of `runs.csv` files that `formats validate` wrote; None of no file.
 
     Raises:
-        ValueError: A file has no gaps or no angles of the indicator, or was trained by another scheme than the bundled
+        ValueError: A file has no gaps, or was trained by another scheme than the bundled
             trainings, or a single training has been read twice.
     """
     found = []
     for path in files:
-        table = results.read(path, (NETWORK_NAME, "name", "seed", GAP, angle_column(INDICATOR)))
+        table = results.read(path, (NETWORK_NAME, "name", "seed", GAP))
         settings = results.sidecar(path).get("settings", {})
         if results.points_of(settings) is Points.OPERANDS:
             raise ValueError(f"{path}: trainings at operands; gaps are told from those of data flow")

@@ -31,7 +31,6 @@ from predictor.columns import (
 )
 from predictor.effects import Effect, Points
 from predictor.recipe_parts import Part
-from predictor.risk import INDICATOR
 from reports.tables import cells
 
 NUMBERS = ((PROJECTION, ".4f"), (ANGLE_OF_MEAN, ".3g"))
@@ -58,7 +57,13 @@ def verdict(table: pd.DataFrame, settings: Mapping[str, Any], within: float) -> 
         worst = f"{first[angle_column(WORST)]:.3g} degrees, on {first[WORST_ON]}"
         said = f"{first[NAME]} has the smallest mean rank, {first[MEAN_RANK]:.4g}; its largest angle is {worst}"
         return "; ".join([*open_, said])
-    return "; ".join([*open_, _first(table, settings), *([_good(table, within)] if GAP in table.columns else [])])
+    return "; ".join(
+        [
+            *open_,
+            _first(table, settings),
+            *([_good(table, _order(table, settings), within)] if GAP in table.columns else []),
+        ]
+    )
 
 
 def unfinished(settings: Mapping[str, Any]) -> str:
@@ -132,8 +137,7 @@ def of_recipes(table: pd.DataFrame) -> str:
 
 def _first(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     """Which is first, by how much, and of how many it is not told apart."""
-    first, by = table.iloc[0], settings.get("by")
-    by = by if by and angle_column(by) in table.columns else next(iter(_effects(table)))
+    first, by = table.iloc[0], _order(table, settings)
     angle = first[angle_column(by)]
     if pd.isna(angle):
         return "nothing was measured"
@@ -152,11 +156,17 @@ def _first(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     return said + (f", tied with {ties} other{'s' * (ties > 1)}" if ties else "")
 
 
-def _good(table: pd.DataFrame, within: float) -> str:
+def _order(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+    """The effect that orders a table, whose angle tells the gap too."""
+    by = settings.get("by")
+    return str(by) if by and angle_column(by) in table.columns else next(iter(_effects(table)))
+
+
+def _good(table: pd.DataFrame, by: str, within: float) -> str:
     """How many formats are expected to train as well as float32, and which of them are the narrowest and the
     cheapest."""
     good = table[table[GAP] <= within]
-    share, interval = f"within {100 * within:.3g}% by their angle of {INDICATOR} alone", cells.gap(table.iloc[0])
+    share, interval = f"within {100 * within:.3g}% by their angle of {by} alone", cells.gap(table.iloc[0])
     if not len(good):
         return (
             f"none of {len(table)} formats is expected to train as well as float32 {share}; {table[NAME].iloc[0]}'s "

@@ -12,6 +12,7 @@ import pandas as pd
 
 from formats.hardware.totals import PRODUCTS
 from formats.pairs import Candidate
+from predictor.columns import angle_column, effects_in
 from predictor.device import device_of
 from predictor.effects import (
     DEFAULT_EFFECTS,
@@ -25,7 +26,7 @@ from predictor.effects import (
 from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
 from predictor.memory import parts_within
 from predictor.recipes.placed import recipe_at
-from predictor.risk import INDICATOR, Risk, applies_to, bundled_trainings, risk_of
+from predictor.risk import INDICATORS, Risk, applies_to, bundled_trainings, risk_of
 from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
 from search.front import SCREEN, Tried
@@ -85,10 +86,10 @@ class RankingOptions:
 
     def wanted_effects(self, candidates: int) -> tuple[Effect, ...]:
         """The effects of a ranking of so many candidates: those that were asked for, else the one that orders the table
-        and the one that tells the gap where measuring more of them would take long."""
+        alone where measuring more of them would take long."""
         usual: tuple[Effect, ...] = DEFAULT_EFFECTS
-        if candidates > FEW and (self.by is None or self.by.upper() in (Effect.E, Effect.AE)):
-            usual = (Effect.E,) if self.by is not None and self.by.upper() == Effect.E else (Effect.E, Effect.AE)
+        if candidates > FEW and (self.by is None or self.by.upper() in DEFAULT_EFFECTS):
+            usual = (Effect.AE if self.by is None else Effect(self.by.upper()),)
         return effects_at(self.points, self.effects, usual)
 
     def checked_effects(self, candidates: int) -> tuple[tuple[Effect, ...], Effect]:
@@ -113,14 +114,21 @@ class RankingOptions:
         return wanted, order
 
     def risk(self, scheme: Scheme, candidates: int) -> Risk | None:
-        """What tells the gaps; None where angles are of another effect or scheme than those of its trainings."""
-        if self.points is not Points.DATAFLOW or not applies_to(scheme):
+        """What tells the gaps, by the effect that orders the table; None where its angles are of another kind than
+        those of the trainings. ValueError where those that were given have no angle of it."""
+        order = self.checked_effects(candidates)[1]
+        if self.points is not Points.DATAFLOW or not applies_to(scheme) or order not in INDICATORS:
             return None
-        if INDICATOR not in self.wanted_effects(candidates):
-            return None
-        return risk_of(
-            pd.concat([bundled_trainings(), self.calibration]) if self.calibration is not None else bundled_trainings()
-        )
+        trainings = bundled_trainings()
+        if self.calibration is not None:
+            if not self.calibration.get(angle_column(order), pd.Series(dtype=float)).notna().any():
+                told = ", ".join(effects_in(self.calibration)) or "none"
+                raise ValueError(
+                    f"the trainings given for calibration have no angle of {order}, which orders the table; they have "
+                    f"{told}"
+                )
+            trainings = pd.concat([trainings, self.calibration])
+        return risk_of(trainings, order)
 
     def batches(self, workload: Workload, candidates: int) -> Sequence[object]:
         """The mini-batches that so many candidates are measured on at most; ValueError where there are not as many."""
@@ -240,17 +248,16 @@ def plan(
         )
     policy = options.policy
     rungs = policy.until(len(batches))
-    race, (on, beside) = most_units(rungs), policy.on(len(batches))
-    for_all, for_one = policy.anchors * beside, policy.anchors * (on - beside) + race
+    race, anchors = most_units(rungs), policy.anchors * min(policy.anchor_minibatches, len(batches))
     return Plan(
         points=places,
         at=at,
         candidates=len(chosen),
         measured=min(policy.anchors + rungs[0].contenders, len(chosen)),
         minibatches=len(batches),
-        gradients=for_all * len(wanted) + for_one,
+        gradients=anchors * len(wanted) + race,
         exhaustive=whole * len(wanted),
-        seconds=(len(batches) + REOPENED) * shared + for_all * each + for_one * each_of_race,
+        seconds=(len(batches) + REOPENED) * shared + anchors * each + race * each_of_race,
         in_time=tuple(_in_time(seconds, Pace(shared, each_of_race, each), len(batches)) for seconds in FORESEEN),
     )
 

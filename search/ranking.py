@@ -74,11 +74,11 @@ def rank(
         candidates: Formats, pairs or names; by default the catalogue's 498.
         points: Where formats are rounded: in data flow, or at the operands of the products of layers with weights, as
             a recipe of that format does (docs/definitions/prediction.md section 1).
-        effects: Of E, A and AE, and, only where every candidate is measured, W and WAE; by default AE, which tells best
-            how formats train, and E, whose angle tells the gap; E alone where it orders the table, and all three where
-            there are at most 24 candidates or A orders it.
+        effects: Of E, A and AE, and, only where every candidate is measured, W and WAE; by default the one
+            that orders the table alone, and all three where there are at most 24 candidates.
             At operands of E (dy), A (x), AE, W and WAE, all six, which is the default.
-        by: The effect that orders the table, by default AE where it is measured, at operands WAE
+        by: The effect that orders the table, by default AE where it is measured, which tells best how formats
+            train, at operands WAE
             (`predictor.effects.usual_effect`).
         minibatches: Over how many common mini-batches angles are averaged; by default 16 (4 where there are at most 24
             candidates; all with exhaustive), or all where there are fewer.

@@ -47,7 +47,7 @@ from predictor.columns import (
 )
 from predictor.effects import Effect
 from predictor.measuring.units import Measurement
-from predictor.risk import INDICATOR, Risk
+from predictor.risk import Risk
 from predictor.statistics import angle_interval, bias, half_width, paired_interval, tied_ranks
 from search.settings import ResultSettings
 
@@ -185,7 +185,7 @@ def tabulate(
 
 def with_gaps(table: pd.DataFrame, risk: Risk) -> pd.DataFrame:
     """The table with the columns gap, gap_low and gap_high (`predictor.risk`), from angles of its indicator."""
-    gaps = risk.gaps(table[angle_column(INDICATOR)].tolist())
+    gaps = risk.gaps(table[angle_column(risk.indicator)].tolist())
     return table.assign(**dict(zip((GAP, GAP_LOW, GAP_HIGH), gaps, strict=True)))
 
 

@@ -1,7 +1,7 @@
 "use strict";
 // A ranking. One state (filters, selected rows, the row that is looked at), shown three times: in the table and in both plots.
 
-const { by, indicator, line, minibatches, rows } = JSON.parse(get("data").textContent);
+const { by, line, minibatches, rows } = JSON.parse(get("data").textContent);
 const trs = [...get("rows").children];
 const SYMBOLS = { 8: "circle", 7: "square", 6: "triangle" };
 const FEW = 24; // formats whose names fit beside their marks
@@ -229,7 +229,7 @@ function ties() {
   return several.map((places) => [Math.min(...places) - 0.42, Math.max(...places) + 0.42]); // a gap between two bands
 }
 
-// Where formats as good as float32 end; a line across the axis of the indicator's angle.
+// Where formats as good as float32 end; a line across the axis of the angle that orders the ranking.
 const goodLine = () => (known(line) ? [{ y: line }] : []);
 
 // What the axis has to show: every mark, but not the ends of intervals that nothing is known of.
@@ -245,14 +245,14 @@ if ("E" in rows[0].angle && "A" in rows[0].angle) {
   if (indices.length < rows.length) get("not-drawn").textContent = ` ${rows.length - indices.length} without two angles above 0 are not drawn.`;
   if (indices.length) drawn("effects", {
     indices, x: angle("A"), y: angle("E"), effects: ["E", "A"],
-    axes: { x: { title: "angle of A, activations (degrees)", log: true }, y: { title: "angle of E, errors (degrees)", log: true } }, lines: goodLine(),
+    axes: { x: { title: "angle of A, activations (degrees)", log: true }, y: { title: "angle of E, errors (degrees)", log: true } }, lines: by === "E" ? goodLine() : [],
   });
   else get("effects-card").hidden = true;
 } else get("effects-card").hidden = true;
 drawn("ranks", {
   indices: all.filter((index) => known(angle(by)(index))), x: (index) => index + 1, y: angle(by), effects: [by],
   ends: (index) => ({ low: rows[index].low[by], high: rows[index].high[by] }), top: highest(),
-  axes: { x: { title: "place in the ranking", whole: true }, y: { title: `angle of ${by} (degrees)`, zero: true } }, bands: ties(), lines: by === indicator ? goodLine() : [],
+  axes: { x: { title: "place in the ranking", whole: true }, y: { title: `angle of ${by} (degrees)`, zero: true } }, bands: ties(), lines: goodLine(),
 });
 options("bits", rows.map((row) => row.bits));
 options("family", rows.map((row) => row.family));

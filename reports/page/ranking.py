@@ -37,7 +37,7 @@ from predictor.columns import (
     on_network,
 )
 from predictor.effects import Effect, Points, usual_effect
-from predictor.risk import INDICATOR, WITHIN, dividing_angle
+from predictor.risk import WITHIN, dividing_angle
 from reports import results
 from reports.page.parts import SOURCE as FOLDER
 from reports.page.parts import Section, embedded, plain
@@ -165,7 +165,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
     digests: dict[str, str] = settings.get("formats", {})
     by = settings.get("by") or usual_effect(effects, results.points_of(settings))
     gaps = {GAP: "gap"} if GAP in table.columns else {}
-    shared = {"by": by, "indicator": INDICATOR, "line": dividing_angle(table, within)}
+    shared = {"by": by, "line": dividing_angle(table, within, by)}
     shared["minibatches"] = _minibatches(settings)
     data = shared | {"rows": [_row(row, effects, digests.get(str(row[NAME]))) for _, row in table.iterrows()]}
     workload = results.network_of(settings, Path(file))
@@ -181,7 +181,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
         title=f"{workload}: {len(table)} number formats",
         verdict=verdict(table, settings, within),
         summary=f"by the angle of {by} between quantized and full-precision weight gradients{of}; smaller is better"
-        + (f"; {as_good(table, within)}" if gaps else ""),
+        + (f"; {as_good(table, by, within)}" if gaps else ""),
         meanings={word: meanings[word] for word in _explained(effects, table.columns)},
         body=Template((FOLDER / "ranking.html").read_text("utf-8")).substitute(
             by=escape(by), headers=headers, rows=rows, data=embedded(data)

@@ -45,8 +45,8 @@ from predictor.columns import (
     low_column,
     source_column,
 )
-from predictor.effects import Effect
-from predictor.risk import INDICATOR, WITHIN, bundled_trainings, risk_of
+from predictor.effects import Effect, check_effects
+from predictor.risk import WITHIN, bundled_trainings, risk_of
 from reports import results
 from reports.plots import attributions, precision, rankings, recipes, training
 from reports.plots.style import fitted, untitled, width_of
@@ -167,7 +167,7 @@ def columns_of(kind: Kind, by: str) -> tuple[str, ...]:
         Kind.PARETO: (NAME, BITS, GATES, angle_column(by), source_column(by)),
         Kind.SYNTHESIZED: (NAME, ROLE, *difference_columns(by)),
         Kind.VALIDATION: ("name", "bits", "angle", "outcome", "loss", "metric"),
-        Kind.GAP: (NETWORK_NAME, NAME, GAP, angle_column(INDICATOR)),
+        Kind.GAP: (NETWORK_NAME, NAME, GAP, angle_column(by)),
     }.get(kind, ())
 
 
@@ -288,9 +288,10 @@ def _drawn(
         return precision.synthesized(table, by, f"{network}: synthesized and known formats{over}")
     if kind is Kind.GAP:
         trainings = pd.concat([bundled_trainings(), table])
-        return training.gap_against_angle(trainings, risk_of(trainings), f"{network}: how much worse a format trains")
+        risk = risk_of(trainings, check_effects([by])[0])
+        return training.gap_against_angle(trainings, risk, f"{network}: how much worse a format trains")
     if kind is Kind.VALIDATION:
         return training.loss_against_angle(table, f"{network}: loss against angle;", settings.get("effect", ""))
     return rankings.error_against_activation(
-        table, f"{network}: {len(table)} formats{over}", within, labels, settings.get("yardsticks", ()), count_of
+        table, f"{network}: {len(table)} formats{over}", labels, settings.get("yardsticks", ()), count_of
     )

@@ -20,7 +20,7 @@ from predictor.columns import (
     high_column,
     low_column,
 )
-from predictor.risk import INDICATOR, dividing_angle
+from predictor.risk import dividing_angle
 from predictor.statistics import pareto
 from reports.plots.style import COLOURS, fill, keys, label_points, legend, log_axis, share, size, style_of, titled
 from reports.sources import Source, source_of
@@ -49,11 +49,12 @@ def _place(row: Mapping[str, Any]) -> tuple[float, float]:
     return float(row[angle_column("A")]), float(row[angle_column("E")])
 
 
-def _line(axis: Callable[..., object], table: pd.DataFrame, within: float) -> None:
-    """Draw where formats as good as float32 end, by `Axes.axhline` or `Axes.axvline`."""
-    angle = dividing_angle(table, within)
+def _line(axis: Callable[..., object], table: pd.DataFrame, by: str, within: float) -> None:
+    """Draw where formats as good as float32 end, by `Axes.axhline` or `Axes.axvline`; nothing where another effect than
+    this one orders the table and tells the gaps."""
+    angle = dividing_angle(table, within, by)
     if angle is not None:
-        label = f"as good as float32 within {100 * within:.3g}%: below {angle:.3g} degrees of {INDICATOR}"
+        label = f"as good as float32 within {100 * within:.3g}%: below {angle:.3g} degrees of {by}"
         axis(angle, color="#555555", linewidth=1, linestyle="--", zorder=1, label=label)
 
 
@@ -82,19 +83,16 @@ def _marks(axes: Any, rows: pd.DataFrame, at: tuple[str, str], sources: Sequence
 def error_against_activation(
     table: pd.DataFrame,
     title: str,
-    within: float,
     named: Sequence[str] = (),
     yardsticks: Sequence[Mapping[str, Any]] = (),
     minibatches: int | None = None,
 ) -> Figure:
     """Angle of effect E against that of effect A for every format, coloured by bits, named formats and the first
-    labelled. Filled marks are measured, pale ones on some mini-batches only, hollow ones predicted; a line ends those
-    as good as float32.
+    labelled. Filled marks are measured, pale ones on some mini-batches only, hollow ones predicted.
 
     Args:
         table: The columns of a ranking.
         title: Above the picture.
-        within: The gap of those that count as good.
         named: Formats that get their name whatever else does.
         yardsticks: Rows of formats that the ranking is held against, drawn as stars.
         minibatches: Of the ranking.
@@ -107,7 +105,6 @@ def error_against_activation(
     if beside:
         at = [row[across] for row in beside], [row[up] for row in beside]
         axes.scatter(*at, s=70, marker="*", color="black", zorder=4, label="held against: " + _names(beside))
-    _line(axes.axhline, shown, within)
     axes.set(
         xscale="log",
         yscale="log",
@@ -141,7 +138,7 @@ def top(table: pd.DataFrame, by: str, count: int, title: str, within: float, min
         by: The effect whose angle is drawn.
         count: How many are drawn.
         title: Above the picture.
-        within: The gap of those that count as good as float32, where the indicator's angle is drawn.
+        within: The gap of those that count as good as float32, where the angle that tells it is drawn.
         minibatches: Of the ranking.
     """
     rows = table.head(count)
@@ -171,8 +168,7 @@ def top(table: pd.DataFrame, by: str, count: int, title: str, within: float, min
         if ranks.count(rank) > 1:
             first = ranks.index(rank)
             axes.axhspan(first - 0.45, first + ranks.count(rank) - 0.55, color="#888888", alpha=0.15, linewidth=0)
-    if by == INDICATOR:
-        _line(axes.axvline, table, within)
+    _line(axes.axvline, table, by, within)
     axes.set_yticks(
         range(len(rows)), [f"{rank}.  {name}" for name, rank in zip(rows[NAME], ranks, strict=True)], fontsize=8
     )
@@ -286,8 +282,7 @@ def pareto_front(
         linewidth=1,
         label="no other is better in both",
     )
-    if by == INDICATOR:
-        _line(axes.axhline, table, within)
+    _line(axes.axhline, table, by, within)
     wanted = rows.index.isin(front.index) | (len(rows) <= ALL_NAMED) | rows[NAME].isin(named)
     marked = costs.what_is_marked(row for _, row in rows[wanted].iterrows())
     axes.set(

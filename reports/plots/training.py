@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from predictor.columns import GAP, NETWORK_NAME, angle_column
-from predictor.risk import DIVERGED, INDICATOR, WITHIN, Risk
+from predictor.risk import DIVERGED, WITHIN, Risk
 from predictor.statistics import rank_correlations
 from reports.plots.style import COLOURS, label_points, legend, log_axis, size, style_of
 from reports.validation import by_format
@@ -171,7 +171,7 @@ def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure
         title: Above the picture.
     """
     figure, axes = plt.subplots(figsize=size(5.5), layout="constrained")
-    column = angle_column(INDICATOR)
+    column = angle_column(risk.indicator)
     drawn = trainings[trainings[column].notna() & trainings[GAP].notna()]
     grid = np.geomspace(drawn[column].min() / 1.3, risk.angles[-1], 300)
     gap, low, high = risk.gaps(grid.tolist())
@@ -200,7 +200,7 @@ def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel=f"angle of {INDICATOR} over the network, pretrained (degrees); less is better",
+        xlabel=f"angle of {risk.indicator} over the network, pretrained (degrees); less is better",
         ylabel="final training loss over float32's",
         title=title,
     )

@@ -35,9 +35,9 @@ from predictor.columns import (
     high_column,
     low_column,
 )
-from predictor.effects import Effect, Points
+from predictor.effects import Points
 from predictor.keeping import CHOSEN, STAYS, STEP
-from predictor.risk import applies_to, bundled_trainings, risk_of
+from predictor.risk import applies_to, bundled_trainings, indicator_of, risk_of
 from reports.tables import costs
 from reports.tables.cells import bounded, gap, or_dash, wide, with_bounds, with_interval
 from reports.tables.layout import Part, plain
@@ -62,9 +62,9 @@ def formats_by_effects(
     """
     effects = list(dict.fromkeys(table[EFFECT]))
     several = table[SCOPE].nunique() > 1
-    told = Effect.E in effects and not several and table[SCOPE].iloc[0] == ALL
-    told = told and points is Points.DATAFLOW and applies_to(scheme)
-    risk = risk_of(bundled_trainings()) if told else None
+    told = not several and table[SCOPE].iloc[0] == ALL and points is Points.DATAFLOW and applies_to(scheme)
+    by = indicator_of(effects) if told else None
+    risk = risk_of(bundled_trainings(), by) if by is not None else None
     minibatches = int(table[N].max())
 
     def row(of: pd.DataFrame, name: str, scope: str) -> list[str]:
@@ -75,7 +75,7 @@ def formats_by_effects(
             fewer = at[N] < minibatches
             cells.append(f"~{at[ANGLE]:.3g}" if fewer else bounded(at[ANGLE], at[LOW], at[HIGH], at[N]))
         if risk is not None:
-            told_of = zip((GAP, GAP_LOW, GAP_HIGH), risk.gaps([by_effect[Effect.E][ANGLE]]), strict=True)
+            told_of = zip((GAP, GAP_LOW, GAP_HIGH), risk.gaps([by_effect[risk.indicator][ANGLE]]), strict=True)
             cells.append(gap({key: float(value[0]) for key, value in told_of}))
         if products:
             cells += costs.cells(cost_of(name, products))

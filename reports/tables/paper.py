@@ -28,8 +28,8 @@ from predictor.columns import (
     high_column,
     low_column,
 )
-from predictor.effects import Effect, Points
-from predictor.risk import applies_to, bundled_trainings, risk_of
+from predictor.effects import Points
+from predictor.risk import applies_to, bundled_trainings, indicator_of, risk_of
 from predictor.scheme import Scheme
 from reports import results
 from reports.tables import costs, rankings, recipes
@@ -80,7 +80,11 @@ def table_of(
             *_with_columns([first], columns),
             *rankings.footnotes(told, minibatches, yardsticks, settings.get("products")),
             *([f"below the first {top}, formats of one's own: {', '.join(own)}"] if own else []),
-            *([rankings.as_good(table, within)] if GAP in table and (not headers or GAP in headers) else []),
+            *(
+                [rankings.as_good(table, results.ordering_effect(path, table), within)]
+                if GAP in table and (not headers or GAP in headers)
+                else []
+            ),
         ]
     raise ValueError(f"{path}: no table is made of it; give what formats rank, measure or recipes wrote")
 
@@ -142,9 +146,9 @@ def _of_columns(table: Table, headers: Sequence[str]) -> Table:
 def _measured(table: pd.DataFrame, network: str, yardsticks: Any, settings: dict[str, Any]) -> list[Part]:
     effects, scheme = effects_in(table.columns), Scheme.recorded(settings)
     # As for what is printed when it is measured: trainings tell a gap of data flow rounded by their scheme alone.
-    told = Effect.E in effects and results.points_of(settings) is Points.DATAFLOW
-    told = told and scheme is not None and applies_to(scheme)
-    risk = risk_of(bundled_trainings()) if told else None
+    told = results.points_of(settings) is Points.DATAFLOW and scheme is not None and applies_to(scheme)
+    by = indicator_of(effects) if told else None
+    risk = risk_of(bundled_trainings(), by) if by is not None else None
 
     def angle(row: Any, effect: str) -> str:
         value, low, high = (float(row[column(effect)]) for column in (angle_column, low_column, high_column))
@@ -153,7 +157,7 @@ def _measured(table: pd.DataFrame, network: str, yardsticks: Any, settings: dict
     def cells(row: Any) -> list[str]:
         shown = [str(row[NAME]), *(angle(row, effect) for effect in effects)]
         if risk is not None:
-            told_of = zip((GAP, GAP_LOW, GAP_HIGH), risk.gaps([float(row[angle_column(Effect.E)])]), strict=True)
+            told_of = zip((GAP, GAP_LOW, GAP_HIGH), risk.gaps([float(row[angle_column(risk.indicator)])]), strict=True)
             shown.append(gap({key: float(value[0]) for key, value in told_of}))
         return shown
 

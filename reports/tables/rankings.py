@@ -28,7 +28,7 @@ from predictor.columns import (
     on_network,
 )
 from predictor.effects import Effect, Points
-from predictor.risk import INDICATOR, USUAL_PRECISION, dividing_angle
+from predictor.risk import USUAL_PRECISION, dividing_angle
 from reports.sources import Source, source_of
 from reports.tables import costs
 from reports.tables.cells import angle, correlations, gap, or_dash, rounded_where, wide
@@ -96,7 +96,7 @@ def ranking(
     if of.minibatches > 1:
         parts += _wide(found.table.head(top), found.by, of.minibatches)
     if of.gap is not None:
-        parts.append(f"{as_good(found.table, within)}; {of.gap}")
+        parts.append(f"{as_good(found.table, found.by, within)}; {of.gap}")
     settings = of.as_dict()
     if open_ := undecided(found.table, settings):
         parts.append(open_)
@@ -220,10 +220,10 @@ def _above(rows: pd.DataFrame, minibatches: int) -> str:
     return f"A above AE ({', '.join(names)}): {why}; rounding errors does not help"
 
 
-def as_good(table: pd.DataFrame, within: float) -> str:
-    """How many formats of a ranking with gaps count as good as float32."""
-    count, angle = int((table[GAP] <= within).sum()), dividing_angle(table, within)
-    where = "" if angle is None else f", those with an angle of {INDICATOR} below {angle:.3g} degrees"
+def as_good(table: pd.DataFrame, by: str, within: float) -> str:
+    """How many formats of a ranking by an effect with gaps count as good as float32."""
+    count, angle = int((table[GAP] <= within).sum()), dividing_angle(table, within, by)
+    where = "" if angle is None else f", those with an angle of {by} below {angle:.3g} degrees"
     return f"as good as float32 within {100 * within:.3g}%: {count} of {len(table)} formats{where}"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from predictor.effects import Effect
 from predictor.risk import DIVERGED, coverage, risk_of
 
 
@@ -26,7 +27,7 @@ def trainings(slopes, count=40, noise=0.0, seed=0):
 
 def test_equal_networks_give_their_own_gap_without_an_interval():
     of = trainings([1e-3, 1e-3])
-    risk = risk_of(of)
+    risk = risk_of(of, Effect.E)
     gap, low, high = risk.gaps(of["angle_E"][:40])
     assert gap == pytest.approx(of["gap"][:40].to_numpy(), rel=1e-12)
     assert low == pytest.approx(gap, abs=1e-9)
@@ -37,20 +38,20 @@ def test_equal_networks_give_their_own_gap_without_an_interval():
 def test_between_and_beyond_what_was_trained():
     # By hand: log(1 + gap) is the mean of both at 10 degrees, and half of that at 5, on the way from 0.
     of = pd.DataFrame({"network": ["a", "b"], "angle_E": [10.0, 10.0], "gap": [np.expm1(0.2), np.expm1(0.4)]})
-    gap, low, high = risk_of(of).gaps([0, 5, 10, 11, np.nan])
+    gap, low, high = risk_of(of, Effect.E).gaps([0, 5, 10, 11, np.nan])
     assert np.log1p(gap[:4]) == pytest.approx([0, 0.15, 0.3, 0.3])
     assert np.isinf(high).tolist() == [False, False, False, True, False]
     assert not np.isinf(low).any()
     assert np.isnan([gap[4], low[4], high[4]]).all()
     # Left out, a lies 0.2 below what b says, and b 0.2 above a; both are so far off where the function is 0.4 and 0.2.
-    risk = risk_of(of)
+    risk = risk_of(of, Effect.E)
     assert risk.scatter == pytest.approx(0.2)
     assert (risk.below, risk.above) == (pytest.approx(0.2 / (0.2 + 0.4)), pytest.approx(0.2 / (0.2 + 0.2)))
 
 
 def test_the_gap_never_falls_and_is_never_negative():
     of = trainings([1e-3, 2e-3, 5e-4], noise=0.3)
-    gap, low, high = risk_of(of).gaps(np.geomspace(0.01, 40, 500))
+    gap, low, high = risk_of(of, Effect.E).gaps(np.geomspace(0.01, 40, 500))
     for values in (gap, high):
         assert (values[1:] >= values[:-1]).all()
     assert (gap >= 0).all()
@@ -59,7 +60,7 @@ def test_the_gap_never_falls_and_is_never_negative():
 
 def test_an_interval_ends_where_trainings_diverge_and_where_nothing_is_gained():
     of = trainings([1e-3, 1e-2, 1e-3], noise=0.2)
-    risk = risk_of(of)
+    risk = risk_of(of, Effect.E)
     gap, low, high = risk.gaps(of["angle_E"][:40])
     level = np.log1p(gap)
     plain_low = np.expm1(level - risk.below * (risk.scatter + level))
@@ -72,7 +73,7 @@ def test_an_interval_ends_where_trainings_diverge_and_where_nothing_is_gained():
 
 
 def test_the_largest_angle_of_a_gap():
-    risk = risk_of(trainings([1e-3, 1e-3]))
+    risk = risk_of(trainings([1e-3, 1e-3]), Effect.E)
     for gap in (0.003, 0.01, 0.1, 1.0):
         angle = risk.angle_within(gap)
         assert risk.gaps([angle])[0] == pytest.approx([gap])
@@ -82,25 +83,25 @@ def test_the_largest_angle_of_a_gap():
 
 def test_every_network_weighs_the_same():
     one, other = trainings([1e-3]), trainings([4e-3]).assign(network="other")
-    alone = risk_of(pd.concat([one, other])).gaps([10.0])[0]
-    thrice = risk_of(pd.concat([one, one, one, other])).gaps([10.0])[0]
+    alone = risk_of(pd.concat([one, other]), Effect.E).gaps([10.0])[0]
+    thrice = risk_of(pd.concat([one, one, one, other]), Effect.E).gaps([10.0])[0]
     assert thrice == pytest.approx(alone, rel=1e-12)
 
 
 def test_intervals_hold_a_network_that_was_left_out():
     of = trainings([1e-3, 1.5e-3, 7e-4, 1.2e-3, 9e-4], count=100, noise=0.05)
-    held = coverage(of)
+    held = coverage(of, Effect.E)
     assert list(held.index) == [f"net{number}" for number in range(5)]
     assert (held >= 0.9).all()
     # One that behaves in another way is not held, and that is told.
     strange = trainings([0.5]).assign(network="strange")
-    assert coverage(pd.concat([of, strange]))["strange"] < 0.5
+    assert coverage(pd.concat([of, strange]), Effect.E)["strange"] < 0.5
 
 
 def test_a_diverged_training_counts_with_a_large_gap():
     of = trainings([1e-3, 1e-3])
     of.loc[of["angle_E"] == of["angle_E"].max(), "gap"] = np.inf
-    gap, _, _ = risk_of(of).gaps([of["angle_E"].max()])
+    gap, _, _ = risk_of(of, Effect.E).gaps([of["angle_E"].max()])
     assert gap == pytest.approx([DIVERGED])
 
 
@@ -108,12 +109,14 @@ def test_trainings_as_a_validation_writes_them():
     """Which have an angle beside those of the effects, that of another effect maybe."""
     of = trainings([1e-3, 2e-3])
     more = of.assign(angle=99.0, angle_A=50.0, seed=0, outcome="finished", loss=1.0, metric=None)
-    for one, other in zip(risk_of(of).gaps([1.0, 9.0]), risk_of(more).gaps([1.0, 9.0]), strict=True):
+    told = [risk_of(each, Effect.E).gaps([1.0, 9.0]) for each in (of, more)]
+    for one, other in zip(*told, strict=True):
         assert (one == other).all()
 
 
 def test_what_has_no_gap_or_angle_does_not_count():
     of = trainings([1e-3, 1e-3])
-    assert risk_of(pd.concat([of, of.head(3).assign(gap=np.nan), of.head(2).assign(angle_E=np.nan)])).trainings == 80
+    more = pd.concat([of, of.head(3).assign(gap=np.nan), of.head(2).assign(angle_E=np.nan)])
+    assert risk_of(more, Effect.E).trainings == 80
     with pytest.raises(ValueError, match="trainings of 1 network with an angle of E and a gap are there"):
-        risk_of(of[of["network"] == "net1"])
+        risk_of(of[of["network"] == "net1"], Effect.E)

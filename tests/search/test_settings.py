@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 import pytest
 
 import formats
+from predictor.effects import Effect
 from predictor.risk import bundled_trainings, risk_of
 from predictor.scheme import PAPER, Scheme
 from search import rank, search
@@ -49,7 +50,7 @@ def test_of_a_ranking(workload):
             *SCHEME,
         ),
     ]
-    assert kept["gap"] == risk_of(bundled_trainings()).sentence
+    assert kept["gap"] == risk_of(bundled_trainings(), Effect.AE).sentence
     assert [kept[key] for key in ("scheme", *SCHEME)] == ["paper", *asdict(PAPER).values()]
     assert (kept["effects"], kept["by"], kept["exact"]) == (["E", "AE"], "AE", ["0"])
     assert list(kept["surrogate"]) == ["E", "AE"]

@@ -50,7 +50,7 @@ def test_all_498_with_the_documented_columns(whole):
     assert set(table.name) == {f.name for f in formats.catalogue()}
     assert table.angle_AE.is_monotonic_increasing
     for column, gaps in zip(
-        ("gap", "gap_low", "gap_high"), risk_of(bundled_trainings()).gaps(table.angle_E), strict=True
+        ("gap", "gap_low", "gap_high"), risk_of(bundled_trainings(), Effect.AE).gaps(table.angle_AE), strict=True
     ):
         assert (table[column] == gaps).all()
     # The bias is of two mini-batches, of which there is no interval, and of what was measured.
@@ -228,7 +228,7 @@ def test_settings_say_what_was_measured(whole):
 def test_gaps_are_of_the_scheme_and_effect_of_their_trainings(workload):
     names = ["FP134", "INT8"]
     assert "gap" not in rank(workload, names, effects=["E"], minibatches=1, scheme="current").table
-    ranking = rank(workload, names, effects=["A"], minibatches=1)
+    ranking = rank(workload, names, effects=["E", "W"], by="W", minibatches=1)
     assert "gap" not in ranking.table
     assert ranking.settings.gap is None
     # A user's own trainings count beside the bundled ones.
@@ -236,9 +236,12 @@ def test_gaps_are_of_the_scheme_and_effect_of_their_trainings(workload):
     ranking = rank(workload, names, effects=["E"], minibatches=1, calibration=own)
     assert (
         ranking.table.gap.tolist()
-        == risk_of(pd.concat([bundled_trainings(), own])).gaps(ranking.table.angle_E)[0].tolist()
+        == risk_of(pd.concat([bundled_trainings(), own]), Effect.E).gaps(ranking.table.angle_E)[0].tolist()
     )
+    assert "told by the angle of E" in ranking.settings.gap
     assert "mine" in ranking.settings.gap
+    with pytest.raises(ValueError, match=r"have no angle of AE, which orders the table; they have E$"):
+        rank(workload, names, effects=["AE"], minibatches=1, calibration=own)
 
 
 def test_at_operands_screen_and_race_find_what_measuring_all_finds():

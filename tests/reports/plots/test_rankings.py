@@ -54,7 +54,7 @@ def test_what_was_measured_in_part_is_told_from_both():
     assert said == ["8 bits", "7 bits", "6 bits", "measured", "partly measured", "predicted"]
     # Where both effects are drawn, what is known less of counts: Q by E, R by A.
     for figure, third in (
-        (rankings.error_against_activation(table, "net", 0.01, minibatches=4), pale(orange)),
+        (rankings.error_against_activation(table, "net", minibatches=4), pale(orange)),
         (rankings.pareto_front(table, "E", "net", 0.01, minibatches=4), orange),
     ):
         drawn = {
@@ -112,27 +112,22 @@ def test_names_hide_no_mark_that_they_can_help_hiding(monkeypatch):
 
 
 def test_a_line_ends_those_as_good_as_float32():
-    table = ranked().rename(columns=lambda column: column.replace("_AE", "_E")).assign(gap=[0.0, 0.02, 0.03, 0.5])
-    table = table.assign(angle_A=1.0, source_A="measured", family="FP", gates=[4.0, 3.0, 2.0, 1.0])
+    table = ranked().assign(gap=[0.0, 0.02, 0.03, 0.5], gates=[4.0, 3.0, 2.0, 1.0])
 
     def lines(axes):
         return [line for line in axes.lines if str(line.get_label()).startswith("as good as float32")]
 
     # Between 2 and 3 degrees for 2%, between 3 and 4 for 5%.
     for within, angle, text in ((0.02, 6**0.5, "2%: below 2.45"), (0.05, 12**0.5, "5%: below 3.46")):
-        [up] = lines(rankings.top(table, "E", 4, "net", within).axes[0])
+        [up] = lines(rankings.top(table, "AE", 4, "net", within).axes[0])
         assert up.get_xdata() == pytest.approx([angle] * 2)
-        assert up.get_label() == f"as good as float32 within {text} degrees of E"
-        for figure in (
-            rankings.error_against_activation(table, "net", within),
-            rankings.pareto_front(table, "E", "net", within),
-        ):
-            [across] = lines(figure.axes[0])
-            assert across.get_ydata() == pytest.approx([angle] * 2)
-    # Nothing is drawn where all or none are so, nor over another angle.
-    assert not lines(rankings.top(table, "E", 4, "net", 0.9).axes[0])
-    both = table.assign(**{f"{kind}_AE": table[f"{kind}_E"] for kind in ("angle", "low", "high", "source")})
-    assert not lines(rankings.top(both, "AE", 4, "net", 0.02).axes[0])
+        assert up.get_label() == f"as good as float32 within {text} degrees of AE"
+        [across] = lines(rankings.pareto_front(table, "AE", "net", within).axes[0])
+        assert across.get_ydata() == pytest.approx([angle] * 2)
+    # Nothing is drawn where all or none are so, nor over an angle that does not tell the gaps.
+    assert not lines(rankings.top(table, "AE", 4, "net", 0.9).axes[0])
+    both = table.assign(**{f"{kind}_E": table[f"{kind}_AE"] for kind in ("low", "high", "source")})
+    assert not lines(rankings.top(both.assign(angle_E=[2.0, 1.0, 3.0, 4.0]), "E", 4, "net", 0.01).axes[0])
 
 
 def test_bars_of_few_formats_beside_what_they_are_held_against():
@@ -152,6 +147,6 @@ def test_formats_it_is_held_against_and_chosen_names_are_in_the_picture():
     table = ranked().rename(columns=lambda column: column.replace("_AE", "_E")).assign(family="tapered")
     table = table.assign(angle_A=[4.0, 3.0, 2.0, 1.0], source_A="measured")
     beside = [{"name": "bfloat16", "angle_E": 0.2, "angle_A": 0.3}]
-    [axes] = rankings.error_against_activation(table, "net", 0.01, ["S"], beside).axes
+    [axes] = rankings.error_against_activation(table, "net", ["S"], beside).axes
     assert {text.get_text() for text in axes.texts} == {*"PQRS", "bfloat16"}
     assert "held against: bfloat16" in [text.get_text() for text in axes.get_legend().get_texts()]

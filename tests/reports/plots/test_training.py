@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from predictor.effects import Effect
 from predictor.risk import risk_of
 from reports import results
 from reports.plots import drawing, style, training
@@ -95,7 +96,7 @@ def test_gaps_over_the_angle(tmp_path):
             "gap": [0.0, 0.1, np.inf, 0.02, 0.5],
         }
     )
-    risk = risk_of(trainings)
+    risk = risk_of(trainings, Effect.E)
     [axes] = training.gap_against_angle(trainings, risk, "gaps").axes
     marks = [container.lines[0].get_data() for container in axes.containers]
     assert [(list(x), list(y)) for x, y in marks] == [

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from predictor import measure
+from predictor.effects import Effect
 from predictor.risk import bundled_trainings, risk_of
 from predictor.scheme import PAPER
 from reports import results
@@ -54,7 +55,7 @@ def test_rows_of_a_measurement_and_what_it_is_held_against(tmp_path):
         results.write(found, tmp_path / "m.csv", {"workload": "net", **settings})
         lines = markdown(table_of(tmp_path / "m.csv", 20, 0.01)).splitlines()
         assert ("gap" in lines[0]) is gaps
-        middle, low, high = (value[0] for value in risk_of(bundled_trainings()).gaps([angles["E"]]))
+        middle, low, high = (value[0] for value in risk_of(bundled_trainings(), Effect.AE).gaps([angles["AE"]]))
         said = f"{100 * middle:.1f}% [{100 * low:.0f}, {100 * high:.0f}] |"
         assert lines[3].endswith(said) is gaps
 
