@@ -248,16 +248,17 @@ def plan(
         )
     policy = options.policy
     rungs = policy.until(len(batches))
-    race, anchors = most_units(rungs), policy.anchors * min(policy.anchor_minibatches, len(batches))
+    race, (on, beside) = most_units(rungs), policy.on(len(batches))
+    for_all, for_one = policy.anchors * beside, policy.anchors * (on - beside) + race
     return Plan(
         points=places,
         at=at,
         candidates=len(chosen),
         measured=min(policy.anchors + rungs[0].contenders, len(chosen)),
         minibatches=len(batches),
-        gradients=anchors * len(wanted) + race,
+        gradients=for_all * len(wanted) + for_one,
         exhaustive=whole * len(wanted),
-        seconds=(len(batches) + REOPENED) * shared + anchors * each + race * each_of_race,
+        seconds=(len(batches) + REOPENED) * shared + for_all * each + for_one * each_of_race,
         in_time=tuple(_in_time(seconds, Pace(shared, each_of_race, each), len(batches)) for seconds in FORESEEN),
     )
 

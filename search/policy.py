@@ -28,6 +28,8 @@ class Policy:
             then an estimate.
         entries: So many times as many as the first rung has are measured on the first mini-batch at most, since each
             measurement moves the prediction of who is promising.
+        beside: On how many mini-batches anchors are measured for the effects that are asked for but do not order the
+            table; None for as many as for the one that does. On one, their intervals are wide, and hold.
     """
 
     anchors: int
@@ -35,6 +37,12 @@ class Policy:
     rungs: tuple[Rung, ...]
     over: int = 16
     entries: float = 1.5
+    beside: int | None = None
+
+    def on(self, minibatches: int) -> tuple[int, int]:
+        """On how many of so many mini-batches anchors are measured: for the effect that orders, and for others."""
+        own = min(self.anchor_minibatches, minibatches)
+        return own, own if self.beside is None else min(self.beside, own)
 
     def until(self, minibatches: int) -> list[Rung]:
         """The rungs of a race for the mean over so many mini-batches: those that there are enough for; for more than
@@ -68,7 +76,7 @@ def most_units(rungs: Sequence[Rung]) -> int:
     return sum(rung.contenders * (rung.minibatches - earlier) for rung, earlier in zip(rungs, before, strict=False))
 
 
-DEFAULT = Policy(anchors=15, anchor_minibatches=2, rungs=(Rung(2, 12), Rung(4, 10)))
+DEFAULT = Policy(anchors=15, anchor_minibatches=2, rungs=(Rung(2, 12), Rung(4, 10)), beside=1)
 """What is measured where nobody says for how long; docs/results/ranking.md says why."""
 BY_E = Policy(anchors=22, anchor_minibatches=2, rungs=(Rung(2, 14), Rung(4, 12)))
 """The same where E orders: of 15 anchors, its intervals do not hold everywhere."""

@@ -107,7 +107,10 @@ class Stages:
         self.screen()
         yield Stage.SCREEN
         if policy.anchors:
-            self.measure(Stage.ANCHORS, self._anchors(policy), self.effects)
+            units = self._anchors(policy)
+            for_all = [unit for unit in units if unit[0] < policy.on(len(self.batches))[1]]
+            self.measure(Stage.ANCHORS, for_all, self.effects, 0, len(units))
+            self.measure(Stage.ANCHORS, units[len(for_all) :], (self.by,), len(for_all), len(units))
             self.reached = Stage.ANCHORS
             yield Stage.ANCHORS
         yield from self._raced(policy)

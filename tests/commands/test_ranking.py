@@ -40,7 +40,7 @@ def test_rank_writes_and_plot_draws(folder, ending):
 def test_dry_run_measures_nothing(folder):
     out = run("rank", "--model", "mine.py:net", "--dry-run", "--minibatches", "3", "-o", "never.csv", cwd=folder).stdout
     measured = "3 points; 498 formats, at most 27 measured on at most 3 mini-batches"
-    assert f"{measured}: 79 quantized gradients (exhaustive: 2988), about" in out
+    assert f"{measured}: 64 quantized gradients (exhaustive: 1494), about" in out
     # All of a network of 300 weights ends in half an hour.
     best = "22 anchors on 2 mini-batches, 26 race to 16; regret 0%, 10 of the first ten, intervals of ±28%"
     assert f"--time 30m: {best}" in out

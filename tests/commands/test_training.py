@@ -193,8 +193,8 @@ def test_own_trainings_tell_gaps_too(inside):
     assert (code, [line for line in errors if line.startswith("error")]) == (0, [])
     bundled = bundled_trainings()
     names = [*bundled["network"].unique(), "mine"]
-    told = f"gap: from {len(bundled) + 3} trainings of {len(names)} networks ({', '.join(names)}), with 95% intervals"
-    assert told in " ".join(out.split())
+    told = f"from {len(bundled) + 3} trainings of {len(names)} networks ({', '.join(names)}), with 95% intervals"
+    assert f"gap: told by the angle of AE {told}" in " ".join(out.split())
     assert inside("plot", "val/runs.csv", "--kind", "gap", "-o", "gap.png")[:2] == (0, "wrote gap.png\n")
 
 
