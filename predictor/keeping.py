@@ -28,13 +28,14 @@ from predictor.measuring.store import Store
 from predictor.measuring.units import check_minibatches
 from predictor.quantizers import activation_quantizer, error_quantizer
 from predictor.scheme import Preset, Scheme, scheme_of
-from predictor.statistics import angle_interval
+from predictor.statistics import angle_interval, interval
 from workloads.workload import Workload
 
 STEP = "step"
 STAYS = "stays"
 """Whether the layer that was tried stays in high precision."""
-COLUMNS = (STEP, LAYER, MODULE, STAYS, SHARE, ANGLE, LOW, HIGH, N)
+GAIN, GAIN_LOW, GAIN_HIGH = "gain", "gain_low", "gain_high"
+COLUMNS = (STEP, LAYER, MODULE, STAYS, SHARE, ANGLE, LOW, HIGH, GAIN, GAIN_LOW, GAIN_HIGH, N)
 CHOSEN = "chosen"
 """Where a table of `keep` says which layers are to be kept."""
 STAGE = "keep"
@@ -102,7 +103,9 @@ def keep(
     Returns:
         A row for nothing kept, then one for each layer that was tried: step, layer, module (its class), stays, share
         (tan^2 of the layer's angle alone over the sum of all layers'), angle with low and high (with this layer and
-        those that were kept before in full precision; 95% t-interval), n. `attrs["chosen"]` names the layers to keep.
+        those that were kept before in full precision; 95% t-interval), gain with gain_low and gain_high (by how many
+        degrees that is less than without this layer, mini-batch by mini-batch; 95% t-interval), n. `attrs["chosen"]`
+        names the layers to keep.
 
     Raises:
         ValueError: neither layers nor target, or an argument out of range.
@@ -133,28 +136,18 @@ def keep(
         return np.array([entry.angle() for entry in found])
 
     kept: list[str] = []
-    angles = measured(kept)
-    rows = [(0, "", "", False, math.nan, *angle_interval(angles), len(angles))]
-    best = float(angles.mean())
+    best = measured(kept)
+    rows = [(0, "", "", False, math.nan, *angle_interval(best), math.nan, math.nan, math.nan, len(best))]
     for step, layer in enumerate(order, start=1):
-        if len(kept) == layers or (target is not None and best <= target):
+        if len(kept) == layers or (target is not None and best.mean() <= target):
             break
         angles = measured([*kept, layer])
-        better = bool(angles.mean() < best)
+        better = bool(angles.mean() < best.mean())
+        described = (step, layer, module_of(workload.model, layer), better, power[layer] / whole)
+        rows.append((*described, *angle_interval(angles), *interval(best - angles), len(angles)))
         if better:
             kept.append(layer)
-            best = float(angles.mean())
-        rows.append(
-            (
-                step,
-                layer,
-                module_of(workload.model, layer),
-                better,
-                power[layer] / whole,
-                *angle_interval(angles),
-                len(angles),
-            )
-        )
+            best = angles
         measuring.report(STAGE, len(kept) if layers is not None else step, len(order) if layers is None else layers)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table.attrs = {

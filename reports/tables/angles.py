@@ -36,7 +36,7 @@ from predictor.columns import (
     low_column,
 )
 from predictor.effects import Points
-from predictor.keeping import CHOSEN, STAYS, STEP
+from predictor.keeping import CHOSEN, GAIN, GAIN_HIGH, GAIN_LOW, STAYS, STEP
 from predictor.risk import applies_to, bundled_trainings, indicator_of, risk_of
 from reports.tables import costs
 from reports.tables.cells import bounded, gap, or_dash, wide, with_bounds, with_interval
@@ -135,27 +135,30 @@ def kept_layers(table: pd.DataFrame, title: str) -> list[Part]:
             "" if not row[STEP] else "yes" if row[STAYS] else "no",
             "-" if pd.isna(row[SHARE]) else f"{100 * row[SHARE]:.1f}%",
             bounded(row[ANGLE], row[LOW], row[HIGH], row[N]),
+            with_interval(row, GAIN, GAIN_LOW, GAIN_HIGH) if row[STEP] else "",
         ]
         for _, row in table.iterrows()
     ]
     headers = [
         *((STEP, "right"), (LAYER, "left"), (MODULE, "left"), (STAYS, "left")),
-        *((name, "right") for name in ("share alone", f"angle {table.attrs[EFFECT]}")),
+        *((name, "right") for name in ("share alone", f"angle {table.attrs[EFFECT]}", GAIN)),
     ]
     chosen = table.attrs[CHOSEN]
     paste = " ".join(f"--exact {name}" for name in chosen) if chosen else "no layer made the angle smaller"
-    before, after = table.iloc[0], table[table[STAYS] & (table[STEP] > 0)].tail(1)
-    open_ = len(after) and not float(after[HIGH].iloc[0]) < before[LOW]  # also where there is no interval
+    stays, minibatches = table[table[STAYS]], int(table[N].iloc[0])
+    open_ = stays[~(stays[GAIN_LOW] > 0)][LAYER].tolist()  # also where there is no interval
     return [
         plain(title, headers, rows),
         "angle in degrees with 95% interval, with this layer and those kept before it in full precision; a layer that "
-        "did not make it smaller is not kept; share: tan² of the angle of this layer alone, over the sum of all",
+        "did not make it smaller is not kept; gain: by how much smaller it is than without this layer, mini-batch by "
+        "mini-batch; share: tan² of the angle of this layer alone, over the sum of all",
         *(
             [
-                f"not decided on {before[N]} mini-batches: the intervals of the first and the last angle overlap; "
-                f"--minibatches {2 * int(before[N])} would narrow them"
+                f"not decided on {minibatches} mini-batch{'es' * (minibatches > 1)} whether keeping {', '.join(open_)} "
+                f"gains anything; --minibatches {2 * minibatches} would tell more"
             ]
-            * open_
+            if open_
+            else []
         ),
         paste,
     ]

@@ -1,11 +1,14 @@
 """Layers that are kept in full precision, held against `measure` with those layers exact."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from torch import nn
 
 from predictor import measure
 from predictor.keeping import keep, matching
+from predictor.statistics import interval
 from tests.nets import net
 
 LAYERS = ("0", "1", "2", "3", "5")
@@ -22,14 +25,24 @@ def found(workload):
     return keep(workload, "INT4", layers=2, minibatches=2)
 
 
+def each(workload, exact):
+    """The angle on each of two mini-batches."""
+    alone = [replace(workload, batches=[batch]) for batch in workload.minibatches()]
+    return np.array([measure(one, ["INT4"], ["AE"], 1, exact=exact).angle[0] for one in alone])
+
+
 def test_every_step_is_the_angle_with_those_layers_exact(workload, found):
-    kept = []
+    kept, before = [], None
     for row in found.itertuples():
         tried = [*kept, row.layer] if row.layer else []
         told = measure(workload, ["INT4"], ["AE"], 2, exact=tried).iloc[0]
         assert (row.angle, row.low, row.high) == (told.angle, told.low, told.high)
-        if row.stays:
-            kept = tried
+        by_minibatch = each(workload, tried)
+        if before is not None:
+            gains = interval(before - by_minibatch)
+            assert (row.gain, row.gain_low, row.gain_high) == gains
+        if before is None or row.stays:
+            kept, before = tried, by_minibatch
     assert found.attrs["chosen"] == kept
     assert len(kept) == 2
 
