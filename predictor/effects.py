@@ -37,6 +37,12 @@ OPERAND_EFFECTS = (Effect.E, Effect.A, Effect.AE, Effect.W, Effect.WAE)
 """Those that formats have at operands, where E is dy, A is x, W is W, and WAE is all six of them."""
 
 
+def repeats_within(effect: Effect) -> float:
+    """The share by which an angle's mean moves where sums are taken in another order: no smaller difference is one of
+    formats (docs/results/prediction.md, benchmarks/repeatability.txt)."""
+    return 0.004 if effect is Effect.E else 0.01
+
+
 def usual_effect(effects: Sequence[str], points: Points = Points.DATAFLOW) -> str:
     """The effect that orders formats where nobody names one: AE, whose angle tells best how they train
     (docs/results/prediction.md), else E, else the last; at operands WAE, what is trained, where it is there."""

@@ -109,20 +109,26 @@ def paired_interval(own: Mapping[int, float], other: Mapping[int, float]) -> tup
     return interval(np.array([own[key] - other[key] for key in common]))
 
 
-def tied_ranks(values: Sequence[Mapping[int, float]]) -> list[int]:
+def tied_ranks(values: Sequence[Mapping[int, float]], floor: float = 0.0) -> list[int]:
     """Ranks in the order of values, each a mapping from mini-batches: one shares its group leader's rank while the
-    paired 95% interval of the difference holds 0. Not so for fewer than two common mini-batches, of which there is no
-    interval."""
+    paired 95% interval of the difference holds 0, of which there is none for fewer than two common mini-batches, or the
+    mean difference is at most the share `floor` of the leader's mean over these."""
     ranks: list[int] = []
     leader: Mapping[int, float] | None = None
     for place, own in enumerate(values, start=1):
-        low, high = (float("nan"),) * 2 if leader is None else paired_interval(own, leader)[1:]
-        if low <= 0 <= high:
+        difference, low, high = (float("nan"),) * 3 if leader is None else paired_interval(own, leader)
+        if low <= 0 <= high or abs(difference) <= floor * _mean_on(own, leader or {}):
             ranks.append(ranks[-1])
         else:
             leader = own
             ranks.append(place)
     return ranks
+
+
+def _mean_on(keys: Mapping[int, float], of: Mapping[int, float]) -> float:
+    """The mean of these keys' values; not a number where there are none."""
+    found = [of[key] for key in of if key in keys]
+    return sum(found) / len(found) if found else float("nan")
 
 
 @dataclass(frozen=True)

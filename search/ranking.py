@@ -217,7 +217,7 @@ class _Tables:
             beyond=stages.beyond,
             left=None if options.limit is None else stages.watch.left,
             unspent=stages.unspent,
-            needed=minibatches_to_tell(*(angles.of(names.index(name), order) for name in table[NAME].head(2))),
+            needed=minibatches_to_tell(order, *(angles.of(names.index(name), order) for name in table[NAME].head(2))),
         )
         return Ranking(table, order, False, settings)
 

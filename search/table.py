@@ -45,7 +45,7 @@ from predictor.columns import (
     n_column,
     source_column,
 )
-from predictor.effects import Effect
+from predictor.effects import Effect, repeats_within
 from predictor.measuring.units import Measurement
 from predictor.risk import Risk
 from predictor.statistics import angle_interval, bias, half_width, paired_interval, tied_ranks
@@ -179,7 +179,7 @@ def tabulate(
     angle = table[angle_column(by)] if by in predicted else _on_common(len(candidates), angles, by)
     order = angle.sort_values(kind="stable", na_position="last").index
     table = table.loc[order]
-    table.insert(0, RANK, tied_ranks([angles.of(candidate, by) for candidate in order]))
+    table.insert(0, RANK, tied_ranks([angles.of(candidate, by) for candidate in order], repeats_within(by)))
     return table.reset_index(drop=True)
 
 
@@ -206,15 +206,19 @@ def with_gates(table: pd.DataFrame, candidates: Sequence[Candidate], products: i
     return table.assign(**{column: [row[column] for row in rows] for column in COSTS})
 
 
-def minibatches_to_tell(first: Mapping[int, float], second: Mapping[int, float] = MappingProxyType({})) -> int | None:
+def minibatches_to_tell(
+    by: Effect, first: Mapping[int, float], second: Mapping[int, float] = MappingProxyType({})
+) -> int | None:
     """How many mini-batches would tell two formats apart, were the mean and the spread of their paired differences what
-    they are: those at which the 95% interval ends at 0. None where it does not reach 0 now, or cannot be said."""
+    they are: those at which the 95% interval ends at 0. None where it does not reach 0 now, where the difference is
+    smaller than an angle of this effect repeats itself, or where nothing can be said."""
     common = sorted(first.keys() & second.keys())
     if len(common) < 2:
         return None
     differences = np.array([first[key] - second[key] for key in common])
     mean, spread = abs(float(differences.mean())), float(differences.std(ddof=1))
-    if half_width(spread / np.sqrt(len(common)), len(common)) < mean or not mean > 0:
+    least = repeats_within(by) * float(np.mean([first[key] for key in common]))
+    if half_width(spread / np.sqrt(len(common)), len(common)) < mean or not mean > least:
         return None
     count = len(common)
     while half_width(spread / np.sqrt(count), count) >= mean and count < MOST_TO_TELL:
@@ -224,7 +228,7 @@ def minibatches_to_tell(first: Mapping[int, float], second: Mapping[int, float] 
 
 def regret(candidates: Sequence[Candidate], table: pd.DataFrame, angles: MeasuredAngles, by: Effect) -> float:
     """By how many degrees at most another candidate is better than the first of the table, each bound at 97.5%
-    confidence; 0 where none is.
+    confidence; not less than an angle repeats itself within.
 
     From paired differences where both were measured on the same mini-batches at least twice, else from the other's own
     lower bound, which is 0 for one of which nothing is known; never more than the first's own angle. Not a number where
@@ -234,7 +238,8 @@ def regret(candidates: Sequence[Candidate], table: pd.DataFrame, angles: Measure
     winner = angles.of(indices[table[NAME].iloc[0]], by)
     if len(winner) < 2:
         return float("nan")
-    first, bounds = float(table[angle_column(by)].iloc[0]), [0.0]
+    first = float(table[angle_column(by)].iloc[0])
+    bounds = [repeats_within(by) * first]
     for name, low in zip(table[NAME].iloc[1:], table[low_column(by)].iloc[1:], strict=True):
         other = angles.of(indices[name], by)
         if winner.keys() == other.keys():

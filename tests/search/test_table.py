@@ -26,6 +26,21 @@ def test_ties_by_paired_differences():
     assert tied_ranks([angles.of(candidate, Effect.E) for candidate in range(5)]) == [1, 1, 3, 3, 5]
 
 
+def test_differences_smaller_than_an_angle_repeats_itself_are_ties():
+    values = [[10.0, 20.0, 30.0], [10.05, 20.05, 30.05], [10.15, 20.15, 30.15], [10.30, 20.30, 30.30]]
+    by_minibatch = [dict(enumerate(row)) for row in values]
+    # Each always ahead of the next: the paired intervals tell all four apart.
+    assert tied_ranks(by_minibatch) == [1, 2, 3, 4]
+    # 0.05 of 20 is 0.25%, 0.15 are 0.75%, 0.3 are 1.5%.
+    assert tied_ranks(by_minibatch, 0.004) == [1, 1, 3, 4]
+    assert tied_ranks(by_minibatch, 0.01) == [1, 1, 1, 4]
+    assert tied_ranks([{0: 10.0}, {0: 10.05}], 0.01) == [1, 1]  # on one mini-batch, of which there is no interval
+    table = tabulate(
+        choose(["FP134", "FP143", "INT8", "FP152"]), [Effect.AE], Effect.AE, angles_of(values), {}, minibatches=3
+    )
+    assert table["rank"].tolist() == [1, 1, 1, 4]
+
+
 def test_partial_results_are_ordered_by_common_minibatches():
     # The second mini-batch turns every gradient further; only one format has run on it.
     angles = MeasuredAngles({(0, Effect.AE): {0: 1.0, 1: 9.0}, (1, Effect.AE): {0: 2.0}})
@@ -51,25 +66,30 @@ def test_standards_and_codebooks_say_their_bits_family_and_profile():
 
 def test_how_many_mini_batches_tell_two_formats_apart():
     first, second = {0: 1.0, 1: 2.0, 2: 3.0}, {0: 1.4, 1: 1.9, 2: 3.3}
-    needed = minibatches_to_tell(first, second)
+    needed = minibatches_to_tell(Effect.AE, first, second)
     spread = np.std([0.4, -0.1, 0.3], ddof=1)
 
     def half(count):
         return stats.t.ppf(0.975, count - 1) * spread / np.sqrt(count)
 
     assert half(needed) < 0.2 <= half(needed - 1)
-    assert minibatches_to_tell(first, {0: 2.0, 1: 3.01, 2: 3.99}) is None  # they are told apart already
-    assert minibatches_to_tell({0: 1.0}, {0: 2.0}) is None
-    assert minibatches_to_tell(first, {0: 1.1, 1: 1.9, 2: 3.0}) is None  # equal in the mean
+    assert minibatches_to_tell(Effect.AE, first, {0: 2.0, 1: 3.01, 2: 3.99}) is None  # they are told apart already
+    assert minibatches_to_tell(Effect.AE, {0: 1.0}, {0: 2.0}) is None
+    assert minibatches_to_tell(Effect.AE, first, {0: 1.1, 1: 1.9, 2: 3.0}) is None  # equal in the mean
+    # By less than an angle repeats itself: more mini-batches tell nothing of formats.
+    close = {0: 1.1, 1: 1.9, 2: 3.05}
+    assert minibatches_to_tell(Effect.AE, first, close) is None
+    assert minibatches_to_tell(Effect.E, first, close) is not None
+
+
+def angles_of(rows):
+    angles = MeasuredAngles()
+    for index, row in enumerate(rows):
+        angles.by_minibatch[index, Effect.AE] = dict(enumerate(row))
+    return angles
 
 
 def test_the_bound_of_regret():
-    def angles_of(rows):
-        angles = MeasuredAngles()
-        for index, row in enumerate(rows):
-            angles.by_minibatch[index, Effect.AE] = dict(enumerate(row))
-        return angles
-
     chosen = choose(["FP134", "FP143", "INT8"])
     table = pd.DataFrame({"name": ["FP134", "FP143", "INT8"], "angle_AE": [2.0, 2.1, 9.0], "low_AE": [1.0, 1.1, 1.5]})
     # FP143 wanders about FP134 by up to 0.3; INT8 was not measured, and may be as low as 1.5.
@@ -77,7 +97,8 @@ def test_the_bound_of_regret():
     _, _, high = interval(np.array([-0.3, 0.1, -0.1]))
     assert regret(chosen, table, both, Effect.AE) == max(high, 0.5)
     alone = angles_of([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [8.0, 9.0, 10.0]])
-    assert regret(chosen, table, alone, Effect.AE) == 0
+    # Not less than the first's own angle repeats itself within.
+    assert regret(chosen, table, alone, Effect.AE) == 0.01 * 2
     assert np.isnan(regret(chosen, table, angles_of([[1.0], [2.0], [9.0]]), Effect.AE))
     # Of a format about which nothing is known all is possible; no angle is below 0, so that no lead exceeds the first's
     # own.
