@@ -222,9 +222,10 @@ def main(
         network, began = Network.read(name), time.monotonic()
         tried = [(network, policy, chosen) for policy, chosen in policies().items()]
         tried += [(network, "beside AE", BESIDE_AE)]
+        by_ae = Network.read(name, Effect.AE)
+        tried += [(by_ae, policy, chosen) for policy, chosen in (policies() | policies_by_ae()).items()]
         if name in CHOSEN_ON:  # where all effects were measured
-            by_ae, a = Network.read(name, Effect.AE), Network.read(name, Effect.A)
-            tried += [(by_ae, policy, chosen) for policy, chosen in policies_by_ae().items()]
+            a = Network.read(name, Effect.A)
             tried += [(a, "default", DEFAULT), (a, "beside AE", BESIDE_AE)]
         for of, policy, chosen in tried:
             for first in sorted({first % of.angles.shape[1] for first in FIRST}):
