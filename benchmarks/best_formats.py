@@ -85,7 +85,7 @@ def main(
                 workload = load(name)
                 for effect in EFFECTS:
                     if ranking(output, name, effect) is None:
-                        found = rank(workload, effects=[effect], by=effect, scheme="current", store=store)
+                        found = rank(workload, effects=[effect], by=effect, store=store)
                         results.write(found.table, output / f"{name}-{effect}.csv", found.settings.as_dict())
                         print(f"{name}, {effect}: {found.table.name[0]}", flush=True)
     for effect in EFFECTS:

@@ -172,7 +172,8 @@ def _good(table: pd.DataFrame, by: str, within: float) -> str:
             f"none of {len(table)} formats is expected to train as well as float32 {share}; {table[NAME].iloc[0]}'s "
             f"gap is {interval}"
         )
-    said = f"{len(good)} of {len(table)} formats are expected to train as well as float32 {share}"
+    is_ = "is" if len(good) == 1 else "are"
+    said = f"{len(good)} of {len(table)} formats {is_} expected to train as well as float32 {share}"
     narrow = good[good[BITS] == good[BITS].min()]
     if len(narrow) and len(narrow) < len(good):
         said += f", with fewest bits {narrow[NAME].iloc[0]} ({int(narrow[BITS].iloc[0])} bits)"
