@@ -52,7 +52,7 @@ COSTS = (GATES, ENERGY, BYTES)
 MEANINGS = {
     "E": "errors, the gradients of the loss with respect to activations, are rounded",
     "A": "activations are rounded",
-    "AE": "both are",
+    "AE": "activations, and errors, the gradients of the loss with respect to them, are rounded",
     "W": "weights are rounded",
     "WAE": "weights, activations and errors are",
     "angle": "by how many degrees that turns the weight gradient; less is better",
@@ -63,7 +63,7 @@ MEANINGS = {
 AT_OPERANDS = {
     "E": "dy, the errors of the products of layers, is rounded in dgrad and wgrad",
     "A": "x, the inputs of these products, is rounded in fprop and wgrad",
-    "AE": "both are",
+    "AE": "x, the inputs of these products, and dy, their errors, are rounded wherever they go in",
     "W": "W is rounded in fprop and dgrad",
     "WAE": "all six operands of the products fprop, dgrad and wgrad are rounded, and nothing between products",
 }
