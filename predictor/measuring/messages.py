@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from numeric_formats.messages import one_line
+from predictor.device import device_of
 from predictor.measuring.units import Measurement, Subject
 from predictor.scheme import Scheme
 from workloads import load
@@ -56,13 +58,14 @@ class Setup:
         """Of what is measured; WorkerError where the workload has no source and cannot be pickled."""
         workload = subject.workload
         if workload.source is not None:
-            content = dumps(workload.model.state_dict())
+            content = dumps({name: here(value) for name, value in workload.model.state_dict().items()})
         else:
             remedy = (
                 "give it as package.module:function or file.py:function, "
                 "or its model and loss names at the top of a module"
             )
-            content = pickled((workload.model, workload.loss), f"workload {workload.name}", remedy, dumps)
+            model = workload.model if device_of(workload).type == "cpu" else deepcopy(workload.model).cpu()
+            content = pickled((model, workload.loss), f"workload {workload.name}", remedy, dumps)
         return cls(
             workload.name,
             workload.source,
@@ -92,6 +95,11 @@ class Setup:
         return Subject(Workload(self.name, model, [], loss), self.exact, self.scheme, parts=self.parts)
 
 
+def here(value: Any) -> Any:
+    """A tensor on the CPU, from where another process takes it to a device of its own."""
+    return value.cpu() if isinstance(value, Tensor) else value
+
+
 def pickled(value: Any, what: str, remedy: str, dumps: Dumps = pickle.dumps) -> bytes:
     """The bytes of a value; WorkerError that says what cannot be sent, and the remedy."""
     try:
@@ -101,10 +109,11 @@ def pickled(value: Any, what: str, remedy: str, dumps: Dumps = pickle.dumps) -> 
 
 
 def compact(batch: Batch) -> Batch:
-    """The same mini-batch; tensors that are part of a larger one, which pickle would send whole, alone and with equal
-    strides."""
+    """The same mini-batch on the CPU; tensors that are part of a larger one, which pickle would send whole, alone and
+    with equal strides."""
 
-    def own(tensor: Tensor) -> Tensor:
+    def own(given: Tensor) -> Tensor:
+        tensor = given.cpu()
         if tensor.requires_grad or tensor.untyped_storage().nbytes() == tensor.nbytes:
             return tensor
         copy = tensor.clone()

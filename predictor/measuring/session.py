@@ -13,6 +13,7 @@ import torch
 from formats.pairs import Candidate
 from numeric_formats.checks import at_least
 from numeric_formats.progress import Progress, Report, quiet
+from predictor.device import gpus_for
 from predictor.effects import Effect, Points, check_effects
 from predictor.gradients import Gradients
 from predictor.measuring.executors import Executor, InProcess, Work
@@ -230,18 +231,18 @@ def executor_of(
     """An executor, to be used as a context manager; this process where neither workers nor a cluster are given.
 
     Args:
-        workers: so many processes, which share torch's threads.
+        workers: so many processes, which share torch's threads; with device "cuda" each on a GPU of its own.
         cluster: the address of a Ray cluster, or "auto".
         device: where the workload is.
 
     Raises:
-        ValueError: two of them at once, or fewer than one worker.
+        ValueError: workers and a cluster, a cluster and a device, fewer than one worker, or more than there are GPUs.
         ImportError: a cluster without Ray.
     """
     if workers is not None and cluster is not None:
         raise ValueError("workers are processes of this machine, a cluster is other machines: give one of the two")
-    if device != "cpu" and (workers is not None or cluster is not None):
-        raise ValueError(f"device {device}: other processes measure on the CPU; give a device, workers or a cluster")
+    if device != "cpu" and cluster is not None:
+        raise ValueError(f"device {device}: a cluster measures on the CPU; give a device or a cluster")
     if cluster is not None:
         from predictor.measuring.cluster import Cluster
 
@@ -251,4 +252,5 @@ def executor_of(
     at_least(f"{workers} workers", workers)
     from predictor.measuring.workers import Workers
 
-    return Workers(workers, max(1, torch.get_num_threads() // workers))
+    devices = () if device == "cpu" else gpus_for(workers, device)
+    return Workers(workers, max(1, torch.get_num_threads() // workers), devices)

@@ -11,7 +11,7 @@ from torch import nn
 import formats.tensors
 from formats.pairs import candidate
 from predictor import angle, device, noise
-from predictor.device import device_of, on_device
+from predictor.device import device_of, gpus_for, on_device
 from predictor.effects import DEFAULT_EFFECTS
 from predictor.gradients import Gradients
 from predictor.measuring.session import Measuring, executor_of
@@ -134,7 +134,21 @@ def test_a_device_that_torch_does_not_have(name):
         on_device(net(), name)
 
 
-def test_other_processes_have_no_gpu():
-    for rest in ({"workers": 2}, {"cluster": "auto"}):
-        with pytest.raises(ValueError, match="device cuda: other processes measure on the CPU"):
-            executor_of(**rest, device="cuda")
+def test_a_cluster_has_no_gpu():
+    with pytest.raises(ValueError, match="device cuda: a cluster measures on the CPU; give a device or a cluster"):
+        executor_of(cluster="auto", device="cuda")
+
+
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch):
+    names = ["H200", "H200", "other"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda name: names[int(name.removeprefix("cuda:"))])
+    assert gpus_for(2, "cuda") == ("cuda:0", "cuda:1")
+    with executor_of(workers=2, device="cuda") as executor:
+        assert (executor.count, executor._free) == (2, ["cuda:0", "cuda:1"])
+    with pytest.raises(ValueError, match="4 workers with device cuda: each gets a GPU of its own, and there are 3"):
+        executor_of(workers=4, device="cuda")
+    with pytest.raises(ValueError, match="3 workers with device cuda: GPUs of several kinds, H200, other"):
+        executor_of(workers=3, device="cuda")
+    with pytest.raises(ValueError, match="device 'cuda:1' with workers: give cuda, of which each worker gets a GPU"):
+        executor_of(workers=1, device="cuda:1")

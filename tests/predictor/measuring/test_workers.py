@@ -113,6 +113,35 @@ def test_a_killed_worker_changes_nothing(pool, all_bits):
     assert 1 <= len(pool._members) <= 2
 
 
+@pytest.mark.slow
+def test_each_process_has_a_device_of_its_own(all_bits):
+    """No GPU is at hand: two names of the CPU stand for two."""
+    workload = net(loss=slow_loss)
+    with Workers(2, threads=1, devices=("cpu:0", "cpu:1")) as pool:
+        found, seen = [], set()
+        for measurement in measured(workload, CANDIDATES, workload.batches, DEFAULT_EFFECTS, executor=pool):
+            found.append(measurement)
+            devices = [member.handle.device for member in pool._members]
+            assert len(set(devices)) == len(devices)  # never two on one
+            seen |= set(devices)
+            if len(found) == 5:  # the next gets the device of the one that is lost
+                os.kill(pool._members[0].handle.process.pid, signal.SIGKILL)
+        assert bits(found) == all_bits
+        assert seen == {"cpu:0", "cpu:1"}
+    assert sorted(pool._free) == ["cpu:0", "cpu:1"]
+    with pytest.raises(ValueError, match="2 workers and 1 devices: one for each is needed"):
+        Workers(2, devices=("cpu:0",))
+
+
+def test_a_worker_takes_what_it_is_sent_to_its_device():
+    """Nothing is computed on "meta", which stands for a GPU."""
+    workload = net()
+    worker = Worker(1, "meta")
+    subject = worker._placed(Subject(workload))
+    assert {parameter.device.type for parameter in subject.workload.model.parameters()} == {"meta"}
+    assert {tensor.device.type for tensor in worker._moved(workload.batches[0])} == {"meta"}
+
+
 def test_work_that_nobody_wants_any_more(pool, all_bits, tmp_path):
     workload = net(loss=slow_loss)
     for _ in range(3):
