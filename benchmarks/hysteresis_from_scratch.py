@@ -1,6 +1,7 @@
 """Where does hysteresis help? Few-bit weights from scratch, until full precision has converged.
 
     python benchmarks/hysteresis_from_scratch.py --output runs/from_scratch
+    python benchmarks/hysteresis_from_scratch.py --output benchmarks --only-print    # of benchmarks/results.csv
 
 MobileNetV2 and ResNet-20, data flow FP134, master weights FP169, weights INT4, LOG4, INT3 and FP134: hysteresis,
 nearest and stochastic rounding, and nearest with dampening or with freezing; schemes paper and authors; the rate falls
@@ -15,6 +16,7 @@ say another OUTPUT.
 
 import csv
 import itertools
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -26,6 +28,7 @@ import torch
 import typer
 
 from formats.lookup import FULL_PRECISION
+from predictor.statistics import interval
 from training import Result, train
 from training.settings import Start
 from workloads import load
@@ -110,6 +113,36 @@ def facts(result: Result, seconds: float) -> dict[str, Any]:
     return dict(zip(FOUND, values, strict=True))
 
 
+def compare(table: pd.DataFrame) -> None:
+    """Print what each means does, seed by seed: final loss and metric, what the metric lies below that of float32, what
+    it and the flips are against nearest rounding, and how much oscillates in the end."""
+    keys = ["network", "weight", "means", "scheme", "schedule"]
+    known = table.set_index([*keys, "seed"]).sort_index()
+
+    def paired(own: pd.DataFrame, other: pd.DataFrame, column: str, scale: float) -> str:
+        both = own[column].to_frame("own").join(other[column].rename("other"), how="inner")
+        mean, low, high = interval(scale * (both["own"] - both["other"]).to_numpy()) if len(both) else (math.nan,) * 3
+        return f"{mean:+.2f}" if math.isnan(low) else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+    print(
+        f"{'network':12} {'weight':7} {'means':10} {'scheme':7} {'schedule':8} seeds   loss  metric "
+        f"{'points over float32':>24} {'points over nearest':>24} flips of nearest  oscillate late"
+    )
+    for key, rows in known.groupby(keys):
+        own = rows.droplevel(keys)
+        network, weight, means, scheme, schedule = key
+        full = known.loc[(network, FULL_PRECISION, NONE, NONE, schedule)]
+        nearest = known.loc[(network, weight, "nearest", scheme, schedule)] if means != NONE else full
+        said = f"{network:12} {weight:7} {means:10} {scheme:7} {schedule:8} {len(own):5} {own['loss'].mean():6.4f}"
+        said += f"  {100 * own['metric'].mean():5.2f}% {paired(own, full, 'metric', 100):>24}"
+        if means not in (NONE, "nearest"):
+            said += f" {paired(own, nearest, 'metric', 100):>24}"
+            said += f" {own['flips'].mean() / nearest['flips'].mean():16.2f}"
+        else:
+            said += f" {'':24} {'':16}"
+        print(said if means == NONE else f"{said} {own['late_oscillation'].mean():15.2%}")
+
+
 def main(
     output: Annotated[Path, typer.Option(help="folder of the runs, and of results.csv")],
     epochs: Annotated[int, typer.Option(help="passes over the 12,800 training images")] = 30,
@@ -118,10 +151,14 @@ def main(
     batch_size: Annotated[int, typer.Option(help="images in a step")] = 128,
     warmup: Annotated[int, typer.Option(help="steps in which the rate rises, so that delayed scales follow")] = 100,
     start: Annotated[Start, typer.Option(help="scratch or pretrained")] = Start.SCRATCH,
+    only_print: Annotated[bool, typer.Option(help="make no runs")] = False,
 ) -> None:
     """Make the runs that have no row yet."""
-    torch.set_num_threads(1)
     table, keys = output / "results.csv", [field.name for field in fields(Cell)]
+    if only_print:
+        compare(pd.read_csv(table, keep_default_na=False, na_values=["nan", ""]))
+        return
+    torch.set_num_threads(1)
     output.mkdir(parents=True, exist_ok=True)
     if not table.exists():
         table.write_text(",".join([*keys, *FOUND]) + "\n")
