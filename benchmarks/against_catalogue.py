@@ -18,7 +18,6 @@ from predictor.effects import check_effects
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import check_minibatches
-from predictor.scheme import CURRENT
 from predictor.statistics import interval
 from workloads import load
 
@@ -37,7 +36,7 @@ def main(
     batches = check_minibatches(workload, minibatches, None)
     angles = np.empty((len(chosen), minibatches))
     with Store.open() as store:
-        for found in Measuring(workload, scheme=CURRENT, store=store).measured(
+        for found in Measuring(workload, store=store).measured(
             chosen, batches, check_effects([effect])
         ):
             angles[found.format, found.minibatch] = found.angle()
