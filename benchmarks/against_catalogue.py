@@ -36,9 +36,7 @@ def main(
     batches = check_minibatches(workload, minibatches, None)
     angles = np.empty((len(chosen), minibatches))
     with Store.open() as store:
-        for found in Measuring(workload, store=store).measured(
-            chosen, batches, check_effects([effect])
-        ):
+        for found in Measuring(workload, store=store).measured(chosen, batches, check_effects([effect])):
             angles[found.format, found.minibatch] = found.angle()
     for name, row in zip(names[1:], angles[1:], strict=True):
         mean, low, _ = interval(row - angles[0])

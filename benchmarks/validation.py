@@ -32,7 +32,7 @@ from predictor.effects import Effect
 from predictor.gradients import Gradients
 from predictor.noise import Kind, observe
 from predictor.scheme import CURRENT, PAPER, Scheme
-from predictor.statistics import agreement, reliability
+from predictor.statistics import agreement, rank_correlations, reliability, resamples
 from reports import results
 from training import train
 from training.result import Outcome
@@ -234,6 +234,12 @@ def print_agreements(measured: pd.DataFrame, by_seed: pd.DataFrame) -> int:
     return len(scores)
 
 
+def held_by_seeds(trainings: pd.DataFrame, effect: Effect, name: str, count: int) -> float:
+    """The share of a network's trainings, of all seeds, that the first seeds of all other networks hold."""
+    own = trainings["network"] == name
+    return float(risk.coverage(trainings[own | (trainings["seed"] < count)], effect)[name])
+
+
 @app.command()
 def calibrate() -> None:
     """Write the trainings that `predictor.risk` comes with, and print how well it holds a network that is left out."""
@@ -256,13 +262,35 @@ def calibrate() -> None:
             print(f"  {gap:4.0%} {of.angle_within(gap):10.2f}")
         if len(of.networks) < 3:
             continue
-        held = risk.coverage(trainings, effect)
-        print("  held by the intervals of all others: " + ", ".join(f"{name} {held[name]:.1%}" for name in held.index))
+        for count in range(2, trainings["seed"].nunique() + 1):
+            held = {name: held_by_seeds(trainings, effect, name, count) for name in of.networks}
+            said = ", ".join(f"{name} {share:.1%}" for name, share in held.items())
+            print(f"  held by the intervals of the first {count} seeds of all others: {said}")
+
+
+def print_lead(found: dict[str, tuple[pd.DataFrame, pd.DataFrame]], first: str, second: str) -> None:
+    """By how much one indicator's Spearman is above another's, on each network and in the mean; the same formats are
+    drawn on all of them."""
+    means, drawn = {}, {}
+    for network, (measured, by_seed) in found.items():
+        x, y = (measured.loc[by_seed.index, name].to_numpy() for name in (first, second))
+        losses = list(by_seed.to_numpy())
+
+        def lead(formats: np.ndarray, gaps: np.ndarray, x: np.ndarray = x, y: np.ndarray = y) -> float:
+            return rank_correlations(x[formats], gaps)[0] - rank_correlations(y[formats], gaps)[0]
+
+        means[network] = lead(np.arange(len(losses)), by_seed.to_numpy().mean(1))
+        drawn[network] = [lead(formats, gaps) for formats, gaps in resamples(losses, 0)]
+    low, high = np.quantile(np.mean(list(drawn.values()), axis=0), [0.025, 0.975])
+    each = ", ".join(f"{network} {mean:+.3f}" for network, mean in means.items())
+    whole = float(np.mean(list(means.values())))
+    print(f"Spearman of {first} less that of {second}: {each}; mean {whole:+.3f}, {low:+.3f} to {high:+.3f}")
 
 
 @app.command()
 def table() -> None:
     """How well each indicator orders the gaps of each network."""
+    found = {}
     for network in RECIPES:
         indicators, runs = HERE / f"{network}_indicators.csv", HERE / f"{network}.csv"
         if not (indicators.exists() and runs.exists()):
@@ -278,6 +306,8 @@ def table() -> None:
         print(f"so at most {np.sqrt(kept):.3f}" if kept > 0 else "no ceiling")
         looks = print_agreements(measured, by_seed)
         print(f"  {looks} looks: a 95% interval of the best of them is that of 1 - 0.05/{looks}")
+        found[network] = measured, by_seed
+    print_lead(found, "angle AE, all, paper", "angle E, all, paper")
 
 
 if __name__ == "__main__":

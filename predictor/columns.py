@@ -37,7 +37,7 @@ GATES, ENERGY, BYTES, NOT_COUNTED = "gates", "femtojoules", "bytes_per_value", "
 COSTS = (GATES, ENERGY, BYTES, NOT_COUNTED)
 FRONT, ROLE, ELEMENTS, SCORE = "front", "role", "elements", "score"
 
-NETWORK_NAME = "network"
+NETWORK_NAME, SEED = "network", "seed"
 """What was trained."""
 MEAN_RANK, WORST_ON = "mean_rank", "worst_on"
 """Of a ranking over several networks: the mean of a format's ranks, and the network with its largest angle."""

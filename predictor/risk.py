@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.columns import GAP, NETWORK_NAME, angle_column
+from predictor.columns import GAP, NETWORK_NAME, SEED, angle_column
 from predictor.effects import DEFAULT_EFFECTS, Effect, usual_effect
 from predictor.scheme import PAPER, Scheme
-from predictor.statistics import CONFIDENCE
+from predictor.statistics import CONFIDENCE, half_width
 
 INDICATORS = DEFAULT_EFFECTS
 """The effects whose angles, over the whole network, can tell the gap; where there are several the usual one does."""
@@ -26,7 +27,7 @@ WITHIN = 0.01
 """The gap up to which a format counts as good as float32 where nobody says another."""
 USUAL_PRECISION = "bfloat16"
 """That networks are trained in where no lower one is tried; what others are held against."""
-_ANGLE = "angle"
+_ANGLE, _OFF = "angle", "off"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Risk:
     Gaps count as log(1 + gap), the logarithm of the loss over that of float32. The function is the isotonic regression
     in which every network weighs the same, from 0 at an angle of 0. Its interval is as wide as it takes for each
     network that was left out: with z what a training lies off the function made of all others, over (scatter + the
-    function), it reaches from the lowest to the highest end of the 95% ranges of z that the networks have.
+    function), it reaches from the lowest to the highest end of the 95% ranges of z that the networks have, each for a
+    training from one more seed (`_ends`).
 
     Attributes:
         indicator: The effect whose angle it is.
@@ -125,8 +127,8 @@ def risk_of(trainings: pd.DataFrame, indicator: Effect) -> Risk:
     """The risk that trainings tell.
 
     Args:
-        trainings: network, gap (infinite where one diverged) and angle_<indicator> of each; rows without a gap or an
-            angle do not count.
+        trainings: network, seed, gap (infinite where one diverged) and angle_<indicator> of each; rows without a gap or
+            an angle do not count.
         indicator: Whose angle.
 
     Raises:
@@ -142,16 +144,16 @@ def risk_of(trainings: pd.DataFrame, indicator: Effect) -> Risk:
         )
     off, level = _left_out(used)
     scatter = float(np.median(np.abs(off[level <= np.median(level)])))
-    z = pd.Series(off / (scatter + level)).groupby(used[NETWORK_NAME].to_numpy())
-    tail = (1 - CONFIDENCE) / 2
+    z = pd.DataFrame({_OFF: off / (scatter + level), SEED: used[SEED].to_numpy()})
+    ends = [_ends(own) for _, own in z.groupby(used[NETWORK_NAME].to_numpy())]
     corners, levels = _isotonic(used)
     return Risk(
         indicator=indicator,
         angles=corners,
         levels=levels,
         scatter=scatter,
-        below=max(0.0, -float(z.quantile(tail, interpolation="lower").min())),
-        above=max(0.0, float(z.quantile(1 - tail, interpolation="higher").max())),
+        below=max(0.0, -min(low for low, _ in ends)),
+        above=max(0.0, max(high for _, high in ends)),
         networks=networks,
         trainings=len(used),
     )
@@ -177,7 +179,7 @@ def coverage(trainings: pd.DataFrame, indicator: Effect) -> pd.Series[float]:
 def _used(trainings: pd.DataFrame, indicator: Effect) -> pd.DataFrame:
     """The trainings that have both, in the order of their angles."""
     column = angle_column(indicator)
-    used = trainings[[NETWORK_NAME, GAP, column]].dropna()
+    used = trainings[[NETWORK_NAME, SEED, GAP, column]].dropna()
     return used.sort_values([column, NETWORK_NAME], kind="stable").rename(columns={column: _ANGLE})
 
 
@@ -201,6 +203,19 @@ def _left_out(used: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float
         own = (used[NETWORK_NAME] == network).to_numpy()
         level[own] = np.interp(used[_ANGLE][own], *_isotonic(used[~own]))
     return _logarithm(used[GAP]) - level, level
+
+
+def _ends(z: pd.DataFrame) -> tuple[float, float]:
+    """Between what z of one network lies with 95% from one more seed. All formats share float32's training of a seed,
+    so seeds count, not trainings: the mean of the seeds' means, less and plus the root of two squares, of the
+    t-interval of one more seed's mean and of the 95% range of what trainings lie off their seed's mean. Of a single
+    seed the mean of others is unknown, and the range alone counts."""
+    means = z.groupby(SEED)[_OFF].mean()
+    within, tail = z[_OFF] - means.loc[z[SEED]].to_numpy(), (1 - CONFIDENCE) / 2
+    low, high = within.quantile(tail, interpolation="lower"), within.quantile(1 - tail, interpolation="higher")
+    count, middle = len(means), float(means.mean())
+    next_seed = half_width(float(means.std(ddof=1)) * math.sqrt(1 + 1 / count), count) if count > 1 else 0.0
+    return middle - math.hypot(next_seed, min(low, 0.0)), middle + math.hypot(next_seed, max(high, 0.0))
 
 
 def _logarithm(gap: pd.Series[float]) -> NDArray[np.float64]:

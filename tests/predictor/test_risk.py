@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from predictor.effects import Effect
 from predictor.risk import DIVERGED, coverage, risk_of
@@ -17,6 +18,7 @@ def trainings(slopes, count=40, noise=0.0, seed=0):
             {
                 "network": f"net{number}",
                 "name": [f"f{place}" for place in range(count)],
+                "seed": 0,
                 "angle_E": angles,
                 "gap": np.expm1(np.log1p(slope * angles**2) + noise * random.standard_normal(count)),
             }
@@ -37,7 +39,9 @@ def test_equal_networks_give_their_own_gap_without_an_interval():
 
 def test_between_and_beyond_what_was_trained():
     # By hand: log(1 + gap) is the mean of both at 10 degrees, and half of that at 5, on the way from 0.
-    of = pd.DataFrame({"network": ["a", "b"], "angle_E": [10.0, 10.0], "gap": [np.expm1(0.2), np.expm1(0.4)]})
+    of = pd.DataFrame(
+        {"network": ["a", "b"], "seed": 0, "angle_E": [10.0, 10.0], "gap": [np.expm1(0.2), np.expm1(0.4)]}
+    )
     gap, low, high = risk_of(of, Effect.E).gaps([0, 5, 10, 11, np.nan])
     assert np.log1p(gap[:4]) == pytest.approx([0, 0.15, 0.3, 0.3])
     assert np.isinf(high).tolist() == [False, False, False, True, False]
@@ -96,6 +100,31 @@ def test_intervals_hold_a_network_that_was_left_out():
     # One that behaves in another way is not held, and that is told.
     strange = trainings([0.5]).assign(network="strange")
     assert coverage(pd.concat([of, strange]), Effect.E)["strange"] < 0.5
+
+
+def test_seeds_count_not_trainings():
+    """Every format of a seed shares the training of float32 that it is held against."""
+    shifts = {0: 0.1, 1: 0.0, 2: -0.1}  # what float32 of the seed does to all logarithms
+
+    def seeded(network, own=shifts):
+        of = trainings([1e-3]).assign(network=network)
+        return pd.concat(of.assign(seed=seed, gap=np.expm1(np.log1p(of["gap"]) + by)) for seed, by in own.items())
+
+    of = pd.concat([seeded("a"), seeded("b")])
+    risk = risk_of(of, Effect.E)
+    # By hand: z is +-0.1 or 0 over the scatter and the level.
+    level = np.log1p(1e-3 * np.geomspace(0.5, 40, 40) ** 2)
+    parts = 0.1 / (risk.scatter + level)
+    within = np.quantile(np.abs(parts - parts.mean()), 1.0)  # about the two seeds' own means
+    next_seed = stats.t.ppf(0.975, 2) * parts.mean() * np.sqrt(1 + 1 / 3)
+    assert next_seed < risk.above < np.hypot(next_seed, within)
+    # A network with another seed, as far off again, is held, where the range of these trainings would not hold it.
+    assert parts.max() < risk.above
+    far = seeded("far", {3: 0.2})
+    assert coverage(pd.concat([of, far]), Effect.E)["far"] > 0.95
+    # Of one seed each, the range of trainings is all there is.
+    alone = risk_of(of[of["seed"] == 0], Effect.E)
+    assert (alone.below, alone.above) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
 
 
 def test_a_diverged_training_counts_with_a_large_gap():
