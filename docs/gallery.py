@@ -47,7 +47,7 @@ def searched(path: Path) -> pd.DataFrame:
         found = re.match(r" +\d+   (\S+) ", line)
         if found:
             # Of each effect the angle and the difference, which the reference does not have; the last of them is AE.
-            difference = re.search(r"([+-][\d.]+) ± ([\d.]+) +\d+\*? +\S[^±]*$", line)
+            difference = re.search(r"([+-][\d.]+) ± ([\d.]+)(?: +\d+\*?)? +\S[^±]*$", line)
             middle, half = (float(part) for part in difference.groups()) if difference else (0.0, 0.0)
             role = re.split(r" {2,}", line.strip())[-1]
             rows.append((found[1], role, middle, middle - half, middle + half))
