@@ -14,6 +14,7 @@ from predictor.columns import (
     GATES,
     MEAN_RANK,
     NAME,
+    NETWORK_NAME,
     PROFILE,
     PROJECTION,
     RANK,
@@ -28,7 +29,7 @@ from predictor.columns import (
     on_network,
 )
 from predictor.effects import Effect, Points
-from predictor.risk import USUAL_PRECISION, dividing_angle
+from predictor.risk import USUAL_PRECISION, bundled_trainings, dividing_angle, mean_gaps
 from reports.sources import Source, source_of
 from reports.tables import costs
 from reports.tables.cells import angle, correlations, gap, or_dash, rounded_where, wide
@@ -132,6 +133,20 @@ def _wide(rows: pd.DataFrame, by: str, minibatches: int) -> list[str]:
     return wide((*(row[column] for column in columns), minibatches) for row in measured)
 
 
+def _how_it_trained(name: str) -> str:
+    """What is known of a format that rankings are held against."""
+    trainings = bundled_trainings()
+    gaps = mean_gaps(trainings)
+    if name not in gaps:  # of a file that another version wrote
+        return f"{name}, below, trained well on the networks that gaps are told from"
+    networks = trainings[NETWORK_NAME].nunique()
+    place = "best" if name == gaps.index[0] else "well"
+    return (
+        f"{name}, below, trained {place} of {len(gaps)} formats on {networks} networks: its loss ended "
+        f"{100 * gaps[name]:+.1f}% off float32's in the mean"
+    )
+
+
 def footnotes(
     rows: pd.DataFrame, minibatches: int, yardsticks: Sequence[Mapping[str, Any]], products: int | None
 ) -> list[str]:
@@ -139,7 +154,7 @@ def footnotes(
     held against, with costs in sums of so many products."""
     trained = [str(row[NAME]) for row in yardsticks if row[NAME] != USUAL_PRECISION]
     found = [READING]
-    found += [f"{name}, below, trained as well as float32 on the networks that gaps are told from" for name in trained]
+    found += [_how_it_trained(name) for name in trained]
     if note := _above(rows, minibatches):
         found.append(note)
     if GATES in rows.columns:

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from predictor.effects import Effect
-from predictor.risk import DIVERGED, coverage, risk_of
+from predictor.risk import DIVERGED, coverage, mean_gaps, risk_of
 
 
 def trainings(slopes, count=40, noise=0.0, seed=0):
@@ -149,3 +149,18 @@ def test_what_has_no_gap_or_angle_does_not_count():
     assert risk_of(more, Effect.E).trainings == 80
     with pytest.raises(ValueError, match="trainings of 1 network with an angle of E and a gap are there"):
         risk_of(of[of["network"] == "net1"], Effect.E)
+
+
+def test_formats_by_how_they_trained():
+    of = pd.DataFrame(
+        {
+            "network": ["a", "a", "a", "b", "a", "b"],
+            "name": ["FP134", "FP134", "INT8", "INT8", "FP125", "FP125"],
+            "seed": [0, 1, 0, 0, 0, 0],
+            "gap": [0.0, 0.0, np.expm1(0.2), np.expm1(0.4), np.inf, -0.5],
+        }
+    )
+    found = mean_gaps(of)
+    assert list(found.index) == ["INT8", "FP125"]  # FP134 was not trained on b
+    assert found["INT8"] == pytest.approx(np.expm1(0.3))
+    assert found["FP125"] == pytest.approx(np.expm1((np.log1p(DIVERGED) + np.log(0.5)) / 2))
