@@ -26,7 +26,7 @@ def main(
 ) -> None:
     """Draw and print."""
     table = pd.read_csv(replays)
-    of = table[(table.stage == "final") & (table.effect == "E")]
+    of = table[(table.stage == "final") & (table.effect == "AE")]
     parts = {"chosen on two ResNet-20": of[of.network.isin(CHOSEN_ON)], "held out": of[~of.network.isin(CHOSEN_ON)]}
     drawn = Figure(figsize=(10, 6.4), layout="constrained")
     axes = drawn.subplots(2, 2, sharex=True).ravel()
@@ -58,7 +58,7 @@ def main(
     for axis in axes[2:]:
         axis.set_xlabel("full-precision gradients of a mini-batch of 64")
     axes[0].legend(loc="lower right", fontsize=8)
-    drawn.suptitle("What a ranking by E costs and how good it is: policies replayed")
+    drawn.suptitle("What a ranking by AE costs and how good it is: policies replayed")
     figure.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(figure, dpi=120)
     stages = table[table.policy == "default"].groupby(["effect", "network", "stage"])

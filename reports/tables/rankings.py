@@ -67,7 +67,7 @@ def plan(model: str, of: Plan) -> list[str]:
     )
     if not of.in_time:
         return [taken]
-    source = f"regret, first ten and half-width: the worst in replays of E on {NETWORKS} networks"
+    source = f"regret, first ten and half-width: the worst in replays of AE on {NETWORKS} networks"
     return [taken, *map(_in_time, of.in_time), source]
 
 

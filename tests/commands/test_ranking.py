@@ -42,7 +42,7 @@ def test_dry_run_measures_nothing(folder):
     measured = "3 points; 498 formats, at most 27 measured on at most 3 mini-batches"
     assert f"{measured}: 64 quantized gradients (exhaustive: 1494), about" in out
     # All of a network of 300 weights ends in half an hour.
-    best = "22 anchors on 2 mini-batches, 26 race to 16; regret 0%, 10 of the first ten, intervals of ±28%"
+    best = "22 anchors on 2 mini-batches, 16 race to 6; regret 0%, 10 of the first ten, intervals of ±27%"
     assert f"--time 30m: {best}" in out
     assert re.search(r"--time 1m: .*\n--time 5m: ", out)
     assert not (folder / "never.csv").exists()
@@ -275,7 +275,7 @@ def test_a_ranking_in_time(inside, folder):
     asked = ("rank", "-m", "mine.py:net", "--bits", "6", "--by", "E")
     code, out, _ = inside(*asked, "--time", "1.5h", "-o", "r.csv")
     assert code == 0
-    measured = r"22 anchors on 2 mini-batches, 26 race to 16, then \d+ more measurements of the leaders"
+    measured = r"22 anchors on 2 mini-batches, 16 race to 6, then \d+ more measurements of the leaders"
     assert re.search(rf"{measured}, in the 5400 s that there were; 53\d\d s were left: all 184 formats", out)
     settings = json.loads((folder / "r.csv.meta.json").read_text())["settings"]
     assert (settings["time_budget"], settings["complete"]) == (5400, True)

@@ -12,13 +12,12 @@ from search.policy import in_words
 REPLAYS = Path(__file__).parents[2] / "benchmarks" / "replay.csv"
 FEWEST_HELD = 0.9
 NAMES = {
-    "26 race to 16": "before",
-    "22 anchors on 2 mini-batches, 12 race to 4": "22 on 2, 12 to 4",
-    "15 anchors on 1 mini-batch, 12 race to 4": "15 on 1, 12 to 4",
-    "8 anchors on 1 mini-batch, 12 race to 4": "8 on 1, 12 to 4",
-    "15 anchors on 1 mini-batch, 12 race to 2": "15 on 1, 12 to 2",
-    "8 anchors on 1 mini-batch, 12 race to 2": "8 on 1, 12 to 2",
     "15 anchors on 1 mini-batch, 12 race to 1": "15 on 1, 12 to 1",
+    "15 anchors on 2 mini-batches, 12 race to 2": "15 on 2, 12 to 2",
+    "22 anchors on 2 mini-batches, 12 race to 2": "22 on 2, 12 to 2",
+    "15 anchors on 2 mini-batches, 12 race to 4": "15 on 2, 12 to 4",
+    "22 anchors on 2 mini-batches, 12 race to 4": "22 on 2, 12 to 4",
+    "22 anchors on 2 mini-batches, 16 race to 6": "22 on 2, 16 to 6",
 }
 
 
@@ -31,7 +30,7 @@ def worst(rows: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def replays():
     table = pd.read_csv(REPLAYS)
-    return table[(table.effect == "E") & (table.policy != "beside AE")]
+    return table[table.effect == "AE"]
 
 
 def told(tried):
@@ -46,8 +45,7 @@ def test_each_row_is_what_replays_found(replays):
     assert replays.network.nunique() == NETWORKS
     final = worst(replays[replays.stage == "final"])
     for tried in FRONT[1:]:
-        words = in_words(tried.policy)
-        name = NAMES.get(words) or NAMES[words.partition(", ")[2]]
+        name = NAMES[in_words(tried.policy)]
         assert told(tried) == found(final.loc[name]), name
     screened = worst(replays[(replays.stage == "screen") & (replays.policy == "default")])
     assert told(SCREEN_ALONE) == found(screened.loc["default"])
