@@ -1,7 +1,7 @@
 """Where does hysteresis help? Few-bit weights from scratch, until full precision has converged.
 
     python benchmarks/hysteresis_from_scratch.py --output runs/from_scratch
-    python benchmarks/hysteresis_from_scratch.py --output benchmarks --only-print    # of benchmarks/results.csv
+    python benchmarks/hysteresis_from_scratch.py --output runs/from_scratch --only-print    # what they found
 
 MobileNetV2 and ResNet-20, data flow FP134, master weights FP169, weights INT4, LOG4, INT3 and FP134: hysteresis,
 nearest and stochastic rounding, and nearest with dampening or with freezing; schemes paper and authors; the rate falls
