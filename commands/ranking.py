@@ -243,7 +243,7 @@ def rank(
     if dry_run:
         tell_of_compiling()
         for name, workload in workloads.items():
-            say(*tables.plan(name, plan(workload, chosen, **planned)))
+            say(*tables.plan(name, plan(workload, chosen, by=by, **planned)))
         return
     again = "the same command goes on from there"
     found: Ranking[RankingSettings] | Across

@@ -88,8 +88,11 @@ class RankingOptions:
         """The effects of a ranking of so many candidates: those that were asked for, else the one that orders the table
         alone where measuring more of them would take long."""
         usual: tuple[Effect, ...] = DEFAULT_EFFECTS
-        if candidates > FEW and (self.by is None or self.by.upper() in DEFAULT_EFFECTS):
-            usual = (Effect.AE if self.by is None else Effect(self.by.upper()),)
+        by = Effect.AE if self.by is None else check_effects([self.by])[0]
+        if candidates > FEW:
+            usual = (by,)
+        elif by not in usual:
+            usual = (*usual, by)
         return effects_at(self.points, self.effects, usual)
 
     def checked_effects(self, candidates: int) -> tuple[tuple[Effect, ...], Effect]:
@@ -196,6 +199,7 @@ def plan(
     *,
     points: Points | str = Points.DATAFLOW,
     effects: Iterable[str] | None = None,
+    by: str | None = None,
     minibatches: int | None = None,
     batch_size: int | None = None,
     exhaustive: bool = False,
@@ -211,8 +215,8 @@ def plan(
     """
     at, rules = rules_at(points, scheme, two_terms)
     chosen = choose(candidates)
-    options = RankingOptions(effects, None, minibatches, batch_size, exhaustive, points=at, memory=memory)
-    wanted = options.wanted_effects(len(chosen))
+    options = RankingOptions(effects, by, minibatches, batch_size, exhaustive, points=at, memory=memory)
+    wanted, _ = options.checked_effects(len(chosen))
     batches = options.batches(workload, len(chosen))
     began = time.monotonic()
     subject = options.in_memory(Subject(workload, tuple(exact), rules, points=at), batches, wanted)

@@ -21,7 +21,7 @@ from predictor.effects import Effect, Points
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
-from predictor.risk import Risk
+from predictor.risk import INDICATORS, Risk
 from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
 from search.leaders import in_time
@@ -164,6 +164,11 @@ def _steps(stages: Stages, options: RankingOptions) -> Iterator[Stage]:
     return stages.promising(options.policy) if options.seconds is None else in_time(stages, options.yardsticks)
 
 
+def _without_gap(by: Effect, points: Points) -> Iterator[str]:
+    if points is Points.DATAFLOW and by not in INDICATORS:
+        yield f"no gap is told by {by}: the trainings that tell gaps rounded activations and errors alone"
+
+
 def _of_parts(parts: int) -> Iterator[str]:
     if parts > 1:
         yield f"each mini-batch was measured in {parts} micro-batches, as --memory asks; scales are of these"
@@ -212,7 +217,11 @@ class _Tables:
             formats={entry.name: entry.digest for entry in chosen},
             coverage=None if measuring.checked is None else measuring.checked.sentence,
             gap=risk.sentence if GAP in table.columns and risk is not None else None,
-            notes=(*other_question(measuring.workload.model, measuring.points), *_of_parts(measuring.parts)),
+            notes=(
+                *other_question(measuring.workload.model, measuring.points),
+                *_without_gap(order, measuring.points),
+                *_of_parts(measuring.parts),
+            ),
             policy="" if stages.policy is None else in_words(stages.policy),
             beyond=stages.beyond,
             left=None if options.limit is None else stages.watch.left,

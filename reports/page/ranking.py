@@ -54,7 +54,7 @@ MEANINGS = {
     "A": "activations are rounded",
     "AE": "activations, and errors, the gradients of the loss with respect to them, are rounded",
     "W": "weights are rounded",
-    "WAE": "weights, activations and errors are",
+    "WAE": "weights, activations and errors are rounded",
     "angle": "by how many degrees that turns the weight gradient; less is better",
     "gap": "by how much the final loss will be above that of float32, with its 95% interval, told by trainings",
     GATES: "in NAND2 equivalents, and fJ: of a multiply-accumulate with its share of scales, conversion and weight; "

@@ -28,7 +28,7 @@ from predictor.columns import (
     networks_in,
     on_network,
 )
-from predictor.effects import Effect, Points
+from predictor.effects import Effect, Points, repeats_within
 from predictor.risk import USUAL_PRECISION, bundled_trainings, dividing_angle, mean_gaps
 from reports.sources import Source, source_of
 from reports.tables import costs
@@ -205,6 +205,9 @@ def _promise(table: pd.DataFrame, by: str, regret: float) -> str:
         return f"no other is better than {name} (97.5% confidence for each)"
     if regret > MOST_REGRET * angle:
         return ""
+    share = repeats_within(Effect(by))
+    if regret <= share * angle:
+        return f"no other is better than {name} by more than the {share:.1%} that an angle repeats itself within"
     return f"no other is better than {name} by more than {regret:.2g} degrees (97.5% confidence for each)"
 
 

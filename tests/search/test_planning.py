@@ -68,3 +68,14 @@ def test_many_are_ranked_by_ae_alone_unless_another_orders_them():
     assert [RankingOptions(by=by).policy for by in (None, "AE", "A", "e")] == [DEFAULT, DEFAULT, DEFAULT, BY_E]
     assert RankingOptions(["E"]).policy == BY_E
     assert (DEFAULT.on(1), DEFAULT.on(16), BY_E.on(16)) == ((1, 1), (2, 1), (2, 2))
+
+
+def test_an_effect_that_is_never_predicted_is_refused_with_the_remedy_and_measured_of_few(workload):
+    for refused in (RankingOptions(by="WAE").checked_effects, lambda count: plan(workload, by="WAE")):
+        with pytest.raises(
+            ValueError, match=r"effect WAE is measured, never predicted: rank exhaustively, or at most 24"
+        ):
+            refused(498)
+    assert RankingOptions(by="WAE").checked_effects(24) == ((*DEFAULT_EFFECTS, Effect.WAE), Effect.WAE)
+    assert RankingOptions(by="WAE", exhaustive=True).checked_effects(498) == ((Effect.WAE,), Effect.WAE)
+    assert plan(workload, ["FP134"], by="WAE").gradients == 4 * 4

@@ -231,6 +231,9 @@ def test_gaps_are_of_the_scheme_and_effect_of_their_trainings(workload):
     ranking = rank(workload, names, effects=["E", "W"], by="W", minibatches=1)
     assert "gap" not in ranking.table
     assert ranking.settings.gap is None
+    assert "no gap is told by W: the trainings that tell gaps rounded activations and errors alone" in (
+        ranking.settings.notes
+    )
     # A user's own trainings count beside the bundled ones.
     own = pd.DataFrame({"network": "mine", "name": names, "seed": 0, "angle_E": [1.0, 50.0], "gap": [0.0, 9.0]})
     ranking = rank(workload, names, effects=["E"], minibatches=1, calibration=own)

@@ -60,6 +60,8 @@ def test_what_it_took():
     # A limit near all that the first has promises nothing.
     assert lines(regret_at_most=0.9) == [needed]
     assert lines(regret_at_most=0.0)[0] == "no other is better than hf:llama: (97.5% confidence for each)"
+    floor = "no other is better than hf:llama: by more than the 1.0% that an angle repeats itself within"
+    assert lines(regret_at_most=0.01)[0] == floor
     # With one mini-batch there is no confidence.
     assert lines(regret_at_most=float("nan")) == [needed]
     assert lines(coverage="rounded is half") == [best, needed, "rounded is half"]
