@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from predictor.columns import GAP, NETWORK_NAME, SEED, angle_column
-from predictor.effects import DEFAULT_EFFECTS, Effect, usual_effect
+from predictor.effects import DEFAULT_EFFECTS, Effect, Points, usual_effect
 from predictor.scheme import PAPER, Scheme
 from predictor.statistics import CONFIDENCE, half_width
 
@@ -89,10 +89,13 @@ class Risk:
         return f"gap: told by the angle of {self.indicator} from {whole}"
 
 
-def indicator_of(effects: Sequence[str]) -> Effect | None:
-    """The effect among these whose angle tells the gap; None where none of them can."""
+def bundled_risk(effects: Sequence[str], points: Points, scheme: Scheme | None) -> Risk | None:
+    """What the bundled trainings tell of angles that were measured so, by the usual one of the effects that can tell
+    it; None where none can, or the angles are of another kind than those of the trainings."""
     able = [effect for effect in effects if effect in INDICATORS]
-    return Effect(usual_effect(able)) if able else None
+    if not able or points is not Points.DATAFLOW or scheme is None or not applies_to(scheme):
+        return None
+    return risk_of(bundled_trainings(), Effect(usual_effect(able)))
 
 
 def dividing_angle(table: pd.DataFrame, within: float, indicator: str) -> float | None:

@@ -29,7 +29,7 @@ from predictor.columns import (
     angle_column,
     n_column,
 )
-from predictor.effects import Effect, Points
+from predictor.effects import Effect, Points, usual_effect
 from predictor.recipe_parts import Part
 from reports.tables import cells
 
@@ -159,7 +159,7 @@ def _first(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
 def _order(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     """The effect that orders a table, whose angle tells the gap too."""
     by = settings.get("by")
-    return str(by) if by and angle_column(by) in table.columns else next(iter(_effects(table)))
+    return str(by) if by and angle_column(by) in table.columns else usual_effect(_effects(table))
 
 
 def _good(table: pd.DataFrame, by: str, within: float) -> str:

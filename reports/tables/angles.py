@@ -16,9 +16,6 @@ from predictor.columns import (
     EFFECT,
     FAILURES,
     FORMAT,
-    GAP,
-    GAP_HIGH,
-    GAP_LOW,
     HIGH,
     KIND,
     LAYER,
@@ -37,9 +34,9 @@ from predictor.columns import (
 )
 from predictor.effects import Points
 from predictor.keeping import CHOSEN, GAIN, GAIN_HIGH, GAIN_LOW, STAYS, STEP
-from predictor.risk import applies_to, bundled_trainings, indicator_of, risk_of
+from predictor.risk import bundled_risk
 from reports.tables import costs
-from reports.tables.cells import bounded, gap, or_dash, wide, with_bounds, with_interval
+from reports.tables.cells import bounded, gap_at, or_dash, wide, with_bounds, with_interval
 from reports.tables.layout import Part, plain
 from search.table import cost_of
 
@@ -62,9 +59,8 @@ def formats_by_effects(
     """
     effects = list(dict.fromkeys(table[EFFECT]))
     several = table[SCOPE].nunique() > 1
-    told = not several and table[SCOPE].iloc[0] == ALL and points is Points.DATAFLOW and applies_to(scheme)
-    by = indicator_of(effects) if told else None
-    risk = risk_of(bundled_trainings(), by) if by is not None else None
+    whole = not several and table[SCOPE].iloc[0] == ALL
+    risk = bundled_risk(effects, points, scheme) if whole else None
     minibatches = int(table[N].max())
 
     def row(of: pd.DataFrame, name: str, scope: str) -> list[str]:
@@ -75,8 +71,7 @@ def formats_by_effects(
             fewer = at[N] < minibatches
             cells.append(f"~{at[ANGLE]:.3g}" if fewer else bounded(at[ANGLE], at[LOW], at[HIGH], at[N]))
         if risk is not None:
-            told_of = zip((GAP, GAP_LOW, GAP_HIGH), risk.gaps([by_effect[risk.indicator][ANGLE]]), strict=True)
-            cells.append(gap({key: float(value[0]) for key, value in told_of}))
+            cells.append(gap_at(risk, by_effect[risk.indicator][ANGLE]))
         if products:
             cells += costs.cells(cost_of(name, products))
         return [*cells, str(sum(at[FAILURES] for at in by_effect.values()) or "")]

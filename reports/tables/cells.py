@@ -19,6 +19,7 @@ from predictor.columns import (
     n_column,
 )
 from predictor.effects import Points
+from predictor.risk import Risk
 from predictor.scheme import Scheme
 from predictor.statistics import Agreement, narrower
 from reports.sources import Source, source_of
@@ -104,6 +105,12 @@ def gap(row: Any) -> str:
         return "-"
     value, low, high = (100 * float(row[column]) for column in (GAP, GAP_LOW, GAP_HIGH))
     return f"{value:.1f}% [{low:.0f}, {'?' if math.isinf(high) else f'{high:.0f}'}]"
+
+
+def gap_at(risk: Risk, angle: float) -> str:
+    """The same of a gap that is told by an angle in degrees of the risk's effect."""
+    told = zip((GAP, GAP_LOW, GAP_HIGH), risk.gaps([angle]), strict=True)
+    return gap({column: float(value[0]) for column, value in told})
 
 
 def correlations(of: Agreement) -> str:

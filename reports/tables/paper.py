@@ -16,8 +16,6 @@ from predictor.columns import (
     ENERGY,
     FORMAT,
     GAP,
-    GAP_HIGH,
-    GAP_LOW,
     GATES,
     LAYER,
     NAME,
@@ -28,13 +26,12 @@ from predictor.columns import (
     high_column,
     low_column,
 )
-from predictor.effects import Points
-from predictor.risk import applies_to, bundled_trainings, indicator_of, risk_of
+from predictor.risk import bundled_risk
 from predictor.scheme import Scheme
 from reports import results
 from reports.tables import costs, rankings, recipes
 from reports.tables.angles import READING
-from reports.tables.cells import bounded, gap
+from reports.tables.cells import bounded, gap_at
 from reports.tables.layout import Part, plain
 
 
@@ -146,9 +143,7 @@ def _of_columns(table: Table, headers: Sequence[str]) -> Table:
 def _measured(table: pd.DataFrame, network: str, yardsticks: Any, settings: dict[str, Any]) -> list[Part]:
     effects, scheme = effects_in(table.columns), Scheme.recorded(settings)
     # As for what is printed when it is measured: trainings tell a gap of data flow rounded by their scheme alone.
-    told = results.points_of(settings) is Points.DATAFLOW and scheme is not None and applies_to(scheme)
-    by = indicator_of(effects) if told else None
-    risk = risk_of(bundled_trainings(), by) if by is not None else None
+    risk = bundled_risk(effects, results.points_of(settings), scheme)
 
     def angle(row: Any, effect: str) -> str:
         value, low, high = (float(row[column(effect)]) for column in (angle_column, low_column, high_column))
@@ -157,8 +152,7 @@ def _measured(table: pd.DataFrame, network: str, yardsticks: Any, settings: dict
     def cells(row: Any) -> list[str]:
         shown = [str(row[NAME]), *(angle(row, effect) for effect in effects)]
         if risk is not None:
-            told_of = zip((GAP, GAP_LOW, GAP_HIGH), risk.gaps([float(row[angle_column(risk.indicator)])]), strict=True)
-            shown.append(gap({key: float(value[0]) for key, value in told_of}))
+            shown.append(gap_at(risk, float(row[angle_column(risk.indicator)])))
         return shown
 
     rows = [cells(row) for _, row in table.iterrows()]
