@@ -117,7 +117,8 @@ def compare(table: pd.DataFrame) -> None:
     """Print what each means does, seed by seed: final loss and metric, what the metric lies below that of float32, what
     it and the flips are against nearest rounding, and how much oscillates in the end."""
     keys = ["network", "weight", "means", "scheme", "schedule"]
-    known = table.set_index([*keys, "seed"]).sort_index()
+    known = {key: rows.set_index("seed") for key, rows in table.groupby(keys)}
+    none = table.head(0).set_index("seed")
 
     def paired(own: pd.DataFrame, other: pd.DataFrame, column: str, scale: float) -> str:
         both = own[column].to_frame("own").join(other[column].rename("other"), how="inner")
@@ -128,11 +129,10 @@ def compare(table: pd.DataFrame) -> None:
         f"{'network':12} {'weight':7} {'means':10} {'scheme':7} {'schedule':8} seeds   loss  metric "
         f"{'points over float32':>24} {'points over nearest':>24} flips of nearest  oscillate late"
     )
-    for key, rows in known.groupby(keys):
-        own = rows.droplevel(keys)
+    for key, own in known.items():
         network, weight, means, scheme, schedule = key
-        full = known.loc[(network, FULL_PRECISION, NONE, NONE, schedule)]
-        nearest = known.loc[(network, weight, "nearest", scheme, schedule)] if means != NONE else full
+        full = known.get((network, FULL_PRECISION, NONE, NONE, schedule), none)
+        nearest = known.get((network, weight, "nearest", scheme, schedule), none) if means != NONE else full
         said = f"{network:12} {weight:7} {means:10} {scheme:7} {schedule:8} {len(own):5} {own['loss'].mean():6.4f}"
         said += f"  {100 * own['metric'].mean():5.2f}% {paired(own, full, 'metric', 100):>24}"
         if means not in (NONE, "nearest"):
