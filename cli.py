@@ -3,53 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import sys
+from importlib import import_module
 from inspect import getdoc
 from typing import Annotated
 
 import typer
 
-from commands import bench, cache, formats, measuring, quantization, ranking, recipes, reporting, searching, training
 from commands.errors import ended
 
-app = typer.Typer(
-    name="formats",
-    help="Which 6- to 8-bit number format should a training chip use? "
-    "Rank formats on a pretrained network, without training.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-COMMANDS: dict[str, Callable[..., None]] = {
-    "list": formats.list_formats,
-    "show": formats.show,
-    "vectors": formats.vectors,
-    "verify": formats.verify,
-    "points": measuring.points,
-    "measure": measuring.measure,
-    "attribute": measuring.attribute,
-    "keep": measuring.keep,
-    "rank": ranking.rank,
-    "train": training.train,
-    "validate": training.validate,
-    "quantize": quantization.quantize,
-    "methods": training.methods,
-    "cost": formats.cost,
-    "search": searching.search,
-    "fit": searching.fit,
-    "plot": reporting.plot,
-    "table": reporting.table,
-    "report": reporting.report,
-    "compare": ranking.compare,
+HELD_BY = {
+    "list": "formats",
+    "show": "formats",
+    "vectors": "formats",
+    "verify": "formats",
+    "points": "measuring",
+    "measure": "measuring",
+    "attribute": "measuring",
+    "keep": "measuring",
+    "rank": "ranking",
+    "train": "training",
+    "validate": "training",
+    "quantize": "quantization",
+    "methods": "training",
+    "cost": "formats",
+    "search": "searching",
+    "fit": "searching",
+    "plot": "reporting",
+    "table": "reporting",
+    "report": "reporting",
+    "compare": "ranking",
+    "recipes": "recipes",
+    "bench": "bench",
+    "cache": "cache",
 }
-"""In the order in which help lists them."""
-for name, command in COMMANDS.items():
-    # A paragraph is one line, however the source breaks it.
-    app.command(name, help=re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(command) or ""))(command)
-app.add_typer(recipes.app, name="recipes")
-app.add_typer(bench.app, name="bench")
-app.add_typer(cache.app, name="cache")
+"""The module of `commands` that holds each command, in the order in which help lists them."""
+OTHERWISE = {"list": "list_formats"}
+"""Functions that are not called as their command."""
+GROUPS = ("recipes", "bench", "cache")
+"""Those that have commands of their own."""
 
 
 def _version(wanted: bool) -> None:
@@ -60,13 +52,40 @@ def _version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
 def formats_command(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     pass
+
+
+def application(asked: str = "") -> typer.Typer:
+    """All commands; or the one asked for, where there is one of this name, since to make all takes longer than some of
+    them run."""
+    made = typer.Typer(
+        name="formats",
+        help="Which 6- to 8-bit number format should a training chip use? "
+        "Rank formats on a pretrained network, without training.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    made.callback()(formats_command)
+    for name in [asked] if asked in HELD_BY else HELD_BY:
+        module = import_module(f"commands.{HELD_BY[name]}")
+        if name in GROUPS:
+            made.add_typer(module.app, name=name)
+            continue
+        function = getattr(module, OTHERWISE.get(name, name))
+        # A paragraph is one line, however the source breaks it.
+        described = re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(function) or "")
+        made.command(name, help=described)(function)
+    return made
+
+
+app = application()
 
 
 def run() -> None:
@@ -77,7 +96,7 @@ def run() -> None:
 def _main() -> int | None:
     import numeric_formats  # noqa: F401  (first, and here: it refuses systems that none of this runs on)
 
-    code: int | None = app(standalone_mode=False, prog_name="formats")
+    code: int | None = application(*sys.argv[1:2])(standalone_mode=False, prog_name="formats")
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -43,6 +44,7 @@ def ended(main: Callable[[], int | None]) -> NoReturn:
         code, line = _told(error)
         if line:
             typer.echo(line, err=True)
+    gc.freeze()  # what is still there need not be looked through as the interpreter ends
     sys.exit(code or 0)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from copy import copy
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -43,6 +46,19 @@ def _drawn(part: Table) -> str:
     with console.capture() as drawn:
         if title:
             console.print(Text(str(title), style="bold"), soft_wrap=True)
-        console.print(part)
+        console.print(_joined(part))
     part.title = title
     return drawn.get().removesuffix("\n")
+
+
+def _joined(table: Table) -> Table:
+    """The same with all rows between two rules as one, whose cells have many lines: rich takes its time for each cell.
+    For cells that are text of one line, as `reports.tables.layout.plain` makes them."""
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    ends = [number + 1 for number, row in enumerate(table.rows) if row.end_section]
+    joined = copy(table)
+    joined.columns = [replace(column, _cells=[]) for column in table.columns]
+    joined.rows = []
+    for first, last in pairwise(sorted({0, *ends, len(table.rows)})):
+        joined.add_row(*("\n".join(cells[first:last]) for cells in columns), end_section=last in ends)
+    return joined

@@ -166,8 +166,9 @@ def describe(format: Any, top: int | None = None) -> dict[str, Any]:
         half = 1 << (element.bits - 1)
         special[f"{decoded[half]:.9g}, never produced"] = codes == half
     ordinary = np.isfinite(decoded) & ~np.any(list(special.values()), axis=0)
-    magnitudes = np.unique(np.abs(decoded[ordinary]))
-    positive = magnitudes[magnitudes > 0]
+    magnitudes = np.sort(np.abs(decoded[ordinary]))
+    # Without `numpy.unique`, which loads masked arrays.
+    positive = magnitudes[np.diff(magnitudes, prepend=0) > 0]
     powers = np.flatnonzero(np.frexp(positive[:-1])[0] == 0.5)
     ratio = math.log2(positive[-1]) - math.log2(positive[0])
     count = int(ordinary.sum())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import SEEK_END
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from numeric_formats.messages import first_line, printable
+
+if TYPE_CHECKING:
+    import zipfile
 
 
 @contextmanager
@@ -49,6 +51,8 @@ def archive_of(file: Path | BinaryIO) -> Iterator[zipfile.ZipFile]:
         ValueError: Its directory counts other entries than are found: zipfile itself passes over all that follow a
             damaged one.
     """
+    import zipfile  # short commands read no archives
+
     with zipfile.ZipFile(file) as archive:
         assert archive.fp is not None  # it was just opened
         archive.fp.seek(-END - len(archive.comment), SEEK_END)

@@ -20,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 from scipy.special import ndtri
 
@@ -201,6 +200,8 @@ def _fit_variances(
     z: Array, scores: Array, distance: Array, same_format: NDArray[np.bool_], same_batch: NDArray[np.bool_]
 ) -> Variances:
     """Maximum a posteriori."""
+    from scipy.optimize import minimize  # takes long to load, and a ranking has something to say before
+
     typical = np.log(np.array(TYPICAL))
     centred = z - z.mean()
 

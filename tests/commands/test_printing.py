@@ -20,6 +20,13 @@ def test_a_table_keeps_its_width_in_a_pipe(capsys, monkeypatch):
     assert f"{'x' * 70}   {'y' * 80}" in capsys.readouterr().out
 
 
+def test_rows_and_rules_stand_where_they_should(capsys):
+    rows = [["a", "1"], ["", "22"], ["ccc", ""], ["", ""], ["é", "5"]]
+    say(plain(None, [("b", "left"), ("of", "right")], rows, ruled=[1, 4]))
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert printed == ["", " b     of", f" {'─' * 8}", " a      1", "       22", "", " ccc", "", " é      5", ""]
+
+
 def test_nothing_that_is_printed_steers_the_terminal(capsys):
     say("a line\nand \x1b[31manother\r", plain("title\x07", [("head\x1b]", "left")], [["\x1b[2Jcell"], ["two\nlines"]]))
     out = capsys.readouterr().out
