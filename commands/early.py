@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from predictor.scheme import Scheme
-
-_NO_HEADROOM = re.compile(r"/headroom0+(?![0-9])")
 
 
 def check_results(*paths: Path) -> None:
@@ -26,12 +23,10 @@ def check_measured(
     effects: str | None = None,
     scheme: Scheme | str | None = None,
     points: str = "dataflow",
-    own_headroom: Iterable[str | None] = (),
 ) -> None:
-    """ValueError for models' files that are not there, for names that are no format's (all of them), for effects and
-    schemes that there are not, at these points, and for a headroom of 0 where the scheme leaves some. Formats in a
-    user's own files are looked at later, since those are run. own_headroom: more names, of formats that keep the
-    headroom they have in every scheme."""
+    """ValueError for models' files that are not there, for names that are no format's (all of them), and for effects
+    and schemes that there are not, at these points. Formats in a user's own files are looked at later, since those
+    are run."""
     from commands.options import split
     from formats.lookup import FULL_PRECISION
     from formats.names import EXAMPLES
@@ -43,8 +38,8 @@ def check_measured(
         file = Path(model.rpartition(":")[0])
         if file.suffix == ".py" and not file.is_file():
             raise ValueError(f"there is no file {file}")
-    names, refused = list(formats), []
-    for name in (*names, *own_headroom):
+    refused = []
+    for name in formats:
         if name is not None and name.lower() != FULL_PRECISION and not any(end in name for end in (".py", ".toml")):
             try:
                 candidate(name)
@@ -54,8 +49,7 @@ def check_measured(
         raise ValueError("; ".join(str(error).removesuffix(EXAMPLES).strip(" .") for error in refused))
     if refused:
         raise refused[0]
-    at, rules = rules_at(points, scheme)
-    check_headroom(names, rules)
+    at, _ = rules_at(points, scheme)
     if effects:
         effects_at(at, split(effects), ())
 
@@ -64,17 +58,3 @@ def check_products(products: int | None, cost: bool) -> None:
     """ValueError for products of a sum where no cost is asked for."""
     if products is not None and not cost:
         raise ValueError(f"--products {products} says how costs are counted; add --cost")
-
-
-def check_headroom(names: Iterable[str | None], rules: Scheme) -> None:
-    """ValueError for a name of activations or errors that ends in headroom0 where the scheme then leaves some."""
-    from formats.lookup import get
-    from predictor.scheme import is_delayable
-
-    for name in names:
-        for part in (name or "").split("+"):
-            if rules.headroom and _NO_HEADROOM.search(part) and is_delayable(get(part)):
-                raise ValueError(
-                    f"{part}: headroom 0 is what names without one have, and scheme {rules.name} then leaves "
-                    f"{rules.headroom} free; for none type --scheme current and leave /headroom0 out"
-                )

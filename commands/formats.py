@@ -64,10 +64,12 @@ def show(
     from formats.description import describe
     from formats.lookup import get
     from numeric_formats.checks import one_of
+    from predictor.scheme import scale_in_schemes
     from reports.tables import formats as tables
 
     wanted = one_of("values", Values, values)
-    facts = describe(get(name), top)
+    format = get(name)
+    facts = describe(format, top) | {"in_training": scale_in_schemes(format)}
     if facts["values"] is not None and wanted is not Values.ALL:
         facts["values"] = [(code, value) for code, value in facts["values"] if wanted is Values.POSITIVE and value > 0]
     if as_json:

@@ -208,13 +208,12 @@ def rank(
     from formats.hardware.totals import PRODUCTS
     from predictor.device import on_device
     from predictor.keeping import matching
-    from predictor.scheme import rules_at
     from reports import results
     from reports.tables import rankings as tables
     from reports.validation import read_calibration
     from reports.verdicts import verdict
     from search.across import rank_across
-    from search.candidates import choose
+    from search.candidates import choose_and_tell
     from search.planning import plan
     from search.ranking import rank as rank_formats
     from search.scale_axes import parse_axes
@@ -225,9 +224,10 @@ def rank(
         results.check_output(output, results.ENDINGS, force or results.made_by(output, command_line()))
     seconds = None if time is None else duration("--time", time)
     as_good, trainings = share("--within", within), read_calibration(calibration or ())
-    chosen = choose(None if formats is None else split(formats), bits, family, max_binades)
+    chosen, doubles = choose_and_tell(None if formats is None else split(formats), bits, family, max_binades)
+    say(*doubles)
     if sweep:
-        chosen = sweep_scales(chosen, parse_axes(sweep), rules_at(points, scheme)[1])
+        chosen = sweep_scales(chosen, parse_axes(sweep))
     workloads = {name: on_device(load(name, data, weights), device) for name in model}
     planned: Planned = {
         "points": points,

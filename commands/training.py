@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.early import check_headroom, check_measured, check_results
+from commands.early import check_measured, check_results
 from commands.options import (
     BatchSizeOption,
     ComparedOption,
@@ -153,7 +153,7 @@ def train(
     from predictor.scheme import scheme_of
 
     rules = scheme_of(scheme, scale=scale)
-    check_measured([model], [activation, error, gradient], scheme=rules, own_headroom=[weight, master])
+    check_measured([model], [activation, error, gradient, weight, master], scheme=rules)
     from formats.lookup import FULL_PRECISION
     from predictor.device import on_device
     from predictor.measuring.store import Store
@@ -318,7 +318,7 @@ def validate(
     from predictor.columns import BITS, NAME, angle_column
     from predictor.effects import Points
     from predictor.measuring.store import Store
-    from predictor.scheme import Scheme, scheme_of
+    from predictor.scheme import Scheme
     from reports import results
     from reports.plots import style, training
     from reports.tables import training as tables
@@ -331,8 +331,6 @@ def validate(
     at = results.points_of(of_ranking)
     if points is not None and one_of("points", Points, points) is not at:
         raise ValueError(f"{ranking} is of points {at}, and so are its trainings: leave --points {points} out")
-    if at is Points.DATAFLOW:
-        check_headroom([gradient], scheme_of(scheme))
     effect = effect or results.ordering_effect(ranking, table)
     results.read(ranking, (angle_column(effect),))
     tell_of_unfinished(ranking)

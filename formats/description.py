@@ -20,7 +20,7 @@ from formats.lookup import get
 from formats.names import STANDARDS
 from formats.number_format import Format, NumberFormat
 from formats.profile import Profile, fixed, written
-from formats.scale import LONGEST_BLOCK
+from formats.scale import LONGEST_BLOCK, ScalePolicy
 from formats.spelling import Family
 from formats.tables.standards import ROWS
 
@@ -105,7 +105,18 @@ def _scale(format: NumberFormat) -> str:
     if isinstance(format, IntegerFormat | RealStandardFormat):
         return f"real (float32) per {group}"
     kind = "E8M0" if isinstance(format, MicroscalingFormat) else "power of two"
-    return f"{kind} per {group}, {scale.policy.value}" + (f", headroom {scale.headroom}" if scale.headroom else "")
+    return f"{kind} per {group}, {scale.policy.value}" + (
+        "" if scale.headroom is None else f", headroom {scale.headroom}"
+    )
+
+
+def overshoot(format: Format) -> float | None:
+    """How many times its largest magnitude a number may come to under its scale by the floor rule; None under other
+    scales."""
+    if not isinstance(format, ProfileFormat | CodebookFormat) or format.scale.policy is not ScalePolicy.FLOOR:
+        return None
+    exponent = format.largest_exponent if isinstance(format, CodebookFormat) else 0
+    return math.ldexp(1.0, exponent + 1 - format.scale.room) / float(format.magnitudes()[-1])
 
 
 def outline(format: Format) -> dict[str, Any]:
@@ -143,6 +154,7 @@ def describe(format: Any, top: int | None = None) -> dict[str, Any]:
 
     Returns:
         among others `epsilon`, the smallest distance from a power of two to the next value, relative to it;
+        `overshoot`, how many times the largest magnitude a number may be that the scale lets come, above 1 saturating;
         `dynamic_range_...`, largest over smallest positive magnitude; `special_values`, what is no ordinary number,
         with its codes as text; `values`, pairs of code and value in the order of the codes, None where there are more
         than `MOST_VALUES`.
@@ -178,6 +190,7 @@ def describe(format: Any, top: int | None = None) -> dict[str, Any]:
         "family": getattr(format, "family", None),
         "granularity": format.granularity.value,
         "scale": _scale(format),
+        "overshoot": overshoot(format),
         "profile": profile and written(profile),
         "binades": profile and len(profile),
         "top": None if isinstance(format, IntegerFormat) else top,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ _KEYS = {
 _OF_SCALE = ("per", "block", "axis", "headroom", "policy")
 
 
-def load_formats(path: Path, name: str | None = None) -> list[Format]:
+def load_formats(path: Path | str, name: str | None = None) -> list[Format]:
     """All formats that a file defines, in its order.
 
     Args:
@@ -35,7 +36,7 @@ def load_formats(path: Path, name: str | None = None) -> list[Format]:
             format, named by it, with `profile` (a list of significant bits, or text such as "5x7,4,3,2,1"), or
             `codebook` (a list of values, which are sorted; `signed = true` for magnitudes), or `exponent_bits` and
             `fraction_bits` (with `bias` for a constant scale); optional `bits` and `scale` (a table of per, block,
-            axis, headroom, policy).
+            axis, headroom, policy). A headroom, 0 too, goes before that of a scheme.
         name: of the one that is wanted: where a .toml has it, other tables may be wrong.
 
     Raises:
@@ -49,9 +50,10 @@ def load_formats(path: Path, name: str | None = None) -> list[Format]:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder, "mine.toml")
     ...     _ = file.write_text("[mine]\\nprofile = '5x7,4,3,2,1'\\n[table]\\ncodebook = [0, 1, 3]\\nsigned = true\\n")
-    ...     [(f.name, f.bits) for f in formats.load_formats(file)]
+    ...     [(f.name, f.bits) for f in formats.load_formats(str(file))]
     [('mine', 8), ('table', 3)]
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     found = _from_toml(path, name) if path.suffix == ".toml" else _from_python(path)
@@ -82,6 +84,9 @@ def _from_table(path: Path, name: str, table: Any) -> Format:
         raise ValueError(f"{where}: a table is needed, such as [{name}] and profile = [5, 4, 3, 2, 1] below it")
     known = {*_KEYS, *(key for beside in _KEYS.values() for key in beside)}
     if unknown := sorted(set(table) - known):
+        if isinstance(table[unknown[0]], dict):
+            dotted = json.dumps(f"{name}.{unknown[0]}")
+            raise ValueError(f"{where}: a name with a dot stands in quotes, as [{dotted}]; without, it is two tables")
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
     kinds = [kind for kind in _KEYS if kind in table]
     if len(kinds) != 1:

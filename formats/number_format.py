@@ -102,6 +102,8 @@ class NumberFormat(ABC):
         name."""
         content = asdict(cast(Any, self))
         del content["name"]
+        if isinstance(scale := getattr(self, "scale", None), Scale):
+            content["scale"] = scale.content
         return fingerprint(content)
 
     # What a caller asks for.

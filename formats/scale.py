@@ -1,7 +1,7 @@
 """Which elements share a top exponent, and how it is chosen."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -69,7 +69,7 @@ class Scale:
         block: a number B (runs of B along `axis`), or a pair (a two-dimensional tile: (N, C, H, W) is tiled over
             (C, H*W), other ranks over their last two axes, rank 1 in runs of the second number).
         axis: for channel and one-dimensional blocks; default the first for channels, the last for blocks.
-        headroom: binades left free above the maximum, >= 0.
+        headroom: binades left free above the maximum, >= 0; None says none: 0, unless a scheme of training leaves some.
         policy: floor (T = floor(log2 max)), ceil (ceil(log2 max)), even (floor after rounding the maximum to the
             precision of the top binade, half to even), rceil (the smallest T whose largest value reaches the maximum).
         exponent_field: (smallest, largest) T that a stored scale can hold, or None.
@@ -89,7 +89,7 @@ class Scale:
     per: Granularity = Granularity.TENSOR
     block: int | tuple[int, int] | None = None
     axis: int | None = None
-    headroom: int = 0
+    headroom: int | None = None
     policy: ScalePolicy = ScalePolicy.FLOOR
     exponent_field: tuple[int, int] | None = None
 
@@ -97,7 +97,9 @@ class Scale:
         per = one_of("scale per", Granularity, self.per)
         object.__setattr__(self, "per", per)
         object.__setattr__(self, "policy", one_of("scale policy", ScalePolicy, self.policy))
-        if not isinstance(self.headroom, int) or not 0 <= self.headroom <= MOST_HEADROOM:
+        if self.headroom is not None and (
+            not isinstance(self.headroom, int) or not 0 <= self.headroom <= MOST_HEADROOM
+        ):
             raise ValueError(
                 f"headroom {self.headroom!r}: a whole number of binades from 0 to {MOST_HEADROOM} is needed"
             )
@@ -117,6 +119,17 @@ class Scale:
             object.__setattr__(self, "axis", 0)
         if per is Granularity.BLOCK and isinstance(self.block, int) and self.axis is None:
             object.__setattr__(self, "axis", -1)
+
+    @property
+    def room(self) -> int:
+        """Binades that are left free where no scheme leaves some."""
+        return self.headroom or 0
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What digests are made of. A headroom of 0 that is said is not the same as none: no scheme changes it."""
+        said = {"none_free": True} if self.headroom == 0 else {}
+        return asdict(self) | {"headroom": self.room} | said
 
 
 @dataclass(frozen=True)
@@ -239,7 +252,7 @@ def top_rule(scale: Scale, first: int, most: int, allowed: tuple[int, int]) -> T
         ScalePolicy.EVEN: (1 << 52) - (1 << (52 - first)) - 1,
         ScalePolicy.RCEIL: (most << (53 - first)) - (1 << 52),
     }[scale.policy]
-    return TopRule(above, scale.headroom, *allowed)
+    return TopRule(above, scale.room, *allowed)
 
 
 def check_top(top: ArrayLike, groups: tuple[int, ...], allowed: tuple[int, int], name: str) -> NDArray[np.int64]:

@@ -46,7 +46,7 @@ def name_and_family(profile: Profile, bits: int, scale: Scale = Scale()) -> tupl
     """The canonical name of a profile at a width and scale, and the family it belongs to; ValueError for an unsupported
     width."""
     profiles.check_bits(bits)
-    if replace(scale, headroom=0, policy=ScalePolicy.FLOOR) == BLOCK_MINIFLOAT_SCALE:
+    if replace(scale, headroom=None, policy=ScalePolicy.FLOOR) == BLOCK_MINIFLOAT_SCALE:
         for e in range(bits - 1):
             if profiles.block_minifloat(e, bits - 1 - e) == profile:
                 suffix = policy_suffix(scale)
@@ -88,4 +88,4 @@ def scale_suffix(scale: Scale) -> str:
 def policy_suffix(scale: Scale) -> str:
     """How a name says the policy and headroom of a scale, where they are not the default ones."""
     policy = "" if scale.policy is ScalePolicy.FLOOR else f"/{scale.policy.value}"
-    return policy + (f"/headroom{scale.headroom}" if scale.headroom else "")
+    return policy + ("" if scale.headroom is None else f"/headroom{scale.headroom}")

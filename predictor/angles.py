@@ -27,12 +27,12 @@ from predictor.columns import (
     SCOPE,
     N,
 )
-from predictor.constant_scales import lost_to_constant_scales
 from predictor.effects import MEASURED_EFFECTS, Points, effects_at
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import DEFAULT_MINIBATCHES, Measurement, check_minibatches
+from predictor.out_of_range import lost_out_of_range
 from predictor.scheme import Scheme, rules_at
 from predictor.statistics import Bias, angle_interval, bias
 from workloads.workload import Workload
@@ -131,7 +131,7 @@ def measure(
                     (format.name, effect.value, scope, *of_angle, *_of_length(mine, scope), len(mine), failures)
                 )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.attrs[NOTES] = [*lost_to_constant_scales(measuring, chosen, batches[0]), *other_question(workload.model, at)]
+    table.attrs[NOTES] = [*lost_out_of_range(measuring, chosen, batches[0]), *other_question(workload.model, at)]
     if measuring.checked is not None:
         table.attrs[COVERAGE] = measuring.checked.sentence
     return table

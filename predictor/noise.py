@@ -176,7 +176,7 @@ class NoiseTables:
     def nsr(self, format: ProfileFormat) -> NDArray[np.float64]:
         """|Q(t) - t|^2 / |t|^2 of a tensor-scaled format on each tensor: (n,)."""
         low, high = format.top_range
-        shifts = np.clip(self.top + format.scale.headroom, low, high) - self.top
+        shifts = np.clip(self.top + format.scale.room, low, high) - self.top
         found = np.empty(len(shifts))
         for shift in np.unique(shifts):
             rows = shifts == shift

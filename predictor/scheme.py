@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from formats import Format, ProfileFormat
+from formats import CodebookFormat, Format, ProfileFormat
 from formats.scale import MOST_HEADROOM, Granularity
 from numeric_formats.checks import not_allowed, number, one_of
 from predictor.effects import Points
@@ -45,9 +45,9 @@ class WeightChannels(StrEnum):
 class Scheme:
     """The rules by which tensors are rounded, the same in measuring and in training.
 
-    The scale is that of precision profiles with one scale a tensor; other formats follow their own rule. A measurement
-    has no steps before it: a delayed scale stands where it comes to rest, with the largest magnitude `headroom`
-    binades below the top.
+    The scale is that of precision profiles and codebooks with one scale a tensor; other formats follow their own rule.
+    A measurement has no steps before it: a delayed scale stands where it comes to rest, with the largest magnitude
+    `headroom` binades below the top.
 
     Attributes:
         scale: Of activations, errors and weight gradients: `delayed` or `current`.
@@ -157,17 +157,30 @@ def with_all_parts(settings: Any) -> Any:
 
 
 def is_delayable(format: Format) -> bool:
-    """Whether a format takes a top exponent that the caller keeps: precision profiles with one scale a tensor."""
-    return isinstance(format, ProfileFormat) and format.granularity is Granularity.TENSOR
+    """Whether a format takes a top exponent that the caller keeps: precision profiles and codebooks with one scale a
+    tensor."""
+    return isinstance(format, ProfileFormat | CodebookFormat) and format.granularity is Granularity.TENSOR
 
 
 def with_headroom(format: Format, headroom: int) -> Format:
-    """A precision profile with a tensor scale that leaves so many binades free, unless its name says how many; other
-    formats as they are."""
+    """A format whose tensor scale leaves so many binades free, unless it says itself how many; formats with other
+    scales as they are."""
     if not is_delayable(format) or not headroom:
         return format
-    assert isinstance(format, ProfileFormat)  # is_delayable
-    return format if format.scale.headroom else format.with_scale(replace(format.scale, headroom=headroom))
+    assert isinstance(format, ProfileFormat | CodebookFormat)  # is_delayable
+    own = format.scale.headroom
+    return format if own is not None else format.with_scale(replace(format.scale, headroom=headroom))
+
+
+def scale_in_schemes(format: Format) -> str:
+    """What schemes make of a format's scale where it rounds activations and errors, in words."""
+    if not is_delayable(format):
+        return "the same scale in every scheme"
+    assert isinstance(format, ProfileFormat | CodebookFormat)  # is_delayable
+    if (own := format.scale.headroom) is not None:
+        return f"headroom {own} in every scheme, its own"
+    said = ", ".join(f"{scheme.headroom} ({preset})" for preset, scheme in PRESETS.items())
+    return f"headroom of activations and errors by the scheme: {said}; a headroom of its own, also 0, goes before"
 
 
 def _written(value: Any) -> str:
@@ -190,14 +203,6 @@ def _read(part: str) -> tuple[str, Any]:
             raise ValueError(f"{key} {text!r}: a whole number is needed")
         return key, int(text)
     return key, text
-
-
-def headroom_needed(scheme: Scheme) -> ValueError:
-    """The refusal of a headroom of 0 where a scheme leaves some."""
-    return ValueError(
-        f"headroom 0: scheme {scheme.name} leaves {scheme.headroom} free where a format says none; give numbers from "
-        "1, or scheme current"
-    )
 
 
 def scheme_of(

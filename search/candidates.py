@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import formats
 from formats.description import outline
@@ -30,8 +29,18 @@ def choose(
         ValueError: None is left, the catalogue has no such width or family, or different formats have one name, so that
             no table could tell them apart.
     """
+    return choose_and_tell(names, bits, family, max_binades)[0]
+
+
+def choose_and_tell(
+    names: Iterable[str | Candidate] | None = None,
+    bits: int | None = None,
+    family: str | None = None,
+    max_binades: int | None = None,
+) -> tuple[list[Candidate], list[str]]:
+    """The same, and a line for each of them that was given under other names too."""
     if names is None:
-        chosen: list[Candidate] = list(formats.catalogue(bits, family))
+        chosen: list[tuple[str, Candidate]] = [(entry.name, entry) for entry in formats.catalogue(bits, family)]
     else:
         chosen = [entry for name in names for entry in _by_name(name)]
 
@@ -40,11 +49,13 @@ def choose(
         few = max_binades is None or of[BINADES] is None or of[BINADES] <= max_binades
         return few and bits in (None, of[BITS]) and (family is None or family.lower() == of[FAMILY].lower())
 
-    chosen = [entry for entry in chosen if all(map(kept, formats_of(entry)))]
-    unique: dict[tuple[str, str], Candidate] = {}
-    for entry in chosen:
-        activation, error = formats_of(entry)  # a pair of one format is that format
-        unique.setdefault((activation.digest, error.digest), entry)
+    unique: dict[tuple[str, ...], Candidate] = {}
+    called: dict[tuple[str, ...], dict[str, None]] = {}
+    for name, entry in chosen:
+        if all(map(kept, formats_of(entry))):
+            key = tuple(format.digest for format in formats_of(entry))  # a pair of one format is that format
+            unique.setdefault(key, entry)
+            called.setdefault(key, {})[name] = None
     if not unique:
         raise ValueError(f"no format is left to rank{_filters(bits, family, max_binades)}")
     seen: set[str] = set()
@@ -52,7 +63,12 @@ def choose(
         if entry.name in seen:
             raise ValueError(f"two different formats are called {entry.name}; give each a name of its own")
         seen.add(entry.name)
-    return list(unique.values())
+    told = [
+        f"{', '.join(names)} are one and the same format; its row is {unique[key].name}"
+        for key, names in called.items()
+        if len(names) > 1
+    ]
+    return list(unique.values()), told
 
 
 def _filters(bits: int | None, family: str | None, max_binades: int | None) -> str:
@@ -65,8 +81,9 @@ def _filters(bits: int | None, family: str | None, max_binades: int | None) -> s
     return f": none has {' and '.join(given)}" if given else ""
 
 
-def _by_name(name: str | Candidate) -> list[Candidate]:
-    """The candidate of this name, or all that a file defines."""
+def _by_name(name: str | Candidate) -> list[tuple[str, Candidate]]:
+    """The candidate of this name, or all that a file defines, each by what it is called there."""
     if isinstance(name, str) and name.endswith(ENDINGS):
-        return list(formats.load_formats(Path(name)))
-    return [candidate(name)]
+        return [(entry.name, entry) for entry in formats.load_formats(name)]
+    found = candidate(name)
+    return [(name if isinstance(name, str) else found.name, found)]

@@ -25,7 +25,7 @@ from formats.profile import Profile
 from formats.scale import MOST_HEADROOM
 from numeric_formats.checks import at_least, one_of
 from predictor.noise import BINADES, PRECISIONS, NoiseTables
-from predictor.scheme import CURRENT, Scheme, headroom_needed
+from predictor.scheme import CURRENT, Scheme
 
 FEWEST_BITS, MOST_BITS = 2, 8
 """Widths that are searched; wider formats keep more bits than noise tables tell apart, and make no noise that
@@ -157,12 +157,9 @@ class Constraints:
                 )
 
     def headrooms_in(self, scheme: Scheme) -> list[int]:
-        """The headrooms that profiles may have; ValueError for 0 where the scheme leaves some to whatever says none."""
+        """The headrooms that profiles may have."""
         usual = (scheme.headroom, max(scheme.headroom, 1))
-        chosen = sorted(set(usual if self.headrooms is None else self.headrooms))
-        if scheme.headroom and 0 in chosen:
-            raise headroom_needed(scheme)
-        return chosen
+        return sorted(set(usual if self.headrooms is None else self.headrooms))
 
 
 @dataclass(frozen=True)
@@ -285,7 +282,7 @@ def synthesize(
     best = heapq.nsmallest(count, found, key=lambda entry: entry[0])
     return [
         Synthesized(
-            from_profile(profile, bits, scale=Scale(headroom=0 if headroom == scheme.headroom else headroom)), score
+            from_profile(profile, bits, scale=Scale(headroom=None if headroom == scheme.headroom else headroom)), score
         )
         for score, profile, headroom in best
     ]

@@ -16,11 +16,11 @@ from formats.pairs import Candidate
 from numeric_formats.progress import Report, quiet
 from predictor.attention import other_question
 from predictor.columns import GAP, NAME
-from predictor.constant_scales import lost_to_constant_scales
 from predictor.effects import Effect, Points
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
+from predictor.out_of_range import lost_out_of_range
 from predictor.risk import INDICATORS, Risk
 from predictor.scheme import Scheme, rules_at
 from search.candidates import choose
@@ -247,7 +247,7 @@ class _Tables:
         settings = replace(
             found.settings,
             complete=True,
-            notes=(*lost_to_constant_scales(measuring, chosen, batches[0]), *found.settings.notes),
+            notes=(*lost_out_of_range(measuring, chosen, batches[0]), *found.settings.notes),
             yardsticks=beside,
             weights_alone=weights,
             seconds=stages.watch.spent,

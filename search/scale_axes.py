@@ -10,7 +10,6 @@ from typing import Any
 
 from formats import Format, Granularity, ProfileFormat, Scale, ScalePolicy
 from formats.pairs import Candidate, Pair
-from predictor.scheme import CURRENT, Scheme, headroom_needed
 
 
 class Axis(StrEnum):
@@ -58,24 +57,21 @@ def _value(axis: Axis, value: str, text: str) -> int | ScalePolicy:
     return int(value)
 
 
-def sweep(candidates: Sequence[Candidate], axes: Axes, scheme: Scheme = CURRENT) -> list[Candidate]:
+def sweep(candidates: Sequence[Candidate], axes: Axes) -> list[Candidate]:
     """Every candidate with every combination of the axes' values in its scale; each once, by content.
 
     Args:
         candidates: Formats and pairs; both formats of a pair get the same scale.
         axes: Values by axis. A headroom or policy replaces the candidate's own; a block size puts runs of so many
             elements along the last axis in the place of its tensor, channel or block scale.
-        scheme: By which they are to be rounded.
 
     Returns:
         Candidate by candidate, the last axis fastest.
 
     Raises:
         ValueError: Formats whose scale is not found from data by a policy (standards at their fixed bias, codebooks, a
-            user's own objects), values that a scale refuses, and headroom 0 where the scheme leaves some.
+            user's own objects), and values that a scale refuses.
     """
-    if scheme.headroom and 0 in axes.get(Axis.HEADROOM, ()):
-        raise headroom_needed(scheme)
     combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     made = [_with(entry, values) for entry in candidates for values in combinations]
     return list({entry.digest: entry for entry in made}.values())

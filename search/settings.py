@@ -115,7 +115,7 @@ class RankingSettings(ResultSettings):
         unspent: Why they were left, in words; empty where there is no reason but that measurements take their time.
         needed: How many mini-batches it would take, at the spread that was seen, to tell the first from the second;
         None where they are told apart, or nothing can be said.
-        notes: What else has to be said of formats (`predictor.constant_scales`).
+        notes: What else has to be said of formats (`predictor.out_of_range`).
         yardsticks: Rows of the table for formats that it is held against (`search.yardsticks`); empty where they are in
         it, or nobody asked.
         weights_alone: By name, the angle that rounding the weights alone makes on the first mini-batch, of the leaders;

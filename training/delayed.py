@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from formats import Format, ProfileFormat, Scale
+from formats import CodebookFormat, Format, ProfileFormat, Scale
 from formats.kernel import Survey, survey_rounded
 from formats.tensors import find_top
 from predictor.angle import in_order, memory_order
@@ -36,9 +36,11 @@ def _survey_elsewhere(x: Tensor, q: Tensor, limit: float) -> Survey:
     return Survey(largest.item(), overflows, underflows)
 
 
-def _top_of(format: ProfileFormat, x: Tensor) -> int:
+def _top_of(format: ProfileFormat | CodebookFormat, x: Tensor) -> int:
     """The top exponent that the scale rule picks for a whole tensor on any device."""
-    return int(format.find_top(x) if x.device.type == "cpu" else find_top(format, x))
+    if isinstance(format, CodebookFormat) or x.is_cpu:
+        return int(format.find_top(x.detach().cpu()))
+    return int(find_top(format, x))
 
 
 class RoundingCounts(NamedTuple):
@@ -101,16 +103,17 @@ class Delayed:
         self.largest = largest if math.isnan(largest) else max(self.largest, largest)
         self.saturated |= overflows > 0
 
-    def advance(self, headroom: int, low: int, high: int) -> None:
-        """The top exponent of the next step, within `low` to `high`."""
-        changed = self.top + int(change_of_top(self.top, self.largest, self.saturated, headroom))
+    def advance(self, headroom: int, low: int, high: int, above: int = 0) -> None:
+        """The top exponent of the next step, within `low` to `high`. above: how many binades the largest value lies in
+        above 2^T, of a codebook."""
+        changed = self.top + int(change_of_top(self.top + above, self.largest, self.saturated, headroom))
         self.top = min(max(changed, low), high)
         self.largest, self.saturated = 0.0, False
 
 
 class Places:
     """Rounds the tensors of one kind (A, E or G) in one format, each place with its own delayed scale. Formats that are
-    no precision profile with a tensor scale follow their own rule for the scale.
+    no precision profile or codebook with a tensor scale follow their own rule for the scale.
 
     Attributes:
         kind: A, E or G.
@@ -123,6 +126,7 @@ class Places:
     def __init__(self, kind: str, format: Format, headroom: int, delayed: bool = True):
         self.kind, self.format = kind, with_headroom(format, headroom)
         self._takes_top = is_delayable(format)
+        self._above = format.largest_exponent if isinstance(format, CodebookFormat) else 0
         self.delayed = delayed and self._takes_top
         self.observations: list[RoundingCounts] = []
         self._states: dict[tuple[str, int], Delayed] = {}
@@ -131,7 +135,8 @@ class Places:
         """Round a tensor at a place; its scale for the next step follows from it."""
         state = self._states.get((place, term))
         top = self._top(x) if state is None else state.top
-        if top is not None and x.is_cpu and x.dtype in (torch.float32, torch.float64):
+        surveyed = isinstance(self.format, ProfileFormat) and x.is_cpu and x.dtype in (torch.float32, torch.float64)
+        if top is not None and surveyed:
             rounded, seen = self._round_here(x, top)
         else:
             rounded = round_in_dtype(self.format, x, top)
@@ -150,7 +155,7 @@ class Places:
 
     def _round_here(self, x: Tensor, top: int) -> tuple[Tensor, Survey]:
         """The same bits in x's memory order, and what rounding did, in one pass over it."""
-        assert isinstance(self.format, ProfileFormat)  # is_delayable
+        assert isinstance(self.format, ProfileFormat)  # codebooks take another way
         order = memory_order(x)
         ordered = order == tuple(range(x.ndim))  # as nearly all are, and small ones come by the thousand
         flat = (x.detach() if ordered else x.detach().permute(order)).contiguous()
@@ -168,17 +173,17 @@ class Places:
         format = self.format
         if not self._takes_top:
             return None
-        assert isinstance(format, ProfileFormat)  # is_delayable
+        assert isinstance(format, ProfileFormat | CodebookFormat)  # is_delayable
         # A delayed scale is one of the floor rule, whatever the format's own.
         return _top_of(format.with_scale(Scale(headroom=format.scale.headroom)) if self.delayed else format, x)
 
     def advance(self) -> list[RoundingCounts]:
         """End a step: scales move on. Returns what rounding did in it."""
         if self.delayed:
-            assert isinstance(self.format, ProfileFormat)  # is_delayable
+            assert isinstance(self.format, ProfileFormat | CodebookFormat)  # is_delayable
             low, high = self.format.top_range
             for state in self._states.values():
-                state.advance(self.format.scale.headroom, low, high)
+                state.advance(self.format.scale.room, low, high, self._above)
         seen, self.observations = self.observations, []
         return seen
 

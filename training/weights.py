@@ -236,7 +236,7 @@ class Weight:
         largest, saturated = rounded.abs().amax(others).double().numpy(), beyond.amax(others).numpy()
         self.tops[0] = self.tops[1]
         changed = self.tops[1].numpy() + change_of_top(
-            self.tops[1].numpy(), largest, saturated, self._format.scale.headroom
+            self.tops[1].numpy(), largest, saturated, self._format.scale.room
         )
         self.tops[1] = torch.as_tensor(np.clip(changed, *self._format.top_range))
 

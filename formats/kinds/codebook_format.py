@@ -18,7 +18,7 @@ from formats.layout import Tiled, largest_of_groups, tile, to_float
 from formats.number_format import NumberFormat
 from formats.profile import FLOAT32_LARGEST_EXPONENT, FLOAT32_SMALLEST_EXPONENT
 from formats.rounding import ModeChoice, Rounding
-from formats.scale import Granularity, Scale, TopRule, check_top, group, top_rule
+from formats.scale import Granularity, Scale, ScalePolicy, TopRule, check_top, group, top_rule
 from formats.spelling import OutsideFamily, scale_suffix
 
 TO_NEAREST = (Rounding.NEAREST, Rounding.NEAREST_AWAY)
@@ -97,8 +97,13 @@ class CodebookFormat(NumberFormat):
             raise ValueError(f"{self.bits!r} bits: 1 to 16 are allowed")
         if self.spare_codes < 0:
             raise ValueError(f"{len(values)} {'magnitudes' if self.signed else 'values'} do not fit {self.bits} bits")
-        if self.scale != Scale(self.scale.per, self.scale.block, self.scale.axis, self.scale.headroom):
-            raise ValueError(f"{self.scale}: codebook formats have scales by the floor rule, without an exponent field")
+        if self.scale.policy is not ScalePolicy.FLOOR:
+            raise ValueError(
+                f"scale policy {self.scale.policy}: codebooks find their scale by the floor rule alone; a headroom of "
+                "1 keeps all numbers within the values"
+            )
+        if self.scale.exponent_field is not None:
+            raise ValueError(f"exponent field {self.scale.exponent_field}: scales of codebooks have none")
         if self.two_complement and not (self.signed and values[0] == 0):
             raise ValueError("two's complement codes need signed magnitudes that begin with zero")
         if self.only_zero_is_zero and not (self.signed and values[0] == 0):
@@ -128,10 +133,10 @@ class CodebookFormat(NumberFormat):
     def top_range(self) -> tuple[int, int]:
         """Smallest and largest `top` at which all values are float32 numbers."""
         low = FLOAT32_SMALLEST_EXPONENT - min(_lowest_bit(value) for value in self.values if value)
-        return low, FLOAT32_LARGEST_EXPONENT - self._largest_exponent
+        return low, FLOAT32_LARGEST_EXPONENT - self.largest_exponent
 
     @property
-    def _largest_exponent(self) -> int:
+    def largest_exponent(self) -> int:
         """floor(log2) of the largest magnitude."""
         return int(np.frexp(max(abs(self.values[0]), abs(self.values[-1])))[1]) - 1
 
@@ -169,7 +174,7 @@ class CodebookFormat(NumberFormat):
     def _rule(self) -> TopRule:
         """By how much T lies above floor(log2) of the largest magnitude that it is for, in `headroom`."""
         rule = top_rule(self.scale, 1, 1, self.top_range)
-        return rule._replace(headroom=self.scale.headroom - self._largest_exponent)
+        return rule._replace(headroom=self.scale.room - self.largest_exponent)
 
     def find_top(self, x: Any) -> NDArray[np.int64]:
         """T = floor(log2 max|x|) - floor(log2 of the largest magnitude) + headroom over finite elements: int64 of the

@@ -5,7 +5,7 @@ Definition: docs/definitions/formats.md section 2; how it is decided exactly: fo
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -76,7 +76,7 @@ class IntegerFormat(RealScaled):
     @cached_property
     def digest(self) -> str:
         """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        return fingerprint(["real", self.bits, asdict(self.scale)])
+        return fingerprint(["real", self.bits, self.scale.content])
 
     @cached_property
     def _grid(self) -> Grid:

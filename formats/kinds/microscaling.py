@@ -80,7 +80,7 @@ class MicroscalingFormat(ProfileFormat):
 
     def with_scale(self, scale: Scale) -> ProfileFormat:
         """The same with another headroom or policy; with blocks of another shape it is an MX format no more."""
-        usual = {"headroom": 0, "policy": ScalePolicy.FLOOR}
+        usual = {"headroom": None, "policy": ScalePolicy.FLOOR}
         if replace(scale, **usual) == replace(self.scale, **usual):  # type: ignore[arg-type]
             base = self.name.removesuffix(policy_suffix(self.scale))
             return replace(self, scale=scale, name=base + policy_suffix(scale))

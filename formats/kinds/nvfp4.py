@@ -24,7 +24,7 @@ float64, and m_b (or x) is compared with it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -141,7 +141,7 @@ class NVFP4Format(NumberFormat):
     @cached_property
     def digest(self) -> str:
         """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        return fingerprint([table.NAME, asdict(self.scale)])
+        return fingerprint([table.NAME, self.scale.content])
 
     def with_scale(self, scale: Scale) -> NVFP4Format:
         """The same with other blocks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ class ProfileFormat(NumberFormat):
     @cached_property
     def digest(self) -> str:
         """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        return fingerprint([self.profile, self.bits, self.largest, asdict(self.scale)])
+        return fingerprint([self.profile, self.bits, self.largest, self.scale.content])
 
     @cached_property
     def top_range(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ infinities among them, stay.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -97,7 +97,7 @@ class ScaledStandardFormat(_OfStandard, ProfileFormat):
     @cached_property
     def digest(self) -> str:
         """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        return fingerprint(["scaled", self.element.digest, asdict(self.scale)])
+        return fingerprint(["scaled", self.element.digest, self.scale.content])
 
     @property
     def on_every_device(self) -> bool:
@@ -223,7 +223,7 @@ class RealStandardFormat(_OfStandard, RealScaled):
     @cached_property
     def digest(self) -> str:
         """A stable fingerprint of everything that decides how this format rounds and encodes."""
-        return fingerprint(["real", self.element.digest, asdict(self.scale)])
+        return fingerprint(["real", self.element.digest, self.scale.content])
 
     @property
     def _grid(self) -> Grid:

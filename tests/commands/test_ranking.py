@@ -118,7 +118,7 @@ def test_a_swept_ranking(folder):
         "r.csv",
     )
     run(*arguments, "--scheme", "current", "--sweep", "headroom=0,1", "--sweep", "scale=floor,rceil", cwd=folder)
-    suffixes = ("", "/rceil", "/headroom1", "/rceil/headroom1")
+    suffixes = ("/headroom0", "/rceil/headroom0", "/headroom1", "/rceil/headroom1")
     table = pd.read_csv(folder / "r.csv")
     assert set(table.name) == {name + suffix for name in ("FP134", "BM43") for suffix in suffixes}
     assert {"angle_AE", "angle_WAE"} <= set(table.columns)

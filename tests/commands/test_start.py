@@ -6,7 +6,6 @@ import pytest
 from typer.main import get_command
 
 import cli
-from commands.early import check_measured
 from numeric_formats import __version__
 from tests.command import process, run
 from tests.processes import python
@@ -67,12 +66,6 @@ def test_what_takes_long_to_load_is_not_loaded_for_little(arguments, names, tmp_
             ("rank", "-m", "resnet20", "-f", "posit8,INT8,FP999"),
             "that may be posit<8,1> or posit<8,2>; unknown format 'FP9",
         ),
-        (
-            ("rank", "-m", "resnet20", "-f", "INT8/headroom0"),
-            "INT8/headroom0: headroom 0 is what names without one have, and scheme paper then leaves 1 free; for none "
-            "type --scheme current and leave /headroom0 out",
-        ),
-        (("train", "-m", "resnet20", "--epochs", "1", "-E", "FP143/rceil/headroom0"), "scheme paper then leaves 1"),
         (("rank", "-m", "resnet20", "--products", "64"), "--products 64 says how costs are counted; add --cost"),
         (("rank", "-m", "resnet20", "--effects", "E,Q"), "effect 'Q'"),
         (("rank", "-m", "none.py:net"), "there is no file none.py"),
@@ -102,10 +95,3 @@ def test_folders_of_the_same_names_in_the_way(folder):
     assert "FP134" in process("rank", "-m", "mine.py:net", "-f", "FP134", "--minibatches", "1", cwd=folder).stdout
     done = python("-c", "from predictor import measure", cwd=folder, check=False)
     assert f"needs its own package 'formats', but {folder}/formats is found first: rename that folder" in done.stderr
-
-
-def test_a_headroom_of_nothing_where_a_scheme_leaves_none():
-    names = ["INT8/headroom0", "INT8/block32/headroom0", "posit<8,1>/headroom0", "INT8/headroom1"]
-    check_measured([], [*names[1:], "float32", None], own_headroom=names)  # blocks follow their own rule
-    check_measured([], names, scheme="current")
-    check_measured([], names, points="operands")

@@ -158,7 +158,7 @@ def top_of(form, largest):
             ScalePolicy.EVEN: fraction >= 2 - Fraction(1, 1 << p),
             ScalePolicy.RCEIL: fraction > best,
         }[form.scale.policy]
-        top += form.scale.headroom
+        top += form.scale.room
     return min(max(top, low), high)
 
 
@@ -232,8 +232,7 @@ def tops_of_codebook(form, x, labels, groups):
     low, high = form.top_range
     exponent = int(np.frexp(max(abs(form.values[0]), abs(form.values[-1])))[1])
     tops = [
-        int(np.frexp(value)[1]) - exponent + form.scale.headroom if value else 0
-        for value in largest_of(x, labels, groups)
+        int(np.frexp(value)[1]) - exponent + form.scale.room if value else 0 for value in largest_of(x, labels, groups)
     ]
     return np.clip(np.array(tops, np.int64), low, high).reshape(groups)
 
@@ -383,7 +382,7 @@ def some_profile(rng):
 def some_scale(rng, rank):
     """A random granularity for an array of this rank."""
     policy = list(ScalePolicy)[rng.integers(4)]
-    headroom = int(rng.integers(3)) if rng.random() < 0.2 else 0
+    headroom = int(rng.integers(3)) if rng.random() < 0.2 else None
     kind = rng.integers(5)
     axis = int(rng.integers(-rank, rank)) if rank else 0
     if kind < 2:
@@ -402,7 +401,7 @@ def some_format(rng, rank):
     kind = rng.random()
     if kind < 0.05:
         made = formats.IntegerFormat(int(rng.integers(2, 17)))
-        return made.with_scale(replace(some_scale(rng, rank), headroom=0, policy="floor"))
+        return made.with_scale(replace(some_scale(rng, rank), headroom=None, policy="floor"))
     elif kind < 0.08:
         scale = Scale(per="block", block=int(rng.integers(1, 18)), axis=int(rng.integers(-rank, rank)) if rank else 0)
         return (

@@ -46,6 +46,22 @@ def test_every_value_that_is_listed_is_one(name):
     assert (q.decode() == x).all()
 
 
+def test_how_far_numbers_may_lie_beyond_the_values():
+    expected = {
+        "NF4": 2,
+        "NF4/headroom1": 1,
+        "LOG4": 2,
+        "FP134": 2 / 1.9375,
+        "MXFP4": 8 / 6,
+        "E4M3": None,
+        "BM43/ceil": None,
+    }
+    assert {name: describe(formats.get(name))["overshoot"] for name in expected} == expected
+    quarters = formats.from_codebook([0, 1, 3], signed=True)
+    assert describe(quarters)["overshoot"] == 4 / 3
+    assert float(np.abs(quarters.round(np.float32([3.99]))).max()) == 3
+
+
 def test_facts_of_some_by_hand():
     e4m3 = describe(formats.get("E4M3"))
     assert (e4m3["largest"], e4m3["smallest_normal"], e4m3["smallest_positive"], e4m3["epsilon"]) == (

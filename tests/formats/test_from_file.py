@@ -63,6 +63,11 @@ def test_a_format_of_a_file_by_name(tmp_path):
         ("[a]\nexponent_bits = 3", "fraction_bits is missing"),
         ("[a]\nprofile = [3]\nscale = {per = 'row'}", "allowed are tensor, channel, block"),
         ("[a]\nprofile = [3]\nscale = {rows = 3}", "format 'a'"),
+        ("[my.v2]\nprofile = [3]", r'format \'my\': a name with a dot stands in quotes, as \["my\.v2"\]'),
+        (
+            "[a]\ncodebook = [0, 1]\nscale = {policy = 'rceil'}",
+            "format 'a': scale policy rceil: codebooks find their scale by the floor rule alone; a headroom of 1",
+        ),
         ("", "defines no format"),
         ("[" * 30_000, "cannot be read as TOML: "),
         ("a = " + "9" * 5000, "cannot be read as TOML: "),

@@ -13,7 +13,7 @@ from predictor.flow.dataflow import DataFlow
 from predictor.gradients import Gradients
 from predictor.noise import Kind, Noise, observe
 from predictor.quantizers import error_quantizer
-from predictor.scheme import AUTHORS, CURRENT, PAPER, ScaleRule, Scheme, scheme_of, with_all_parts
+from predictor.scheme import AUTHORS, CURRENT, PAPER, ScaleRule, Scheme, scale_in_schemes, scheme_of, with_all_parts
 from tests.nets import loss, small_workload
 from training.delayed import Places
 from workloads import Workload
@@ -35,10 +35,38 @@ def test_a_delayed_scale_comes_to_rest_where_it_is_measured():
 
 
 def test_what_a_scheme_leaves_alone():
-    for name in ("BM43", "MXFP8-E4M3", "E4M3", "FP134/channel", "FP134/headroom3", "NF4"):
+    for name in ("BM43", "MXFP8-E4M3", "E4M3", "FP134/channel", "FP134/headroom3", "FP134/headroom0", "NF4/block64"):
         assert PAPER.at_rest(formats.get(name)) == formats.get(name)
     assert PAPER.at_rest(formats.get("FP134/rceil")) == formats.get("FP134/rceil/headroom1")
     assert CURRENT.at_rest(formats.get("FP134")) == formats.get("FP134")
+
+
+def test_what_is_said_of_a_scale():
+    assert scale_in_schemes(formats.get("NF4")).startswith(
+        "headroom of activations and errors by the scheme: 1 (paper)"
+    )
+    assert scale_in_schemes(formats.get("NF4/headroom0")) == "headroom 0 in every scheme, its own"
+    assert scale_in_schemes(formats.get("NF4/block64")) == "the same scale in every scheme"
+
+
+def test_codebooks_with_one_scale_get_the_headroom_too():
+    for name in ("NF4", "posit<8,1>"):
+        assert PAPER.at_rest(formats.get(name)) == formats.get(f"{name}/headroom1")
+        assert PAPER.at_rest(formats.get(f"{name}/headroom0")) == formats.get(f"{name}/headroom0")
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.25, 0.5, 1.0, 2.0, 4.0), (0.0, 0.3, 0.5, 0.7, 1.0)])
+def test_a_delayed_scale_of_a_codebook_comes_to_rest_where_it_is_measured(values):
+    mine = formats.from_codebook(values, signed=True, name="mine")
+    for largest in (0.4, 1.0, 1.4, 5.0):  # half of it is a value or rounds to one below it
+        x = torch.tensor([largest, -0.1, 0.3]) * torch.tensor([1.0, largest, largest])
+        places = Places("A", mine, 1)
+        places.tops = [["p", 0, -9]]
+        for _ in range(40):
+            rounded = places.round(x, "p")
+            seen = places.advance()
+        assert torch.equal(rounded, PAPER.at_rest(mine).round(x))
+        assert (seen[0].overflows, seen[0].top_low) == (0, int(PAPER.at_rest(mine).find_top(x)))
 
 
 def test_names_and_parts():

@@ -3,7 +3,7 @@
 import pytest
 
 import formats
-from search.candidates import choose
+from search.candidates import choose, choose_and_tell
 
 
 def test_choose():
@@ -20,6 +20,14 @@ def test_choose():
         choose(mine)
     with pytest.raises(ValueError, match="no format is left"):
         choose(max_binades=1)
+
+
+def test_two_names_of_one_format_are_told():
+    mine = formats.from_profile((5,) * 7 + (4, 3, 2, 1), name="mine")
+    chosen, told = choose_and_tell([mine, "FP134", "fp134", "FP134+FP134", "INT8", "INT8"])
+    assert [entry.name for entry in chosen] == ["mine", "INT8"]
+    assert told == ["mine, FP134, fp134, FP134+FP134 are one and the same format; its row is mine"]
+    assert choose_and_tell()[1] == []
 
 
 def test_names_are_filtered_as_the_catalogue_is():

@@ -100,7 +100,7 @@ def test_the_best_of_all_profiles(bits, constraints):
         }
         found = synthesize(table, bits, constraints, 8)
         # Precision in a binade above all data changes nothing, so that several formats may share a score.
-        keys = [(e.format.profile, e.format.scale.headroom) for e in found]
+        keys = [(e.format.profile, e.format.scale.room) for e in found]
         assert len(set(keys)) == len(keys) == min(8, len(every))
         assert [e.score for e in found] == pytest.approx([every[key] for key in keys], rel=1e-12)
         assert [e.score for e in found] == pytest.approx(sorted(every.values())[:8], rel=1e-12)

@@ -91,7 +91,7 @@ def test_current_scales_keep_nothing():
     assert places.tops == []
 
 
-@pytest.mark.parametrize("name", ["BM43", "MXFP4", "E4M3", "NF4", "INT8/real", "FP134/channel"])
+@pytest.mark.parametrize("name", ["BM43", "MXFP4", "E4M3", "NF4/block64", "INT8/real", "FP134/channel"])
 def test_formats_with_another_scale_follow_their_own_rule(name):
     places = Places("E", formats.get(name), 1)
     x = torch.randn(4, 32)
