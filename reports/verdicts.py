@@ -37,6 +37,8 @@ NUMBERS = ((PROJECTION, ".4f"), (ANGLE_OF_MEAN, ".3g"))
 """What the verdict of recipes quotes, and how."""
 FEWEST = 4
 """Mini-batches that decide something as a rule; with one there is not even an interval."""
+NAMED = 4
+"""How many formats of one rank are named."""
 
 
 def verdict(table: pd.DataFrame, settings: Mapping[str, Any], within: float) -> str:
@@ -80,19 +82,42 @@ def unfinished(settings: Mapping[str, Any]) -> str:
 
 
 def undecided(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
-    """What is not decided and how many more mini-batches would; nothing where the first is told from the second."""
+    """What is not decided and how many more mini-batches would; nothing where the first is told from all others."""
     if len(table) < 2 or not settings:
         return ""
-    by, needed = settings.get("by"), settings.get("needed")
+    by, needed, available = (settings.get(key) for key in ("by", "needed", "available"))
     done = int(table.iloc[0].get(n_column(by), 0)) if by else 0
     if done == 1:
-        return f"nothing is decided by 1 mini-batch, {FEWEST - 1} more would give intervals"
-    if needed is None:
+        more = f"{FEWEST - 1} more would give intervals" if available is None or available > 1 else "there are no more"
+        return f"nothing is decided by 1 mini-batch, {more}"
+    others = _not_told(table)
+    if not others:
         return ""
-    more = f"about {needed - done} more mini-batch{'es' * (needed - done > 1)} would"
-    if bool((table[RANK] == table[RANK].iloc[0]).all()):
-        return f"nothing is decided: all ranks are ties, {more} tell the first two apart"
-    return f"{table[NAME].iloc[0]} and {table[NAME].iloc[1]} are not told apart, {more}"
+    said = f"{table[NAME].iloc[0]} is not told apart from {_listed(others)}"
+    if len(others) == len(table) - 1:
+        said = f"nothing is decided: {said}"
+    return said if needed is None else f"{said}; {_more(table, done, int(needed), available)}"
+
+
+def _more(table: pd.DataFrame, done: int, needed: int, available: int | None) -> str:
+    """What it would take to tell the first from the second."""
+    least = "if they differ as much as they do now"
+    if available is not None and needed > available:
+        return f"{least}, its {available} mini-batches do not suffice to tell it from {table[NAME].iloc[1]}"
+    more = f"about {needed - done} more mini-batch{'es' * (needed - done > 1)}"
+    return f"{least}, {more} would tell it from {table[NAME].iloc[1]}"
+
+
+def _not_told(table: pd.DataFrame) -> list[str]:
+    """The formats that share the first's rank."""
+    return [str(name) for name in table[NAME][table[RANK] == table[RANK].iloc[0]].iloc[1:]]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    if len(names) <= NAMED:
+        return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
+    return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
 
 
 def of_recipes(table: pd.DataFrame) -> str:
@@ -121,8 +146,8 @@ def of_recipes(table: pd.DataFrame) -> str:
         ]
     if first[N] == 1:
         said[0] += f", but nothing is decided by 1 mini-batch, {FEWEST - 1} more would give intervals"
-    elif ties := int((others[RANK] == first[RANK]).sum()) - 1:
-        said[0] += f", tied with {ties} other{'s' * (ties > 1)}"
+    elif tied := [str(name) for name in others[RECIPE][others[RANK] == first[RANK]].iloc[1:]]:
+        said[0] += f", not told apart from {_listed(tied)}"
     if len(baseline) and (free := int((others[RANK] == baseline[RANK].iloc[0]).sum())):
         seen = "" if by_angle else " by the projection"
         said.append(f"{free} {'is' if free == 1 else 'are'} not told apart from {BASELINE}{seen}")
@@ -147,13 +172,13 @@ def _first(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
         if row.get(angle_column(by)) is not None
     ]
     compared = f" ({', '.join(beside)})" if beside else ""
-    ties = int((table[RANK] == first[RANK]).sum()) - 1
     where = " at operands" if settings.get("points") == Points.OPERANDS else ""
     said = f"{first[NAME]} turns the gradient least, by {angle:.3g} degrees of {by}{where}{compared}"
     open_ = undecided(table, settings)
     if open_.startswith("nothing"):
         return f"{said}, but {open_}"
-    return said + (f", tied with {ties} other{'s' * (ties > 1)}" if ties else "")
+    others = _not_told(table)
+    return said + (f", not told apart from {_listed(others)}" if others else "")
 
 
 def _order(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
@@ -168,12 +193,10 @@ def _good(table: pd.DataFrame, by: str, within: float) -> str:
     good = table[table[GAP] <= within]
     share, interval = f"within {100 * within:.3g}% by their angle of {by} alone", cells.gap(table.iloc[0])
     if not len(good):
-        return (
-            f"none of {len(table)} formats is expected to train as well as float32 {share}; {table[NAME].iloc[0]}'s "
-            f"gap is {interval}"
-        )
-    is_ = "is" if len(good) == 1 else "are"
-    said = f"{len(good)} of {len(table)} formats {is_} expected to train as well as float32 {share}"
+        none = f"none of {len(table)} formats is" if len(table) > 1 else "it is not"
+        return f"{none} expected to train as well as float32 {share}; {table[NAME].iloc[0]}'s gap is {interval}"
+    some = f"{len(good)} of {len(table)} formats {'is' if len(good) == 1 else 'are'}" if len(table) > 1 else "it is"
+    said = f"{some} expected to train as well as float32 {share}"
     narrow = good[good[BITS] == good[BITS].min()]
     if len(narrow) and len(narrow) < len(good):
         said += f", with fewest bits {narrow[NAME].iloc[0]} ({int(narrow[BITS].iloc[0])} bits)"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -30,7 +31,7 @@ from search.planning import RankingOptions
 from search.policy import in_words
 from search.settings import RankingSettings, SurrogateCheck, origin_of
 from search.stages import Stage, Stages
-from search.table import Ranking, minibatches_to_tell, regret, tabulate, with_gaps, with_gates
+from search.table import Ranking, minibatches_to_tell, regret, tabulate, with_differences, with_gaps, with_gates
 from search.yardsticks import measured_yardsticks, weights_alone
 from workloads.workload import Workload
 
@@ -188,11 +189,13 @@ class _Tables:
         chosen, batches, order, angles = stages.candidates, stages.batches, stages.by, stages.angles
         surrogates = stages.surrogates(stages.effects)
         table = tabulate(chosen, stages.effects, order, angles, stages.predicted(surrogates), len(batches))
+        table = with_differences(table, chosen, order, angles)
         if risk is not None and angles.by_minibatch:  # nothing follows from the level of what was never measured
             table = with_gaps(table, risk)
         if options.with_cost:
             table = with_gates(table, chosen, options.products)
         names = [entry.name for entry in chosen]
+        needed = minibatches_to_tell(order, *(angles.of(names.index(name), order) for name in table[NAME].head(2)))
         measuring = stages.measuring
         settings = RankingSettings(
             **origin_of(measuring, batches, options.batch_size),
@@ -226,9 +229,15 @@ class _Tables:
             beyond=stages.beyond,
             left=None if options.limit is None else stages.watch.left,
             unspent=stages.unspent,
-            needed=minibatches_to_tell(order, *(angles.of(names.index(name), order) for name in table[NAME].head(2))),
+            needed=needed,
+            available=None if needed is None and len(batches) > 1 else self._available,
         )
         return Ranking(table, order, False, settings)
+
+    @cached_property
+    def _available(self) -> int:
+        """How many mini-batches there are."""
+        return len(self.stages.measuring.workload.minibatches(self.options.batch_size))
 
     def complete(self) -> Ranking[RankingSettings]:
         """The ranking of all that was to be measured, with what it is held against."""

@@ -115,6 +115,7 @@ class RankingSettings(ResultSettings):
         unspent: Why they were left, in words; empty where there is no reason but that measurements take their time.
         needed: How many mini-batches it would take, at the spread that was seen, to tell the first from the second;
         None where they are told apart, or nothing can be said.
+        available: How many mini-batches the workload has; None where nobody asked, since nothing is open.
         notes: What else has to be said of formats (`predictor.out_of_range`).
         yardsticks: Rows of the table for formats that it is held against (`search.yardsticks`); empty where they are in
         it, or nobody asked.
@@ -150,6 +151,7 @@ class RankingSettings(ResultSettings):
     unspent: str = ""
     parts: int = 1
     needed: int | None = None
+    available: int | None = None
     notes: tuple[str, ...] = ()
     yardsticks: tuple[Mapping[str, Any], ...] = ()
     weights_alone: Mapping[str, float] = field(default_factory=dict)

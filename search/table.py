@@ -40,6 +40,7 @@ from predictor.columns import (
     RANK,
     SECONDS,
     angle_column,
+    difference_columns,
     high_column,
     low_column,
     n_column,
@@ -181,6 +182,17 @@ def tabulate(
     table = table.loc[order]
     table.insert(0, RANK, tied_ranks([angles.of(candidate, by) for candidate in order], repeats_within(by)))
     return table.reset_index(drop=True)
+
+
+def with_differences(
+    table: pd.DataFrame, candidates: Sequence[Candidate], by: Effect, angles: MeasuredAngles
+) -> pd.DataFrame:
+    """The table with the mean of paired differences to its first format and the ends of its interval, over the
+    mini-batches that both were measured on."""
+    indices = {candidate.name: index for index, candidate in enumerate(candidates)}
+    ordered = [angles.of(indices[name], by) for name in table[NAME]]
+    less = np.array([paired_interval(own, ordered[0]) for own in ordered])
+    return table.assign(**dict(zip(difference_columns(by), less.T, strict=True)))
 
 
 def with_gaps(table: pd.DataFrame, risk: Risk) -> pd.DataFrame:

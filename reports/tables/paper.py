@@ -25,13 +25,14 @@ from predictor.columns import (
     effects_in,
     high_column,
     low_column,
+    n_column,
 )
 from predictor.risk import bundled_risk
 from predictor.scheme import Scheme
 from reports import results
 from reports.tables import costs, rankings, recipes
 from reports.tables.angles import READING
-from reports.tables.cells import bounded, gap_at
+from reports.tables.cells import bounded, gap_at, rounded_where
 from reports.tables.layout import Part, plain
 
 
@@ -72,16 +73,14 @@ def table_of(
             if not headers or headers & {name for name, _ in costs.HEADERS}
             else shown.drop(columns=GATES, errors="ignore")
         )
+        by = results.ordering_effect(path, table)
         first = rankings.first_formats(shown, len(shown), network, minibatches, within, yardsticks)
         return [
             *_with_columns([first], columns),
+            f"{_measured_on(network, minibatches, settings)}; ordered by the angle of {by}",
             *rankings.footnotes(told, minibatches, yardsticks, settings.get("products")),
             *([f"below the first {top}, formats of one's own: {', '.join(own)}"] if own else []),
-            *(
-                [rankings.as_good(table, results.ordering_effect(path, table), within)]
-                if GAP in table and (not headers or GAP in headers)
-                else []
-            ),
+            *([rankings.as_good(table, by, within)] if GAP in table and (not headers or GAP in headers) else []),
         ]
     raise ValueError(f"{path}: no table is made of it; give what formats rank, measure or recipes wrote")
 
@@ -159,7 +158,25 @@ def _measured(table: pd.DataFrame, network: str, yardsticks: Any, settings: dict
     headers = [("format", "left"), *((f"angle {effect}", "right") for effect in effects)]
     headers += [("gap", "right")] if risk is not None else []
     ruled = [len(rows) - 1] if yardsticks else []
-    return [plain(network, headers, [*rows, *map(cells, yardsticks)], ruled), READING]
+    shown = [*rows, *map(cells, yardsticks)]
+    return [
+        plain(network, headers, shown, ruled),
+        _measured_on(network, max((int(table[n_column(effect)].max()) for effect in effects), default=0), settings),
+        READING,
+        *([rankings.NO_END] if any(row[-1].endswith("?]") for row in shown) else []),
+    ]
+
+
+def _measured_on(network: str, minibatches: int, settings: dict[str, Any]) -> str:
+    """What angles are of, as far as that is known."""
+    scheme = Scheme.recorded(settings)
+    return ", ".join(
+        [
+            network,
+            *([f"{minibatches} mini-batch{'es' * (minibatches > 1)}"] if minibatches else []),
+            *([rounded_where(results.points_of(settings), scheme)] if scheme is not None else []),
+        ]
+    )
 
 
 def _frame(table: Table) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from formats.hardware.totals import PRODUCTS
 from predictor.columns import (
     BITS,
     GAP,
+    GAP_HIGH,
     GATES,
     MEAN_RANK,
     NAME,
@@ -55,6 +57,8 @@ READING = (
     "angles in degrees with 95% intervals; ~ an estimate, not measured on all mini-batches; formats of equal rank are "
     "in no order: none is told apart from the first of them"
 )
+
+NO_END = "?: a gap without an upper end, since trainings at such angles may diverge"
 
 
 def plan(model: str, of: Plan) -> list[str]:
@@ -157,6 +161,10 @@ def footnotes(
     found += [_how_it_trained(name) for name in trained]
     if note := _above(rows, minibatches):
         found.append(note)
+    if GAP in rows.columns and any(
+        math.isinf(high) for high in [*rows[GAP_HIGH], *(row.get(GAP_HIGH) or 0.0 for row in yardsticks)]
+    ):
+        found.append(NO_END)
     if GATES in rows.columns:
         found += [
             costs.reading(products or PRODUCTS),

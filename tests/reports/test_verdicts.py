@@ -17,8 +17,9 @@ SETTINGS = {"by": "E", "needed": 9, "yardsticks": [{"name": "bfloat16", "angle_E
 
 def test_all_that_a_ranking_says():
     assert verdict(TABLE, SETTINGS, 0.01) == (
-        "BM25 turns the gradient least, by 1.01 degrees of E (bfloat16: 0.0612), tied with 1 other; 2 of 3 formats are "
-        "expected to train as well as float32 within 1% by their angle of E alone (the first's gap is 0.0% [-6, 22])"
+        "BM25 turns the gradient least, by 1.01 degrees of E (bfloat16: 0.0612), not told apart from INT8; 2 of 3 "
+        "formats are expected to train as well as float32 within 1% by their angle of E alone (the first's gap is 0.0% "
+        "[-6, 22])"
     )
     assert verdict(TABLE, SETTINGS, 0.4).endswith(
         "3 of 3 formats are expected to train as well as float32 within 40% by their angle of E alone, with fewest "
@@ -28,19 +29,31 @@ def test_all_that_a_ranking_says():
         TABLE.assign(gates=[1100.4, 1041.8, 9.0]), SETTINGS, 0.01
     )
     assert verdict(TABLE[2:], {"by": "E"}, 0.01) == (
-        "FP123 turns the gradient least, by 5 degrees of E; none of 1 formats is expected to train as well as float32 "
+        "FP123 turns the gradient least, by 5 degrees of E; it is not expected to train as well as float32 "
         "within 1% by their angle of E alone; FP123's gap is 30.0% [0, ?]"
     )
 
 
 def test_what_is_not_decided():
-    assert undecided(TABLE, SETTINGS) == "BM25 and INT8 are not told apart, about 5 more mini-batches would"
-    assert undecided(TABLE, SETTINGS | {"needed": None}) == ""
-    tied = TABLE.assign(rank=1)
-    assert undecided(tied, SETTINGS) == (
-        "nothing is decided: all ranks are ties, about 5 more mini-batches would tell the first two apart"
+    less = "BM25 is not told apart from INT8"
+    same = "if they differ as much as they do now"
+    assert undecided(TABLE, SETTINGS) == f"{less}; {same}, about 5 more mini-batches would tell it from INT8"
+    assert undecided(TABLE, SETTINGS | {"needed": None}) == less
+    assert undecided(TABLE, SETTINGS | {"available": 9}) == undecided(TABLE, SETTINGS)
+    assert undecided(TABLE, SETTINGS | {"available": 8}) == (
+        f"{less}; {same}, its 8 mini-batches do not suffice to tell it from INT8"
     )
-    assert "by 1.01 degrees of E (bfloat16: 0.0612), but nothing is decided: all ranks" in verdict(tied, SETTINGS, 0.01)
+    tied = TABLE.assign(rank=1)
+    assert undecided(tied, SETTINGS | {"needed": 5}) == (
+        f"nothing is decided: {less} and FP123; {same}, about 1 more mini-batch would tell it from INT8"
+    )
+    assert "by 1.01 degrees of E (bfloat16: 0.0612), but nothing is decided: BM25 is" in verdict(tied, SETTINGS, 0.01)
+    many = pd.concat([TABLE.assign(rank=1)] * 3, ignore_index=True)
+    assert "is not told apart from INT8, FP123, BM25 and 5 more;" in undecided(many, SETTINGS)
+    assert undecided(TABLE.assign(rank=[1, 2, 3]), SETTINGS | {"needed": None}) == ""
+    assert undecided(TABLE.assign(n_E=1), SETTINGS | {"available": 1}) == (
+        "nothing is decided by 1 mini-batch, there are no more"
+    )
     assert undecided(TABLE.assign(n_E=1), SETTINGS | {"needed": None}) == (
         "nothing is decided by 1 mini-batch, 3 more would give intervals"
     )
@@ -50,7 +63,10 @@ def test_what_is_not_decided():
 @pytest.mark.parametrize("settings", [{}, {"by": "WAE"}])
 def test_without_a_sidecar_less_is_said(settings):
     table = TABLE.drop(columns=["gap", "gap_low", "gap_high"])
-    assert verdict(table, settings, 0.01) == "BM25 turns the gradient least, by 1.01 degrees of E, tied with 1 other"
+    assert (
+        verdict(table, settings, 0.01)
+        == "BM25 turns the gradient least, by 1.01 degrees of E, not told apart from INT8"
+    )
 
 
 def test_over_several_networks():

@@ -43,6 +43,7 @@ def test_of_a_ranking(workload):
             "unspent",
             "parts",
             "needed",
+            "available",
             "notes",
             "yardsticks",
             "weights_alone",

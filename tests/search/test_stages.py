@@ -44,7 +44,9 @@ def test_all_498_with_the_documented_columns(whole):
     ranking, seen = whole
     table = ranking.table
     assert list(table.columns) == COLUMNS + [f"{c}_{e}" for e in ("E", "A", "AE") for c in PER_EFFECT] + [
-        *("projection", "bias", "bias_low", "bias_high", "seconds", "gap", "gap_low", "gap_high")
+        *("projection", "bias", "bias_low", "bias_high", "seconds"),
+        *("difference_AE", "difference_low_AE", "difference_high_AE"),
+        *("gap", "gap_low", "gap_high"),
     ]
     assert len(table) == 498
     assert set(table.name) == {f.name for f in formats.catalogue()}
@@ -54,7 +56,9 @@ def test_all_498_with_the_documented_columns(whole):
     ):
         assert (table[column] == gaps).all()
     # The bias is of two mini-batches, of which there is no interval, and of what was measured.
-    assert table.drop(columns=["projection", "bias", "bias_low", "bias_high"]).notna().all().all()
+    less = ["difference_AE", "difference_low_AE", "difference_high_AE"]
+    assert table.drop(columns=["projection", "bias", "bias_low", "bias_high", *less]).notna().all().all()
+    assert (table.difference_AE.notna() == (table.n_AE > 0)).all()
     both = table.n_AE == 2
     assert table.bias[both].notna().all()
     assert table.bias[~both].isna().all()

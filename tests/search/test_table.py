@@ -9,7 +9,7 @@ from formats.pairs import candidate as candidate_of
 from predictor.effects import Effect
 from predictor.statistics import interval, tied_ranks
 from search.candidates import choose
-from search.table import MeasuredAngles, description_row, minibatches_to_tell, regret, tabulate
+from search.table import MeasuredAngles, description_row, minibatches_to_tell, regret, tabulate, with_differences
 
 
 def test_ties_by_paired_differences():
@@ -39,6 +39,10 @@ def test_differences_smaller_than_an_angle_repeats_itself_are_ties():
         choose(["FP134", "FP143", "INT8", "FP152"]), [Effect.AE], Effect.AE, angles_of(values), {}, minibatches=3
     )
     assert table["rank"].tolist() == [1, 1, 1, 4]
+    # Paired: each is above the first by the same on every mini-batch.
+    table = with_differences(table, choose(["FP134", "FP143", "INT8", "FP152"]), Effect.AE, angles_of(values))
+    columns = ["difference_AE", "difference_low_AE", "difference_high_AE"]
+    assert table[columns].round(9).to_numpy().tolist() == [[less] * 3 for less in (0, 0.05, 0.15, 0.3)]
 
 
 def test_partial_results_are_ordered_by_common_minibatches():
@@ -48,6 +52,9 @@ def test_partial_results_are_ordered_by_common_minibatches():
     table = tabulate(candidates, [Effect.AE], Effect.AE, angles, {}, 2)
     assert table.name.tolist() == ["INT8", "FP134", "FP143"]
     assert table.angle_AE.tolist()[:2] == [5.0, 2.0]
+    table = with_differences(table, candidates, Effect.AE, angles)
+    assert table.difference_AE.tolist()[1] == 1.0  # on the one mini-batch that both have
+    assert table.difference_low_AE.isna().tolist() == [False, True, True]
 
 
 def test_standards_and_codebooks_say_their_bits_family_and_profile():

@@ -181,8 +181,11 @@ def test_errors_say_what_is_wrong():
             from_codebook(values, bits=bits)
     with pytest.raises(ValueError, match="negative"):
         from_codebook([-1, 1], signed=True)
-    for scale in (Scale(policy="ceil"), Scale(exponent_field=(0, 1))):
-        with pytest.raises(ValueError, match="by the floor rule"):
+    for scale, match in (
+        (Scale(policy="rceil"), r"^scale policy rceil: codebooks find their scale by the floor rule alone; a headroom"),
+        (Scale(exponent_field=(0, 1)), r"^exponent field \(0, 1\): scales of codebooks have none"),
+    ):
+        with pytest.raises(ValueError, match=match):
             CodebookFormat((0.0, 1.0), 1, scale=scale)
     with pytest.raises(ValueError, match="boundaries"):
         CodebookFormat((0.0, 1.0), 1, boundaries=(2.0,))

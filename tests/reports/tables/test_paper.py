@@ -47,7 +47,10 @@ def test_rows_of_a_measurement_and_what_it_is_held_against(tmp_path):
     lines = markdown(table_of(tmp_path / "m.csv", 20, 0.01)).splitlines()
     assert lines[0] == "| format | angle E | angle AE |"
     assert [line.split(" ")[1] for line in lines[2:5]] == ["FP134", "INT8", "bfloat16"]
-    assert lines[5:] == ["", "angles in degrees with 95% intervals; ~ on fewer mini-batches"]
+    assert lines[5:] == [
+        *("", "net, 2 mini-batches, scheme current", ""),
+        "angles in degrees with 95% intervals; ~ on fewer mini-batches",
+    ]
     angles = {row["effect"]: row["angle"] for _, row in found[found["format"] == "INT8"].iterrows()}
     assert f"| {angles['E']:.2f} [" in lines[3]
     # By the scheme of the trainings that gaps are told from; not at operands.
