@@ -28,6 +28,13 @@ def say(*parts: Part) -> None:
         typer.echo("\n".join(map(printable, part.split("\n"))) if isinstance(part, str) else _drawn(part))
 
 
+def tell(line: str) -> None:
+    """To standard error at once: what is being done, where nothing is shown for a while."""
+    from numeric_formats.messages import printable
+
+    typer.echo(printable(line), err=True)
+
+
 def say_json(value: Any, indent: int | None = None) -> None:
     """To standard output, as JSON."""
     typer.echo(json.dumps(value, indent=indent))

@@ -32,8 +32,8 @@ from commands.options import (
     share,
     split,
 )
-from commands.printing import say, say_json
-from commands.progress import interruptible, progress_shown
+from commands.printing import say, say_json, tell
+from commands.progress import interruptible, progress_shown, tell_of_compiling
 from commands.session import kept, measuring_session
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def measure(
         raise ValueError("no network was given: say --model, or recipes list, show NAME or validate TABLE")
     from predictor import measure_recipes
     from predictor.device import on_device
-    from predictor.recipe_angles import COMPLETE, COVERAGE, estimate_recipes
+    from predictor.recipe_angles import COMPLETE, COVERAGE
+    from predictor.recipe_outlook import estimate_recipes
     from reports import results
     from reports.tables import recipes as tables
     from reports.verdicts import of_recipes
@@ -107,6 +108,9 @@ def measure(
     if output is not None:
         results.check_output(output, results.ENDINGS, force)
     names = None if recipe is None else split(recipe)
+    if dry_run:
+        tell_of_compiling()
+        tell(f"{model}: making the network, then following its shapes and timing products")
     workload = on_device(load(model, data, weights), device)
     apart, untouched, kept_layers = split(by), exact or (), None if keep is None else _kept(keep)
     if dry_run:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from predictor.evaluation import evaluation_mode, same_passes
+from predictor.flow.dataflow import DataFlow
 from predictor.gradients import measured_parameters
 from predictor.micro_batches import parts_of
 from workloads.minibatches import examples_of, part_of
@@ -45,19 +46,21 @@ def memory_of(workload: Workload, batch: Batch) -> Memory:
     """Of a mini-batch, from one forward pass in full precision."""
     model = workload.model
     parameters = {id(p): p for p in model.parameters()}
-    own = {p.untyped_storage().data_ptr() for p in parameters.values()}
+    own = {p.untyped_storage()._cdata for p in parameters.values()}
     kept: dict[int, int] = {}
 
     def seen(t: Tensor) -> Tensor:
         storage = t.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage._cdata not in own:
             # The loss holds it, so that no later one lies in its place.
-            kept[storage.data_ptr()] = storage.nbytes()
+            kept[storage._cdata] = storage.nbytes()
         return t
 
-    with evaluation_mode(model), same_passes(model), torch.enable_grad():
+    # Attention and recurrent layers are computed as the measured passes compute them.
+    with DataFlow(model) as flow, evaluation_mode(flow.model), same_passes(flow.model), torch.enable_grad():
+        flow.pointed = False
         with torch.autograd.graph.saved_tensors_hooks(seen, lambda t: t):
-            loss = workload.loss_of(model, batch)
+            loss = workload.loss_of(flow.model, batch)
         del loss
     sizes = [_bytes(parameters[key]) for key in measured_parameters(model)]
     return Memory(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
-from formats.recipes.presets import BASELINE, PRESETS
-from formats.recipes.reading import recipe
-from formats.recipes.value import ALL_BEFORE, Product, Recipe
-from numeric_formats.checks import at_least, one_of
+from formats.recipes.value import ALL_BEFORE, Recipe
+from numeric_formats.checks import one_of
 from numeric_formats.progress import Report, quiet
 from predictor.effects import Effect
 from predictor.measuring.executors import Executor, InProcess
@@ -23,10 +19,18 @@ from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import Measurement, check_minibatches, used_batch_size
 from predictor.measuring.validity import batch_digest
-from predictor.memory import Memory, available_memory, memory_of
-from predictor.multiply_accumulates import ProductCost, product_costs, share_of
+from predictor.multiply_accumulates import product_costs
 from predictor.recipe_keeping import Keep, keeping_of, rows_of_kept, rows_to_choose_by
-from predictor.recipe_parts import Order, Part
+from predictor.recipe_parts import Order
+from predictor.recipe_rows import (
+    DEFAULT_DRAWS,
+    DEFAULT_MINIBATCHES,
+    changed_products,
+    check_draws,
+    chosen_recipes,
+    rows_of,
+    taken_apart,
+)
 from predictor.recipe_table import Row, tabulated
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed, Top
@@ -34,45 +38,9 @@ from predictor.scheme import CURRENT
 from workloads.digests import digest, weights_digest
 from workloads.workload import Batch, Workload
 
-DEFAULT_MINIBATCHES = 4
-DEFAULT_DRAWS = 4
-LONGEST_TIMED = 15.0
-"""Seconds after which `--dry-run` times no further recipe."""
 COVERAGE, COMPLETE = "coverage", "complete"
 Found = dict[int, list[tuple[int, Measurement]]]
 """Of each row, by its place, the measurements with their draws."""
-
-
-class By(StrEnum):
-    """What a recipe is taken apart by."""
-
-    PRODUCT = "product"
-    LAYER = "layer"
-    BOTH = "both"
-
-
-@dataclass(frozen=True)
-class RecipesEstimate:
-    """What a comparison of recipes is going to do, for `--dry-run`.
-
-    Attributes:
-        recipes: how many.
-        products: of the network that they change.
-        share: of its multiply-accumulates that these are.
-        gradients: to compute.
-        minibatches: on so many.
-        memory: at the peak, of each process that measures.
-        seconds: about how long it takes, from a gradient of each of the recipes, or of some where that takes long, on
-            the first mini-batch; None where there is less memory than it takes.
-    """
-
-    recipes: int
-    products: int
-    share: float
-    gradients: int
-    minibatches: int
-    memory: Memory
-    seconds: float | None
 
 
 def measure_recipes(
@@ -136,16 +104,17 @@ def measure_recipes(
     Source:
         docs/definitions/recipes.md section 3.
     """
-    chosen, ordered = _chosen(recipes), one_of("order", Order, order)
-    apart = _apart(by)
-    _check_draws(draws, chosen)
+    workload.require_numbers()
+    chosen, ordered = chosen_recipes(recipes), one_of("order", Order, order)
+    apart = taken_apart(by)
+    check_draws(draws, chosen)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
     measuring = Measuring(workload, tuple(exact), CURRENT, store, executor or InProcess(), progress)
     costs = product_costs(workload, batches[0])
-    changed = _changed(costs, head, exact)
+    changed = changed_products(costs, head, exact)
     wanted, names = keeping_of(keep), [cost.name for cost in changed]
     wanted.check(names)
-    rows = list(_rows(chosen, apart, changed, head, seed))
+    rows = list(rows_of(chosen, apart, changed, head, seed))
     choosing = rows_to_choose_by(rows, wanted, names)
     found: Found = {}
     began, complete = time.monotonic(), True
@@ -215,123 +184,6 @@ def _measure(
         if of_first is not None and not left[0] and done < total:
             of_first()
             of_first = None
-
-
-def estimate_recipes(
-    workload: Workload,
-    recipes: Sequence[str | Recipe] | None = None,
-    minibatches: int | None = None,
-    *,
-    by: Iterable[str] = (),
-    keep: Keep | None = None,
-    batch_size: int | None = None,
-    draws: int = DEFAULT_DRAWS,
-    head: bool = False,
-    exact: Sequence[str] = (),
-) -> RecipesEstimate:
-    """What `measure_recipes` with these arguments would do, and about how long it would take."""
-    chosen, apart = _chosen(recipes), _apart(by)
-    _check_draws(draws, chosen)
-    batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
-    costs = product_costs(workload, batches[0])
-    changed = _changed(costs, head, exact)
-    wanted, names = keeping_of(keep), [cost.name for cost in changed]
-    wanted.check(names)
-    rows = list(_rows(chosen, apart, changed, head, 0))
-    # What is kept takes as long as the recipe itself.
-    kept = wanted.rows * [row for row in rows if row.may_keep]
-    rows += [*rows_to_choose_by(rows, wanted, names), *kept]
-    memory, seconds = memory_of(workload, batches[0]), None
-    if memory.total - memory.weights < available_memory():
-        gradients_of = Counter[str]()
-        for row in rows:
-            gradients_of[row.placed.name] += row.draws(draws)
-        shared, each = _timed(Measuring(workload, tuple(exact), CURRENT), chosen, gradients_of, batches[0], head)
-        delayed = sum(each[one.name] for one in chosen if one.history is not None)
-        seconds = len(batches) * (shared + delayed + sum(each[row.placed.name] * row.draws(draws) for row in rows))
-    return RecipesEstimate(
-        recipes=len(chosen),
-        products=len(changed),
-        share=share_of(Placed(chosen[0], head=head), costs, tuple(exact)),
-        gradients=len(batches) * sum(row.draws(draws) for row in rows),
-        minibatches=len(batches),
-        memory=memory,
-        seconds=seconds,
-    )
-
-
-def _check_draws(draws: int, chosen: Iterable[Recipe]) -> None:
-    at_least(f"{draws} draw{'s' * (draws != 1)}", draws)
-    if any(each.random for each in chosen):
-        at_least(f"{draws} draw{'s' * (draws != 1)} of recipes with random numbers", draws, 2)
-
-
-def _timed(
-    measuring: Measuring, chosen: Sequence[Recipe], gradients_of: Counter[str], batch: Batch, head: bool
-) -> tuple[float, dict[str, float]]:
-    """Seconds of what all recipes share on a mini-batch, and of each recipe by its name; of as many as a short while
-    takes, those first that most gradients are of, and for the others their mean."""
-    each: dict[str, float] = {}
-    began = first = time.monotonic()
-    with measuring.gradients(batch, kept=False) as gradients:
-        shared = time.monotonic() - began
-        for one in sorted(chosen, key=lambda one: -gradients_of[one.name]):
-            for _ in range(1 + (not each)):  # the first compiles what is not in the cache
-                began = time.monotonic()
-                with_recipe(gradients, Placed(one, head=head), lambda *_: None)
-                each[one.name] = time.monotonic() - began
-            if time.monotonic() - first > LONGEST_TIMED:
-                break
-    mean = sum(each.values()) / len(each)
-    return shared, {one.name: each.get(one.name, mean) for one in chosen}
-
-
-def _chosen(recipes: Sequence[str | Recipe] | None) -> list[Recipe]:
-    """The recipes, the baseline first where it was not asked for."""
-    named = [recipe(each) for each in (list(PRESETS) if recipes is None else recipes)]
-    if not named:
-        raise ValueError("no recipe was given")
-    baseline = recipe(BASELINE)
-    if baseline not in named:
-        named.insert(0, baseline)
-    names = [each.name for each in named]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two recipes are called {name!r}: give one of them another name")
-    return named
-
-
-def _apart(by: Iterable[str]) -> set[By]:
-    return {one_of("by", By, each) for each in by}
-
-
-def _changed(costs: Sequence[ProductCost], head: bool, exact: Sequence[str]) -> list[ProductCost]:
-    """The products of the network that recipes change, in order."""
-    everywhere = Placed(recipe(BASELINE), head=head)
-    return [cost for cost in costs if share_of(everywhere, [cost], tuple(exact)) > 0]
-
-
-def _rows(
-    chosen: Sequence[Recipe], apart: set[By], changed: Sequence[ProductCost], head: bool, seed: int
-) -> Iterator[Row]:
-    for one in chosen:
-        placed = Placed(one, head=head, seed=seed)
-        yield Row(placed)
-        if one.name == BASELINE and len(chosen) > 1:
-            continue  # it is there to be compared with, and nobody asks where it comes from
-        if By.PRODUCT in apart:
-            for product in Product:
-                if one.of(product).changes:
-                    yield Row(replace(placed, products=frozenset({product})), product=product.value)
-        if By.LAYER in apart:
-            for name in (cost.name for cost in changed):
-                yield Row(replace(placed, only=frozenset({name})), layer=name, part=Part.ALONE)
-                yield Row(replace(placed, without=frozenset({name})), layer=name, part=Part.WITHOUT)
-        if By.BOTH in apart:
-            for cost, product in itertools.product(changed, Product):
-                if product in cost.products and one.of(product).changes:
-                    alone = replace(placed, only=frozenset({cost.name}), products=frozenset({product}))
-                    yield Row(alone, product=product.value, layer=cost.name, part=Part.ALONE)
 
 
 def _work(

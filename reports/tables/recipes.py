@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from formats.recipes.presets import Preset
-    from predictor.recipe_angles import RecipesEstimate
+    from predictor.recipe_outlook import RecipesEstimate
     from training.recipe_validation import RecipeValidation
 
 RANKED_BY = {"projection": "the distance of the projection from 1", "angle": "the angle of the mean"}
 PAIRS_SHOWN = 6
+LONG = 120
+"""Minutes from which a time is told in hours."""
 LISTED = [(name, "left") for name in ("recipe", "x", "w", "dy", "whose")]
 
 
@@ -66,14 +68,18 @@ def estimate(model: str, of: RecipesEstimate) -> str:
         "weights": memory.weights,
         "full-precision gradients": memory.gradients,
         "activations": memory.activations,
-        "what is at hand": memory.at_hand,
+        "what a product takes meanwhile": memory.at_hand,
     }
     parts = ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items())
-    time = "more memory than is free" if of.seconds is None else f"about {of.seconds / 60:.1f} minutes"
+    minutes = of.seconds / 60
+    time = f"about {minutes:.1f} minutes" if minutes < LONG else f"about {minutes / 60:.1f} hours"
+    told = "" if of.timed else ", told by its multiply-accumulates"
+    short = "" if of.fits else f", more than the {decimal(of.free)} that are free"
+    batches = f"{of.minibatches} mini-batch{'es' * (of.minibatches > 1)}"
     return (
         f"{model}: {of.recipes} recipes, {of.products} products with {100 * of.share:.1f}% of the "
-        f"multiply-accumulates; {of.gradients} gradients on {of.minibatches} mini-batches; {time}\n"
-        f"memory at the peak: {decimal(memory.total)}, of which {parts}"
+        f"multiply-accumulates; {of.gradients} gradients on {batches}; {time}{told}\n"
+        f"memory at the peak: {decimal(memory.total)}{short}, of which {parts}"
     )
 
 

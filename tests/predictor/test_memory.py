@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-import predictor.recipe_angles
+import predictor.recipe_outlook
 from predictor.memory import Memory, memory_of
-from predictor.recipe_angles import estimate_recipes
+from predictor.recipe_outlook import estimate_recipes
 from tests.nets import small_workload
 from tests.processes import python
 from workloads import Workload
@@ -76,6 +76,6 @@ def test_what_is_counted():
 def test_no_time_is_told_where_memory_does_not_suffice(monkeypatch):
     workload = small_workload()
     assert estimate_recipes(workload, ["mxfp8"]).seconds > 0
-    monkeypatch.setattr(predictor.recipe_angles, "available_memory", lambda: 100)
+    monkeypatch.setattr(predictor.recipe_outlook, "available_memory", lambda: 100)
     monkeypatch.delattr(predictor.recipe_angles, "with_recipe")
     assert estimate_recipes(workload, ["mxfp8"]).seconds is None

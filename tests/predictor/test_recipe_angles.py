@@ -16,7 +16,7 @@ from predictor.angle import degrees, layer_sums, length_ratio, projection
 from predictor.gradients import Gradients
 from predictor.measuring.store import Store
 from predictor.multiply_accumulates import product_costs, share_of
-from predictor.recipe_angles import estimate_recipes
+from predictor.recipe_outlook import estimate_recipes
 from predictor.recipe_table import COLUMNS
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed

@@ -14,7 +14,7 @@ from formats.hardware.totals import gates_of
 from predictor import measure_recipes
 from predictor.angle import degrees, layer_sums
 from predictor.gradients import Gradients
-from predictor.recipe_angles import estimate_recipes
+from predictor.recipe_outlook import estimate_recipes
 from predictor.recipes.placed import Placed
 from predictor.recipes.products import RecipeAtSites
 from workloads import Workload

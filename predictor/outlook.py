@@ -1,0 +1,37 @@
+"""What a network takes that is not computed: products and memory of a mini-batch, from the shapes of its tensors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from numeric_formats.messages import one_line
+from predictor.memory import Memory, memory_of
+from predictor.multiply_accumulates import ProductCost, product_costs
+from workloads.containers import map_tensors
+from workloads.copies import without_numbers
+from workloads.workload import Batch, Workload
+
+
+def outlook(workload: Workload, batch: Batch) -> tuple[list[ProductCost], Memory]:
+    """The products of a network on a mini-batch, and the memory of a quantized gradient.
+
+    The forward pass is followed by shapes alone, which takes no memory and next to no time; parameters may be on the
+    meta device. A network that looks at numbers on the way, as one that sends tokens to experts does, is carried out.
+
+    Raises:
+        ValueError: it looks at numbers, and is on the meta device.
+    """
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as shapes:
+            apart = replace(workload, model=without_numbers(workload.model))
+            followed = map_tensors(shapes.from_tensor, batch)
+            return product_costs(apart, followed), memory_of(apart, followed)
+    except Exception as reason:  # whatever a network's own code does with tensors that have none
+        if any(p.is_meta for p in workload.model.parameters()):
+            raise ValueError(
+                f"the network of workload {workload.name} is on the meta device, and cannot be followed by shapes "
+                f"alone: {one_line(reason)}"
+            ) from reason
+    return product_costs(workload, batch), memory_of(workload, batch)
