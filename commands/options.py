@@ -128,6 +128,23 @@ HeadroomOption = Annotated[
 PassesOption = Annotated[int, typer.Option("--noise-passes", help="mini-batches whose tensors the synthesis sees")]
 
 # Training.
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        help="instead of formats: how products are computed (`formats recipes list`), FILE.toml, or a format for all "
+        "operands",
+        metavar="NAME",
+    ),
+]
+KeptOption = Annotated[
+    str | None,
+    typer.Option(
+        help="with --recipe: layers that stay in bfloat16, between commas as `formats recipes --keep` prints them",
+        metavar="LAYERS",
+    ),
+]
 EpochsOption = Annotated[int, typer.Option(help="passes over the training mini-batches")]
 OptimizerOption = Annotated[
     str | None, typer.Option(help="sgd or adamw; default: adamw for networks with attention, else sgd")

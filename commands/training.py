@@ -20,10 +20,12 @@ from commands.options import (
     FreezingOption,
     HeadOption,
     HysteresisEpochsOption,
+    KeptOption,
     ModelOption,
     OptimizerOption,
     RankingArgument,
     RateOption,
+    RecipeOption,
     SchemeOption,
     TwoTermsOption,
     WeightRoundingOption,
@@ -80,18 +82,10 @@ def train(
         list[str] | None,
         typer.Option("--option", help="an option of the method (may be repeated)", metavar="KEY=VALUE"),
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            "--recipe",
-            "-r",
-            help="instead of formats: how products are computed (`formats recipes list`), FILE.toml, or a format for "
-            "all operands",
-            metavar="NAME",
-        ),
-    ] = None,
+    recipe: RecipeOption = None,
     head: HeadOption = False,
     exact: ExactOption = None,
+    keep: KeptOption = None,
     start: Annotated[
         str,
         typer.Option(
@@ -241,6 +235,7 @@ def train(
             recipe=recipe,
             head=head,
             exact=exact or (),
+            keep=split(keep or ""),
             **alike,
             output=output,
             resume=resume,

@@ -14,7 +14,7 @@ from workloads.copies import without_numbers
 from workloads.workload import Batch, Workload
 
 
-def outlook(workload: Workload, batch: Batch) -> tuple[list[ProductCost], Memory]:
+def foreseen(workload: Workload, batch: Batch) -> tuple[list[ProductCost], Memory]:
     """The products of a network on a mini-batch, and the memory of a quantized gradient.
 
     The forward pass is followed by shapes alone, which takes no memory and next to no time; parameters may be on the
@@ -31,7 +31,7 @@ def outlook(workload: Workload, batch: Batch) -> tuple[list[ProductCost], Memory
     except Exception as reason:  # whatever a network's own code does with tensors that have none
         if any(p.is_meta for p in workload.model.parameters()):
             raise ValueError(
-                f"the network of workload {workload.name} is on the meta device, and cannot be followed by shapes "
-                f"alone: {one_line(reason)}"
+                f"the network of workload {workload.name} is on the meta device, and cannot be followed by shapes: "
+                f"{one_line(reason)}"
             ) from reason
     return product_costs(workload, batch), memory_of(workload, batch)

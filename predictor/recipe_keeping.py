@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -43,13 +43,7 @@ class Keeping:
         """ValueError where a share is none, or a layer has no product that recipes change. changed: names of those."""
         for share in self.shares:
             number("the share to keep", share, 0, 1)
-        for layer in self.layers:
-            if not _of_layers([layer], changed):
-                shown = ", ".join(changed[:8]) + (", ..." if len(changed) > 8 else "")
-                raise ValueError(
-                    f"no product of layer {layer!r} is changed by a recipe, to keep it; there are {shown}, and shares "
-                    "such as 15%"
-                )
+        products_of(self.layers, changed)
 
 
 def keeping_of(keep: Keep | None) -> Keeping:
@@ -62,15 +56,20 @@ def keeping_of(keep: Keep | None) -> Keeping:
     return Keeping(shares, layers)
 
 
-def _of_layers(layers: Iterable[str], products: Iterable[str]) -> list[str]:
-    """The products that are named, or lie in a layer that is."""
-    wanted = tuple(layers)
+def products_of(layers: Sequence[str], changed: Sequence[str]) -> list[str]:
+    """Which products that recipes change are named, or lie in a layer that is; in the network's order.
 
-    def is_named(product: str) -> bool:
-        layer = product.rpartition(":")[0]
-        return any(name in (product, layer) or layer.startswith(f"{name}.") for name in wanted)
-
-    return [product for product in products if is_named(product)]
+    Raises:
+        ValueError: there is none of a name.
+    """
+    found = set()
+    for name in layers:
+        own = {each for each in changed if each == name or f"{each.rpartition(':')[0]}.".startswith(f"{name}.")}
+        if not own:
+            shown = ", ".join(changed[:8]) + (", ..." if len(changed) > 8 else "")
+            raise ValueError(f"no product of layer {name!r} is changed by a recipe, to keep it; there are {shown}")
+        found |= own
+    return [each for each in changed if each in found]
 
 
 def rows_to_choose_by(rows: Sequence[Row], keeping: Keeping, changed: Sequence[str]) -> list[Row]:
@@ -94,7 +93,7 @@ def rows_of_kept(
     for row in rows:
         sets = [_chosen(share, changed, costs, table, row.placed) for share in keeping.shares] if row.may_keep else []
         if keeping.layers and row.may_keep:
-            sets.append(_of_layers(keeping.layers, changed))
+            sets.append(products_of(keeping.layers, changed))
         for names in sets:
             placed = replace(row.placed, kept=frozenset(names), instead=recipe(BASELINE))
             made.append(Row(placed, layer=" ".join(_written(names, changed)), part=Part.KEPT))

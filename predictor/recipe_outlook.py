@@ -17,7 +17,7 @@ from predictor.measuring.session import Measuring
 from predictor.measuring.units import Unit, check_minibatches, measure_unit
 from predictor.memory import Memory, available_memory, memory_of
 from predictor.multiply_accumulates import ProductCost, share_of
-from predictor.outlook import outlook
+from predictor.outlook import foreseen
 from predictor.recipe_keeping import Keep, keeping_of, rows_to_choose_by
 from predictor.recipe_rows import (
     DEFAULT_DRAWS,
@@ -91,7 +91,7 @@ def estimate_recipes(
     chosen, apart = chosen_recipes(recipes), taken_apart(by)
     check_draws(draws, chosen)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
-    costs, memory = outlook(workload, batches[0])
+    costs, memory = foreseen(workload, batches[0])
     changed = changed_products(costs, head, exact)
     wanted, names = keeping_of(keep), [cost.name for cost in changed]
     wanted.check(names)
@@ -110,14 +110,14 @@ def estimate_recipes(
     if timed:
         shared, each = _timed(Measuring(workload, tuple(exact), CURRENT), chosen, gradients_of, batches[0], head, False)
     else:
-        stand_in = _stand_in(workload, max(1, min(WIDTH, 4 * _forward(costs) // memory.weights)))
+        stand_in = _stand_in(workload, max(1, min(WIDTH, 4 * _forward(costs) // max(1, memory.gradients))))
         [batch] = stand_in.minibatches()
         shared, each = _timed(Measuring(stand_in, (), CURRENT), chosen, gradients_of, batch, True, True)
         scale = count / (PRODUCTS_TIMED * len(batch) * WIDTH**2)
         between = memory.activations * _of_a_byte(workload)
         shared, each = scale * shared + between, {name: scale * took + between for name, took in each.items()}
     delayed = sum(each[one.name] for one in chosen if one.history is not None)
-    seconds = len(batches) * (shared + delayed + sum(each[row.placed.name] * row.draws(draws) for row in rows))
+    of_batch = shared + delayed + sum(each[row.placed.name] * row.draws(draws) for row in rows)
     return RecipesEstimate(
         recipes=len(chosen),
         products=len(changed),
@@ -126,7 +126,8 @@ def estimate_recipes(
         minibatches=len(batches),
         memory=memory,
         free=free,
-        seconds=seconds,
+        # The flow checks itself once against a gradient of torch's own.
+        seconds=shared + len(batches) * of_batch,
         timed=timed,
     )
 

@@ -45,6 +45,7 @@ def train(
     recipe: str | Recipe | None = None,
     head: bool = False,
     exact: Sequence[str] = (),
+    keep: Sequence[str] = (),
     epochs: int,
     batch_size: int | None = None,
     optimizer: Optimizer | str = Optimizer.SGD,
@@ -97,6 +98,7 @@ def train(
             rounding, scheme or method is given, and weights, their gradients and the optimizer are float32.
         head: Whether the recipe changes the network's last product too.
         exact: Layers that the recipe leaves in full precision.
+        keep: Layers, or products, that are computed in bfloat16 beside the recipe, as `measure_recipes` names them.
         epochs: Passes over the mini-batches.
         batch_size: None for the workload's.
         optimizer: `sgd` or `adamw`.
@@ -159,7 +161,7 @@ def train(
     )
     trained = None
     if recipe is not None:
-        trained = TrainedRecipe(recipe_of(recipe), head, tuple(exact))
+        trained = TrainedRecipe(recipe_of(recipe), head, tuple(exact), tuple(keep))
         check_alone(
             trained.recipe,
             {
@@ -179,8 +181,8 @@ def train(
                 "method": method is not None,
             },
         )
-    elif head or exact:
-        raise ValueError("head and exact say where a recipe holds: give them with a recipe")
+    elif head or exact or keep:
+        raise ValueError("head, exact and keep say where a recipe holds: give them with a recipe")
     plain = method is not None or trained is not None
     usual, usual_master = (FULL_PRECISION, FULL_PRECISION) if plain else ("FP134", "FP169")
     tensor_formats = TensorFormats(

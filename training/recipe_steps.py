@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from formats.recipes.presets import BASELINE
+from formats.recipes.reading import recipe
 from formats.recipes.value import ALL_BEFORE, Recipe, described
 from predictor.flow.points import Quantizer
 from predictor.multiply_accumulates import product_costs, share_of
 from predictor.quantizers import activation_quantizer, error_quantizer
+from predictor.recipe_keeping import products_of
 from predictor.recipes.gradients import BETWEEN, check_products, last_of
 from predictor.recipes.placed import Placed, Top
 from predictor.recipes.products import RecipeAtSites, number_of, random_seed
@@ -31,21 +34,26 @@ class TrainedRecipe:
         recipe: Whose formats the operands of products have.
         head: Whether it changes the network's last product too.
         exact: Layers that stay in full precision.
+        kept: Layers or products that are computed in the baseline's formats, as those that were kept when measured.
     """
 
     recipe: Recipe
     head: bool = False
     exact: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
         """What a checkpoint has to agree with, as plain values."""
-        recipe = self.recipe
-        return {"recipe": recipe.name, "recipe_digest": recipe.digest, "head": self.head, "exact": list(self.exact)}
+        return {"recipe": self.recipe.name, "recipe_digest": self.recipe.digest, **self._where}
 
     def plain(self) -> dict[str, Any]:
         """As a result file has it."""
-        return {**described(self.recipe), "head": self.head, "exact": list(self.exact)}
+        return {**described(self.recipe), **self._where}
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return {"head": self.head, "exact": list(self.exact), "keep": list(self.kept) or None}
 
 
 def check_alone(recipe: Recipe, given: Mapping[str, bool]) -> None:
@@ -70,7 +78,7 @@ class RecipeSteps:
         sites: Says how the products of the pass at hand are computed; what `DataFlow.site` asks.
 
     Raises:
-        ValueError: Where the recipe changes nothing of the network.
+        ValueError: Where the recipe changes nothing of the network, or nothing of a layer that is to be kept.
     """
 
     def __init__(self, given: TrainedRecipe, workload: Workload, batch: Batch, seed: int):
@@ -78,7 +86,10 @@ class RecipeSteps:
         products = [cost.name for cost in self.costs if cost.parameter]
         check_products(workload.name, products)
         self._last = last_of(products, given.head)
-        self._placed = Placed(given.recipe, head=given.head, seed=seed)
+        everywhere = Placed(given.recipe, head=given.head, seed=seed)
+        self._changed = [cost.name for cost in self.costs if share_of(everywhere, [cost], given.exact)]
+        kept = frozenset(products_of(given.kept, self._changed))
+        self._placed = replace(everywhere, kept=kept, instead=recipe(BASELINE) if kept else None)
         self._step = 0
         self._before: list[Tops] = []
         self.sites: RecipeAtSites | None = None
@@ -120,14 +131,13 @@ class RecipeSteps:
     @property
     def sentence(self) -> str:
         """How much of the network the recipe changes, and what it leaves in float32, in a line."""
-        exact = self.given.exact
-        changed = [cost.name for cost in self.costs if share_of(self._placed, [cost], exact)]
-        left = [cost.name for cost in self.costs if cost.parameter and cost.name not in changed]
-        more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
-        said = f"; left in float32: {', '.join(left[:MOST_NAMED])}{more}" if left else ""
+        kept = [name for name in self._changed if name in self._placed.kept]
+        left = [cost.name for cost in self.costs if cost.parameter and cost.name not in self._changed]
+        count = len(self._changed) - len(kept)
         return (
-            f"recipe {self.given.recipe.name}: {len(changed)} product{'' if len(changed) == 1 else 's'} with "
-            f"{100 * share_of(self._placed, self.costs, exact):.4g}% of the multiply-accumulates{said}"
+            f"recipe {self.given.recipe.name}: {count} product{'s' * (count != 1)} with "
+            f"{100 * share_of(self._placed, self.costs, self.given.exact):.4g}% of the multiply-accumulates"
+            f"{_named(f'kept in {BASELINE}', kept)}{_named('left in float32', left)}"
         )
 
     def state(self) -> dict[str, Any]:
@@ -140,6 +150,12 @@ class RecipeSteps:
         for tops in saved["before"]:
             checkpoint.check_kind(path, "a scale of the recipe", dict.fromkeys(tops, 0.0), tops)
         self._step, self._before = saved["step"], [dict(tops) for tops in saved["before"]]
+
+
+def _named(what: str, products: Sequence[str]) -> str:
+    """The first products of a part; nothing where there is none."""
+    more = f" and {len(products) - MOST_NAMED} more" if len(products) > MOST_NAMED else ""
+    return f"; {what}: {', '.join(products[:MOST_NAMED])}{more}" if products else ""
 
 
 def _largest(of: Sequence[Tops]) -> Tops:

@@ -214,8 +214,8 @@ def kept_in_bfloat16(table: pd.DataFrame) -> list[Part]:
     return [
         plain("layers kept in bfloat16", headers, rows),
         *names,
-        "kept: of the multiply-accumulates. The names are the network's own: for --keep, for --exact (then in full "
-        "precision), and for the modules that your framework leaves in bfloat16",
+        "kept: of the multiply-accumulates. The names are the network's own: for --keep, here as in formats train "
+        "--recipe, and for the modules that your framework leaves in bfloat16",
     ]
 
 

@@ -79,6 +79,8 @@ def test_keep(folder):
     assert not [line for line in out.splitlines() if line.split()[:1] == ["bf16"]]
     again = run(*arguments, "--keep", names, cwd=folder).stdout
     assert line in again.splitlines()
+    trained = ("train", "-m", "mine.py:net", "-r", "mxfp4", "--head", "--epochs", "1", "--keep", names)
+    assert f"; kept in bf16: {names.partition(',')[0]}" in run(*trained, cwd=folder).stdout
     bad = run(*arguments, "--keep", "nothing", cwd=folder, check=False)
     assert bad.returncode == 2
     assert "no product of layer 'nothing' is changed by a recipe" in bad.stderr

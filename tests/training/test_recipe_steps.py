@@ -85,19 +85,27 @@ OPTIONS = {"epochs": 2, "rate": 0.05, "start": "pretrained"}
 
 @pytest.mark.parametrize(
     ("name", "place"),
-    [*((name, {}) for name in RECIPES), ("mixed", {"head": True}), ("nvfp4", {"exact": ("conv", "head")})],
+    [
+        *((name, {}) for name in RECIPES),
+        ("mixed", {"head": True}),
+        ("nvfp4", {"exact": ("conv", "head")}),
+        ("mixed", {"keep": ("wide", "steps:linear")}),
+    ],
 )
 def test_every_step_has_the_gradient_that_measuring_gives(name, place, steps):
     recipe = formats.recipe(RECIPES[name])
     of = workload()
     train(of, recipe=recipe, seed=5, **place, **(OPTIONS | {"epochs": 1 if place else 2}))
     assert len(steps) == (2 if place else 4)
+    kept = frozenset({"wide:linear", "steps:linear"} if "keep" in place else ())
     before = []
     for number, (model, batch, found) in enumerate(steps):
         history = before if recipe.history == 0 else before[-(recipe.history or 1) :]
         tops = {key: max(each[key] for each in history) for key in (history[0] if history else ())}
         given = tuple(sorted(tops.items())) if recipe.history is not None else ()
-        placed = Placed(recipe, head="head" in place, seed=5, draw=number, tops=given)
+        placed = Placed(
+            recipe, head="head" in place, kept=kept, instead=formats.recipe("bf16"), seed=5, draw=number, tops=given
+        )
         with Gradients(replace(of, model=model), batch, exact=place.get("exact", ())) as gradients:
             expected, sites = with_recipe(gradients, placed)
             assert set(gradients.names) < set(found)  # biases and norms beside them
@@ -172,6 +180,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(name, tmp_path):
         ({"recipe": "mxfp4"}, "recipe .*, not 'mxfp4'"),
         ({"head": True}, "head False, not True"),
         ({"exact": ["0"]}, r"exact \[\], not \['0'\]"),
+        ({"keep": ["0"]}, r"keep None, not \['0'\]"),
         ({"recipe": formats.recipe(formats.recipe(RECIPES[name]).name, base="mxfp8")}, "another recipe"),
     ):
         with pytest.raises(ValueError, match=match):
@@ -195,7 +204,9 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(name, tmp_path):
         ({"two_terms": False}, "together with one term:"),
         ({"recipe": "mxfp9"}, "unknown recipe 'mxfp9'; did you mean mxfp8"),
         ({"exact": ["nothing"]}, "there is no layer 'nothing' to keep exact"),
+        ({"keep": ["wide", "head"]}, "no product of layer 'head' is changed by a recipe, to keep it; there are conv:"),
         ({"recipe": None, "head": True}, "give them with a recipe"),
+        ({"recipe": None, "keep": ["wide"]}, "give them with a recipe"),
     ],
 )
 def test_what_contradicts_a_recipe_is_refused(given, match):
