@@ -137,7 +137,7 @@ def measure(
     from reports import results
     from reports.tables import angles as tables
     from reports.tables.cells import rounded_where
-    from search.yardsticks import MOST_MINIBATCHES, yardsticks_of
+    from search.yardsticks import minibatches_of_yardsticks, yardsticks_of
     from workloads import load
 
     if output is not None:
@@ -164,7 +164,7 @@ def measure(
 
         found = measured(names, minibatches)
         others = yardsticks_of([candidate(name) for name in names]) if scope == "all" and not long else []
-        beside = measured(others, min(int(found[N].max()), MOST_MINIBATCHES)) if others else None
+        beside = measured(others, minibatches_of_yardsticks(int(found[N].max()))) if others else None
     said = [*found.attrs[NOTES], *([found.attrs[COVERAGE]] if COVERAGE in found.attrs else [])]
     title = f"{model}: angles over {found[N].max()} mini-batches, {rounded_where(at, rules)}"
     parts = (
@@ -271,7 +271,9 @@ def keep(
     format: Annotated[str, typer.Option("--format", "-f", help="of all that is not kept: a name, or ACTIVATION+ERROR")],
     layers: Annotated[int | None, typer.Option(min=1, help="how many layers may be kept")] = None,
     target: Annotated[float | None, typer.Option(help="degrees at which to stop")] = None,
-    effect: Annotated[str, typer.Option(help="whose angle: E, A, AE or WAE")] = "AE",
+    effect: Annotated[
+        str, typer.Option(help="whose angle: E, A, AE (by which rankings are ordered) or WAE (weights rounded too)")
+    ] = "AE",
     data: DataOption = None,
     weights: WeightsOption = None,
     minibatches: Annotated[

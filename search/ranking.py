@@ -244,7 +244,7 @@ class _Tables:
         found, stages, options = self.so_far(), self.stages, self.options
         measuring, chosen, batches = stages.measuring, stages.candidates, stages.batches
         beside: tuple[Mapping[str, Any], ...] = ()
-        weights: Mapping[str, float] = {}
+        weights: dict[str, float] = {}
         if options.yardsticks:
             arguments = (measuring, chosen, batches, stages.effects, stages.by, self.risk)
             cost = (options.with_cost, options.products)
@@ -252,7 +252,9 @@ class _Tables:
                 stages.watch.check()
                 beside = measured_yardsticks(*arguments, *cost, stages.watch.check)
                 if measuring.points is Points.DATAFLOW and not {Effect.W, Effect.WAE} & set(stages.effects):
-                    weights = weights_alone(measuring, chosen, found.table, batches, stages.watch.check)
+                    for name, degrees in weights_alone(measuring, chosen, found.table, batches):
+                        weights[name] = degrees
+                        stages.watch.check()
         settings = replace(
             found.settings,
             complete=True,

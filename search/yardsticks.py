@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,9 @@ from predictor.risk import USUAL_PRECISION, Risk, bundled_trainings, mean_gaps
 from search.table import MeasuredAngles, tabulate, with_gaps, with_gates
 from workloads.workload import Batch
 
-MOST_MINIBATCHES = 2
+FEW, ON_MANY = 4, 2
+"""Yardsticks are measured on all of up to so many mini-batches, as the formats beside them are; of more, on so many, as
+a ranking measures few formats on all of them."""
 LEADERS = 3
 """How many formats' weights are looked at."""
 
@@ -30,6 +32,11 @@ def yardsticks_of(chosen: Sequence[Candidate]) -> list[Candidate]:
         for entry in map(candidate, (USUAL_PRECISION, mean_gaps(bundled_trainings()).index[0]))
         if entry.digest not in ranked
     ]
+
+
+def minibatches_of_yardsticks(minibatches: int) -> int:
+    """On how many of a ranking's mini-batches the yardsticks are measured."""
+    return minibatches if minibatches <= FEW else ON_MANY
 
 
 def measured_yardsticks(
@@ -48,11 +55,11 @@ def measured_yardsticks(
     beside = yardsticks_of(chosen)
     if not beside:
         return ()
-    angles = MeasuredAngles()
-    for found in measuring.measured(beside, batches[:MOST_MINIBATCHES], effects):
+    angles, count = MeasuredAngles(), minibatches_of_yardsticks(len(batches))
+    for found in measuring.measured(beside, batches[:count], effects):
         angles.add(found)
         measured()
-    table = tabulate(beside, effects, by, angles, {}, min(len(batches), MOST_MINIBATCHES))
+    table = tabulate(beside, effects, by, angles, {}, count)
     if risk is not None:
         table = with_gaps(table, risk)
     if with_cost:
@@ -67,14 +74,10 @@ def weights_alone(
     chosen: Sequence[Candidate],
     table: pd.DataFrame,
     batches: Sequence[Batch],
-    measured: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """The angle in degrees that rounding nothing but the weights turns the gradient by, of the first formats of a
-    table, on the first mini-batch. measured: is called after each measurement."""
+) -> Iterator[tuple[str, float]]:
+    """By name, the angle in degrees that rounding nothing but the weights turns the gradient by, of the first formats
+    of a table, on the first mini-batch, as each is measured."""
     by_name = {entry.name: entry for entry in chosen}
     leaders = [by_name[name] for name in table[NAME].head(LEADERS)]
-    angles: dict[str, float] = {}
     for found in measuring.measured(leaders, batches[:1], (Effect.W,)):
-        angles[leaders[found.format].name] = found.angle()
-        measured()
-    return {entry.name: angles[entry.name] for entry in leaders}
+        yield leaders[found.format].name, found.angle()

@@ -27,6 +27,7 @@ function cell(text, tag = "td") {
 
 // About so many round numbers from low to high; on a logarithmic axis 1, 2 and 5 of a decade, or decades alone.
 function ticks([low, high], { log, whole }, about) {
+  if (log && high - low < 0.7) return ticks([10 ** low, 10 ** high], {}, about); // less than a factor of five
   if (log) {
     const decades = [...Array(Math.ceil(high) - Math.floor(low) + 1).keys()].map((step) => step + Math.floor(low));
     const digits = high - low < 2.6 ? [1, 2, 5] : [1];
@@ -118,7 +119,7 @@ function chart(element, { axes: { x: xAxis, y: yAxis }, marks, entries = [], lin
     const x = scaleOf(shown.flatMap((mark) => [mark.x, mark.left, mark.right]), xAxis, SPACE.left, size.width - SPACE.right);
     const y = scaleOf(ends.map((end) => (known(top) && end > top ? top : end)), yAxis, size.height - SPACE.bottom, SPACE.top);
     inside = (left, down) => left >= SPACE.left && left <= size.width && down >= 0 && down <= size.height - SPACE.bottom;
-    for (const [from, to] of bands.filter((band) => band.every(x.inside))) {
+    for (const [from, to] of bands.filter((band) => band[1] > x.low && band[0] < x.high).map((band) => [Math.max(band[0], x.low), Math.min(band[1], x.high)])) {
       into.append(svg("rect", { class: "band", x: x.at(from), y: SPACE.top, width: x.at(to) - x.at(from), height: size.height - SPACE.bottom - SPACE.top }));
     }
     drawAxes(into, [x, y], [xAxis, yAxis], size);

@@ -28,13 +28,13 @@ function said(row) {
 }
 
 // What is looked at is drawn last, and formats whose width is not known get a mark of their own.
-function drawn(id, { indices, x, y, effects, ends, ...more }) {
+function drawn(id, { indices, x, y, effects, ends, named = () => false, ...more }) {
   const widths = [...new Set(rows.map((row) => row.bits))].sort((a, b) => (b ?? 0) - (a ?? 0));
   const shapeOf = (bits) => SYMBOLS[bits] ?? "diamond";
   const marks = indices.map((index) => ({
     index, x: x(index), y: y(index), shape: shapeOf(rows[index].bits), colour: colourOf(rows[index].bits),
     hollow: effects.some((effect) => rows[index].source[effect] !== "measured"), pale: effects.some((effect) => partly(rows[index], effect)),
-    say: said(rows[index]), label: rows.length <= FEW ? rows[index].name : "", ...ends?.(index),
+    say: said(rows[index]), label: rows.length <= FEW || named(index) ? rows[index].name : "", ...ends?.(index),
   }));
   const entries = widths.map((bits) => ({ text: known(bits) ? `${bits} bits` : "custom", shape: shapeOf(bits), colour: colourOf(bits) }));
   plots.push(chart(get(id), { marks, entries, ...more }, { hover: point, look, select }));
@@ -254,6 +254,18 @@ drawn("ranks", {
   ends: (index) => ({ low: rows[index].low[by], high: rows[index].high[by] }), top: highest(),
   axes: { x: { title: "place in the ranking", whole: true }, y: { title: `angle of ${by} (degrees)`, zero: true } }, bands: ties(), lines: goodLine(),
 });
+const costed = all.filter((index) => known(rows[index].gates) && known(angle(by)(index)));
+if (costed.length) {
+  const front = new Set();
+  let least = Infinity;
+  for (const index of [...costed].sort((a, b) => rows[a].gates - rows[b].gates || angle(by)(a) - angle(by)(b))) {
+    if (angle(by)(index) < least) { front.add(index); least = angle(by)(index); }
+  }
+  drawn("gates", {
+    indices: costed, x: (index) => rows[index].gates, y: angle(by), effects: [by], named: (index) => front.has(index),
+    axes: { x: { title: "gates of a multiply-accumulate" }, y: { title: `angle of ${by} (degrees)`, log: true } }, lines: goodLine(),
+  });
+} else get("gates-card").hidden = true;
 options("bits", rows.map((row) => row.bits));
 options("family", rows.map((row) => row.family));
 listen();

@@ -176,7 +176,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
         else ""
     )
     told = "command" in settings or "workload" in settings
-    headers, rows = _cells(table, effects, settings, by, gaps)
+    headers, rows, beside = _cells(table, effects, settings, by, gaps)
     return Section(
         title=f"{workload}: {len(table)} number formats",
         verdict=verdict(table, settings, within),
@@ -184,7 +184,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
         + (f"; {as_good(table, by, within)}" if gaps else ""),
         meanings={word: meanings[word] for word in _explained(effects, table.columns)},
         body=Template((FOLDER / "ranking.html").read_text("utf-8")).substitute(
-            by=escape(by), headers=headers, rows=rows, data=embedded(data)
+            by=escape(by), headers=headers, rows=rows, beside=beside, data=embedded(data)
         ),
         script=(FOLDER / "ranking.js").read_text("utf-8"),
         command=command(settings, list(table.columns), file) if told else None,
@@ -200,8 +200,8 @@ def _minibatches(settings: dict[str, Any]) -> int:
 
 def _cells(
     table: pd.DataFrame, effects: list[str], settings: dict[str, Any], by: str, gaps: dict[str, str]
-) -> tuple[str, str]:
-    """The table's head and rows."""
+) -> tuple[str, str, str]:
+    """The table's head, its rows, and those of what it is held against."""
     minibatches = _minibatches(settings)
     # What decides comes first, where a narrow screen shows it.
     angles = {f"angle.{effect}": f"angle {effect}" for effect in sorted(effects, key=lambda effect: effect != by)}
@@ -223,7 +223,7 @@ def _cells(
             return cells.gap(row)
         if key in COSTS:
             return costs.cells(row)[COSTS.index(key)]
-        value = plain(row[key])
+        value = plain(row.get(key))
         return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
 
     sorted_by = ' aria-sort="ascending"'
@@ -232,13 +232,18 @@ def _cells(
         f'<button type="button">{escape(text)}</button></th>'
         for key, text in columns.items()
     )
+
+    def cells_of(row: pd.Series[Any]) -> str:
+        return "".join(f"<td{classes(key)}>{escape(cell(row, key))}</td>" for key in columns)
+
     rows = "\n".join(
-        f'<tr data-row="{number}" tabindex="-1">'
-        + "".join(f"<td{classes(key)}>{escape(cell(row, key))}</td>" for key in columns)
-        + "</tr>"
+        f'<tr data-row="{number}" tabindex="-1">{cells_of(row)}</tr>'
         for number, (_, row) in enumerate(table.iterrows())
     )
-    return headers, rows
+    known = {f"{kind}_{effect}" for kind in (ANGLE, LOW, HIGH) for effect in effects}
+    held = [pd.Series(row) for row in settings.get("yardsticks", ()) if known <= row.keys()]
+    below = "\n".join(f"<tr>{cells_of(row)}</tr>" for row in held)
+    return headers, rows, f"<tfoot>\n{below}\n</tfoot>" if held else ""
 
 
 def checked(path: Path, table: pd.DataFrame) -> pd.DataFrame:

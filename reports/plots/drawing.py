@@ -276,8 +276,11 @@ def _drawn(
             table, by, f"{network}: angle of {by} against cost{over}", within, labels, count_of
         )
     if kind is Kind.LAYERS:
-        effects = "" if EFFECT not in table else " of " + ", ".join(table[EFFECT].unique())
-        return attributions.layers(table, f"{network}: angle{effects} by layer{over}")
+        if EFFECT in table:
+            shows = f"angle of {', '.join(table[EFFECT].unique())} by layer"
+        else:
+            shows = f"what causes the angle of {', '.join(settings.get('formats', ['a format']))}, by layer"
+        return attributions.layers(table, f"{network}: {shows}{over}")
     if kind is Kind.RECIPES:
         return recipes.plane(table, f"{network}: what recipes do to the gradient{over}")
     if kind is Kind.PRODUCTS:

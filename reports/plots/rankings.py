@@ -37,6 +37,10 @@ WHISKER: dict[str, Any] = {"ecolor": "#333333", "linewidth": 0.8, "capsize": 1.5
 """How intervals are drawn over marks of one colour."""
 BAR = 0.8
 """Share of a format's place that its bars take."""
+TALLEST, NUMBERS = 1.6, 0.86
+"""How far the axis of bars goes, in the largest angle, and up to which share of it their numbers begin."""
+NUMBERED = 40
+"""Up to so many bars have their number."""
 NO_WIDTH = -1
 """Stands for the bits of formats that have none."""
 
@@ -189,8 +193,8 @@ def bars(
     yardsticks: Sequence[Mapping[str, Any]] = (),
     minibatches: int | None = None,
 ) -> Figure:
-    """The angles of a few formats, a group of bars each with a bar an effect and its 95% interval, beside formats whose
-    training is known. Pale bars are measured on some mini-batches only, hollow ones predicted.
+    """The angles of a few formats, a group of bars each with a bar an effect, its 95% interval and its number, beside
+    formats whose training is known. Pale bars are measured on some mini-batches only, hollow ones predicted.
 
     Args:
         table: The columns of a ranking; every row is drawn.
@@ -236,17 +240,46 @@ def bars(
             {"rotation": 90, "va": "center"} if upright else {"rotation": 40}
         )
     axes.set_xticks(range(len(rows)), [str(row[NAME]) for row in rows], fontsize=8, **slanted)
-    axes.set(ylabel="angle (degrees); less is better", yscale="log")
-    angles = [row.get(angle_column(effect)) or 0.0 for row in rows for effect in effects]
-    drawn = [angle for angle in angles if angle > 0]
-    if drawn:
-        # Intervals of few mini-batches come so near to 0 that bars would be lost over them.
-        axes.set_ylim(bottom=min(drawn) / 3)
-    log_axis(axes.yaxis)
+    axes.set(ylabel="angle (degrees); less is better")
+    drawn = [float(row[angle_column(effect)]) for row, effect in angled]
+    # Intervals of few mini-batches may reach so far that bars would be lost below them.
+    top = TALLEST * max(drawn, default=1.0) or 1.0
+    axes.set_ylim(0, top)
+    if len(drawn) <= NUMBERED * share():
+        _numbers(axes, rows, effects, wide, top)
     axes.grid(True, axis="y", which="major", linewidth=0.4, alpha=0.5)
     axes.set_axisbelow(True)
     titled(axes, title, len(effects) + len(Source))
     return figure
+
+
+def _tied_with(front: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that share a rank with another one on the front, which angles do not tell them from."""
+    if RANK not in rows.columns:
+        return rows[:0]
+    others = {index: set(front[RANK][front.index != index]) for index in rows.index}
+    return rows[[rank in others[index] for index, rank in rows[RANK].items()]]
+
+
+def _numbers(axes: Any, rows: Sequence[Any], effects: Sequence[str], wide: float, top: float) -> None:
+    """Each bar's angle above it and its interval, since small ones cannot be read from an axis that begins at 0."""
+    for number, effect in enumerate(effects):
+        for place, row in enumerate(rows):
+            angle, high = row.get(angle_column(effect)), row.get(high_column(effect))
+            if not pd.isna(angle):
+                across = place + (number - (len(effects) - 1) / 2) * wide
+                end = angle if pd.isna(high) else max(angle, high)
+                axes.annotate(
+                    f"{angle:.3g}",
+                    (across, min(end, NUMBERS * top)),
+                    xytext=(0, 3),
+                    textcoords="offset points",
+                    fontsize=7,
+                    rotation=90,
+                    ha="center",
+                    va="bottom",
+                    bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6},
+                )
 
 
 def pareto_front(
@@ -258,7 +291,8 @@ def pareto_front(
     minibatches: int | None = None,
 ) -> Figure:
     """Angle against the gates of a multiply-accumulate, coloured by bits, filled as in `top`, with the line of those
-    that no other beats in both, which are labelled; † stands behind names whose gates leave something out, said below.
+    that no other beats in both, which are labelled; rings are around formats of equal rank with one on the line; †
+    stands behind names whose gates leave something out, said below.
 
     Args:
         table: Of a ranking with the column `gates`; rows without angle or gates are left out.
@@ -283,6 +317,11 @@ def pareto_front(
         label="no other is better in both",
     )
     _line(axes.axhline, table, by, within)
+    tied = _tied_with(front, rows)
+    if len(tied):
+        at = tied[GATES], tied[angle_column(by)]
+        label = "not told apart by its angle from one on the line"
+        axes.scatter(*at, s=75, facecolors="none", edgecolors="#888888", linewidths=1, zorder=1.5, label=label)
     wanted = rows.index.isin(front.index) | (len(rows) <= ALL_NAMED) | rows[NAME].isin(named)
     marked = costs.what_is_marked(row for _, row in rows[wanted].iterrows())
     axes.set(

@@ -140,6 +140,8 @@ def log_axis(axis: Any) -> None:
 
 MARK = 4
 """Half the width of a mark, in pixels of the drawing."""
+APART, ON_LEGEND = 3, 4
+"""Pixels between two names; how many hidden marks a name on the legend is as bad as."""
 PLACES = [
     (x, y, "left" if x > 0 else "right")
     for near, far in ((6, 5), (12, 16), (18, 28))
@@ -152,8 +154,8 @@ PLACES = [
 def label_points(
     axes: Any, points: Iterable[tuple[str, float, float]], marks: ArrayLike = (), first: Collection[str] = ()
 ) -> None:
-    """Names beside their points (name, x, y), where they hide fewest marks; left out where one would lie on another
-    name or leave the axes.
+    """Names beside their points (name, x, y), where they hide fewest marks, on the legend only where other places are
+    worse; left out where one would touch another name or leave the axes.
 
     marks: (n, 2), data coordinates of what is drawn besides the points. first: names that get their places before the
     others.
@@ -164,6 +166,8 @@ def label_points(
     every = [(x, y) for _, x, y in named] + [tuple(mark) for mark in np.asarray(marks, np.float64).reshape(-1, 2)]
     seen = axes.transData.transform(every) if every else np.empty((0, 2))
     frame = axes.get_window_extent()
+    shown = axes.get_legend()
+    legend = None if shown is None else shown.get_window_extent(renderer)
     taken: list[Any] = []
     for name, x, y in named:
         best: tuple[int, Any, Any] | None = None
@@ -187,8 +191,15 @@ def label_points(
                 and frame.containsy(place.y0)
                 and frame.containsy(place.y1)
             )
-            hidden = int(((seen > np.array(place.min) - MARK) & (seen < np.array(place.max) + MARK)).all(1).sum())
-            if not inside or any(place.overlaps(other) for other in taken) or (best is not None and best[0] <= hidden):
+            under = 0 if legend is None or not place.overlaps(legend) else ON_LEGEND
+            hidden = under + int(
+                ((seen > np.array(place.min) - MARK) & (seen < np.array(place.max) + MARK)).all(1).sum()
+            )
+            if (
+                not inside
+                or any(place.padded(APART).overlaps(other) for other in taken)
+                or (best is not None and best[0] <= hidden)
+            ):
                 text.remove()
                 continue
             if best is not None:

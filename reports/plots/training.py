@@ -163,7 +163,7 @@ def loss_against_angle(runs: pd.DataFrame, title: str, effect: str = "") -> Figu
 
 def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure:
     """Final loss over that of float32 against the angle, both on logarithmic axes: every format's mean with a bar over
-    its seeds, coloured by network, and the function that tells gaps with its 95% interval.
+    its seeds, from the least to the most, coloured by network, and the function that tells gaps with its 95% interval.
 
     Args:
         trainings: The columns of `predictor.risk.bundled_trainings`.
@@ -201,7 +201,7 @@ def gap_against_angle(trainings: pd.DataFrame, risk: Risk, title: str) -> Figure
         xscale="log",
         yscale="log",
         xlabel=f"angle of {risk.indicator} over the network, pretrained (degrees); less is better",
-        ylabel="final training loss over float32's",
+        ylabel="final training loss over float32's: mean, least and most of seeds",
         title=title,
     )
     axes.set_ylim(0.6, top)

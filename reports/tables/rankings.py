@@ -107,7 +107,7 @@ def ranking(
         parts.append(open_)
     if promise := _promise(found.table, found.by, of.regret_at_most):
         parts.append(promise)
-    if of.weights_alone:
+    if of.points is Points.DATAFLOW and not {Effect.W, Effect.WAE} & set(of.effects):
         parts.append(_weights(of.weights_alone))
     parts += of.notes
     needed = f"{of.gradients} gradients were needed, {of.exhaustive_gradients} would measure all"
@@ -221,10 +221,13 @@ def _promise(table: pd.DataFrame, by: str, regret: float) -> str:
 
 def _weights(alone: Mapping[str, float]) -> str:
     """What is not in the angles of a ranking."""
+    typed = "where the chip rounds them too, --effects E,A,AE,WAE with --formats"
+    if not alone:
+        return f"weights are not rounded here: {typed}"
     each = ", ".join(f"{name} {degrees:.3g}" for name, degrees in alone.items())
     return (
         f"weights are not rounded here; alone, on the first mini-batch, they turn the gradient by {each} degrees: "
-        "where the chip rounds them too, --effects E,A,AE,WAE with --formats"
+        f"{typed}"
     )
 
 

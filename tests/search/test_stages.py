@@ -18,6 +18,7 @@ from predictor.scheme import CURRENT
 from search import rank
 from search.across import rank_across
 from search.candidates import choose
+from search.pacing import Ended
 from search.planning import plan
 from search.stages import Stage
 from tests.nets import small_workload
@@ -333,6 +334,23 @@ def test_an_interrupt_at_any_moment_leaves_the_best_table_so_far(workload, after
     found = rank(workload, chosen, minibatches=2, effects=["E"], so_far=interrupt)
     assert held(found) == held(seen[-1])
     pd.testing.assert_frame_equal(found.table, seen[-1].table)
+
+
+@pytest.mark.parametrize(("minibatches", "count"), [(3, 3), (6, 2)])
+def test_yardsticks_of_few_mini_batches_are_measured_on_all(minibatches, count):
+    found = rank(small_workload(6), ["FP134", "INT8"], minibatches=minibatches, yardsticks=True)
+    assert [row["n_AE"] for row in found.settings.yardsticks] == [count, count]
+
+
+def test_time_that_is_over_keeps_the_weights_that_were_measured(workload, monkeypatch):
+    def two(*_):
+        yield "FP134", 1.0
+        raise Ended
+
+    monkeypatch.setattr("search.ranking.weights_alone", two)
+    found = rank(workload, ["FP134", "INT8"], minibatches=1, yardsticks=True)
+    assert found.complete
+    assert found.settings.weights_alone == {"FP134": 1.0}
 
 
 def test_an_interrupt_while_yardsticks_are_measured_leaves_the_ranking(workload, monkeypatch):

@@ -81,6 +81,16 @@ def test_a_page_holds_what_it_needs_and_every_value():
     assert unknown == []
 
 
+def test_what_a_ranking_is_held_against_stands_below_it():
+    beside = {"name": "bf<16>", "bits": 16, "angle_AE": 0.5, "low_AE": 0.4, "high_AE": 0.6, "n_AE": 2, "gates": None}
+    settings = {"workload": "mine", "minibatches": 2, "command": "it", "yardsticks": [beside]}
+    page = page_of(ranking(n_AE=2), {"settings": settings})
+    [below] = re.findall(r"<tfoot>\n(.*)\n</tfoot>", page, re.S)
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", below)[:3] == ["", "bf&lt;16&gt;", "0.500 [0.4, 0.6]"]
+    assert [row["name"] for row in json.loads(Tags(page).data)["rows"]][-1] == "mine</script>"
+    assert "<tfoot>" not in page_of(ranking(n_AE=2), {"settings": settings | {"yardsticks": []}})
+
+
 def test_a_format_that_another_has_the_name_of_has_no_values_here():
     page = page_of(
         ranking(), {"settings": {"formats": {"FP134": "other", "E4M3": formats.get("E4M3").digest}, **SETTINGS}}

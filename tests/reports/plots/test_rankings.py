@@ -94,6 +94,16 @@ def test_the_front_of_angle_and_gates(monkeypatch):
         assert {text.get_text() for text in axes.texts} == expected
 
 
+def test_rings_are_around_what_is_not_told_from_the_front():
+    # Q, of rank 2, is on the line; R, of rank 2 too, is not told from it, nor P, which is first, from anything.
+    table = ranked().assign(gates=[40.0, 30.0, 35.0, np.nan])
+    [axes] = rankings.pareto_front(table, "AE", "net", 0.01).axes
+    [rings] = [marks for marks in axes.collections if marks.get_label().startswith("not told apart")]
+    assert rings.get_offsets().tolist() == [[35, 3]]
+    [axes] = rankings.pareto_front(table.assign(rank=[1, 2, 3, 4]), "AE", "net", 0.01).axes
+    assert not [marks for marks in axes.collections if marks.get_label().startswith("not told apart")]
+
+
 def test_names_hide_no_mark_that_they_can_help_hiding(monkeypatch):
     """Beside a mark there is another one where the name would stand first."""
     monkeypatch.setattr(rankings, "ALL_NAMED", 0)
@@ -134,6 +144,9 @@ def test_bars_of_few_formats_beside_what_they_are_held_against():
     beside = [{"name": "bfloat16", "angle_AE": 0.2, "low_AE": None, "high_AE": None}]
     table = ranked().assign(angle_E=[0.1, 0.2, 0.3, 0.4], low_E=np.nan, high_E=np.nan)
     [axes] = rankings.bars(table, ["E", "AE"], "net", beside).axes
+    # Bars begin at 0, and have their numbers.
+    assert (axes.get_yscale(), axes.get_ylim()[0]) == ("linear", 0)
+    assert [text.get_text() for text in axes.texts][4:] == ["1", "2", "3", "4", "0.2"]
     heights = [[bar.get_height() for bar in group] for group in axes.containers if len(group.get_children()) == 5]
     assert heights[0][:4] == [0.1, 0.2, 0.3, 0.4]
     assert np.isnan(heights[0][4])  # of which there is no angle of E
