@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 i4 = np.int32
 i8 = np.int64
+u4 = np.uint32
 SIGN4, MAGNITUDE4, INFINITY4 = -(1 << 31), (1 << 31) - 1, 0x7F800000
 SIGN8, MAGNITUDE8, INFINITY8 = -(1 << 63), (1 << 63) - 1, 0x7FF0000000000000
 FRACTION4, BIAS4 = 23, 127

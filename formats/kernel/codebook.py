@@ -22,34 +22,72 @@ FEW_STEPS = 32
 """Up to so many thresholds it is quicker to count those that a number reaches than to search them."""
 
 
-@njit(nogil=True)
-def _look_up(x, out, steps, starts, values, copy_sign, passing):
-    """values[k] for each float32 bits of x, k the number of `steps` at or below it (of its magnitude where the sign is
-    copied): to nearest as `formats.CodebookFormat` says, which makes the steps.
+GROUP = 8
+"""Thresholds that a pass over a chunk compares with, which then lie in registers with their values."""
 
-    starts: that number for the smallest float of each upper half of the bits, from which the search goes on.
-    """
-    index = np.zeros(CHUNK, np.int32)
+
+@njit(nogil=True, inline="always")
+def _step(steps, values, k):
+    """A threshold and the value from there on; behind the last, one that nothing reaches."""
+    return (steps[k], values[k + 1]) if k < steps.size else (np.float32(np.nan), np.float32(0))
+
+
+@njit(nogil=True)
+def _compare_group(x, mask, steps, values, k, found):
+    """The values of those that reach one of the `GROUP` steps from number k on, into `found`."""
+    (s0, v0), (s1, v1) = _step(steps, values, k), _step(steps, values, k + 1)
+    (s2, v2), (s3, v3) = _step(steps, values, k + 2), _step(steps, values, k + 3)
+    (s4, v4), (s5, v5) = _step(steps, values, k + 4), _step(steps, values, k + 5)
+    (s6, v6), (s7, v7) = _step(steps, values, k + 6), _step(steps, values, k + 7)
+    for i in range(x.size):
+        number, y = as_float(i4(x[i] & mask)), found[i]
+        y = v0 if number >= s0 else y
+        y = v1 if number >= s1 else y
+        y = v2 if number >= s2 else y
+        y = v3 if number >= s3 else y
+        y = v4 if number >= s4 else y
+        y = v5 if number >= s5 else y
+        y = v6 if number >= s6 else y
+        found[i] = v7 if number >= s7 else y
+
+
+@njit(nogil=True)
+def _search(x, mask, steps, starts, one_each, values, found):
+    """The values of those that reach steps, from where `starts` says on, into `found`."""
+    if one_each:
+        for i in range(x.size):
+            bits = i4(x[i] & mask)
+            at = np.uint64(starts[np.uint32(bits) >> np.uint32(16)])
+            # Behind the last step stands one that nothing reaches.
+            found[i] = values[at + np.uint64(as_float(bits) >= steps[at])]
+        return
+    for i in range(x.size):
+        bits = i4(x[i] & mask)
+        number, at = as_float(bits), i8(starts[np.uint32(bits) >> np.uint32(16)])
+        while number >= steps[at]:
+            at += 1
+        found[i] = values[at]
+
+
+@njit(nogil=True)
+def _look_up(x, out, steps, count, starts, one_each, values, copy_sign, passing):
+    """values[k] for each float32 bits of x, k the number of the `count` steps at or below it (of its magnitude where
+    the sign is copied): to nearest as `formats.CodebookFormat` says, which makes the steps."""
+    room = np.empty(CHUNK, np.float32)
     mask = i4(MAGNITUDE4) if copy_sign else i4(-1)
     for start in range(0, x.size, CHUNK):
-        count = min(CHUNK, x.size - start)
-        part, to = x[start : start + count], out[start : start + count]
-        if steps.size <= FEW_STEPS:
-            index[:count] = 0
-            for step in steps:
-                for i in range(count):
-                    index[i] += as_float(i4(part[i] & mask)) >= step
+        part, to = x[start : start + CHUNK], out[start : start + CHUNK]
+        found = room[: part.size]
+        if count <= FEW_STEPS:
+            found[:] = values[0]
+            for k in range(0, count, GROUP):
+                _compare_group(part, mask, steps[:count], values, k, found)
         else:
-            for i in range(count):
-                bits = i4(part[i] & mask)
-                number, at = as_float(bits), i8(starts[np.uint32(bits) >> np.uint32(16)])
-                while at < steps.size and number >= steps[at]:
-                    at += 1
-                index[i] = at
-        for i in range(count):
+            _search(part, mask, steps, starts, one_each, values, found)
+        for i in range(part.size):
             u = part[i]
             a = i4(u & i4(MAGNITUDE4))
-            y = as_bits(values[index[i]])
+            y = as_bits(found[i])
             y = i4(y | i4(u & i4(SIGN4))) if copy_sign else y
             to[i] = u if a > passing else y
 
@@ -61,6 +99,7 @@ WORDS = Words(
     steps=float32[::1],
     step_count=NUMBER,
     starts=uint16[::1],
+    one_each=NUMBER,
     values=float32[::1],
     copy_sign=NUMBER,
     passing=NUMBER,
@@ -70,8 +109,8 @@ WORDS = Words(
 @task(WORDS)
 def _look_up_share(w):
     first, last = share(w.elements)
-    steps = w.steps[: w.step_count]
-    _look_up(w.x[first:last], w.out[first:last], steps, w.starts, w.values, w.copy_sign != 0, i4(w.passing))
+    x, out, copies = w.x[first:last], w.out[first:last], w.copy_sign != 0
+    _look_up(x, out, w.steps, w.step_count, w.starts, w.one_each != 0, w.values, copies, i4(w.passing))
 
 
 @lru_cache(maxsize=64)
@@ -88,6 +127,13 @@ def _starts(steps: bytes) -> NDArray[np.uint16]:
 def _starts_where_many(steps: NDArray[np.float32]) -> NDArray[np.uint16]:
     """The same where there are enough to search; else nothing to be read."""
     return _starts(steps.tobytes()) if len(steps) > FEW_STEPS else np.zeros(1, np.uint16)
+
+
+@lru_cache(maxsize=64)
+def _ended(steps: bytes) -> tuple[NDArray[np.float32], bool]:
+    """The steps and behind them NaN, which nothing reaches; and whether no two have the same upper half of bits."""
+    table = np.frombuffer(steps, np.float32)
+    return np.append(table, np.float32(np.nan)), bool((np.diff(table.view(np.uint32) >> 16) != 0).all())
 
 
 def look_up(
@@ -112,14 +158,16 @@ def look_up(
     """
     if not x.size:
         return
+    ended, one_each = _ended(steps.tobytes())
     starts = _starts_where_many(steps)
     words = WORDS.pack(
         elements=x.size,
         x=x,
         out=out,
-        steps=steps,
+        steps=ended,
         step_count=len(steps),
         starts=starts,
+        one_each=one_each,
         values=values,
         copy_sign=copy_sign,
         passing=largest_rounded(x, keep_infinities),

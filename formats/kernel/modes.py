@@ -13,13 +13,13 @@ from formats.kernel.bits import (
     MAGNITUDE8,
     SIGN4,
     SIGN8,
-    as_bits,
     as_double,
     as_float,
     by_width,
     i4,
     i8,
     largest_rounded,
+    u4,
 )
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, NEAREST_AWAY, STOCHASTIC, UP, round_magnitude
 from formats.kernel.grid import (
@@ -61,35 +61,36 @@ def _powers(x, power, highest, grid, first):
 
 @njit(nogil=True, inline="always")
 def _directed4(u, highest, power, passing, mode, random, above):
-    """Float32 bits u rounded by `formats.rounding.between` in a mode other than nearest; `power` as `_powers` finds
-    it."""
+    """Float32 bits u rounded by `formats.rounding.between` in a mode other than nearest; `power` as `_powers` finds it.
+
+    Where the step is a bit of the magnitude, it is added to: as many of the bits below as the mode lets carry into it,
+    which then are dropped. So a carry goes into the exponent. Where the step lies above, it is that or zero.
+    """
     a = i4(u & i4(MAGNITUDE4))
     c = min(a, highest)
-    negative = u < i4(0)
-    field = i4(c >> i4(23))
-    significand = i4(i4(c & i4(0x7FFFFF)) | (i4(0x800000) if field > i4(0) else i4(0)))
-    drop = i4(i4(power >> i4(23)) - max(field, i4(1)))
-    kept = min(drop, i4(31))
-    multiple = i4(significand >> kept)
-    rest = i4(significand - i4(multiple << kept))
+    drop = i4(i4(power - max(i4(c & i4(INFINITY4)), i4(1 << 23))) >> i4(23))
+    step = i4(i4(1) << i4(drop & i4(31)))
     if mode == STOCHASTIC:
-        wide = np.uint32(rest)
-        chance = np.uint32(wide << np.uint32(max(i4(32) - drop, i4(0)) & i4(31)))
-        if drop > i4(32):
-            chance = np.uint32(wide >> np.uint32(min(i4(drop - i4(32)), i4(31))))
-        up = random < chance
+        # random < rest * 2^(32 - drop), and so the upper bits of `random` are below the rest, which is a carry.
+        added = i4(u4(u4(~random) >> u4(1)) >> u4(i4(i4(31) - drop) & i4(31)))
+        significand = u4(u4(c << i4(8)) | u4(0x80000000 if c >= i4(1 << 23) else 0))
+        up = drop < i4(56) and random < u4(significand >> u4(i4(drop - i4(24)) & i4(31)))
     elif mode == NEAREST_AWAY:
-        up = drop <= i4(24) and i4(rest << i4(1)) >= i4(i4(1) << kept)
-    elif mode == UP:
-        up = rest > i4(0) and not negative
-    elif mode == DOWN:
-        up = rest > i4(0) and negative
-    elif mode == HYSTERESIS:
-        up = rest > i4(0) and above != negative
+        added = i4(step >> i4(1))
+        up = drop == i4(24) and c >= i4(1 << 23)
     else:
-        up = False
-    step = as_float(i4(power - i4(23 << 23)))
-    y = as_bits(np.float32(np.float32(i4(multiple + i4(up))) * step))
+        away = False
+        if mode == UP:
+            away = u >= i4(0)
+        elif mode == DOWN:
+            away = u < i4(0)
+        elif mode == HYSTERESIS:
+            away = above != (u < i4(0))
+        added = i4(step - i4(1)) if away else i4(0)
+        up = away and c > i4(0)
+    y = i4(i4(c + added) & i4(-step))
+    if drop > i4(23):
+        y = i4(power - i4(23 << 23)) if up else i4(0)
     y = a if a > passing else y
     return i4(y | i4(u & i4(SIGN4)))
 
