@@ -127,6 +127,7 @@ def measure(
     check_measured([model], split(formats), effects, scheme, points)
     check_products(products, cost)
     from formats.hardware.totals import PRODUCTS
+    from numeric_formats.messages import counted
     from predictor import measure as measure_angles
     from predictor.angles import COVERAGE, NOTES
     from predictor.columns import N
@@ -166,7 +167,7 @@ def measure(
         others = yardsticks_of([candidate(name) for name in names]) if scope == "all" and not long else []
         beside = measured(others, minibatches_of_yardsticks(int(found[N].max()))) if others else None
     said = [*found.attrs[NOTES], *([found.attrs[COVERAGE]] if COVERAGE in found.attrs else [])]
-    title = f"{model}: angles over {found[N].max()} mini-batches, {rounded_where(at, rules)}"
+    title = f"{model}: angles over {counted(int(found[N].max()), 'mini-batch')}, {rounded_where(at, rules)}"
     parts = (
         [tables.measurement(found)]
         if long

@@ -1,4 +1,4 @@
-"""What an exception says, in one line."""
+"""What an exception says, in one line; numbers of things."""
 
 
 def one_line(error: BaseException) -> str:
@@ -14,3 +14,12 @@ def first_line(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Text that cannot steer a terminal: control characters, and others without a picture, as Python writes them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def counted(number: int, thing: str) -> str:
+    """So many of a thing: 1 gradient, 2 mini-batches.
+
+    >>> counted(1, "mini-batch"), counted(0, "format")
+    ('1 mini-batch', '0 formats')
+    """
+    return f"{number} {thing}" + ("" if number == 1 else "es" if thing.endswith("ch") else "s")

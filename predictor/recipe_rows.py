@@ -11,6 +11,7 @@ from formats.recipes.presets import BASELINE, PRESETS
 from formats.recipes.reading import recipe
 from formats.recipes.value import Product, Recipe
 from numeric_formats.checks import at_least, one_of
+from numeric_formats.messages import counted
 from predictor.multiply_accumulates import ProductCost, share_of
 from predictor.recipe_parts import Part
 from predictor.recipe_table import Row
@@ -29,9 +30,9 @@ class By(StrEnum):
 
 
 def check_draws(draws: int, chosen: Iterable[Recipe]) -> None:
-    at_least(f"{draws} draw{'s' * (draws != 1)}", draws)
+    at_least(f"{counted(draws, 'draw')}", draws)
     if any(each.random for each in chosen):
-        at_least(f"{draws} draw{'s' * (draws != 1)} of recipes with random numbers", draws, 2)
+        at_least(f"{counted(draws, 'draw')} of recipes with random numbers", draws, 2)
 
 
 def chosen_recipes(recipes: Sequence[str | Recipe] | None) -> list[Recipe]:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from formats.recipes.presets import BASELINE
+from numeric_formats.messages import counted
 from predictor.columns import (
     ALL,
     ANGLE_OF_MEAN,
@@ -78,7 +79,7 @@ def unfinished(settings: Mapping[str, Any]) -> str:
         return "not finished"
     if not measured:
         return "not finished: nothing was measured yet, all angles are estimates from the noise of one pass"
-    return f"not finished: {measured} of {of} formats have been measured so far"
+    return f"not finished: {measured} of {counted(of, 'format')} measured so far"
 
 
 def undecided(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
@@ -104,7 +105,7 @@ def _more(table: pd.DataFrame, done: int, needed: int, available: int | None) ->
     least = "if they differ as much as they do now"
     if available is not None and needed > available:
         return f"{least}, its {available} mini-batches do not suffice to tell it from {table[NAME].iloc[1]}"
-    more = f"about {needed - done} more mini-batch{'es' * (needed - done > 1)}"
+    more = f"about {counted(needed - done, 'more mini-batch')}"
     return f"{least}, {more} would tell it from {table[NAME].iloc[1]}"
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from numeric_formats.messages import counted
+
 
 class Rung(NamedTuple):
     """A step of a race: all that are left have run on `minibatches` mini-batches when it ends; at most `contenders`
@@ -64,7 +66,7 @@ def in_words(policy: Policy) -> str:
     if not policy.anchors and not policy.rungs:
         return "the screen alone"
     on = policy.anchor_minibatches
-    parts = [f"{policy.anchors} anchors on {on} mini-batch{'es' * (on > 1)}"] if policy.anchors else []
+    parts = [f"{policy.anchors} anchors on {counted(on, 'mini-batch')}"] if policy.anchors else []
     if policy.rungs:
         parts.append(f"{policy.rungs[0].contenders} race to {policy.rungs[-1].minibatches}")
     return ", ".join(parts)

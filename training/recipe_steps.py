@@ -11,6 +11,7 @@ from typing import Any
 from formats.recipes.presets import BASELINE
 from formats.recipes.reading import recipe
 from formats.recipes.value import ALL_BEFORE, Recipe, described
+from numeric_formats.messages import counted
 from predictor.flow.points import Quantizer
 from predictor.multiply_accumulates import product_costs, share_of
 from predictor.quantizers import activation_quantizer, error_quantizer
@@ -135,7 +136,7 @@ class RecipeSteps:
         left = [cost.name for cost in self.costs if cost.parameter and cost.name not in self._changed]
         count = len(self._changed) - len(kept)
         return (
-            f"recipe {self.given.recipe.name}: {count} product{'s' * (count != 1)} with "
+            f"recipe {self.given.recipe.name}: {counted(count, 'product')} with "
             f"{100 * share_of(self._placed, self.costs, self.given.exact):.4g}% of the multiply-accumulates"
             f"{_named(f'kept in {BASELINE}', kept)}{_named('left in float32', left)}"
         )

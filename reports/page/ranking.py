@@ -15,6 +15,7 @@ import formats
 from formats.description import describe
 from formats.number_format import NumberFormat
 from formats.pairs import Pair, candidate
+from numeric_formats.messages import counted
 from predictor.columns import (
     ANGLE,
     BINADES,
@@ -171,14 +172,14 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
     workload = results.network_of(settings, Path(file))
     meanings = MEANINGS | AT_OPERANDS if results.points_of(settings) is Points.OPERANDS else MEANINGS
     of = (
-        f" over {settings['minibatches']} mini-batches, {settings['measured']} measured"
+        f" over {counted(settings['minibatches'], 'mini-batch')}, {settings['measured']} measured"
         if "measured" in settings
         else ""
     )
     told = "command" in settings or "workload" in settings
     headers, rows, beside = _cells(table, effects, settings, by, gaps)
     return Section(
-        title=f"{workload}: {len(table)} number formats",
+        title=f"{workload}: {counted(len(table), 'number format')}",
         verdict=verdict(table, settings, within),
         summary=f"by the angle of {by} between quantized and full-precision weight gradients{of}; smaller is better"
         + (f"; {as_good(table, by, within)}" if gaps else ""),

@@ -11,6 +11,7 @@ import pandas as pd
 
 from formats.recipes.presets import BASELINE
 from formats.recipes.value import Product
+from numeric_formats.messages import counted
 from predictor.columns import (
     ALL,
     ANGLE,
@@ -184,7 +185,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str) -> Section:
         title=f"{settings.get('workload', file)}: {len(whole)} recipes",
         verdict=of_recipes(named),
         summary=f"by {RANKED_BY[settings.get('order', Order.PROJECTION)]} between the weight gradients of a recipe and "
-        f"in full precision over {minibatches} mini-batch{'es' * (minibatches > 1)}; only the operands of products are "
+        f"in full precision over {counted(minibatches, 'mini-batch')}; only the operands of products are "
         "rounded; smaller is better",
         meanings=MEANINGS,
         body=Template((SOURCE / "recipes.html").read_text("utf-8")).substitute(

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from numeric_formats.checks import at_least, one_of
 from numeric_formats.files import TENSORS
+from numeric_formats.messages import counted
 from predictor.columns import (
     ANGLE,
     ANGLE_OF_MEAN,
@@ -215,7 +216,7 @@ def _measured_bars(path: Path, measured: pd.DataFrame, count: int) -> Figure:
         raise ValueError(f"{path} has no angle over all layers; --kind layers draws those of each")
     settings = results.sidecar(path).get("settings", {})
     network, minibatches = results.network_of(settings, path), int(measured[N].max())
-    title = f"{network}: angles of {min(count, len(table))} formats, {minibatches} mini-batch{'es' * (minibatches > 1)}"
+    title = f"{network}: angles of {counted(min(count, len(table)), 'format')}, {counted(minibatches, 'mini-batch')}"
     return rankings.bars(
         table.head(count), effects_in(table.columns), title, settings.get("yardsticks", ()), minibatches
     )
@@ -262,11 +263,10 @@ def _drawn(
             raise ValueError(f"--label {', '.join(missing)}: not in {first}; names of it are such as {table[NAME][0]}")
     count_of = settings.get("minibatches")
     count_of = count_of if isinstance(count_of, int) else None
-    over = "" if count_of is None else f", {count_of} mini-batch{'es' * (count_of > 1)}"
+    over = "" if count_of is None else f", {counted(count_of, 'mini-batch')}"
     if kind in (Kind.TOP, Kind.BARS):
-        shown = (
-            f"{network}: the first {min(count, len(table))} of {len(table)} formats by {settings.get('by', by)}{over}"
-        )
+        all_of = counted(len(table), "format")
+        shown = f"{network}: the first {min(count, len(table))} of {all_of} by {settings.get('by', by)}{over}"
         if kind is Kind.TOP:
             return rankings.top(table, by, count, shown, within, count_of)
         first_rows, beside = table.head(count), settings.get("yardsticks", ())
@@ -296,5 +296,5 @@ def _drawn(
     if kind is Kind.VALIDATION:
         return training.loss_against_angle(table, f"{network}: loss against angle;", settings.get("effect", ""))
     return rankings.error_against_activation(
-        table, f"{network}: {len(table)} formats{over}", labels, settings.get("yardsticks", ()), count_of
+        table, f"{network}: {counted(len(table), 'format')}{over}", labels, settings.get("yardsticks", ()), count_of
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from numeric_formats.messages import counted
 from predictor.columns import (
     ALL,
     ALONE,
@@ -149,7 +150,7 @@ def kept_layers(table: pd.DataFrame, title: str) -> list[Part]:
         "mini-batch; share: tan² of the angle of this layer alone, over the sum of all",
         *(
             [
-                f"not decided on {minibatches} mini-batch{'es' * (minibatches > 1)} whether keeping {', '.join(open_)} "
+                f"not decided on {counted(minibatches, 'mini-batch')} whether keeping {', '.join(open_)} "
                 f"gains anything; --minibatches {2 * minibatches} would tell more"
             ]
             if open_

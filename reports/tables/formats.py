@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from formats.description import LISTED, LISTED_STANDARDS
 from formats.profile import written
+from numeric_formats.messages import counted
 from predictor.columns import BYTES, ENERGY, GATES, NOT_COUNTED
 from reports.tables.costs import OF_PAIRS, cells, reading, what_is_marked
 from reports.tables.layout import Part, plain
@@ -44,12 +45,12 @@ def _listed(keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> Part:
 
 def catalogue(rows: Sequence[dict[str, Any]]) -> list[Part]:
     """What `formats.description.listed` gave."""
-    return [_listed(LISTED, rows), f"{len(rows)} formats"]
+    return [_listed(LISTED, rows), counted(len(rows), "format")]
 
 
 def standards(rows: Sequence[dict[str, Any]]) -> list[Part]:
     """What `formats.description.listed_standards` gave."""
-    return [_listed(LISTED_STANDARDS, rows), f"and {UNLISTED}", SCALED, f"{len(rows)} standards"]
+    return [_listed(LISTED_STANDARDS, rows), f"and {UNLISTED}", SCALED, counted(len(rows), "standard")]
 
 
 def facts(found: dict[str, Any]) -> list[Part]:

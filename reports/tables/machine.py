@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from numeric_formats.messages import counted
 from reports.tables.layout import Part, plain
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ def times(title: str, units: Sequence[str], rows: Sequence[Sequence[str]]) -> Pa
 
 def store(held: Info) -> list[Part]:
     """Where measurements are kept, how many there are, and on what they were made."""
+    formats, batches = counted(held.formats, "format"), counted(held.minibatches, "mini-batch")
     parts: list[Part] = [
-        f"{held.path}: {held.measurements} measurements of {held.formats} formats on {held.minibatches} mini-batches; "
+        f"{held.path}: {counted(held.measurements, 'measurement')} of {formats} on {batches}; "
         f"{held.bytes / 1e6:.1f} MB; {held.set_aside} older or damaged files set aside"
     ]
     if held.contexts:

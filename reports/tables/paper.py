@@ -10,6 +10,7 @@ import pandas as pd
 from rich.table import Table
 
 from formats.pairs import candidate
+from numeric_formats.messages import counted
 from predictor.columns import (
     BYTES,
     EFFECT,
@@ -173,7 +174,7 @@ def _measured_on(network: str, minibatches: int, settings: dict[str, Any]) -> st
     return ", ".join(
         [
             network,
-            *([f"{minibatches} mini-batch{'es' * (minibatches > 1)}"] if minibatches else []),
+            *([f"{counted(minibatches, 'mini-batch')}"] if minibatches else []),
             *([rounded_where(results.points_of(settings), scheme)] if scheme is not None else []),
         ]
     )

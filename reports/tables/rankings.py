@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from formats.hardware.totals import PRODUCTS
+from numeric_formats.messages import counted
 from predictor.columns import (
     BITS,
     GAP,
@@ -65,8 +66,9 @@ def plan(model: str, of: Plan) -> list[str]:
     """What a ranking would take, and what it would be in less time or more."""
     places = "points" if of.at is Points.DATAFLOW else "products with a weight"
     taken = (
-        f"{model}: {of.points} {places}; {of.candidates} formats, at most {of.measured} measured on at most "
-        f"{of.minibatches} mini-batches: {of.gradients} quantized gradients (exhaustive: {of.exhaustive}), "
+        f"{model}: {of.points} {places}; {counted(of.candidates, 'format')}, at most {of.measured} measured on at most "
+        f"{counted(of.minibatches, 'mini-batch')}: {counted(of.gradients, 'quantized gradient')} "
+        f"(exhaustive: {of.exhaustive}), "
         f"about {of.seconds / 60:.1f} minutes"
     )
     if not of.in_time:
@@ -92,8 +94,8 @@ def ranking(
     goes on where it ended early. within: the gap of formats that count as good as float32. in_all: seconds, loading
     included."""
     of = found.settings
-    over = f"over {of.minibatches} mini-batch{'es' * (of.minibatches > 1)}, {rounded_where(of.points, of.scheme)}"
-    title = f"{model}: {of.candidates} formats by the angle of {found.by} {over}"
+    over = f"over {counted(of.minibatches, 'mini-batch')}, {rounded_where(of.points, of.scheme)}"
+    title = f"{model}: {counted(of.candidates, 'format')} by the angle of {found.by} {over}"
     parts: list[Part] = [
         first_formats(found.table, top, f"{title}; {of.measured} measured", of.minibatches, within, of.yardsticks),
         *footnotes(found.table.head(top), of.minibatches, of.yardsticks, of.products),
@@ -110,7 +112,8 @@ def ranking(
     if of.points is Points.DATAFLOW and not {Effect.W, Effect.WAE} & set(of.effects):
         parts.append(_weights(of.weights_alone))
     parts += of.notes
-    needed = f"{of.gradients} gradients were needed, {of.exhaustive_gradients} would measure all"
+    were = "was" if of.gradients == 1 else "were"
+    needed = f"{counted(of.gradients, 'gradient')} {were} needed, {of.exhaustive_gradients} would measure all"
     parts.append(f"{needed}; {of.seconds:.0f} s of measuring, {in_all:.0f} s in all")
     if of.left is not None and of.policy:
         parts.append(_in_the_time(of))
@@ -118,7 +121,7 @@ def ranking(
         parts.append(of.coverage)
     if not found.complete:
         why = "the time budget" if of.budget_spent else "an interrupt"
-        parts.append(f"ended early by {why}: {of.gradients} measurements were made and {again}")
+        parts.append(f"ended early by {why}: {counted(of.gradients, 'measurement')} {were} made and {again}")
     return [*parts, f"verdict: {verdict(found.table, settings, within)}"]
 
 
@@ -200,8 +203,8 @@ def leading_line(model: str, found: Ranking[RankingSettings], count: int) -> str
 def _standing(found: Ranking[RankingSettings]) -> str:
     of = found.settings
     if not of.measured:
-        return f"estimates of {of.candidates} formats from the noise of one pass, nothing measured yet"
-    return f"{of.measured} of {of.candidates} formats measured so far, {of.gradients} gradients"
+        return f"estimates of {counted(of.candidates, 'format')} from the noise of one pass, nothing measured yet"
+    return f"{of.measured} of {counted(of.candidates, 'format')} measured so far, {counted(of.gradients, 'gradient')}"
 
 
 def _promise(table: pd.DataFrame, by: str, regret: float) -> str:
@@ -253,7 +256,7 @@ def as_good(table: pd.DataFrame, by: str, within: float) -> str:
     """How many formats of a ranking by an effect with gaps count as good as float32."""
     count, angle = int((table[GAP] <= within).sum()), dividing_angle(table, within, by)
     where = "" if angle is None else f", those with an angle of {by} below {angle:.3g} degrees"
-    return f"as good as float32 within {100 * within:.3g}%: {count} of {len(table)} formats{where}"
+    return f"as good as float32 within {100 * within:.3g}%: {count} of {counted(len(table), 'format')}{where}"
 
 
 def _last_as_good(rows: pd.DataFrame, within: float) -> list[int]:
@@ -307,7 +310,7 @@ def across(found: Across, top: int, networks: int, again: str) -> list[Part]:
     at = next(iter(found.rankings.values())).settings.points
     where = " at operands" if at is Points.OPERANDS else ""
     by = f"angles of {found.settings.effect}{where}"
-    title = f"{', '.join(found.rankings)}: {len(found.table)} formats by mean rank, {by}"
+    title = f"{', '.join(found.rankings)}: {counted(len(found.table), 'format')} by mean rank, {by}"
     parts: list[Part] = [_across(found.table, top, title), READING]
     if not found.complete:
         parts.append(f"ended early, with {len(found.rankings)} of {networks} models; measurements {again}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from formats.recipes.value import OPERANDS, Product, Recipe, history_in_words
+from numeric_formats.messages import counted
 from reports.tables.layout import Part, plain
 
 if TYPE_CHECKING:
@@ -75,10 +76,10 @@ def estimate(model: str, of: RecipesEstimate) -> str:
     time = f"about {minutes:.1f} minutes" if minutes < LONG else f"about {minutes / 60:.1f} hours"
     told = "" if of.timed else ", told by its multiply-accumulates"
     short = "" if of.fits else f", more than the {decimal(of.free)} that are free"
-    batches = f"{of.minibatches} mini-batch{'es' * (of.minibatches > 1)}"
+    batches = counted(of.minibatches, "mini-batch")
     return (
-        f"{model}: {of.recipes} recipes, {of.products} products with {100 * of.share:.1f}% of the "
-        f"multiply-accumulates; {of.gradients} gradients on {batches}; {time}{told}\n"
+        f"{model}: {counted(of.recipes, 'recipe')}, {counted(of.products, 'product')} with {100 * of.share:.1f}% of "
+        f"the multiply-accumulates; {counted(of.gradients, 'gradient')} on {batches}; {time}{told}\n"
         f"memory at the peak: {decimal(memory.total)}{short}, of which {parts}"
     )
 

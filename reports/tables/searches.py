@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from numeric_formats.messages import counted
 from predictor.columns import (
     BITS,
     ELEMENTS,
@@ -102,7 +103,7 @@ def fit(file: str, found: Fit, bits: int, top: int) -> list[Part]:
     best = found.table[found.table[ROLE] == SYNTHESIZED].iloc[0]
     known = f"mean NSR {best[NSR_MEAN]:.4g}, rank {best[RANK]}"
     parts: list[Part] = [
-        plain(f"{file}: {len(found.table)} formats on {found.tensors} tensors", headers, rows),
+        plain(f"{file}: {counted(len(found.table), 'format')} on {counted(found.tensors, 'tensor')}", headers, rows),
         f"the best {bits}-bit profile for these tensors: {best[NAME]} ({known})",
     ]
     if found.zero:

@@ -20,7 +20,7 @@ def test_cache(folder, monkeypatch):
     assert (info["path"], info["measurements"], info["formats"], info["minibatches"]) == (str(path), 2, 2, 1)
     assert (info["contexts"][0]["threads"], info["contexts"][0]["measurements"]) == (3, 2)
     text = run("cache", "info", cwd=folder).stdout
-    assert "2 measurements of 2 formats on 1 mini-batches" in text
+    assert "2 measurements of 2 formats on 1 mini-batch;" in text
     assert re.search(r"w{12} +torch 2 +cpu +3 +2", text)
     refused = run("cache", "clear", cwd=folder, check=False)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

@@ -48,7 +48,7 @@ def test_dry_run_measures_nothing(folder):
     assert not (folder / "never.csv").exists()
     arguments = ("-f", "FP134", "--minibatches", "1", "--exact", "1", "--one-term")
     out = run("rank", "--model", "mine.py:net", "--dry-run", *arguments, cwd=folder).stdout
-    assert re.search(r"2 points; 1 formats, at most 1 measured on at most 1 mini-batches: 3 quantized", out)
+    assert re.search(r"2 points; 1 format, at most 1 measured on at most 1 mini-batch: 3 quantized", out)
 
 
 @pytest.mark.slow
