@@ -17,7 +17,7 @@ def plot(
     given: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="a file that `formats rank`, search, attribute or measure wrote, "
+            help="a file that `formats rank`, search, attribute, measure or recipes wrote, "
             "dumped tensors (.npz, .npy, .safetensors), or folders of `formats train`",
             metavar="[RESULT]...",
         ),
@@ -28,7 +28,7 @@ def plot(
             help="of a ranking: angles (E against A, the default where it has both), top (the first, intervals, ties), "
             "bars (the first, all effects), pareto (with gates); of angles: bars, by layer layers; "
             "of a search: synthesized; "
-            "of recipes: recipes, products (--by both), kept (--keep); "
+            "of recipes: kept (--keep), products (--by both), recipes, the first that is there being the default; "
             "of a validation's runs.csv: validation, gap (beside the bundled trainings); "
             "of folders: flips, oscillation (flips back); of tensors: histograms; of formats alone: profiles"
         ),
@@ -99,7 +99,8 @@ def table(
         str, typer.Option(help="comma-separated columns that are shown, such as rank,name,angle_E; default: all")
     ] = "",
     formats: Annotated[
-        str, typer.Option("--formats", "-f", help="comma-separated formats of the result whose rows are shown, alone")
+        str,
+        typer.Option("--formats", "-f", help="comma-separated formats or recipes whose rows are shown, alone"),
     ] = "",
     within: WithinOption = "1%",
     output: Annotated[

@@ -25,6 +25,7 @@ RECIPE, PRODUCT, PART, DRAWS, KEPT = "recipe", "product", "part", "draws", "kept
 """What a row of recipes is of: a recipe, its product, whether it holds everywhere; draws of random numbers; and the
 share of multiply-accumulates that stay in bfloat16 instead."""
 ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN = "angle_of_mean", "low_of_mean", "high_of_mean"
+LOW_OF_PROJECTION, HIGH_OF_PROJECTION, TO_TELL = "projection_low", "projection_high", "to_tell"
 """The angle of the mean over many draws, with its 95% interval."""
 
 RANK, NAME, BITS, FAMILY, GRANULARITY, PROFILE, BINADES = (

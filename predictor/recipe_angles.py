@@ -93,10 +93,12 @@ def measure_recipes(
         told apart share one), rank_by_projection and rank_by_angle, recipe, product ("all", "fprop", ...), layer
         ("all", the name of a product of the network, or of those that are kept), part ("everywhere", "alone",
         "without", "kept"), angle with low and high (95% t-interval), angle_of_mean with its interval (of the mean over
-        many draws; without random numbers the angle), projection, length_ratio, bias with its interval, loss, share (of
-        the network's multiply-accumulates), kept (the share of these that is in bfloat16 instead), gates (of a
-        multiply-accumulate lane, formats/hardware/cost.py; the mean over what is changed), draws, n (mini-batches),
-        failures (zero or non-finite gradients). Its `attrs` hold all that reproduces it.
+        many draws; without random numbers the angle), projection with its interval, length_ratio, bias with its
+        interval, loss, share (of the network's multiply-accumulates), kept (the share of these that is in bfloat16
+        instead), gates (of a multiply-accumulate lane, formats/hardware/cost.py; the mean over what is changed), draws,
+        n (mini-batches), to_tell (mini-batches that would tell it from the baseline, at the spread that was seen; none
+        where they do, or nobody knows), failures (zero or non-finite gradients). Its `attrs` hold all that reproduces
+        it.
 
     Raises:
         ValueError: an argument is out of range, there is no such recipe, or the workload cannot be measured.

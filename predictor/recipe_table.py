@@ -28,31 +28,37 @@ from predictor.columns import (
     GATES,
     HIGH,
     HIGH_OF_MEAN,
+    HIGH_OF_PROJECTION,
     KEPT,
     LAYER,
     LENGTH_RATIO,
     LOSS_RISE,
     LOW,
     LOW_OF_MEAN,
+    LOW_OF_PROJECTION,
     PART,
     PRODUCT,
     PROJECTION,
     RANK,
     RECIPE,
     SHARE,
+    TO_TELL,
     N,
 )
 from predictor.measuring.units import Measurement
 from predictor.multiply_accumulates import ProductCost, gates, kept_share, share_of
 from predictor.recipe_parts import Order, Part
 from predictor.recipes.placed import Placed
-from predictor.statistics import angle_interval, bias, tied_ranks
+from predictor.statistics import angle_interval, bias, interval, tied_ranks, values_to_tell
 
 COLUMNS = (
     *(RANK, BY_PROJECTION, BY_ANGLE, RECIPE, PRODUCT, LAYER, PART),
     *(ANGLE, LOW, HIGH, ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN),
-    *(PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE, SHARE, KEPT, GATES, DRAWS, N, FAILURES),
+    *(PROJECTION, LOW_OF_PROJECTION, HIGH_OF_PROJECTION, LENGTH_RATIO, BIAS, BIAS_LOW, BIAS_HIGH, LOSS_RISE),
+    *(SHARE, KEPT, GATES, DRAWS, N, TO_TELL, FAILURES),
 )
+LATER = (LOW_OF_PROJECTION, HIGH_OF_PROJECTION, TO_TELL)
+"""Columns that older files have not."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +118,17 @@ def tabulated(
     for each, values in numbers.items():
         for index, rank in _ranked({index: values[index] for index in whole}).items():
             cells[index][each.column] = rank
+    baseline = next((index for index in whole if rows[index].placed.name == BASELINE), None)
+    for index in whole:
+        beside = {} if baseline is None else numbers[order][baseline]
+        cells[index][TO_TELL] = values_to_tell(beside, numbers[order][index])
     lines = []
     for index in _ranked({index: numbers[order][index] for index in whole}):
         cells[index][RANK] = cells[index][order.column]
         own = [other for other in cells if rows[other].placed.recipe is rows[index].placed.recipe and other != index]
         lines += [index, *sorted(own, key=lambda other: rows[other].part is not Part.KEPT)]
     table = pd.DataFrame([cells[index] for index in lines], columns=list(COLUMNS))
-    return table.astype(dict.fromkeys((RANK, BY_PROJECTION, BY_ANGLE), "Int64"))
+    return table.astype(dict.fromkeys((RANK, BY_PROJECTION, BY_ANGLE, TO_TELL), "Int64"))
 
 
 def _ranked(values: dict[int, dict[int, float]]) -> dict[int, int]:
@@ -144,6 +154,7 @@ def _cells(row: Row, by_batch: dict[int, list[Measurement]], of_mean: dict[int, 
     sketches = [np.mean([each.sketch for each in drawn], 0) for drawn in by_batch.values()]
     of_bias = bias(sketches, [drawn[0].square for drawn in by_batch.values()])
     angles = dict(zip((ANGLE, LOW, HIGH), angle_interval(mean(lambda each: each.angle())), strict=True))
+    projections = interval(mean(lambda each: each.projection()))
     means = angle_interval(np.array(list(of_mean.values())))
     return {
         RECIPE: row.placed.name,
@@ -152,7 +163,7 @@ def _cells(row: Row, by_batch: dict[int, list[Measurement]], of_mean: dict[int, 
         PART: row.part.value,
         **angles,
         **dict(zip((ANGLE_OF_MEAN, LOW_OF_MEAN, HIGH_OF_MEAN), means, strict=True)),
-        PROJECTION: float(mean(lambda each: each.projection()).mean()),
+        **dict(zip((PROJECTION, LOW_OF_PROJECTION, HIGH_OF_PROJECTION), projections, strict=True)),
         LENGTH_RATIO: float(mean(lambda each: each.length_ratio()).mean()),
         **dict(zip((BIAS, BIAS_LOW, BIAS_HIGH), (of_bias.value, of_bias.low, of_bias.high), strict=True)),
         LOSS_RISE: float(mean(lambda each: each.loss).mean()),

@@ -15,6 +15,8 @@ OUTSIDE = (2.5, 97.5)
 """The percentiles that an interval of this confidence lies between."""
 RESAMPLES = 2_000
 """Bootstrap samples."""
+MOST_TO_TELL = 10_000
+"""Values beyond which nobody counts how many would tell two means apart."""
 FEWEST = 3
 """Mini-batches that the interval of a bias takes."""
 
@@ -107,6 +109,23 @@ def paired_interval(own: Mapping[int, float], other: Mapping[int, float]) -> tup
     if not common:
         return float("nan"), float("nan"), float("nan")
     return interval(np.array([own[key] - other[key] for key in common]))
+
+
+def values_to_tell(own: Mapping[int, float], other: Mapping[int, float], least: float = 0.0) -> int | None:
+    """How many paired values would tell two means apart, were the mean and the spread of the differences what they are:
+    those at which the 95% interval ends at 0. None where it does not reach 0 now, where the difference is at most the
+    share `least` of the mean of `own`, or where nothing can be said."""
+    common = sorted(own.keys() & other.keys())
+    if len(common) < 2:
+        return None
+    differences = np.array([own[key] - other[key] for key in common])
+    mean, spread = abs(float(differences.mean())), float(differences.std(ddof=1))
+    count = len(common)
+    if half_width(spread / np.sqrt(count), count) < mean or not mean > least * _mean_on(other, own):
+        return None
+    while half_width(spread / np.sqrt(count), count) >= mean and count < MOST_TO_TELL:
+        count = max(count + 1, int(count * 1.1))
+    return count
 
 
 def tied_ranks(values: Sequence[Mapping[int, float]], floor: float = 0.0) -> list[int]:

@@ -24,6 +24,7 @@ from predictor.columns import (
     PROJECTION,
     RANK,
     RECIPE,
+    TO_TELL,
     WORST,
     WORST_ON,
     N,
@@ -149,9 +150,8 @@ def of_recipes(table: pd.DataFrame) -> str:
         said[0] += f", but nothing is decided by 1 mini-batch, {FEWEST - 1} more would give intervals"
     elif tied := [str(name) for name in others[RECIPE][others[RANK] == first[RANK]].iloc[1:]]:
         said[0] += f", not told apart from {_listed(tied)}"
-    if len(baseline) and (free := int((others[RANK] == baseline[RANK].iloc[0]).sum())):
-        seen = "" if by_angle else " by the projection"
-        said.append(f"{free} {'is' if free == 1 else 'are'} not told apart from {BASELINE}{seen}")
+    if len(baseline) and len(free := others[others[RANK] == baseline[RANK].iloc[0]]):
+        said.append(_like_baseline(free, baseline.iloc[0], bool(by_angle)))
     cheapest = others.sort_values(GATES, kind="stable").iloc[0] if others[GATES].notna().any() else first
     if cheapest[RECIPE] != first[RECIPE]:
         said.append(
@@ -159,6 +159,25 @@ def of_recipes(table: pd.DataFrame) -> str:
             f"{'turns it by' if by_angle else 'keeps'} {cheapest[number]:{digits}}"
         )
     return "; ".join(said)
+
+
+def _like_baseline(recipes: pd.DataFrame, baseline: pd.Series[Any], by_angle: bool) -> str:
+    """Which recipes share the baseline's rank, whether the other number tells them from it, and how many more
+    mini-batches would."""
+    names, done = [str(name) for name in recipes[RECIPE]], int(baseline[N])
+    number, other, column = ("angle", "projection", BY_PROJECTION) if by_angle else ("projection", "angle", BY_ANGLE)
+    one = len(names) == 1
+    said = (
+        f"{done} mini-batches do not decide whether {_listed(names)} {'is' if one else 'are'} as good as {BASELINE} by "
+        f"the {number}"
+    )
+    if (recipes[column] != baseline[column]).all():
+        said += f", and the {other} tells {'it' if one else 'them'} apart"
+    if len(needed := recipes[TO_TELL].dropna() - done):
+        least, most = int(needed.min()), int(needed.max())
+        count = str(least) if least == most else f"{least} to {most}"
+        said += f"; if they differ as much as they do now, about {count} more would"
+    return said
 
 
 def _first(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:

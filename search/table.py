@@ -49,11 +49,8 @@ from predictor.columns import (
 from predictor.effects import Effect, repeats_within
 from predictor.measuring.units import Measurement
 from predictor.risk import Risk
-from predictor.statistics import angle_interval, bias, half_width, paired_interval, tied_ranks
+from predictor.statistics import angle_interval, bias, paired_interval, tied_ranks, values_to_tell
 from search.settings import ResultSettings
-
-MOST_TO_TELL = 10_000
-"""Mini-batches beyond which nobody counts."""
 
 
 @dataclass
@@ -221,21 +218,9 @@ def with_gates(table: pd.DataFrame, candidates: Sequence[Candidate], products: i
 def minibatches_to_tell(
     by: Effect, first: Mapping[int, float], second: Mapping[int, float] = MappingProxyType({})
 ) -> int | None:
-    """How many mini-batches would tell two formats apart, were the mean and the spread of their paired differences what
-    they are: those at which the 95% interval ends at 0. None where it does not reach 0 now, where the difference is
-    smaller than an angle of this effect repeats itself, or where nothing can be said."""
-    common = sorted(first.keys() & second.keys())
-    if len(common) < 2:
-        return None
-    differences = np.array([first[key] - second[key] for key in common])
-    mean, spread = abs(float(differences.mean())), float(differences.std(ddof=1))
-    least = repeats_within(by) * float(np.mean([first[key] for key in common]))
-    if half_width(spread / np.sqrt(len(common)), len(common)) < mean or not mean > least:
-        return None
-    count = len(common)
-    while half_width(spread / np.sqrt(count), count) >= mean and count < MOST_TO_TELL:
-        count = max(count + 1, int(count * 1.1))
-    return count
+    """How many mini-batches would tell two formats apart (`values_to_tell`); None also where the difference is smaller
+    than an angle of this effect repeats itself."""
+    return values_to_tell(first, second, repeats_within(by))
 
 
 def regret(candidates: Sequence[Candidate], table: pd.DataFrame, angles: MeasuredAngles, by: Effect) -> float:

@@ -37,10 +37,10 @@ from predictor.columns import (
     N,
 )
 from predictor.recipe_parts import Order, Part
-from predictor.recipe_table import COLUMNS
+from predictor.recipe_table import COLUMNS, LATER
 from reports.page.parts import SOURCE, Section, embedded, plain
-from reports.tables.cells import bounded, or_dash, with_interval
-from reports.tables.recipes import RANKED_BY
+from reports.tables.cells import bounded, or_dash, projection, with_interval
+from reports.tables.recipes import RANKED_BY, as_measured
 from reports.verdicts import of_recipes
 
 MEANINGS = {
@@ -67,7 +67,7 @@ def _cells(row: pd.Series[Any]) -> dict[str, tuple[Any, str]]:
             bounded(row[ANGLE_OF_MEAN], row[LOW_OF_MEAN], row[HIGH_OF_MEAN], number),
         ),
         "angle": (plain(row[ANGLE]), bounded(row[ANGLE], row[LOW], row[HIGH], number)),
-        "projection": (plain(row[PROJECTION]), or_dash(row[PROJECTION], ".4f")),
+        "projection": (plain(row[PROJECTION]), projection(row)),
         "bias": (plain(row[BIAS]), with_interval(row, BIAS, BIAS_LOW, BIAS_HIGH)),
         "loss": (plain(row[LOSS_RISE]), f"{row[LOSS_RISE]:+.4g}"),
         "share": (plain(row[SHARE]), f"{100 * row[SHARE]:.1f}%"),
@@ -176,7 +176,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str) -> Section:
         file: The name of its file.
     """
     settings = sidecar.get("settings", {})
-    named = table.fillna({LAYER: ""})  # where nothing is kept, a file has no text
+    named = as_measured(table, settings)
     whole = named[(named[PRODUCT] == ALL) & (named[PART] == Part.EVERYWHERE)]
     head, rows = _table(whole)
     marks = [_mark(place, row) for place, (_, row) in enumerate(whole.iterrows())]
@@ -205,7 +205,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str) -> Section:
 
 def checked(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """The table; ValueError where it is none of recipes."""
-    if absent := [column for column in COLUMNS if column not in table.columns]:
+    if absent := [column for column in COLUMNS if column not in (*table.columns, *LATER)]:
         raise ValueError(f"{path} has no column {absent[0]!r}; give what formats rank or recipes wrote")
     if not ((table[PRODUCT] == ALL) & (table[PART] == Part.EVERYWHERE)).any():
         raise ValueError(f"{path} has no recipe everywhere; give what formats recipes wrote")

@@ -14,6 +14,7 @@ from numeric_formats.checks import at_least, one_of
 from numeric_formats.files import TENSORS
 from numeric_formats.messages import counted
 from predictor.columns import (
+    ALL,
     ANGLE,
     ANGLE_OF_MEAN,
     BIAS,
@@ -47,6 +48,7 @@ from predictor.columns import (
     source_column,
 )
 from predictor.effects import Effect, check_effects
+from predictor.recipe_parts import Part
 from predictor.risk import WITHIN, bundled_trainings, risk_of
 from reports import results
 from reports.plots import attributions, precision, rankings, recipes, training
@@ -87,8 +89,8 @@ def kind_of(given: Sequence[Path], kind: str | None, names: Sequence[str]) -> Ki
 
     Args:
         given: Files or folders.
-        kind: Its name; by default what is drawn of a folder, tensors, or formats alone, the angles of a table, and the
-            first of a ranking by one effect.
+        kind: Its name; by default what is drawn of a folder, tensors, or formats alone, the angles of a table, the
+            first of a ranking by one effect, and of recipes what is kept, else products of layers, else all recipes.
         names: Formats.
 
     Returns:
@@ -128,6 +130,10 @@ def _usual_of(path: Path) -> Kind:
     """Of a table; what cannot be read is refused when it is drawn."""
     with suppress(ValueError, OSError):
         table = results.read(path)
+        if {RECIPE, PART} <= set(table.columns):
+            layers = table[table[LAYER] != ALL]
+            kinds = {Kind.KEPT: layers[PART] == Part.KEPT, Kind.PRODUCTS: layers[PRODUCT] != ALL}
+            return next((kind for kind, rows in kinds.items() if rows.any()), Kind.RECIPES)
         if RANK in table and not set(columns_of(Kind.ANGLES, Effect.E)) <= set(table.columns):
             return Kind.TOP if NAME in table and effects_in(table.columns) else Kind.ANGLES
     return Kind.ANGLES

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from formats.recipes.presets import BASELINE
 from formats.recipes.value import Product
@@ -41,7 +41,8 @@ def _whole(table: pd.DataFrame) -> pd.DataFrame:
 
 def plane(table: pd.DataFrame, title: str) -> Figure:
     """The bias of recipes against the angle of their mean, with 95% intervals, and the baseline's angle as a line: what
-    lies there is free. A bias that is not above 0 lies on the lower edge, hollow.
+    lies there is free. A bias that is not above 0 lies on the lower edge, hollow; one that is not known, as on one
+    mini-batch, is a cross there, and where none is known the axis has no numbers.
 
     Args:
         table: What `predictor.measure_recipes` gave.
@@ -55,15 +56,17 @@ def plane(table: pd.DataFrame, title: str) -> Figure:
     if not len(rows):
         raise ValueError("the table holds no recipe with an angle")
     figure, axes = plt.subplots(figsize=size(6), layout="constrained")
-    above = rows[BIAS] > 0
-    floor = 0.5 * rows[above][BIAS].min() if above.any() else 1e-6
+    above, unknown = rows[BIAS] > 0, rows[BIAS].isna()
+    floor = 0.5 * rows[above][BIAS].min() if above.any() else 1.0
     up = rows[BIAS].where(above, floor)
+    places = {"": above, ", bias not above 0": ~above & ~unknown, ", bias not known": unknown}
     for random, (colour, marker) in ((False, PLAIN), (True, RANDOM)):
-        for known in (True, False):
-            chosen = ((rows[DRAWS] > 1) == random) & (above == known)
+        for said, place in places.items():
+            chosen = ((rows[DRAWS] > 1) == random) & place
             own, height = rows[chosen], up[chosen]
             if not len(own):
                 continue
+            known = place is above
             across = np.abs(own[[LOW_OF_MEAN, HIGH_OF_MEAN]].sub(own[ANGLE_OF_MEAN], axis=0).to_numpy().T)
             high = np.nan_to_num((own[BIAS_HIGH] - height).to_numpy()) if known else np.zeros(len(own))
             low = np.nan_to_num((height - own[BIAS_LOW].clip(lower=floor)).to_numpy()) if known else high
@@ -73,13 +76,13 @@ def plane(table: pd.DataFrame, title: str) -> Figure:
                 xerr=np.nan_to_num(across),
                 yerr=np.maximum([low, high], 0),
                 linestyle="none",
-                marker=marker,
+                marker="x" if place is unknown else marker,
                 color=colour,
                 markerfacecolor=colour if known else "white",
                 markersize=6,
                 elinewidth=0.7,
                 ecolor="#999999",
-                label=("with random numbers" if random else "to nearest") + ("" if known else ", bias not above 0"),
+                label=("with random numbers" if random else "to nearest") + said,
             )
     baseline = rows[rows[RECIPE] == BASELINE]
     if len(baseline):
@@ -94,6 +97,9 @@ def plane(table: pd.DataFrame, title: str) -> Figure:
     )
     log_axis(axes.xaxis)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if not above.any():
+        axes.yaxis.set_major_locator(NullLocator())
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     titled(axes, title, 4)
     label_points(axes, zip(rows[RECIPE], rows[ANGLE_OF_MEAN], up, strict=True))

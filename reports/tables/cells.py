@@ -12,6 +12,9 @@ from predictor.columns import (
     GAP,
     GAP_HIGH,
     GAP_LOW,
+    HIGH_OF_PROJECTION,
+    LOW_OF_PROJECTION,
+    PROJECTION,
     N,
     angle_column,
     high_column,
@@ -88,6 +91,14 @@ def with_interval(row: Any, value: str, low: str, high: str) -> str:
     if pd.isna(row[value]):
         return "-"
     return f"{row[value]:.3g}" if pd.isna(row[low]) else f"{row[value]:.3g} [{row[low]:.3g}, {row[high]:.3g}]"
+
+
+def projection(row: Any) -> str:
+    """The projection of a row of recipes with the ends of its 95% interval."""
+    if pd.isna(row[PROJECTION]):
+        return "-"
+    ends = row[LOW_OF_PROJECTION], row[HIGH_OF_PROJECTION]
+    return f"{row[PROJECTION]:.4f}" + ("" if pd.isna(ends[0]) else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
 
 
 def angle(row: Any, effect: str, minibatches: int = 0) -> str:

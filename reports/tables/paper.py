@@ -18,7 +18,6 @@ from predictor.columns import (
     FORMAT,
     GAP,
     GATES,
-    LAYER,
     NAME,
     RANK,
     RECIPE,
@@ -47,7 +46,7 @@ def table_of(
         top: How many formats of a ranking are shown; those of the user's own are shown wherever they stand.
         within: The gap of formats that count as good as float32.
         columns: Those that are shown, in this order, by their names in the file or above the table; by default all.
-        formats: Those whose rows are shown, by name; by default `top`, and what they are held against.
+        formats: Those, or the recipes, whose rows are shown, by name; by default `top`, and what they are held against.
 
     Raises:
         ValueError: The file is damaged, has another kind of result, or has no such column or format.
@@ -56,10 +55,11 @@ def table_of(
     network = results.network_of(settings, path)
     yardsticks: Sequence[Any] = settings.get("yardsticks", ())
     if RECIPE in table and RANK in table:
-        if formats:
-            raise ValueError(f"{path} has recipes; --formats chooses rows of what formats rank and measure wrote")
-        named = table.fillna({LAYER: ""})  # where nothing is kept, a file has no text
-        return _with_columns(recipes.measured(named), columns)
+        found = recipes.as_measured(table, settings)
+        if missing := [name for name in formats if name not in set(found[RECIPE])]:
+            raise ValueError(f"{path} has no {', '.join(missing)}; it has {', '.join(found[RECIPE].unique())}")
+        shown = found[found[RECIPE].isin(formats)] if formats else found
+        return _with_columns(recipes.measured(shown), columns)
     if FORMAT in table and EFFECT in table:
         table, yardsticks = _rows_of(path, results.effects_across(table), yardsticks, formats)
         return _with_columns(_measured(table, network, yardsticks, settings), columns)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from formats.recipes.value import OPERANDS, Product, Recipe, history_in_words
 from numeric_formats.messages import counted
@@ -84,6 +84,19 @@ def estimate(model: str, of: RecipesEstimate) -> str:
     )
 
 
+def as_measured(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """A table from a file as `predictor.measure_recipes` gave it: where nothing is kept a file has no text, and older
+    ones have fewer columns. settings: of its sidecar."""
+    from predictor.columns import LAYER
+    from predictor.recipe_parts import Order
+    from predictor.recipe_table import LATER
+
+    found = table.reindex(columns=[*table.columns, *(column for column in LATER if column not in table)])
+    found = found.fillna({LAYER: ""})
+    found.attrs["order"] = settings.get("order", Order.PROJECTION)
+    return found
+
+
 def measured(table: pd.DataFrame) -> list[Part]:
     """What `predictor.measure_recipes` gave."""
     import pandas as pd
@@ -109,7 +122,6 @@ def measured(table: pd.DataFrame) -> list[Part]:
         LOW_OF_MEAN,
         PART,
         PRODUCT,
-        PROJECTION,
         RANK,
         RECIPE,
         SHARE,
@@ -117,7 +129,7 @@ def measured(table: pd.DataFrame) -> list[Part]:
     )
     from predictor.recipe_parts import Order
     from predictor.recipe_parts import Part as Place
-    from reports.tables.cells import bounded, or_dash, with_interval
+    from reports.tables.cells import bounded, or_dash, projection, with_interval
 
     def angle(row: pd.Series[float], mean: str, low: str, high: str) -> str:
         return bounded(row[mean], row[low], row[high], row[N])
@@ -135,7 +147,7 @@ def measured(table: pd.DataFrame) -> list[Part]:
         rows.append(
             [
                 *("" if pd.isna(row[RANK]) else f"{row[RANK]:.0f}", row[RECIPE], " ".join(filter(None, where))),
-                *(or_dash(row[PROJECTION], ".4f"), angle(row, ANGLE, LOW, HIGH), several),
+                *(projection(row), angle(row, ANGLE, LOW, HIGH), several),
                 *(
                     "" if pd.isna(row[other]) else f"{row[other]:.0f}",
                     or_dash(row[LENGTH_RATIO], ".4f"),
@@ -163,7 +175,7 @@ def measured(table: pd.DataFrame) -> list[Part]:
         "mini-batches",
         "failed",
     )
-    headers = [("", "right"), ("recipe", "left"), ("alone", "left"), *((name, "right") for name in right)]
+    headers = [("rank", "right"), ("recipe", "left"), ("alone", "left"), *((name, "right") for name in right)]
     return [
         plain(None, headers, rows),
         *disagreements(table),
@@ -187,13 +199,12 @@ def kept_in_bfloat16(table: pd.DataFrame) -> list[Part]:
         LOSS_RISE,
         LOW_OF_MEAN,
         PART,
-        PROJECTION,
         RANK,
         RECIPE,
         N,
     )
     from predictor.recipe_parts import Part as Place
-    from reports.tables.cells import bounded, or_dash
+    from reports.tables.cells import bounded, or_dash, projection
 
     found = table[table[PART] == Place.KEPT]
     if not len(found):
@@ -205,7 +216,7 @@ def kept_in_bfloat16(table: pd.DataFrame) -> list[Part]:
     for _, row in in_order.sort_values(["place", KEPT], kind="stable").iterrows():
         of_mean = bounded(row[ANGLE_OF_MEAN], row[LOW_OF_MEAN], row[HIGH_OF_MEAN], row[N])
         share = f"{100 * row[KEPT]:.1f}%"
-        numbers = [or_dash(row[PROJECTION], ".4f"), of_mean, f"{row[LOSS_RISE]:+.4g}", or_dash(row[GATES], ",.0f")]
+        numbers = [projection(row), of_mean, f"{row[LOSS_RISE]:+.4g}", or_dash(row[GATES], ",.0f")]
         rows.append([row[RECIPE], share, *numbers])
         if row[PART] == Place.KEPT:
             layers = ",".join(row[LAYER].split()) or "nothing that saves any fits"

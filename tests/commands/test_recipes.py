@@ -40,6 +40,14 @@ def test_a_table_with_its_sidecar(folder):
     assert settings["recipes"].keys() == {"bf16", "mxfp4", "E4M3/real"}
     assert (settings["draws"], settings["head"], settings["minibatches"]) == (4, True, 2)
     assert settings["order"] == "projection"
+    run("plot", "found.csv", cwd=folder)
+    assert (folder / "found.png").stat().st_size
+    of_one = run("table", "found.csv", "--formats", "mxfp4", "--columns", "rank,recipe,projection", cwd=folder).stdout
+    rows = [line.split() for line in of_one.splitlines()]
+    assert ["rank", "recipe", "projection"] in rows
+    assert [row[1] for row in rows if row[:1] in (["1"], ["2"], ["3"])] == ["mxfp4"]
+    bad = run("table", "found.csv", "--formats", "nvfp4", cwd=folder, check=False)
+    assert bad.stderr.startswith("error: found.csv has no nvfp4; it has bf16, ")
     by_angle = run(*arguments, "--order", "angle", cwd=folder).stdout
     assert "rank by projection" in by_angle
     assert "turns the mean gradient least" in by_angle or "keeps the gradient's length" in by_angle

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from reports.verdicts import undecided, verdict
+from predictor.recipe_table import COLUMNS
+from reports.verdicts import of_recipes, undecided, verdict
 
 TABLE = pd.DataFrame(
     {
@@ -76,3 +77,27 @@ def test_over_several_networks():
     assert (
         verdict(table, {}, 0.01) == "BM25 has the smallest mean rank, 2.5; its largest angle is 3.21 degrees, on lstm"
     )
+
+
+def recipes(**changed):
+    given = {
+        "recipe": ["bf16", "mxfp8", "nvfp4"],
+        **{"product": "all", "part": "everywhere", "layer": "all", "n": 4},
+        **{"rank": [1, 1, 3], "rank_by_projection": [1, 1, 3], "rank_by_angle": [1, 2, 3]},
+        **{"projection": [1.0, 0.99, 0.8], "angle_of_mean": [0.9, 15.0, 60.0], "to_tell": [None, 20, None]},
+    }
+    return pd.DataFrame(given | changed, columns=list(COLUMNS))
+
+
+def test_recipes_that_share_the_rank_of_the_baseline_are_not_as_good():
+    assert of_recipes(recipes()) == (
+        "mxfp8 keeps the gradient's length along itself best, 0.9900, and turns it by 15 degrees (bf16: 1.0000 and "
+        "0.9); 4 mini-batches do not decide whether mxfp8 is as good as bf16 by the projection, and the angle tells it "
+        "apart; if they differ as much as they do now, about 16 more would"
+    )
+    both = of_recipes(recipes(rank=[1, 1, 1], rank_by_projection=[1, 1, 1], to_tell=[None, 20, 9]))
+    assert "4 mini-batches do not decide whether mxfp8 and nvfp4 are as good as bf16 by the projection, and" in both
+    assert both.endswith("about 5 to 16 more would")
+    like = of_recipes(recipes(rank_by_angle=[1, 1, 3], to_tell=None))
+    assert like.endswith("whether mxfp8 is as good as bf16 by the projection")
+    assert "decide" not in of_recipes(recipes(rank=[1, 2, 3], rank_by_projection=[1, 2, 3]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ from workloads.weights import read_state, refuse
 GGUF = ".gguf"
 ENCODER = "AutoModelForMaskedLM"
 DECODER = "AutoModelForCausalLM"
-
+OF_TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "*.bpe")
+"""What files of tokenizers are called."""
 
 BARE = "AutoModel"
 
@@ -31,20 +33,26 @@ class Checkpoint(NamedTuple):
     tokenizer: Callable[[], Any]
 
 
-def checkpoint(name: str, weights: Path | None, bare: bool = False) -> Checkpoint:
+def checkpoint(name: str, weights: Path | None, bare: bool = False, text: bool = False) -> Checkpoint:
     """A language model with its tokenizer.
 
     Args:
-        name: of the hub; where weights are given only what messages call it.
+        name: of the hub, or a folder as weights; where those are given only what messages call it.
         weights: a folder as save_pretrained writes it, a file of weights beside config.json and tokenizer, or a .gguf.
         bare: an encoder without the part that fills masks in, which a file need not have.
+        text: whether its tokenizer has to be there.
 
     Raises:
         ImportError: without transformers, or what it needs for the file.
         OSError: public weights cannot be loaded.
         ValueError: a file is damaged, does not fit, or is of no language model.
     """
-    network, transformers = f"hf:{name}", import_extra("transformers", "hf")
+    network = f"hf:{name}"
+    if weights is None and Path(name).is_dir():
+        weights = Path(name)
+    if weights is not None:
+        _check_place(weights, bare, text)  # before what takes long to load
+    transformers = import_extra("transformers", "hf")
     if weights is None:
         config = pretrained(network, lambda: transformers.AutoConfig.from_pretrained(name))
         auto = _auto(transformers, network, config, bare)
@@ -54,15 +62,30 @@ def checkpoint(name: str, weights: Path | None, bare: bool = False) -> Checkpoin
             auto != DECODER,
             lambda: pretrained(network, lambda: transformers.AutoTokenizer.from_pretrained(name)),
         )
-    if not weights.exists():
-        raise FileNotFoundError(f"there are no weights {weights}")
-    gguf = weights.suffix.lower() == GGUF
-    if gguf and bare:
-        raise ValueError(f"{weights}: a {GGUF} is of a causal language model; pairs are for encoders")
     with _without_bars(transformers):
-        if gguf:
+        if weights.suffix.lower() == GGUF:
             return _from_gguf(transformers, network, weights)
         return _from_files(transformers, network, weights, bare)
+
+
+def _check_place(weights: Path, bare: bool, text: bool) -> None:
+    """FileNotFoundError where there is nothing, and ValueError where a folder lacks what is needed beside weights."""
+    if not weights.exists():
+        raise FileNotFoundError(f"there are no weights {weights}")
+    if weights.suffix.lower() == GGUF:
+        if bare:
+            raise ValueError(f"{weights}: a {GGUF} is of a causal language model; pairs are for encoders")
+        return
+    folder = weights if weights.is_dir() else weights.parent
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} has no config.json; a folder as save_pretrained writes it, a file in one, or a {GGUF} is needed"
+        )
+    if text and not any(fnmatch(file.name, pattern) for file in folder.iterdir() for pattern in OF_TOKENIZERS):
+        raise ValueError(
+            f"{folder} has no tokenizer (tokenizer.json, vocab.json, ...), which text needs: its save_pretrained "
+            "writes one there; tokens:FILE.npy needs none"
+        )
 
 
 @contextmanager
@@ -102,10 +125,6 @@ def _auto(transformers: Any, network: str, config: Any, bare: bool) -> str:
 
 def _from_files(transformers: Any, network: str, weights: Path, bare: bool) -> Checkpoint:
     folder = weights if weights.is_dir() else weights.parent
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{folder} has no config.json; a folder as save_pretrained writes it, a file in one, or a {GGUF} is needed"
-        )
     options: dict[str, Any] = {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": torch.float32}
     here = {"local_files_only": True}
     with reading(f"configuration {folder / 'config.json'}", "that of a model of transformers"):

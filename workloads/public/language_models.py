@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workloads.public.checkpoints import checkpoint, context_of, embedded
-from workloads.public.texts import PAIRS, Masked, Text
+from workloads.public.texts import PAIRS, TOKENS, Masked, Text
 from workloads.workload import Workload
 
 LENGTH = 128
@@ -84,13 +84,13 @@ def language_model(name: str, data: str, weights: Path | None) -> Workload:
     are to find each other, and the share that does as its metric.
 
     weights: a folder with weights, config.json and tokenizer as save_pretrained writes them, a file of weights beside
-    these two, or a GGUF; `name` is then what reports print. None: what is public under the name. data: `Text`'s. Raises
-    ImportError without transformers, OSError where public weights cannot be loaded, ValueError and FileNotFoundError
-    where data, weights and network do not go together.
+    these two, or a GGUF; `name` is then what reports print. None: such a folder of that name, or what is public under
+    it. data: `Text`'s. Raises ImportError without transformers, OSError where public weights cannot be loaded,
+    ValueError and FileNotFoundError where data, weights and network do not go together.
     """
     network = f"hf:{name}"
     text = Text(data)
-    made = checkpoint(name, weights, bare=text.kind == PAIRS)
+    made = checkpoint(name, weights, bare=text.kind == PAIRS, text=text.kind != TOKENS)
     vocabulary = embedded(network, made.model)
     text.belong_to(made.tokenizer, vocabulary, LENGTH, context_of(made.model))
     lower, loss = True, masked_token_loss if made.encoder else next_token_loss

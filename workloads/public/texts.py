@@ -88,6 +88,8 @@ class Text:
             except UnicodeDecodeError as error:
                 raise ValueError(f"text {file} is not UTF-8: {error}") from error
             tokens += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if not tokens:
+            raise ValueError(f"text {self.place}: the tokenizer makes no token of it; it is empty, or the tokenizer is")
         return torch.tensor(tokens, dtype=torch.int64)
 
     def _from_numbers(self) -> Tensor:

@@ -54,6 +54,20 @@ def test_recipes_in_the_plane(interval):
         assert across[:, 0].tolist() == pytest.approx([9.9, 12.1])
 
 
+def test_a_bias_that_is_not_known_has_no_number():
+    found = table(False).assign(bias=np.nan)
+    [axes] = recipes.plane(found, "plane").axes
+    drawn = {container.get_label(): points(container)[0][0] for container in axes.containers}
+    assert drawn == {"to nearest, bias not known": 0.5, "with random numbers, bias not known": 38.0}
+    assert len(axes.get_yticks()) == 0
+    found.loc[found["recipe"] == "mxfp8", "bias"] = 0.02
+    [axes] = recipes.plane(found, "plane").axes
+    drawn = {container.get_label(): points(container) for container in axes.containers}
+    assert drawn["to nearest"] == [[11.0, 0.02]]
+    assert drawn["to nearest, bias not known"] == [[0.5, 0.01]]
+    assert len(axes.get_yticks())
+
+
 def test_products_of_layers():
     figure = recipes.products(table(), "products")
     first, second = figure.axes
@@ -93,3 +107,15 @@ def test_they_are_drawn_from_a_file(tmp_path):
     whole.drop(columns="bias").to_csv(path, index=False)
     with pytest.raises(ValueError, match="bias"):
         drawing.draw([path], drawing.Kind.RECIPES)
+
+
+def test_the_picture_that_is_drawn_where_none_is_named(tmp_path):
+    whole = table()
+    for rows, kind in (
+        (whole, "kept"),
+        (whole[whole["part"] != "kept"], "products"),
+        (whole[whole["part"] == "everywhere"], "recipes"),
+        (whole[(whole["layer"] == "all")], "recipes"),
+    ):
+        rows.to_csv(tmp_path / "found.csv", index=False)
+        assert drawing.kind_of([tmp_path / "found.csv"], None, []) == kind

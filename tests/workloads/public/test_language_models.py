@@ -182,6 +182,8 @@ def test_what_does_not_go_together(folder, tmp_path):
         (tmp_path / entry).write_bytes((folder / entry).read_bytes())
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "mute").mkdir()
+    (tmp_path / "mute" / "config.json").write_bytes((folder / "config.json").read_bytes())
     for arguments, error, message in (
         (("hf:tiny", "cifar10", folder), ValueError, r"language models take text\[@LENGTH\]:PATH"),
         (("hf:tiny", f"text:{tmp_path}/none", folder), FileNotFoundError, "a text file, or a folder of .txt files"),
@@ -189,6 +191,13 @@ def test_what_does_not_go_together(folder, tmp_path):
         (("hf:tiny", text, tmp_path / "none"), FileNotFoundError, "there are no weights"),
         (("hf:tiny", text, tmp_path / "empty"), ValueError, "has no config.json"),
         (("hf:tiny", text, wrong), ValueError, r"wrong.pt does not fit hf:tiny: .* and \d+ more"),
+        (
+            ("hf:tiny", text, tmp_path / "mute"),
+            ValueError,
+            r"mute has no tokenizer \(tokenizer.json, ",
+        ),
+        ((f"hf:{tmp_path / 'mute'}", text), ValueError, "mute has no tokenizer"),
+        ((f"hf:{tmp_path / 'empty'}", text), ValueError, "has no config.json"),
     ):
         with pytest.raises(error, match=message) as caught:
             load(*arguments)
@@ -231,7 +240,7 @@ def test_bfloat16_lengths_and_files_of_tokens(folder, tmp_path):
     (tmp_path / "tokens.npy").write_bytes(b"no numbers")
     with pytest.raises(ValueError, match=r"tokens.npy cannot be read as a .npy of numbers"):
         load("hf:tiny", f"tokens:{tmp_path / 'tokens.npy'}", tmp_path / "net").minibatches()
-    with pytest.raises(ValueError, match="cannot be read as one of transformers"):
+    with pytest.raises(ValueError, match="net has no tokenizer"):
         load("hf:tiny", f"text:{folder / 'text.txt'}", tmp_path / "net").minibatches()
     for length in (17, 1):
         with pytest.raises(ValueError, match=rf"sequences of {length} tokens were asked for; 2 to 16, which"):
