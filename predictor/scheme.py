@@ -180,7 +180,7 @@ def scale_in_schemes(format: Format) -> str:
     if (own := format.scale.headroom) is not None:
         return f"headroom {own} in every scheme, its own"
     said = ", ".join(f"{scheme.headroom} ({preset})" for preset, scheme in PRESETS.items())
-    return f"headroom of activations and errors by the scheme: {said}; a headroom of its own, also 0, goes before"
+    return f"headroom of A and E by the scheme: {said}"
 
 
 def _written(value: Any) -> str:

@@ -147,6 +147,7 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
                 fontsize=7,
                 color="black" if angle > 0.6 * largest else "white",
             )
-    figure.colorbar(image, label=f"angle (degrees), {shows}", shrink=min(1.0, 6 / len(grid)) if len(grid) > 12 else 1)
+    figure.colorbar(image, label="angle (degrees)", shrink=min(1.0, 6 / len(grid)) if len(grid) > 12 else 1)
+    axes.set_xlabel(shows, fontsize=9)
     axes.set_title(title, fontsize=11)
     return figure

@@ -42,9 +42,7 @@ def test_what_a_scheme_leaves_alone():
 
 
 def test_what_is_said_of_a_scale():
-    assert scale_in_schemes(formats.get("NF4")).startswith(
-        "headroom of activations and errors by the scheme: 1 (paper)"
-    )
+    assert scale_in_schemes(formats.get("NF4")).startswith("headroom of A and E by the scheme: 1 (paper)")
     assert scale_in_schemes(formats.get("NF4/headroom0")) == "headroom 0 in every scheme, its own"
     assert scale_in_schemes(formats.get("NF4/block64")) == "the same scale in every scheme"
 
