@@ -89,8 +89,16 @@ def measure(
 
     Ctrl-C keeps what was measured.
 
+    Columns: projection (how much of the gradient's length is left along itself, 1 is all), angle (of one draw of random
+    numbers), of the mean (the angle of the mean over many draws), length (of the gradient, over that in full
+    precision), bias (what does not average out over mini-batches, over a mini-batch's own noise; needs two of them),
+    loss (what is added to it before any training), share (of the multiply-accumulates that are changed), gates (of one
+    multiply-accumulate), failed (gradients that came out zero or not finite).
+
     Examples: formats recipes -m transformer · formats recipes -m mine.py:net -r mxfp8,nvfp4,mine.toml --by product -o
-    recipes.csv · formats recipes -m transformer -r nvfp4 --keep 15% · formats recipes list
+    recipes.csv · formats recipes -m transformer -r nvfp4 --keep 15% · formats recipes -m mine.py:large --dry-run ·
+    formats recipes -m hf:NAME --weights FOLDER --data text@512:BOOK.txt -r mxfp8 --by product,layer --minibatches 1 ·
+    formats recipes list
     """
     if context.invoked_subcommand is not None:
         return

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 RANKED_BY = {"projection": "the distance of the projection from 1", "angle": "the angle of the mean"}
 PAIRS_SHOWN = 6
+"""Pairs of recipes, or layers of one, that a line names."""
 LONG = 120
 """Minutes from which a time is told in hours."""
 LISTED = [(name, "left") for name in ("recipe", "x", "w", "dy", "whose")]
@@ -179,11 +180,42 @@ def measured(table: pd.DataFrame) -> list[Part]:
     return [
         plain(None, headers, rows),
         *disagreements(table),
+        *worst_parts(table),
         f"ranks: by {RANKED_BY[order]}; of the mean: the angle of the mean over many draws of random numbers, whose "
         "noise averages out; projection: 1 where the length along the gradient is kept; share: of the "
         "multiply-accumulates; gates: of one, the mean, scales included, without infinities and NaN",
         *kept_in_bfloat16(table),
     ]
+
+
+def worst_parts(table: pd.DataFrame) -> list[str]:
+    """Of each recipe that was taken apart, in words: what its products turn the gradient by, alone, and which layers
+    turn it most."""
+    from predictor.columns import ALL, ANGLE_OF_MEAN, LAYER, PART, PRODUCT, RECIPE
+    from predictor.recipe_parts import Part as Place
+
+    said = []
+    for name in dict.fromkeys(table[RECIPE]):
+        own = table[(table[RECIPE] == name) & table[ANGLE_OF_MEAN].notna()].sort_values(ANGLE_OF_MEAN, ascending=False)
+        products = own[(own[PRODUCT] != ALL) & (own[LAYER] == ALL)]
+        if len(products):
+            shown = ", ".join(f"{row[PRODUCT]} {row[ANGLE_OF_MEAN]:.3g}" for _, row in products.iterrows())
+            said.append(f"{name}, products alone: {shown} degrees")
+        alone = own[own[PART] == Place.ALONE]
+        for rows, what in ((alone[alone[PRODUCT] == ALL], "layers"), (alone[alone[PRODUCT] != ALL], "their products")):
+            if not len(rows):
+                continue
+            shown = ", ".join(
+                f"{'' if row[PRODUCT] == ALL else f'{row[PRODUCT]} of '}{row[LAYER]} {row[ANGLE_OF_MEAN]:.3g}"
+                for _, row in rows.head(PAIRS_SHOWN).iterrows()
+            )
+            squares = (rows[ANGLE_OF_MEAN] ** 2).cumsum()
+            half = 1 + int((squares < squares.iloc[-1] / 2).sum())
+            said.append(
+                f"{name}, {what} alone: {shown} degrees turn it most; {half} of {len(rows)} hold half of the sum of "
+                "the squares"
+            )
+    return said
 
 
 def kept_in_bfloat16(table: pd.DataFrame) -> list[Part]:
