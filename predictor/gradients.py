@@ -153,6 +153,7 @@ class Gradients:
         try:
             self._start()
             self._check_full()
+            give_back()  # the passes that follow make what they need of other sizes
         except BaseException:
             self.__exit__(None, None, None)
             raise
