@@ -1,4 +1,4 @@
-"""Which products of a network are kept in bfloat16 beside a recipe, by what each saves for its cost
+"""Which products of a network are kept in bfloat16 beside a recipe, by what each does alone for its cost
 (docs/definitions/recipes.md section 3)."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Keeping:
     """What is kept.
 
     Attributes:
-        shares: of the multiply-accumulates, each of which is filled by what saves most.
+        shares: of the multiply-accumulates, each of which is filled by what turns the gradient most.
         layers: or names of layers.
     """
 
@@ -73,11 +73,11 @@ def products_of(layers: Sequence[str], changed: Sequence[str]) -> list[str]:
 
 
 def rows_to_choose_by(rows: Sequence[Row], keeping: Keeping, changed: Sequence[str]) -> list[Row]:
-    """What is measured to choose a share: each recipe without each product, where that is not among the rows."""
-    if not keeping.shares or any(row.part is Part.WITHOUT for row in rows):
+    """What is measured to choose a share: each recipe in each product alone, where that is not among the rows."""
+    if not keeping.shares or any(row.part is Part.ALONE and row.product == ALL for row in rows):
         return []
     return [
-        Row(replace(row.placed, without=frozenset({name})), layer=name, part=Part.WITHOUT)
+        Row(replace(row.placed, only=frozenset({name})), layer=name, part=Part.ALONE)
         for row in rows
         if row.may_keep
         for name in changed
@@ -111,23 +111,19 @@ def _written(kept: Sequence[str], changed: Sequence[str]) -> list[str]:
 def _chosen(
     share: float, changed: Sequence[str], costs: Sequence[ProductCost], table: pd.DataFrame, placed: Placed
 ) -> list[str]:
-    """The products that save most for their cost, the best first as long as they fit; in the network's order.
+    """The products that turn the gradient most for their cost, those first as long as they fit; in the network's order.
 
-    Saved is of 1 - cos of the angle of the mean, which adds up where errors are small and of no one direction.
+    How much is 1 - cos of the angle of the mean, which adds up where errors are small and of no one direction.
     """
     cost_of = {cost.name: cost.multiply_accumulates * len(cost.products) for cost in costs}
     left = share * sum(cost_of.values()) * (1 + 1e-12)
-    own = table[(table[RECIPE] == placed.name) & (table[PRODUCT] == ALL)]
-    [everywhere] = _turned(own[own[PART] == Part.EVERYWHERE])
-    without = own[own[PART] == Part.WITHOUT]
-    saved = {name: everywhere - turned for name, turned in zip(without[LAYER], _turned(without), strict=True)}
+    own = table[(table[RECIPE] == placed.name) & (table[PRODUCT] == ALL) & (table[PART] == Part.ALONE)]
+    turned = {
+        name: 1 - math.cos(math.radians(angle)) for name, angle in zip(own[LAYER], own[ANGLE_OF_MEAN], strict=True)
+    }
     kept = set()
-    for name in sorted(saved, key=lambda each: -saved[each] / cost_of[each]):
-        if saved[name] > 0 and cost_of[name] <= left:
+    for name in sorted(turned, key=lambda each: -turned[each] / cost_of[each]):
+        if turned[name] > 0 and cost_of[name] <= left:
             kept.add(name)
             left -= cost_of[name]
     return [name for name in changed if name in kept]
-
-
-def _turned(rows: pd.DataFrame) -> list[float]:
-    return [1 - math.cos(math.radians(angle)) for angle in rows[ANGLE_OF_MEAN]]

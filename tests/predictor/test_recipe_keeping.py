@@ -76,18 +76,15 @@ def test_layers_that_are_named_are_kept():
 
 
 @pytest.mark.parametrize("share", [0.25, 0.45, 0.7])
-def test_a_share_is_kept_where_it_saves_most_for_its_cost(share, by_layer):
+def test_a_share_is_kept_where_products_alone_turn_most_for_their_cost(share, by_layer):
     of, whole = workload(), sum(SIZES.values())
     table = measure_recipes(of, ["mxfp4", "E4M3/real"], keep=share)
     assert set(table["part"]) == {"everywhere", "kept"}
     for recipe in ("mxfp4", "E4M3/real"):
         own = by_layer[by_layer["recipe"] == recipe]
-        angle = {row["layer"]: row["angle"] for _, row in own[own["part"] == "without"].iterrows()}
+        alone = own[own["part"] == "alone"].set_index("layer")["angle"]
         everywhere = own[own["part"] == "everywhere"]["angle"].iloc[0]
-        gained = {
-            name: (math.cos(math.radians(angle[name])) - math.cos(math.radians(everywhere))) / SIZES[name]
-            for name in angle
-        }
+        gained = {name: (1 - math.cos(math.radians(angle))) / SIZES[name] for name, angle in alone.items()}
         left, kept = share * whole, []
         for name in sorted(gained, key=gained.get, reverse=True):
             if gained[name] > 0 and SIZES[name] <= left:
