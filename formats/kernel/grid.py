@@ -68,6 +68,12 @@ def is_fast(grid, first):
 
 
 @njit(nogil=True, inline="always")
+def has_normal_steps(grid, first):
+    """The same, and the steps as well."""
+    return is_fast(grid, first) and first + grid[SMALLEST] >= 24
+
+
+@njit(nogil=True, inline="always")
 def has_steps_of_float32(grid, first):
     """Whether every binade keeps equally many bits, fewer than float32, down to where float32's own tail begins."""
     one_precision = grid[LOOP] == CHANGES_LOOP and grid[CHANGE1] == NEVER and grid[PROFILE] < 24

@@ -24,50 +24,72 @@ from formats.kernel.bits import (
 from formats.kernel.exact import DOWN, HYSTERESIS, MODES, NEAREST_AWAY, STOCHASTIC, UP, round_magnitude
 from formats.kernel.grid import (
     BINADES,
+    CHANGE1,
+    CHANGE2,
     CHANGES_LOOP,
+    DELTA1,
+    DELTA2,
     LOOP,
     PACKED,
     PACKED_BINADES,
-    SMALLEST,
+    TAIL,
+    TAIL_SHIFT,
     change_bits,
+    has_normal_steps,
     highest_bits,
-    is_fast,
 )
+from formats.kernel.largest import BLOCK, stretch_at, stretches_of
 from formats.kernel.philox import fill, one
-from formats.kernel.threads import task_for_each_size
-from formats.kernel.tiling import CHUNK, TILING, cut, cut_flat, place, strides, tiles_of_thread
+from formats.kernel.threads import share, task_for_each_size
+from formats.kernel.tiling import CHUNK, TILING, cut, cut_flat, strides
 from formats.kernel.words import BITS, FLOATS, NUMBER, UNSIGNED, Words
 from formats.rounding import ModeChoice
 
 
 @njit(nogil=True)
-def _powers(x, power, highest, grid, first):
-    """The bits of 2^23 times the local step of each element of float32 bits x."""
+def powers(x, clamped, power, highest, grid, first):
+    """The magnitude of each element of float32 bits x, at most the largest value, and the bits of 2^23 times its step;
+    clamped may be x itself."""
     if grid[LOOP] == CHANGES_LOOP:
         tail, shift, change1, delta1, change2, delta2 = change_bits(grid, first)
         for i in range(x.size):
             c = min(i4(x[i] & i4(MAGNITUDE4)), highest)
             bits = i4(max(i4(c & i4(INFINITY4)), tail) + shift)
             bits = i4(bits + (delta1 if c >= change1 else i4(0)))
-            power[i] = i4(bits + (delta2 if c >= change2 else i4(0)))
+            clamped[i], power[i] = c, i4(bits + (delta2 if c >= change2 else i4(0)))
         return
     bottom = first - grid[BINADES]
     for i in range(x.size):
         c = min(i4(x[i] & i4(MAGNITUDE4)), highest)
         field = max(i8(c >> i4(23)), bottom)
         j = min(field - bottom, PACKED_BINADES - 1)
-        power[i] = i4((field + 24 - (grid[PACKED + j // 8] >> (4 * (j % 8)) & 15)) << 23)
+        clamped[i], power[i] = c, i4((field + 24 - (grid[PACKED + j // 8] >> (4 * (j % 8)) & 15)) << 23)
+
+
+@njit(nogil=True)
+def _powers_at_levels(x, clamped, power, levels, grid):
+    """The same where the grid has at most two changes and each element the scale of the exponent field at `levels`."""
+    highest, tail = highest_bits(grid, i8(0)), i4(-grid[TAIL] << 23)
+    # Without a change nothing is added, wherever it would begin.
+    change1, change2 = i4(-max(grid[CHANGE1], 0) << 23), i4(-max(grid[CHANGE2], 0) << 23)
+    shift, delta1, delta2 = i4(grid[TAIL_SHIFT] << 23), i4(grid[DELTA1] << 23), i4(grid[DELTA2] << 23)
+    for i in range(x.size):
+        level = levels[i]
+        c = min(i4(x[i] & i4(MAGNITUDE4)), i4(level + highest))
+        bits = i4(max(i4(c & i4(INFINITY4)), i4(level + tail)) + shift)
+        bits = i4(bits + (delta1 if c >= i4(level + change1) else i4(0)))
+        clamped[i], power[i] = c, i4(bits + (delta2 if c >= i4(level + change2) else i4(0)))
 
 
 @njit(nogil=True, inline="always")
-def _directed4(u, highest, power, passing, mode, random, above):
-    """Float32 bits u rounded by `formats.rounding.between` in a mode other than nearest; `power` as `_powers` finds it.
+def _directed4(u, c, power, passing, mode, random, above):
+    """Float32 bits u rounded by `formats.rounding.between` in a mode other than nearest; c, power: as `powers` finds
+    them.
 
     Where the step is a bit of the magnitude, it is added to: as many of the bits below as the mode lets carry into it,
     which then are dropped. So a carry goes into the exponent. Where the step lies above, it is that or zero.
     """
     a = i4(u & i4(MAGNITUDE4))
-    c = min(a, highest)
     drop = i4(i4(power - max(i4(c & i4(INFINITY4)), i4(1 << 23))) >> i4(23))
     step = i4(i4(1) << i4(drop & i4(31)))
     if mode == STOCHASTIC:
@@ -96,22 +118,28 @@ def _directed4(u, highest, power, passing, mode, random, above):
 
 
 @njit(nogil=True)
-def mode4(x, out, previous, top, grid, passing, mode, random, power):
-    """Round at most CHUNK float32 bits; random: a number for each; previous: float32, read by hysteresis alone."""
+def _run4(x, out, previous, clamped, power, passing, mode, random):
+    """Round float32 bits whose magnitudes and powers `powers` has found."""
+    if mode == HYSTERESIS:
+        for i in range(x.size):
+            above = previous[i] > as_float(x[i])
+            out[i] = _directed4(x[i], clamped[i], power[i], passing, HYSTERESIS, u4(0), above)
+    elif mode == STOCHASTIC:
+        for i in range(x.size):
+            out[i] = _directed4(x[i], clamped[i], power[i], passing, STOCHASTIC, random[i], False)
+    else:
+        for i in range(x.size):
+            out[i] = _directed4(x[i], clamped[i], power[i], passing, mode, u4(0), False)
+
+
+@njit(nogil=True)
+def mode4(x, out, previous, top, grid, passing, mode, random, clamped, power):
+    """Round at most CHUNK float32 bits. random: a number for each; previous: float32, read by hysteresis alone;
+    clamped, power: room for as many."""
     first = top + 127
-    if is_fast(grid, first) and first + grid[SMALLEST] >= 24:  # the steps themselves are normal numbers as well
-        highest = highest_bits(grid, first)
-        _powers(x, power, highest, grid, first)
-        if mode == HYSTERESIS:
-            for i in range(x.size):
-                above = previous[i] > as_float(x[i])
-                out[i] = _directed4(x[i], highest, power[i], i4(passing), HYSTERESIS, np.uint32(0), above)
-        elif mode == STOCHASTIC:
-            for i in range(x.size):
-                out[i] = _directed4(x[i], highest, power[i], i4(passing), STOCHASTIC, random[i], False)
-        else:
-            for i in range(x.size):
-                out[i] = _directed4(x[i], highest, power[i], i4(passing), mode, np.uint32(0), False)
+    if has_normal_steps(grid, first):
+        powers(x, clamped, power, highest_bits(grid, first), grid, first)
+        _run4(x, out, previous, clamped, power, i4(passing), mode, random)
         return
     for i in range(x.size):
         a = i8(x[i] & i4(MAGNITUDE4))
@@ -121,7 +149,7 @@ def mode4(x, out, previous, top, grid, passing, mode, random, power):
 
 
 @njit(nogil=True)
-def _mode8(x, out, previous, top, grid, passing, mode, random, power):
+def _mode8(x, out, previous, top, grid, passing, mode, random, clamped, power):
     """The same for float64 bits."""
     for i in range(x.size):
         a = x[i] & i8(MAGNITUDE8)
@@ -130,7 +158,46 @@ def _mode8(x, out, previous, top, grid, passing, mode, random, power):
         out[i] = y | (x[i] & i8(SIGN8))
 
 
+@njit(nogil=True)
+def _levels(w, tops, start, end, levels):
+    """The exponent field, as bits, of the top binade of each element of a row, columns `start` to `end`. Whether they
+    are all such that `_powers_at_levels` serves; levels has room for a block more."""
+    if w.grid[LOOP] != CHANGES_LOOP:
+        return False
+    column = start
+    while column < end:
+        across = column // w.tile_columns
+        field = tops[across * w.tops_across] + 127
+        if not has_normal_steps(w.grid, field):
+            return False
+        behind = min((across + 1) * w.tile_columns, end)
+        for i in range(column - start, behind - start, BLOCK):
+            # A block at a time, the next tile's elements too, which come after.
+            for j in range(BLOCK):
+                levels[np.uint64(i + j)] = i4(field << 23)
+        column = behind
+    return True
+
+
+@njit(nogil=True)
+def _many_tiles4(x, out, previous, tops, w, start, random, clamped, power, levels):
+    """Round at most CHUNK float32 bits of a row from column `start` on that have many scales, if quick loops serve;
+    whether they did."""
+    if not _levels(w, tops, start, start + x.size, levels):
+        return False
+    _powers_at_levels(x, clamped, power, levels, w.grid)
+    _run4(x, out, previous, clamped, power, i4(w.passing), w.mode, random)
+    return True
+
+
+@njit(nogil=True)
+def _many_tiles8(x, out, previous, tops, w, start, random, clamped, power, levels):
+    """Float64 bits are rounded tile by tile."""
+    return False
+
+
 _mode_run = by_width(mode4, _mode8)
+_many_tiles = by_width(_many_tiles4, _many_tiles8)
 
 WORDS = Words(
     tiling=TILING,
@@ -138,6 +205,8 @@ WORDS = Words(
     x_strides="x_batch x_row",
     out=BITS,
     out_strides="out_batch out_row",
+    stretch=NUMBER,
+    stretches=NUMBER,
     previous=FLOATS,
     previous_strides="previous_batch previous_row",
     tops=int64[::1],
@@ -151,40 +220,51 @@ WORDS = Words(
 )
 
 
+@njit(nogil=True)
+def _fill_for_row(random, w, element, count):
+    """Numbers for `count` elements of a row from the one at a logical place on; returns how many are to be skipped."""
+    if w.logical_column != 1:
+        for i in range(count):
+            random[i] = one(element + i * w.logical_column, w.seed, w.stream)
+        return i8(0)
+    skip = element % 4
+    fill(random[: (count + skip + 3) // 4 * 4], element // 4, w.seed, w.stream)
+    return skip
+
+
 @task_for_each_size(WORDS)
 def _round_tiles_in_mode(w):
-    x, out, previous, tops, grid = w.x, w.out, w.previous, w.tops, w.grid
-    first, last = tiles_of_thread(w)
-    power, random = np.empty(CHUNK, np.int32), np.zeros(CHUNK + 4, np.uint32)
-    mode, seed, stream = w.mode, w.seed, w.stream
-    for tile in range(first, last):
-        batch, down, across, row, end, left, width = place(w, tile)
-        top = tops[batch * w.tops_batch + down * w.tops_down + across * w.tops_across]
-        for r in range(row, end):
-            for column in range(left, left + width, CHUNK):
-                count = min(CHUNK, left + width - column)
-                skip = 0
-                if mode == STOCHASTIC:
-                    element = batch * w.logical_batch + r * w.logical_row + column * w.logical_column
-                    if w.logical_column == 1:
-                        skip = element % 4
-                        fill(random[: (count + skip + 3) // 4 * 4], element // 4, seed, stream)
-                    else:
-                        for i in range(count):
-                            random[i] = one(element + i * w.logical_column, seed, stream)
-                at, to = batch * w.x_batch + r * w.x_row + column, batch * w.out_batch + r * w.out_row + column
-                before = batch * w.previous_batch + r * w.previous_row + column
-                _mode_run(
-                    x[at : at + count],
-                    out[to : to + count],
-                    previous[before : before + count],
-                    top,
-                    grid,
-                    w.passing,
-                    mode,
-                    random[skip : skip + count],
-                    power,
-                )
+    x, out, previous, grid = w.x, w.out, w.previous, w.grid
+    first, last = share(w.stretches * (w.tiles // w.across))
+    random, skip = np.zeros(CHUNK + 4, np.uint32), i8(0)
+    clamped, power, levels = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32), np.empty(CHUNK + BLOCK, np.int32)
+    for unit in range(first, last):
+        batch, down, _, _, left, width = stretch_at(w, unit)
+        tops = w.tops[batch * w.tops_batch + down * w.tops_down :]
+        for r in range(down * w.tile_rows, min((down + 1) * w.tile_rows, w.rows)):
+            for start in range(left, left + width, CHUNK):
+                count = min(CHUNK, left + width - start)
+                at, to = batch * w.x_batch + r * w.x_row + start, batch * w.out_batch + r * w.out_row + start
+                before = batch * w.previous_batch + r * w.previous_row + start
+                if w.mode == STOCHASTIC:
+                    element = batch * w.logical_batch + r * w.logical_row + start * w.logical_column
+                    skip = _fill_for_row(random, w, element, count)
+                own, made, old = x[at : at + count], out[to : to + count], previous[before : before + count]
+                drawn = random[skip : skip + count]
+                if w.tile_columns < CHUNK and _many_tiles(
+                    own, made, old, tops, w, start, drawn, clamped, power, levels
+                ):
+                    continue
+                i = i8(0)
+                while i < count:
+                    # What lies in one tile.
+                    across = (start + i) // w.tile_columns
+                    end = min((across + 1) * w.tile_columns - start, count)
+                    top, part = tops[across * w.tops_across], slice(i, end)
+                    _mode_run(
+                        own[part], made[part], old[part], top, grid, w.passing, w.mode, drawn[part], clamped, power
+                    )
+                    i = end
 
 
 def round_tiles_in_mode(
@@ -213,12 +293,15 @@ def round_tiles_in_mode(
     if not x.size:
         return
     previous = x if mode.previous is None else mode.previous
+    stretch, stretches = stretches_of(tile, tops.shape)
     words = WORDS.pack(
         tiling=cut(x, tile, tops.shape),
         x=x,
         x_strides=strides(x)[:2],
         out=out,
         out_strides=strides(out)[:2],
+        stretch=stretch,
+        stretches=stretches,
         previous=previous,
         previous_strides=strides(previous)[:2],
         tops=tops,
@@ -248,13 +331,15 @@ def round_flat_in_mode(
     """
     if not x.size:
         return
-    tops = np.array(top, np.int64)
+    tops, tiling = np.array(top, np.int64), cut_flat(x.size)
     words = WORDS.pack(
-        tiling=cut_flat(x.size),
+        tiling=tiling,
         x=x,
         x_strides=(0, 0),
         out=out,
         out_strides=(0, 0),
+        stretch=1,
+        stretches=tiling[-1],
         previous=x if mode.previous is None else mode.previous,
         previous_strides=(0, 0),
         tops=tops,

@@ -14,7 +14,8 @@ from formats.kernel import threads
 from formats.kernel.addition import round4
 from formats.kernel.bits import INFINITY4, MAGNITUDE4, as_bits, as_float, i4, i8, largest_rounded, signed
 from formats.kernel.exact import MODES, NEAREST, STOCHASTIC, TOWARD_ZERO, UP
-from formats.kernel.modes import mode4
+from formats.kernel.grid import has_normal_steps, highest_bits
+from formats.kernel.modes import mode4, powers
 from formats.kernel.neighbours import reaches, weigh
 from formats.kernel.philox import fill
 from formats.kernel.threads import share_of_multiples, task
@@ -22,18 +23,20 @@ from formats.kernel.tiling import CHUNK, TILING, cut, strides
 from formats.kernel.words import NUMBER, UNSIGNED, Words
 from formats.rounding import ModeChoice
 
+HALF_OF_POWER = np.float32(2.0**-24)
+"""What makes half a step of the power that is added."""
 KEEPS_SIGN = 2.0**200
 """What makes a float32 number other than zero of every remainder, infinities included."""
 
 
 @njit(nogil=True, error_model="numpy")  # a division that raises is none of vectors
 def _to_odd(x, steps, quotient):
-    """Bits of x / step rounded to odd, element by element; float64 steps, float32 numbers."""
+    """Bits of x / step rounded to odd, element by element."""
     for i in range(x.size):
-        bits = as_bits(np.float32(x[i] / np.float32(steps[i])))
+        bits = as_bits(np.float32(x[i] / steps[i]))
         # Exact: the product has 48 bits, and what remains of a quotient to nearest is a float64. All that matters is
         # its sign.
-        rest = np.float64(x[i]) - np.float64(as_float(bits)) * steps[i]
+        rest = np.float64(x[i]) - np.float64(as_float(bits)) * np.float64(steps[i])
         sign = np.float32(rest * KEEPS_SIGN)
         lost = i4(-i4(sign != np.float32(0)))
         away = i4(i4(as_bits(sign) ^ bits) >> i4(31))
@@ -47,7 +50,47 @@ def _to_odd(x, steps, quotient):
 @njit(nogil=True)
 def _times(values, steps, out):
     for i in range(values.size):
-        out[i] = np.float32(np.float64(as_float(values[i])) * steps[i])
+        out[i] = as_float(values[i]) * steps[i]
+
+
+# Rounded to float32, a quotient lies on the same side of every tie and of every value as the exact one, or on it. So
+# that is enough, and quicker, where nothing lies on one; the functions below say whether something does.
+
+
+@njit(nogil=True, error_model="numpy")
+def _quotients(x, steps, quotient):
+    """Bits of |x| / step, rounded to nearest."""
+    for i in range(x.size):
+        quotient[i] = as_bits(np.float32(abs(x[i]) / steps[i]))
+
+
+@njit(nogil=True)
+def _nearest(x, steps, out, clamped, power, passing):
+    """x / step to nearest, times step, of what `powers` has made of quotients. Returns how many lie on a tie."""
+    ties = i4(0)
+    for i in range(x.size):
+        c, big = as_float(clamped[i]), as_float(power[i])
+        y = np.float32(np.float32(c + big) - big)
+        ties += i4(abs(np.float32(c - y)) == np.float32(big * HALF_OF_POWER))
+        out[i] = as_float(signed(np.float32(y * steps[i]), as_bits(x[i]), passing))
+    return ties
+
+
+@njit(nogil=True)
+def _values_around(x, steps, low, high, clamped, power, highest):
+    """The values at or below |x| and above it. Returns how many are too high, since x is just below a value."""
+    above = i4(0)
+    for i in range(x.size):
+        c = clamped[i]
+        drop = i4(i4(power[i] - max(i4(c & i4(INFINITY4)), i4(1 << 23))) >> i4(23))
+        step = i4(i4(1) << i4(drop & i4(31)))
+        under = i4(c & i4(-step))
+        over = min(i4(under + step), highest)
+        if drop > i4(23):  # between zero and the smallest
+            under, over = i4(0), i4(power[i] - i4(23 << 23))
+        low[i], high[i] = np.float32(as_float(under) * steps[i]), np.float32(as_float(over) * steps[i])
+        above += i4(low[i] > abs(x[i]))
+    return above
 
 
 @njit(nogil=True)
@@ -106,34 +149,47 @@ WORDS = Words(
 def _round_scaled(w):
     x, out, steps, grid, mode = w.x, w.out, w.steps, w.grid, w.mode
     first, last = share_of_multiples(w.elements, CHUNK)
-    power, random, each = np.empty(CHUNK, np.int32), np.zeros(CHUNK, np.uint32), np.empty(CHUNK)
+    clamped, power = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32)
+    random, each = np.zeros(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
     quotients, values = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32)
     low, high = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
+    field, passing = w.top + 127, i4(w.passing)
+    fast, highest = has_normal_steps(grid, field) and (w.between or mode == NEAREST), highest_bits(grid, field)
     if w.tiles == 1:
         each[:] = steps[0]
     for at in range(first, last, CHUNK):
         count = min(CHUNK, last - at)
+        own, to, quotient = x[at : at + count], out[at : at + count], quotients[:count]
         if w.tiles > 1:
             _spread(steps, w, at, each[:count])
-        _to_odd(x[at : at + count], each, quotients)
+        doubtful = i4(1)
+        if fast:
+            _quotients(own, each, quotient)
+            powers(quotient, clamped, power, highest, grid, field)
+            if w.between:
+                doubtful = _values_around(own, each, low, high, clamped, power, highest)
+            else:
+                doubtful = _nearest(own, each, to, clamped, power, passing)
+        if doubtful:
+            _to_odd(own, each, quotient)
         if w.between:
-            for i in range(count):
-                quotients[i] &= i4(MAGNITUDE4)
-            own, to = x[at : at + count], out[at : at + count]
-            mode4(quotients[:count], values, own, w.top, grid, w.passing, TOWARD_ZERO, random, power)
-            _times(values[:count], each, low)
-            mode4(quotients[:count], values, own, w.top, grid, w.passing, UP, random, power)
-            _times(values[:count], each, high)
+            if doubtful:
+                for i in range(count):
+                    quotient[i] &= i4(MAGNITUDE4)
+                mode4(quotient, values, own, w.top, grid, w.passing, TOWARD_ZERO, random, clamped, power)
+                _times(values[:count], each, low)
+                mode4(quotient, values, own, w.top, grid, w.passing, UP, random, clamped, power)
+                _times(values[:count], each, high)
             fill(random[: (count + 3) // 4 * 4], at // 4, w.seed, w.stream)
-            _draw(own, to, low, high, random, i4(w.passing))
-            continue
-        if mode == NEAREST:
-            round4(quotients[:count], values, w.top, grid, w.passing)
-        else:
-            if mode == STOCHASTIC:
-                fill(random[: (count + 3) // 4 * 4], at // 4, w.seed, w.stream)
-            mode4(quotients[:count], values, x[at : at + count], w.top, grid, w.passing, mode, random, power)
-        _times(values[:count], each, out[at : at + count])
+            _draw(own, to, low, high, random, passing)
+        elif doubtful:
+            if mode == NEAREST:
+                round4(quotient, values, w.top, grid, w.passing)
+            else:
+                if mode == STOCHASTIC:
+                    fill(random[: (count + 3) // 4 * 4], at // 4, w.seed, w.stream)
+                mode4(quotient, values, own, w.top, grid, w.passing, mode, random, clamped, power)
+            _times(values[:count], each, to)
 
 
 def round_scaled(

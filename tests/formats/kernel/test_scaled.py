@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import formats
+from formats.kernel.tiling import CHUNK
 from tests.formats.reference import Reference
 
 NAMES = ["INT8", "INT4", "FP134", "T8.5x3@2", "BM43", "INT16"]
@@ -122,3 +123,23 @@ def test_specials_and_bad_input():
             format.round_scaled(x, **arguments)
     with pytest.raises(TypeError, match="float32"):
         format.round_scaled(x.astype(np.float64), 1.0)
+
+
+@pytest.mark.parametrize("name", ["INT8/real", "E4M3/real", "E5M2/real"])
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_what_is_quick_and_what_is_exact_are_the_same(name, rounding):
+    """A chunk that has no number on a tie, or just below a value, is rounded another way than one that has."""
+    rng, format = np.random.default_rng(3), formats.get(name)
+    magnitudes, chunks = format._magnitudes, 300
+    ties = (magnitudes[1:] + magnitudes[:-1]) / 2
+    for scale in np.float32([0.1, 1 / 3, 2**-9]):
+        near = (rng.choice(np.concatenate([magnitudes, ties]), chunks) * scale).astype(np.float32).view(np.int32)
+        quick = np.zeros((chunks, CHUNK), np.float32)
+        quick[:, 0] = (near + rng.integers(-1, 2, chunks)).astype(np.int32).view(np.float32)
+        exact = quick.copy()
+        # Ties, and what is just below values: by some scales their quotients are such too, as float32 numbers.
+        asked = np.concatenate([ties * scale, np.nextafter((magnitudes[1:] * scale).astype(np.float32), np.float32(0))])
+        exact[:, 1 : 1 + len(asked)] = asked
+        given = {"rounding": rounding, "seed": 1 if rounding == "stochastic" else None}
+        got = [format.round(x, top=scale, **given)[:, 0].view(np.int32) for x in (quick, exact)]
+        np.testing.assert_array_equal(*got)
