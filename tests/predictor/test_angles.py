@@ -118,6 +118,13 @@ def test_damaged_workloads_are_refused():
             measure(Workload("bad", model, [x], loss), ["FP134"], minibatches=1)
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_network_without_numbers_is_refused(tmp_path, stored):
+    of = Workload("planned", nn.Linear(4, 2, device="meta"), [torch.randn(3, 4)], lambda m, b: m(b).sum())
+    with Store.open(tmp_path / FILE) as store, pytest.raises(ValueError, match="weight .* is on the meta device"):
+        measure(of, ["FP134"], minibatches=1, store=store if stored else None)
+
+
 def test_the_store_executor_and_progress_change_no_number(tmp_path):
     workload, names = small_workload(), ["FP134", "INT8"]
     plain = measure(workload, names, minibatches=3, scopes=["layers"])
