@@ -121,7 +121,7 @@ def test_damaged_workloads_are_refused():
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_network_without_numbers_is_refused(tmp_path, stored):
     of = Workload("planned", nn.Linear(4, 2, device="meta"), [torch.randn(3, 4)], lambda m, b: m(b).sum())
-    with Store.open(tmp_path / FILE) as store, pytest.raises(ValueError, match="weight .* is on the meta device"):
+    with Store.open(tmp_path / FILE) as store, pytest.raises(ValueError, match=r"weight .* is on the meta device"):
         measure(of, ["FP134"], minibatches=1, store=store if stored else None)
 
 
