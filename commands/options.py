@@ -236,8 +236,8 @@ def duration(option: str, text: str) -> float:
 
 
 def size_in_bytes(option: str, text: str) -> int:
-    """A size such as 800M or 4G in bytes, of 1024; ValueError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])", text.strip())
+    """A size such as 800M or 4G (or 4GB, 4GiB) in bytes, of 1024; ValueError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MG])(?:i?B)?", text.strip())
     if found is None or not float(found[1]):
         raise ValueError(f"{option} {text}: a size such as 800M or 4G is needed")
     return int(float(found[1]) * {"M": 1 << 20, "G": 1 << 30}[found[2]])

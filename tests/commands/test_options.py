@@ -24,6 +24,7 @@ def test_shares():
 
 def test_sizes():
     assert [size_in_bytes("--memory", text) for text in ("4G", "800M", " 1.5G ")] == [4 << 30, 800 << 20, 3 << 29]
-    for text in ("4", "0G", "-1G", "4GB", "much"):
+    assert [size_in_bytes("--memory", text) for text in ("4GB", "800 MiB")] == [4 << 30, 800 << 20]
+    for text in ("4", "0G", "-1G", "4KB", "4B", "much"):
         with pytest.raises(ValueError, match=f"--memory {text}: a size such as 800M or 4G is needed"):
             size_in_bytes("--memory", text)
