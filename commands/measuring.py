@@ -31,6 +31,7 @@ from commands.options import (
     TwoTermsOption,
     WeightsOption,
     WorkersOption,
+    command_line,
     split,
 )
 from commands.printing import say
@@ -142,7 +143,7 @@ def measure(
     from workloads import load
 
     if output is not None:
-        results.check_output(output, results.ENDINGS, force)
+        results.check_output(output, results.ENDINGS, force, command_line())
     names, (at, rules) = split(formats), rules_at(points, scheme, two_terms)
     wanted = effects_at(at, None if effects is None else split(effects), DEFAULT_EFFECTS)
     workload = on_device(load(model, data, weights), device)
@@ -184,7 +185,7 @@ def measure(
             "points": at.value,
             **rules.settings,
         }
-        results.write(found, output, settings)
+        results.write(found, output, settings | {"command": command_line()})
         drawn = {"all": "bars", "layers": "layers"}.get(scope)
         say(f"wrote {output}" + (f"; formats plot {output} --kind {drawn} draws it" if drawn else ""))
 
@@ -231,7 +232,7 @@ def attribute(
     from workloads import load
 
     if output is not None:
-        results.check_output(output, results.ENDINGS, force)
+        results.check_output(output, results.ENDINGS, force, command_line())
     if plot is not None:
         results.check_output(plot, style.ENDINGS, force)
     workload = load(model, data, weights)
@@ -258,7 +259,7 @@ def attribute(
     title = f"{model}: what causes the angle of {', '.join(settings['formats'])}"
     say(*tables.attribution(found, top, title))
     if output is not None:
-        results.write(found, output, settings)
+        results.write(found, output, settings | {"command": command_line()})
         say(f"wrote {output} and {results.sidecar_of(output)}; formats plot {output} --kind layers draws it")
     if plot is not None:
         style.save(attributions.attribution(found, title), plot)
@@ -305,7 +306,7 @@ def keep(
     from workloads import load
 
     if output is not None:
-        results.check_output(output, results.ENDINGS, force)
+        results.check_output(output, results.ENDINGS, force, command_line())
     workload = on_device(load(model, data, weights), device)
     with measuring_session(workers, None, store, device) as measuring:
         found = keep_layers(
@@ -324,5 +325,5 @@ def keep(
     settings: dict[Any, Any] = found.attrs
     say(*tables.kept_layers(found, f"{model}: layers to keep out of {', '.join(settings['formats'])}"))
     if output is not None:
-        results.write(found, output, settings)
+        results.write(found, output, settings | {"command": command_line()})
         say(f"wrote {output} and {results.sidecar_of(output)}")

@@ -221,7 +221,7 @@ def rank(
     from workloads import load
 
     if output is not None:
-        results.check_output(output, results.ENDINGS, force or results.made_by(output, command_line()))
+        results.check_output(output, results.ENDINGS, force, command_line())
     seconds = None if time is None else duration("--time", time)
     as_good, trainings = share("--within", within), read_calibration(calibration or ())
     chosen, doubles = choose_and_tell(None if formats is None else split(formats), bits, family, max_binades)

@@ -61,8 +61,9 @@ def measure(
     keep: Annotated[
         str | None,
         typer.Option(
-            help="keep layers in bfloat16 too: names between commas, or shares of the multiply-accumulates such as "
-            "5%,15%, for which those are chosen that save most for their cost"
+            help="keep layers in bfloat16 too: names between commas (model.layers.0 for all below it, patterns such as "
+            "'*.o_proj'), or shares of the multiply-accumulates such as 5%,15%, for which those are chosen that turn "
+            "the gradient most for their cost"
         ),
     ] = None,
     order: Annotated[
@@ -114,7 +115,7 @@ def measure(
     from workloads import load
 
     if output is not None:
-        results.check_output(output, results.ENDINGS, force)
+        results.check_output(output, results.ENDINGS, force, command_line())
     names = None if recipe is None else split(recipe)
     if dry_run:
         tell_of_compiling()

@@ -32,6 +32,7 @@ from commands.options import (
     WeightsOption,
     WidthOption,
     WorkersOption,
+    command_line,
     numbers,
     split,
 )
@@ -98,7 +99,7 @@ def search(
     from workloads import load
 
     if output is not None:
-        results.check_output(output, results.ENDINGS, force)
+        results.check_output(output, results.ENDINGS, force, command_line())
     wanted = split(effects)
     constraints = Constraints(
         max_binades, shape, max_precisions, max_runs, None if headroom is None else numbers("--headroom", headroom)
@@ -140,7 +141,7 @@ def search(
             table, complete = found.table, found.complete
     say(*parts)
     if output is not None:
-        results.write(table, output, settings)
+        results.write(table, output, settings | {"command": command_line()})
         drawn = f"; formats plot {output} --kind synthesized draws it" if average_bits is None else ""
         say(f"wrote {output} and {results.sidecar_of(output)}{drawn}")
     if not complete:
@@ -181,7 +182,7 @@ def fit(
     from search.knapsack import Constraints
 
     if output is not None:
-        results.check_output(output, results.ENDINGS, force)
+        results.check_output(output, results.ENDINGS, force, command_line())
     constraints = Constraints(max_binades, shape, max_precisions, max_runs, numbers("--headroom", headroom))
     names = None if formats is None else split(formats)
     dump = read_dump(file)
@@ -196,5 +197,5 @@ def fit(
             "zero": found.zero,
             "ignored": found.ignored,
         }
-        results.write(found.table, output, settings)
+        results.write(found.table, output, settings | {"command": command_line()})
         say(f"wrote {output} and {results.sidecar_of(output)}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 import pandas as pd
 
@@ -57,19 +58,28 @@ def keeping_of(keep: Keep | None) -> Keeping:
 
 
 def products_of(layers: Sequence[str], changed: Sequence[str]) -> list[str]:
-    """Which products that recipes change are named, or lie in a layer that is; in the network's order.
+    """Which products that recipes change are named, or lie in a layer that is, or match a pattern (* ? [...]); in the
+    network's order.
 
     Raises:
         ValueError: there is none of a name.
     """
     found = set()
     for name in layers:
-        own = {each for each in changed if each == name or f"{each.rpartition(':')[0]}.".startswith(f"{name}.")}
+        own = {each for each in changed if each == name or _lies_in(each.rpartition(":")[0], name)}
         if not own:
             shown = ", ".join(changed[:8]) + (", ..." if len(changed) > 8 else "")
-            raise ValueError(f"no product of layer {name!r} is changed by a recipe, to keep it; there are {shown}")
+            raise ValueError(
+                f"no product of layer {name!r} is changed by a recipe, to keep it; there are {shown}; what a layer's "
+                "name begins with, up to a dot, and patterns name several"
+            )
         found |= own
     return [each for each in changed if each in found]
+
+
+def _lies_in(layer: str, name: str) -> bool:
+    """Whether a layer is the one of a name, or below it, or matches it as a pattern."""
+    return f"{layer}.".startswith(f"{name}.") or fnmatchcase(layer, name)
 
 
 def rows_to_choose_by(rows: Sequence[Row], keeping: Keeping, changed: Sequence[str]) -> list[Row]:

@@ -30,6 +30,7 @@ from predictor.recipe_rows import (
 )
 from predictor.recipes.placed import Placed
 from predictor.scheme import CURRENT
+from workloads.containers import tensors_in
 from workloads.workload import Batch, Workload
 
 LONGEST_TIMED = 15.0
@@ -50,6 +51,7 @@ class RecipesEstimate:
         share: of its multiply-accumulates that these are.
         gradients: to compute.
         minibatches: on so many.
+        shape: of the first tensor in the first of them.
         memory: at the peak, of each process that measures.
         free: what this process can have of it, by the kernel.
         seconds: about how long it takes, from gradients of the recipes, or of some where that takes long, on the first
@@ -63,6 +65,7 @@ class RecipesEstimate:
     share: float
     gradients: int
     minibatches: int
+    shape: tuple[int, ...]
     memory: Memory
     free: int
     seconds: float
@@ -124,6 +127,7 @@ def estimate_recipes(
         share=share_of(Placed(chosen[0], head=head), costs, tuple(exact)),
         gradients=len(batches) * sum(row.draws(draws) for row in rows),
         minibatches=len(batches),
+        shape=next((tuple(t.shape) for t in tensors_in(batches[0])), ()),
         memory=memory,
         free=free,
         # The flow checks itself once against a gradient of torch's own.

@@ -48,13 +48,14 @@ TEXTS = (NAME, PROFILE)
 PACKAGES = (DISTRIBUTION, "torch", "numpy", "numba", "pandas")
 
 
-def check_output(path: Path, endings: tuple[str, ...], force: bool) -> None:
+def check_output(path: Path, endings: tuple[str, ...], force: bool, command: str | None = None) -> None:
     """Refuse, before the work begins, a place that could not be written when it ends.
 
     Args:
         path: Where a result goes.
         endings: What its name may end in, with the dot.
         force: Whether a file that is there may be replaced.
+        command: What may replace it without, where it wrote it itself.
 
     Raises:
         ValueError: Another ending.
@@ -65,7 +66,7 @@ def check_output(path: Path, endings: tuple[str, ...], force: bool) -> None:
         raise ValueError(f"output {path}: the name must end in {', '.join(endings)}")
     if path.is_dir():
         raise IsADirectoryError(f"output {path} is a folder")
-    if path.exists() and not force:
+    if path.exists() and not (force or (command is not None and made_by(path, command))):
         raise FileExistsError(f"output {path} exists; use --force to replace it")
     folder = path.parent
     while not folder.exists():

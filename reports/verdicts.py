@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -135,8 +136,7 @@ def of_recipes(table: pd.DataFrame) -> str:
         return f"nothing but {BASELINE} was measured"
     first = others.iloc[0]
     by_angle = (whole[RANK] == whole[BY_ANGLE]).all() and not (whole[RANK] == whole[BY_PROJECTION]).all()
-    number, digits = (ANGLE_OF_MEAN, ".3g") if by_angle else (PROJECTION, ".4f")
-    told, of_angle = f"{first[number]:{digits}}", f"{first[ANGLE_OF_MEAN]:.3g} degrees"
+    of_angle = f"{first[ANGLE_OF_MEAN]:.3g} degrees"
     of_baseline = [f"{baseline[column].iloc[0]:{form}}" for column, form in NUMBERS] if len(baseline) else []
     if by_angle:
         beside = f" ({BASELINE}: {of_baseline[1]})" if of_baseline else ""
@@ -144,19 +144,27 @@ def of_recipes(table: pd.DataFrame) -> str:
     else:
         beside = f" ({BASELINE}: {' and '.join(of_baseline)})" if of_baseline else ""
         said = [
-            f"{first[RECIPE]} keeps the gradient's length along itself best, {told}, and turns it by {of_angle}{beside}"
+            f"{first[RECIPE]} keeps the gradient's length along itself best, {first[PROJECTION]:.4f}, and turns it by "
+            f"{of_angle}{beside}"
         ]
     if first[N] == 1:
-        said[0] += f", but nothing is decided by 1 mini-batch, {FEWEST - 1} more would give intervals"
+        said.insert(0, f"nothing is decided by 1 mini-batch, {FEWEST - 1} more would give intervals")
     elif tied := [str(name) for name in others[RECIPE][others[RANK] == first[RANK]].iloc[1:]]:
         said[0] += f", not told apart from {_listed(tied)}"
+    other = others[PROJECTION].sub(1).abs() if by_angle else others[ANGLE_OF_MEAN]
+    best = others.iloc[int(other.fillna(math.inf).argmin())]
+    if best[RECIPE] != first[RECIPE]:
+        said.append(
+            f"by the {'projection' if by_angle else 'angle'} {best[RECIPE]} is best, {best[PROJECTION]:.4f} and "
+            f"{best[ANGLE_OF_MEAN]:.3g} degrees: which of the two trains better is not told"
+        )
     if len(baseline) and len(free := others[others[RANK] == baseline[RANK].iloc[0]]):
         said.append(_like_baseline(free, baseline.iloc[0], bool(by_angle)))
     cheapest = others.sort_values(GATES, kind="stable").iloc[0] if others[GATES].notna().any() else first
     if cheapest[RECIPE] != first[RECIPE]:
         said.append(
-            f"{cheapest[RECIPE]} has the fewest gates, {cheapest[GATES]:,.0f}, and "
-            f"{'turns it by' if by_angle else 'keeps'} {cheapest[number]:{digits}}"
+            f"{cheapest[RECIPE]} has the fewest gates, {cheapest[GATES]:,.0f}, keeps {cheapest[PROJECTION]:.4f} and "
+            f"turns it by {cheapest[ANGLE_OF_MEAN]:.3g} degrees"
         )
     return "; ".join(said)
 

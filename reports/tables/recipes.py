@@ -75,9 +75,9 @@ def estimate(model: str, of: RecipesEstimate) -> str:
     parts = ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items())
     minutes = of.seconds / 60
     time = f"about {minutes:.1f} minutes" if minutes < LONG else f"about {minutes / 60:.1f} hours"
-    told = "" if of.timed else ", told by its multiply-accumulates"
+    told = "" if of.timed else ", give or take 40%, told by its multiply-accumulates"
     short = "" if of.fits else f", more than the {decimal(of.free)} that are free"
-    batches = counted(of.minibatches, "mini-batch")
+    batches = counted(of.minibatches, "mini-batch") + (f" of {' x '.join(map(str, of.shape))}" if of.shape else "")
     return (
         f"{model}: {counted(of.recipes, 'recipe')}, {counted(of.products, 'product')} with {100 * of.share:.1f}% of "
         f"the multiply-accumulates; {counted(of.gradients, 'gradient')} on {batches}; {time}{told}\n"

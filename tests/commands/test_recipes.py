@@ -62,8 +62,7 @@ def test_the_table_of_the_first_minibatch_comes_first(folder, monkeypatch):
         run(*arguments, 2, cwd=folder).stdout.partition("after the first mini-batch:")[2].partition("gates: of")
     )
     alone, _, verdict = run(*arguments, 1, cwd=folder).stdout.partition("verdict: ")
-    assert verdict.startswith("mxfp8 keeps the gradient's length along itself best, ")
-    assert "but nothing is decided by 1 mini-batch" in verdict
+    assert verdict.startswith("nothing is decided by 1 mini-batch, 3 more would give intervals; mxfp8 keeps ")
     assert [line for line in first.splitlines() if "mxfp8" in line] == [
         line for line in alone.splitlines() if "mxfp8" in line
     ]

@@ -107,6 +107,16 @@ def test_what_was_measured_by_layer_serves(by_layer):
     assert set(after) == {"everywhere"}
 
 
+def test_a_beginning_and_a_pattern_name_several():
+    from predictor.recipe_keeping import products_of
+
+    changed = ["layers.1.up:linear", "layers.1.down:linear", "layers.10.up:linear", "layers.10.up:linear#1"]
+    assert products_of(["layers.1"], changed) == changed[:2]
+    assert products_of(["*.up"], changed) == [changed[0], *changed[2:]]
+    with pytest.raises(ValueError, match=r"no product of layer 'down'.*patterns name several"):
+        products_of(["down"], changed)
+
+
 def test_of_a_layer_with_several_products_those_are_named_that_are_kept():
     from predictor.recipe_keeping import _written
 

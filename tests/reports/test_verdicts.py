@@ -101,3 +101,11 @@ def test_recipes_that_share_the_rank_of_the_baseline_are_not_as_good():
     like = of_recipes(recipes(rank_by_angle=[1, 1, 3], to_tell=None))
     assert like.endswith("whether mxfp8 is as good as bf16 by the projection")
     assert "decide" not in of_recipes(recipes(rank=[1, 2, 3], rank_by_projection=[1, 2, 3]))
+
+
+def test_where_projection_and_angle_name_two_recipes_neither_wins():
+    told = of_recipes(recipes(angle_of_mean=[0.9, 27.4, 17.5], projection=[1.0, 0.9666, 0.9617]))
+    assert told.startswith("mxfp8 keeps the gradient's length along itself best, 0.9666, and turns it by 27.4 degrees")
+    assert "by the angle nvfp4 is best, 0.9617 and 17.5 degrees: which of the two trains better is not told" in told
+    one = of_recipes(recipes(n=1, rank=[1, 2, 3], rank_by_projection=[1, 2, 3]))
+    assert one.startswith("nothing is decided by 1 mini-batch, 3 more would give intervals; mxfp8 keeps")
