@@ -37,8 +37,8 @@ class Risk:
     Gaps count as log(1 + gap), the logarithm of the loss over that of float32. The function is the isotonic regression
     in which every network weighs the same, from 0 at an angle of 0. Its interval is as wide as it takes for each
     network that was left out: with z what a training lies off the function made of all others, over (scatter + the
-    function), it reaches from the lowest to the highest end of the 95% ranges of z that the networks have, each for a
-    training from one more seed (`_ends`).
+    function), it reaches from the lowest to the highest middle of z that the networks have, and beyond by the widest
+    95% range about one, for a training from one more seed (`_spread`).
 
     Attributes:
         indicator: The effect whose angle it is.
@@ -149,15 +149,16 @@ def risk_of(trainings: pd.DataFrame, indicator: Effect) -> Risk:
     off, level = _left_out(used)
     scatter = float(np.median(np.abs(off[level <= np.median(level)])))
     z = pd.DataFrame({_OFF: off / (scatter + level), SEED: used[SEED].to_numpy()})
-    ends = [_ends(own) for _, own in z.groupby(used[NETWORK_NAME].to_numpy())]
+    # Another network may lie as one of these does, and its seeds differ as those of any other.
+    middles, belows, aboves = zip(*(_spread(own) for _, own in z.groupby(used[NETWORK_NAME].to_numpy())), strict=True)
     corners, levels = _isotonic(used)
     return Risk(
         indicator=indicator,
         angles=corners,
         levels=levels,
         scatter=scatter,
-        below=max(0.0, -min(low for low, _ in ends)),
-        above=max(0.0, max(high for _, high in ends)),
+        below=max(0.0, max(belows) - min(middles)),
+        above=max(0.0, max(aboves) + max(middles)),
         networks=networks,
         trainings=len(used),
     )
@@ -209,17 +210,17 @@ def _left_out(used: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float
     return _logarithm(used[GAP]) - level, level
 
 
-def _ends(z: pd.DataFrame) -> tuple[float, float]:
-    """Between what z of one network lies with 95% from one more seed. All formats share float32's training of a seed,
-    so seeds count, not trainings: the mean of the seeds' means, less and plus the root of two squares, of the
-    t-interval of one more seed's mean and of the 95% range of what trainings lie off their seed's mean. Of a single
-    seed the mean of others is unknown, and the range alone counts."""
+def _spread(z: pd.DataFrame) -> tuple[float, float, float]:
+    """Where z of one network lies in the middle, and by how much below and above that with 95% from one more seed. All
+    formats share float32's training of a seed, so seeds count, not trainings: the mean of the seeds' means, and the root
+    of two squares, of the t-interval of one more seed's mean and of the 95% range of what trainings lie off their
+    seed's mean. Of a single seed the mean of others is unknown, and the range alone counts."""
     means = z.groupby(SEED)[_OFF].mean()
     within, tail = z[_OFF] - means.loc[z[SEED]].to_numpy(), (1 - CONFIDENCE) / 2
     low, high = within.quantile(tail, interpolation="lower"), within.quantile(1 - tail, interpolation="higher")
     count, middle = len(means), float(means.mean())
     next_seed = half_width(float(means.std(ddof=1)) * math.sqrt(1 + 1 / count), count) if count > 1 else 0.0
-    return middle - math.hypot(next_seed, min(low, 0.0)), middle + math.hypot(next_seed, max(high, 0.0))
+    return middle, math.hypot(next_seed, min(low, 0.0)), math.hypot(next_seed, max(high, 0.0))
 
 
 def _logarithm(gap: pd.Series[float]) -> NDArray[np.float64]:
