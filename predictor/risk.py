@@ -212,8 +212,8 @@ def _left_out(used: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float
 
 def _spread(z: pd.DataFrame) -> tuple[float, float, float]:
     """Where z of one network lies in the middle, and by how much below and above that with 95% from one more seed. All
-    formats share float32's training of a seed, so seeds count, not trainings: the mean of the seeds' means, and the root
-    of two squares, of the t-interval of one more seed's mean and of the 95% range of what trainings lie off their
+    formats share float32's training of a seed, so seeds count, not trainings: the mean of the seeds' means, and the
+    root of two squares, of the t-interval of one more seed's mean and of the 95% range of what trainings lie off their
     seed's mean. Of a single seed the mean of others is unknown, and the range alone counts."""
     means = z.groupby(SEED)[_OFF].mean()
     within, tail = z[_OFF] - means.loc[z[SEED]].to_numpy(), (1 - CONFIDENCE) / 2
