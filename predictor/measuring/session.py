@@ -126,7 +126,11 @@ class Measuring(Subject):
         self.progress(Progress(stage, done, total))
 
     def context(self, threads: int | None = None) -> Context:
-        """What decides the bits of every measurement made so. threads: of one work unit, by default the executor's."""
+        """What decides the bits of every measurement made so; ValueError where the network holds no numbers.
+
+        threads: of one work unit, by default the executor's.
+        """
+        self.workload.require_numbers()
         return context_of(self, self.executor.threads if threads is None else threads)
 
     def measured(

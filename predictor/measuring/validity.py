@@ -91,10 +91,9 @@ class Context:
 
 
 def context_of(subject: Subject, threads: int | None = None) -> Context:
-    """The context of measurements of a subject in this installation; ValueError where nothing can be computed with its
-    network. threads: of one work unit, by default torch's in this process."""
+    """The context of measurements of a subject in this installation. threads: of one work unit, by default torch's in
+    this process."""
     workload = subject.workload
-    workload.require_numbers()
     model = unwrapped(workload.model)
     device = device_of(workload)
     kind = (
