@@ -28,7 +28,7 @@ def foreseen(workload: Workload, batch: Batch) -> tuple[list[ProductCost], Memor
             apart = replace(workload, model=without_numbers(workload.model))
             followed = map_tensors(shapes.from_tensor, batch)
             return product_costs(apart, followed), memory_of(apart, followed)
-    except Exception as reason:  # whatever a network's own code does with tensors that have none
+    except ValueError as reason:  # which `workloads.calls` makes of whatever a network's own code raises
         if any(p.is_meta for p in workload.model.parameters()):
             raise ValueError(
                 f"the network of workload {workload.name} is on the meta device, and cannot be followed by shapes: "

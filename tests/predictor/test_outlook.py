@@ -80,6 +80,26 @@ def test_a_network_that_looks_at_numbers():
         foreseen(Workload("routed", Routed().to("meta"), workload.batches, workload.loss), batch)
 
 
+@pytest.mark.parametrize("look", [lambda x: x.sum().item(), lambda x: float(x.detach().numpy().sum())])
+def test_numbers_that_leave_torch(look):
+    class Looks(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * look(x)
+
+    workload = Workload("looks", Looks(4, 4), [torch.ones(6, 4)], mean_square)
+    expected = product_costs(workload, workload.batches[0]), memory_of(workload, workload.batches[0])
+    assert foreseen(workload, workload.batches[0]) == expected
+
+
+def test_a_fault_of_our_own_is_not_taken_for_the_networks(monkeypatch):
+    def fails(*_):
+        raise KeyError("ours")
+
+    monkeypatch.setattr("predictor.outlook.memory_of", fails)
+    with pytest.raises(KeyError, match="ours"):
+        foreseen(tied(), tied().batches[0])
+
+
 def test_what_is_on_the_meta_device_is_not_measured():
     with pytest.raises(ValueError, match=r"meta is on the meta device and holds no numbers: load its weights"):
         measure_recipes(on_meta(tied()), ["mxfp8"])
