@@ -4,9 +4,9 @@
     python benchmarks/hysteresis_from_scratch.py --output runs/from_scratch --only-print    # what they found
 
 MobileNetV2 and ResNet-20, data flow FP134, master weights FP169, weights INT4, LOG4, INT3 and FP134: hysteresis,
-nearest and stochastic rounding, and nearest with dampening or with freezing; schemes paper and authors; the rate falls
-by a cosine or in steps; three seeds. All of float32 is trained beside them. What is expected of it stands in
-docs/results/hysteresis.md, and was written before the first run.
+nearest and stochastic rounding, nearest with dampening or with freezing, and hysteresis that is released to nearest for
+the last quarter; schemes paper and authors; the rate falls by a cosine or in steps; three seeds. All of float32 is
+trained beside them. What is expected of it stands in docs/results/hysteresis.md, and was written before the first run.
 
 A row is written to results.csv of OUTPUT as each run ends. Runs that have a row are not made again, ended ones go on
 from their checkpoint; give the same command again. One thread; several processes share the work. The runs that decide
@@ -43,7 +43,10 @@ MEANS: dict[str, dict[str, str]] = {
     "dampening": {"weight_rounding": "nearest", "dampening": "0:0.01"},
     "freezing": {"weight_rounding": "nearest", "freezing": "0.04:0.01"},
     "stochastic": {"weight_rounding": "stochastic"},
+    "hysteresis-first": {"weight_rounding": "hysteresis"},
 }
+RELEASED = 0.75
+"""From what part of the epochs on hysteresis-first rounds to nearest."""
 SCHEMES = ("paper", "authors")
 SCHEDULES = ("cosine", "steps")
 NONE = "none"
@@ -90,11 +93,13 @@ class Cell:
             return 4 + (self.scheme == "authors") + 2 * (self.schedule != "cosine")
         return 1 if self.means in ("nearest", "hysteresis") else 2 if self.weight == "INT4" else 3
 
-    def options(self) -> dict[str, Any]:
+    def options(self, epochs: int) -> dict[str, Any]:
         """What `train` is given for it."""
         shared = {"schedule": self.schedule, "seed": self.seed}
         if self.weight == FULL_PRECISION:
             return {**FLOAT32, **shared}
+        if self.means == "hysteresis-first":
+            shared["hysteresis_epochs"] = round(RELEASED * epochs)
         return {"weight": self.weight, "scheme": self.scheme, **MEANS[self.means], **shared}
 
 
@@ -149,14 +154,14 @@ def compare(table: pd.DataFrame) -> None:
         return f"{mean:+.2f}" if math.isnan(low) else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
     print(
-        f"{'network':12} {'weight':7} {'means':10} {'scheme':7} {'schedule':8} seeds   loss  metric "
+        f"{'network':12} {'weight':7} {'means':16} {'scheme':7} {'schedule':8} seeds   loss  metric "
         f"{'points over float32':>24} {'points over nearest':>24} flips of nearest  oscillate late"
     )
     for key, own in known.items():
         network, weight, means, scheme, schedule = key
         full = known.get((network, FULL_PRECISION, NONE, NONE, schedule), none)
         nearest = known.get((network, weight, "nearest", scheme, schedule), none) if means != NONE else full
-        said = f"{network:12} {weight:7} {means:10} {scheme:7} {schedule:8} {len(own):5} {own['loss'].mean():6.4f}"
+        said = f"{network:12} {weight:7} {means:16} {scheme:7} {schedule:8} {len(own):5} {own['loss'].mean():6.4f}"
         said += f"  {100 * own['metric'].mean():5.2f}% {paired(own, full, 'metric', 100):>24}"
         if means not in (NONE, "nearest"):
             said += f" {paired(own, nearest, 'metric', 100):>24}"
@@ -195,7 +200,7 @@ def main(
         try:
             result = train(
                 workloads[cell.network],
-                **cell.options(),
+                **cell.options(epochs),
                 epochs=epochs,
                 rate=rate,
                 batch_size=batch_size,
