@@ -85,13 +85,15 @@ class Cell:
 
     @property
     def turn(self) -> int:
-        """When it is made, less is sooner: what decides, hysteresis with other weights, other means with INT4, all else
-        by scheme and schedule."""
+        """When it is made, less is sooner: what decides, hysteresis with other few-bit weights, other means with INT4,
+        all else by scheme and schedule."""
         if self.decides:
             return 0
         if self.scheme == "authors" or self.schedule != "cosine":
             return 4 + (self.scheme == "authors") + 2 * (self.schedule != "cosine")
-        return 1 if self.means in ("nearest", "hysteresis") else 2 if self.weight == "INT4" else 3
+        if self.weight == "FP134":
+            return 3
+        return 1 if self.means in ("nearest", "hysteresis", "hysteresis-first") else 2 if self.weight == "INT4" else 3
 
     def options(self, epochs: int) -> dict[str, Any]:
         """What `train` is given for it."""
