@@ -96,7 +96,11 @@ def table(
         int, typer.Option(help="formats of a ranking that are shown; those of your own are shown wherever they stand")
     ] = 20,
     columns: Annotated[
-        str, typer.Option(help="comma-separated columns that are shown, such as rank,name,angle_E; default: all")
+        str,
+        typer.Option(
+            help="comma-separated columns that are shown, such as rank,name,angle_E, of a ranking any of its file; "
+            "default: all of the table"
+        ),
     ] = "",
     formats: Annotated[
         str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from predictor.columns import (
     RANK,
     RECIPE,
     angle_column,
+    difference_columns,
     effects_in,
     high_column,
     low_column,
@@ -32,7 +33,7 @@ from predictor.scheme import Scheme
 from reports import results
 from reports.tables import costs, rankings, recipes
 from reports.tables.angles import READING
-from reports.tables.cells import bounded, gap_at, rounded_where
+from reports.tables.cells import bounded, gap_at, or_dash, rounded_where, with_interval
 from reports.tables.layout import Part, plain
 
 
@@ -77,7 +78,7 @@ def table_of(
         by = results.ordering_effect(path, table)
         first = rankings.first_formats(shown, len(shown), network, minibatches, within, yardsticks)
         return [
-            *_with_columns([first], columns),
+            *_with_columns([first], columns, _of_file(columns, shown, first)),
             f"{_measured_on(network, minibatches, settings)}; ordered by the angle of {by}",
             *rankings.footnotes(told, minibatches, yardsticks, settings.get("products")),
             *([f"below the first {top}, formats of one's own: {', '.join(own)}"] if own else []),
@@ -115,29 +116,61 @@ def _header(column: str) -> str:
     return _HEADERS.get(column, column.replace("_", " ")).lower()
 
 
-def _with_columns(parts: Sequence[Part], columns: Sequence[str]) -> list[Part]:
-    """Tables with these columns alone, in this order; all where none is named."""
+def _of_file(columns: Sequence[str], rows: pd.DataFrame, table: Table) -> dict[str, tuple[str, list[str]]]:
+    """Columns that are named, of a ranking's file but not of its table, as what stands above and cells, by header; - for
+    what the ranking is held against. Differences to the first format have the ends of their intervals, other numbers
+    three digits."""
+    of_effects = map(difference_columns, effects_in(rows.columns))
+    ends = {middle: (low, high) for middle, low, high in of_effects}
+    printed = {_header(str(column.header)) for column in table.columns}
+    found = {}
+    for asked in columns:
+        column = next((name for name in rows.columns if name == asked or _header(name) == _header(asked)), None)
+        if column is None or _header(column) in printed:
+            continue
+        cells = [_cell(row, column, ends.get(column)) for _, row in rows.iterrows()]
+        found[_header(column)] = column.replace("_", " "), cells + ["-"] * (table.row_count - len(cells))
+    return found
+
+
+def _cell(row: Any, column: str, ends: tuple[str, str] | None) -> str:
+    if ends is not None:
+        return with_interval(row, column, *ends)
+    value = row[column]
+    return or_dash(value, "" if isinstance(value, str) else ".3g")
+
+
+def _with_columns(
+    parts: Sequence[Part], columns: Sequence[str], more: Mapping[str, tuple[str, list[str]]] | None = None
+) -> list[Part]:
+    """Tables with these columns alone, in this order; all where none is named. more: cells of columns that a ranking's
+    table does not show."""
     if not columns:
         return list(parts)
+    more = more or {}
     found = {
         _header(str(column.header)): str(column.header)
         for part in parts
         if isinstance(part, Table)
         for column in part.columns
-    }
+    } | {header: name for header, (name, _) in more.items()}
     for column in columns:
         if _header(column) not in found:
             raise ValueError(f"--columns {column}: there is no such column; there are {', '.join(found.values())}")
-    return [_of_columns(part, [*map(_header, columns)]) if isinstance(part, Table) else part for part in parts]
+    asked = [*map(_header, columns)]
+    return [_of_columns(part, asked, more) if isinstance(part, Table) else part for part in parts]
 
 
-def _of_columns(table: Table, headers: Sequence[str]) -> Table:
-    mine = {_header(str(column.header)): column for column in table.columns}
+def _of_columns(table: Table, headers: Sequence[str], more: Mapping[str, tuple[str, list[str]]]) -> Table:
+    mine = {
+        _header(str(column.header)): (str(column.header), str(column.justify), [str(cell) for cell in column.cells])
+        for column in table.columns
+    } | {header: (name, "right", cells) for header, (name, cells) in more.items()}
     chosen = [mine[header] for header in headers if header in mine]
-    rows = zip(*([str(cell) for cell in column.cells] for column in chosen), strict=True)
+    rows = zip(*(cells for *_, cells in chosen), strict=True)
     ruled = [number for number, row in enumerate(table.rows) if row.end_section]
     title = None if table.title is None else str(table.title)
-    return plain(title, [(str(column.header), str(column.justify)) for column in chosen], rows, ruled)
+    return plain(title, [(header, side) for header, side, _ in chosen], rows, ruled)
 
 
 def _measured(table: pd.DataFrame, network: str, yardsticks: Any, settings: dict[str, Any]) -> list[Part]:

@@ -105,3 +105,18 @@ def test_another_result_is_refused(tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="no table is made of it"):
         table_of(tmp_path / "x.csv", 20, 0.01)
+
+
+def test_columns_of_a_file_that_no_table_shows():
+    shown = table_of(BENCHMARKS / "resnet18_ranking.csv", 3, 0.01, ["name", "difference_AE", "bias", "seconds"])
+    lines = markdown(shown).splitlines()
+    rows = pd.read_csv(BENCHMARKS / "resnet18_ranking.csv").head(3)
+    assert lines[0] == "| format | difference AE | bias | seconds |"
+    for line, (_, row) in zip(lines[2:5], rows.iterrows(), strict=True):
+        middle, low, high = (row[f"difference{end}_AE"] for end in ("", "_low", "_high"))
+        difference = f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+        assert line == f"| {row['name']} | {difference} | {row.bias:.3g} | {row.seconds:.3g} |"
+    # What the ranking is held against has none.
+    assert [cell.strip() for cell in lines[5].split("|")[2:5]] == ["-", "-", "-"]
+    with pytest.raises(ValueError, match="there is no such column"):
+        table_of(BENCHMARKS / "resnet18_ranking.csv", 3, 0.01, ["nothing"])
