@@ -117,8 +117,8 @@ def _header(column: str) -> str:
 
 
 def _of_file(columns: Sequence[str], rows: pd.DataFrame, table: Table) -> dict[str, tuple[str, list[str]]]:
-    """Columns that are named, of a ranking's file but not of its table, as what stands above and cells, by header; - for
-    what the ranking is held against. Differences to the first format have the ends of their intervals, other numbers
+    """Columns that are named, of a ranking's file but not of its table, as title and cells by header; - for what
+    the ranking is held against. Differences to the first format have the ends of their intervals, other numbers
     three digits."""
     of_effects = map(difference_columns, effects_in(rows.columns))
     ends = {middle: (low, high) for middle, low, high in of_effects}
