@@ -58,6 +58,8 @@ class RecipesEstimate:
             mini-batch; where one does not fit or takes long itself, from products of `WIDTH`, each multiply-accumulate
             of the network taking as long as one of theirs.
         timed: whether the network's own gradients were timed.
+        by_shapes: whether the network was followed by shapes; else it was carried out, since it looks at numbers on the
+            way.
     """
 
     recipes: int
@@ -70,6 +72,7 @@ class RecipesEstimate:
     free: int
     seconds: float
     timed: bool
+    by_shapes: bool
 
     @property
     def fits(self) -> bool:
@@ -94,7 +97,8 @@ def estimate_recipes(
     chosen, apart = chosen_recipes(recipes), taken_apart(by)
     check_draws(draws, chosen)
     batches = check_minibatches(workload, minibatches, batch_size, DEFAULT_MINIBATCHES)
-    costs, memory = foreseen(workload, batches[0])
+    outlook = foreseen(workload, batches[0])
+    costs, memory = outlook.products, outlook.memory
     changed = changed_products(costs, head, exact)
     wanted, names = keeping_of(keep), [cost.name for cost in changed]
     wanted.check(names)
@@ -133,6 +137,7 @@ def estimate_recipes(
         # The flow checks itself once against a gradient of torch's own.
         seconds=shared + len(batches) * of_batch,
         timed=timed,
+        by_shapes=outlook.by_shapes,
     )
 
 

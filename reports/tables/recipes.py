@@ -78,10 +78,18 @@ def estimate(model: str, of: RecipesEstimate) -> str:
     told = "" if of.timed else ", give or take 40%, told by its multiply-accumulates"
     short = "" if of.fits else f", more than the {decimal(of.free)} that are free"
     batches = counted(of.minibatches, "mini-batch") + (f" of {' x '.join(map(str, of.shape))}" if of.shape else "")
+    carried_out = (
+        ""
+        if of.by_shapes
+        else (
+            "\nthe network looks at numbers on the way, as experts do: it was carried out, not followed by shapes, and "
+            "with other numbers its products may be others"
+        )
+    )
     return (
         f"{model}: {counted(of.recipes, 'recipe')}, {counted(of.products, 'product')} with {100 * of.share:.1f}% of "
         f"the multiply-accumulates; {counted(of.gradients, 'gradient')} on {batches}; {time}{told}\n"
-        f"memory at the peak: {decimal(memory.total)}{short}, of which {parts}"
+        f"memory at the peak: {decimal(memory.total)}{short}, of which {parts}{carried_out}"
     )
 
 

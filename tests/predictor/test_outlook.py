@@ -9,7 +9,9 @@ from torch import nn
 from predictor import measure_recipes
 from predictor.memory import memory_of
 from predictor.multiply_accumulates import product_costs
-from predictor.outlook import foreseen
+from predictor.outlook import Outlook, foreseen
+from predictor.recipe_outlook import estimate_recipes
+from reports.tables import recipes as tables
 from workloads import Workload, load
 
 
@@ -58,7 +60,7 @@ def test_shapes_tell_what_passes_do(name):
     workload = tied() if name == "tied" else load(name)
     batch = workload.minibatches(None if name == "tied" else 3)[0]
     state = {key: value.clone() for key, value in workload.model.state_dict().items()}
-    expected = product_costs(workload, batch), memory_of(workload, batch)
+    expected = Outlook(product_costs(workload, batch), memory_of(workload, batch), by_shapes=True)
     assert foreseen(workload, batch) == expected
     assert foreseen(on_meta(workload), batch) == expected
     assert all(torch.equal(value, state[key]) for key, value in workload.model.state_dict().items())
@@ -75,7 +77,10 @@ def test_a_network_that_looks_at_numbers():
     torch.manual_seed(0)
     workload = Workload("routed", Routed(), [torch.randn(6, 4)], lambda m, b: m(b))
     batch = workload.batches[0]
-    assert foreseen(workload, batch) == (product_costs(workload, batch), memory_of(workload, batch))
+    expected = Outlook(product_costs(workload, batch), memory_of(workload, batch), by_shapes=False)
+    assert foreseen(workload, batch) == expected
+    assert "it was carried out" in tables.estimate("routed", estimate_recipes(workload, ["mxfp8"]))
+    assert "carried out" not in tables.estimate("tied", estimate_recipes(tied(), ["mxfp8"]))
     with pytest.raises(ValueError, match=r"routed is on the meta device, and cannot be followed by shapes: .*aten"):
         foreseen(Workload("routed", Routed().to("meta"), workload.batches, workload.loss), batch)
 
@@ -87,8 +92,8 @@ def test_numbers_that_leave_torch(look):
             return super().forward(x) * look(x)
 
     workload = Workload("looks", Looks(4, 4), [torch.ones(6, 4)], mean_square)
-    expected = product_costs(workload, workload.batches[0]), memory_of(workload, workload.batches[0])
-    assert foreseen(workload, workload.batches[0]) == expected
+    batch = workload.batches[0]
+    assert foreseen(workload, batch) == Outlook(product_costs(workload, batch), memory_of(workload, batch), False)
 
 
 def test_a_fault_of_our_own_is_not_taken_for_the_networks(monkeypatch):
