@@ -15,10 +15,10 @@ import torch
 
 import formats
 from formats.kernel import BUCKETS
-from predictor.angle import layer_sums
 from predictor.effects import Effect
-from predictor.gradients import Gradients
-from predictor.sketches import add_sketch
+from predictor.gradient.angle import layer_sums
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.sketches import add_sketch
 from workloads import load
 
 TURNS = 15

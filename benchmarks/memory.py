@@ -18,7 +18,7 @@ import torch
 
 import formats
 from benchmarks.larger import NAMES, larger
-from predictor.gradients import measured_parameters
+from predictor.gradient.gradients import measured_parameters
 from predictor.measuring.store import Store
 from search import rank
 

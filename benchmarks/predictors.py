@@ -23,8 +23,8 @@ import typer
 
 import formats
 from predictor import measure
-from predictor.gradients import Gradients
-from predictor.noise import Kind, observe
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.noise import Kind, observe
 from predictor.statistics import rank_correlations, resamples
 from reports import results
 from workloads import load

@@ -27,8 +27,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.flow.pieces import WIDTH, network
 from predictor.flow import decompositions
 from predictor.flow.operations import name_of
-from predictor.gradients import Gradients
-from predictor.self_check import check
+from predictor.gradient.gradients import Gradients
+from predictor.measuring.self_check import check
 from workloads import Workload
 from workloads.containers import tensors_in
 

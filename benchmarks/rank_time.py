@@ -13,8 +13,8 @@ from typing import Annotated
 import torch
 import typer
 
-from predictor.evaluation import evaluation_mode
-from predictor.gradients import measured_parameters
+from predictor.gradient.evaluation import evaluation_mode
+from predictor.gradient.gradients import measured_parameters
 from search import rank
 from workloads import Workload, load
 

@@ -21,7 +21,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.smollm2 import resident
 from predictor import measure_recipes
-from predictor.recipe_outlook import estimate_recipes
+from predictor.recipe_comparison.outlook import estimate_recipes
 from reports.tables.recipes import estimate
 from workloads import Workload
 

@@ -19,9 +19,9 @@ import torch
 from cifar10_resnet20 import cifar10_resnet20
 
 import formats
-from predictor.angle import degrees, layer_sums
 from predictor.effects import DEFAULT_EFFECTS
-from predictor.gradients import Gradients
+from predictor.gradient.angle import degrees, layer_sums
+from predictor.gradient.gradients import Gradients
 from workloads import Workload, load
 
 FORMATS = ("FP134", "FP143", "INT8")

@@ -26,7 +26,7 @@ from scipy import stats
 
 import formats
 from predictor.effects import Effect
-from predictor.noise import Kind
+from predictor.gradient.noise import Kind
 from predictor.statistics import interval
 from search.front import BESIDE, OPENING, SCREEN, UNIT, WHOLE
 from search.policy import BY_E, DEFAULT, LONG, Policy, Rung

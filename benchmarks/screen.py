@@ -16,8 +16,8 @@ from exhaustive import BATCH, chosen_workload
 
 import formats
 from numeric_formats.files import write_atomically
+from predictor.gradient.noise import observe
 from predictor.measuring.session import Measuring
-from predictor.noise import observe
 from predictor.scheme import Preset, scheme_of
 
 

@@ -36,9 +36,9 @@ from predictor.measuring.executors import InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import Measurement, Unit, measure_unit
-from predictor.memory import memory_of
-from predictor.multiply_accumulates import product_costs, share_of
 from predictor.recipes.placed import Placed
+from predictor.requirements.memory import memory_of
+from predictor.requirements.multiply_accumulates import product_costs, share_of
 from predictor.scheme import CURRENT
 from workloads import Workload
 from workloads.data.bible import read_bundled

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 import formats
 from predictor.effects import DEFAULT_EFFECTS
+from predictor.gradient.noise import has_table, observe
 from predictor.measuring.session import Measuring
-from predictor.noise import has_table, observe
 from predictor.scheme import CURRENT
 from search.knapsack import Constraints, ProfileShape, ScoreTable, synthesize
 from search.sensitivity import row_weights

@@ -29,8 +29,8 @@ from numeric_formats.files import Held, hold
 from predictor import measure as measure_angles
 from predictor import risk
 from predictor.effects import Effect
-from predictor.gradients import Gradients
-from predictor.noise import Kind, observe
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.noise import Kind, observe
 from predictor.scheme import CURRENT, PAPER, Scheme
 from predictor.statistics import agreement, rank_correlations, reliability, resamples
 from reports import results

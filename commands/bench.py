@@ -43,7 +43,7 @@ def gradient(
     Examples: formats bench gradient · formats bench gradient -m torchvision:resnet50 --data imagefolder:photos
     --batch-size 16
     """
-    from predictor.speed import time_gradient
+    from predictor.requirements.speed import time_gradient
     from reports.tables.machine import times
     from workloads import load
 

@@ -107,8 +107,8 @@ def measure(
         raise ValueError("no network was given: say --model, or recipes list, show NAME or validate TABLE")
     from predictor import measure_recipes
     from predictor.device import on_device
-    from predictor.recipe_angles import COMPLETE, COVERAGE
-    from predictor.recipe_outlook import estimate_recipes
+    from predictor.recipe_comparison.angles import COMPLETE, COVERAGE
+    from predictor.recipe_comparison.outlook import estimate_recipes
     from reports import results
     from reports.tables import recipes as tables
     from reports.verdicts import of_recipes

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from formats.pairs import Pair
     from predictor.angles import measure
     from predictor.effects import Effect
-    from predictor.recipe_angles import measure_recipes
+    from predictor.recipe_comparison.angles import measure_recipes
 
 __all__ = ["Effect", "Pair", "measure", "measure_recipes"]
 __getattr__ = numeric_formats.later(
@@ -19,6 +19,6 @@ __getattr__ = numeric_formats.later(
         "Effect": "predictor.effects",
         "Pair": "formats.pairs",
         "measure": "predictor.angles",
-        "measure_recipes": "predictor.recipe_angles",
+        "measure_recipes": "predictor.recipe_comparison.angles",
     },
 )

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from formats.pairs import Candidate, candidate, formats_of
 from numeric_formats.progress import Report, quiet
-from predictor.angle import FAILED, degrees, layer_sums
 from predictor.columns import (
     ALL,
     ALONE,
@@ -42,10 +41,11 @@ from predictor.columns import (
 )
 from predictor.flow.layers import module_of
 from predictor.flow.points import Point, Quantizer
-from predictor.gradients import Gradients, layer_of
+from predictor.gradient.angle import FAILED, degrees, layer_sums
+from predictor.gradient.gradients import Gradients, layer_of
+from predictor.gradient.quantizers import activation_quantizer, error_quantizer, round_in_dtype
 from predictor.measuring.session import MEASURE, Measuring
 from predictor.measuring.units import Subject, check_minibatches, used_batch_size
-from predictor.quantizers import activation_quantizer, error_quantizer, round_in_dtype
 from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.statistics import angle_interval
 from workloads.digests import digest, weights_digest

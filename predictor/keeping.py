@@ -16,17 +16,17 @@ from torch import nn
 from formats.pairs import Candidate, candidate, formats_of
 from numeric_formats.checks import at_least, number
 from numeric_formats.progress import Report, quiet
-from predictor.angle import FAILED, degrees, layer_sums
 from predictor.attribution import in_layers
 from predictor.columns import ANGLE, HIGH, LAYER, LOW, MODULE, SHARE, N
 from predictor.effects import Effect, check_effects
 from predictor.flow.layers import module_of
-from predictor.gradients import Gradients, layer_of
+from predictor.gradient.angle import FAILED, degrees, layer_sums
+from predictor.gradient.gradients import Gradients, layer_of
+from predictor.gradient.quantizers import activation_quantizer, error_quantizer
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import check_minibatches
-from predictor.quantizers import activation_quantizer, error_quantizer
 from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.statistics import angle_interval, interval
 from workloads.workload import Workload

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from predictor.columns import NETWORK
-from predictor.gradients import Gradients
-from predictor.self_check import check
+from predictor.gradient.gradients import Gradients
+from predictor.measuring.self_check import check
 from workloads.workload import Workload
 
 

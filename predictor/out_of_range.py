@@ -24,10 +24,10 @@ from formats.scale import group
 from predictor.effects import Points
 from predictor.flow.points import Point
 from predictor.flow.sites import Site
+from predictor.gradient.noise import Kind
+from predictor.gradient.quantizers import round_in_dtype
 from predictor.measuring.session import Measuring
 from predictor.measuring.validity import batch_digest
-from predictor.noise import Kind
-from predictor.quantizers import round_in_dtype
 from predictor.recipes.noise import KIND_OF, see_operands
 from workloads.digests import digest
 from workloads.workload import Batch

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from numeric_formats.files import write_atomically
 from predictor.flow.points import Point
-from predictor.gradients import Gradients
-from predictor.noise import Kind
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.noise import Kind
 from workloads.workload import Workload
 
 

@@ -72,7 +72,7 @@ def bias(sketches: Sequence[NDArray[np.float32]], squares: Sequence[float]) -> B
     With d_b = g_q - g on mini-batch b, |E d|^2 is the mean of <d_b, d_c> over pairs of different mini-batches.
 
     Args:
-        sketches: What `predictor.sketches.sketch` gave on each mini-batch.
+        sketches: What `predictor.gradient.sketches.sketch` gave on each mini-batch.
         squares: |g|^2 on each.
 
     Source:

@@ -33,7 +33,7 @@ from predictor.columns import (
     n_column,
 )
 from predictor.effects import Effect, Points, usual_effect
-from predictor.recipe_parts import Part
+from predictor.recipe_comparison.parts import Part
 from reports.tables import cells
 
 NUMBERS = ((PROJECTION, ".4f"), (ANGLE_OF_MEAN, ".3g"))

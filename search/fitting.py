@@ -21,7 +21,7 @@ from formats.pairs import Candidate, Pair
 from numeric_formats.damage import archive_of, reading
 from numeric_formats.files import TENSORS
 from predictor.columns import NSR_MEAN, NSR_WORST, RANK, ROLE, WORST
-from predictor.noise import NoiseTables, direct_nsr, has_table, noise_table
+from predictor.gradient.noise import NoiseTables, direct_nsr, has_table, noise_table
 from search.candidates import choose
 from search.knapsack import Constraints, ScoreTable, synthesize
 from search.table import description_row, whole_numbers

@@ -24,7 +24,7 @@ from formats.pairs import Pair
 from formats.profile import Profile
 from formats.scale import MOST_HEADROOM
 from numeric_formats.checks import at_least, one_of
-from predictor.noise import BINADES, PRECISIONS, NoiseTables
+from predictor.gradient.noise import BINADES, PRECISIONS, NoiseTables
 from predictor.scheme import CURRENT, Scheme
 
 FEWEST_BITS, MOST_BITS = 2, 8

@@ -13,10 +13,10 @@ from formats.profile import written
 from numeric_formats.progress import Report, quiet
 from predictor.columns import BITS, ELEMENTS, LAYER, NAME, PROFILE, SCORE
 from predictor.effects import Effect
+from predictor.gradient.noise import Noise
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
-from predictor.noise import Noise
 from predictor.scheme import CURRENT, Preset, Scheme, scheme_of
 from search.knapsack import Constraints, ScoreTable, check_width, synthesize
 from search.sensitivity import check_fitted, check_passes, check_rows, known_formats, observed_noise, row_weights

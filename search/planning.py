@@ -24,8 +24,8 @@ from predictor.effects import (
     usual_effect,
 )
 from predictor.measuring.units import Subject, Unit, check_minibatches, measure_unit
-from predictor.memory import parts_within
 from predictor.recipes.placed import recipe_at
+from predictor.requirements.memory import parts_within
 from predictor.risk import INDICATORS, Risk, applies_to, bundled_trainings, risk_of
 from predictor.scheme import Scheme, rules_at
 from search.candidates import choose

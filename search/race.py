@@ -16,8 +16,8 @@ import numpy as np
 from scipy.special import stdtr
 
 from predictor.effects import Effect
+from predictor.estimate.surrogate import to_scale
 from predictor.statistics import CONFIDENCE
-from predictor.surrogate import to_scale
 from search.table import MeasuredAngles
 
 PLACES = 10

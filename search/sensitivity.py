@@ -12,10 +12,10 @@ import formats
 from formats.families import WIDTHS
 from formats.pairs import Candidate
 from predictor.effects import DEFAULT_EFFECTS, Effect, check_effects
+from predictor.estimate.surrogate import Observation, fit, places, spread
+from predictor.gradient.noise import Kind, Noise, observe
 from predictor.measuring.session import Measuring
 from predictor.measuring.units import Measurement
-from predictor.noise import Kind, Noise, observe
-from predictor.surrogate import Observation, fit, places, spread
 from search.stages import Stage
 from workloads.workload import Workload
 

@@ -18,13 +18,13 @@ import formats
 from formats import Family
 from formats.pairs import Candidate
 from predictor.effects import Effect, Points
+from predictor.estimate.prior import expected
+from predictor.estimate.surrogate import KINDS, Observation, Surrogate, fit, places, spread
+from predictor.gradient.noise import Noise, needs_rounding, observe
 from predictor.measuring.executors import InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.validity import Context, batch_digest
-from predictor.noise import Noise, needs_rounding, observe
-from predictor.prior import expected
 from predictor.recipes.noise import observe_operands
-from predictor.surrogate import KINDS, Observation, Surrogate, fit, places, spread
 from search.front import SCREEN, SCREEN_ALONE, Tried
 from search.pacing import Pace, Watch, best_within
 from search.planning import FEW

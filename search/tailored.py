@@ -19,11 +19,11 @@ from numeric_formats.checks import at_least
 from numeric_formats.progress import Report, quiet
 from predictor.columns import FRONT, GATES, NAME, ROLE, angle_column, difference_columns, score_column
 from predictor.effects import DEFAULT_EFFECTS, Effect
+from predictor.gradient.noise import Kind, Noise
 from predictor.measuring.executors import Executor, InProcess
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
 from predictor.measuring.units import DEFAULT_MINIBATCHES, check_minibatches
-from predictor.noise import Kind, Noise
 from predictor.scheme import Preset, Scheme, scheme_of
 from predictor.statistics import paired_interval, pareto
 from search.knapsack import Constraints, ScoreTable, check_width, synthesize, synthesize_pairs

@@ -122,7 +122,7 @@ def train(
         resume: Go on from its checkpoint, if there is one; the result then has the same bits as that of an
             uninterrupted run at the same number of threads.
         force: Replace an earlier run.
-        store: Where it is found and kept that the flow was held against torch (`predictor.self_check`).
+        store: Where it is found and kept that the flow was held against torch (`predictor.measuring.self_check`).
         tensorboard: Write losses, angles, flips and metrics into its folder tensorboard/ too, which needs that package.
         progress: Called after every step.
 

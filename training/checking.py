@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from predictor.flow.sites import Site
+from predictor.measuring.self_check import Checked
 from predictor.measuring.session import Measuring
 from predictor.measuring.store import Store
-from predictor.self_check import Checked
 from workloads.workload import Workload
 
 _CHECKED: WeakKeyDictionary[Workload, Checked | str] = WeakKeyDictionary()
@@ -27,7 +27,7 @@ def check_flow(workload: Workload, store: Store | None) -> Checked | str:
         store: Where checks are found and kept; None keeps none.
 
     Raises:
-        ValueError: Where the flow is not what torch computes (`predictor.self_check`).
+        ValueError: Where the flow is not what torch computes (`predictor.measuring.self_check`).
     """
     if workload not in _CHECKED:
         _CHECKED[workload] = Measuring(workload, store=store).check(workload.minibatches()[0])

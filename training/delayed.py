@@ -13,8 +13,8 @@ from torch import Tensor
 from formats import CodebookFormat, Format, ProfileFormat, Scale
 from formats.kernel import Survey, survey_rounded
 from formats.tensors import find_top
-from predictor.angle import in_order, memory_order
-from predictor.quantizers import round_in_dtype
+from predictor.gradient.angle import in_order, memory_order
+from predictor.gradient.quantizers import round_in_dtype
 from predictor.scheme import is_delayable, with_headroom
 
 

@@ -16,9 +16,9 @@ import torch
 
 from numeric_formats.files import check_same, write_json
 from numeric_formats.progress import Progress, Report
+from predictor.measuring.self_check import Checked
 from predictor.measuring.store import Store
 from predictor.scheme import with_all_parts
-from predictor.self_check import Checked
 from training import checkpoint
 from training.board import Board
 from training.checking import check_flow, check_memory

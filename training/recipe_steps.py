@@ -13,12 +13,12 @@ from formats.recipes.reading import recipe
 from formats.recipes.value import ALL_BEFORE, Recipe, described
 from numeric_formats.messages import counted
 from predictor.flow.points import Quantizer
-from predictor.multiply_accumulates import product_costs, share_of
-from predictor.quantizers import activation_quantizer, error_quantizer
-from predictor.recipe_keeping import products_of
+from predictor.gradient.quantizers import activation_quantizer, error_quantizer
+from predictor.recipe_comparison.keeping import products_of
 from predictor.recipes.gradients import BETWEEN, check_products, last_of
 from predictor.recipes.placed import Placed, Top
 from predictor.recipes.products import RecipeAtSites, number_of, random_seed
+from predictor.requirements.multiply_accumulates import product_costs, share_of
 from training import checkpoint
 from training.coverage import MOST_NAMED
 from workloads.workload import Batch, Workload

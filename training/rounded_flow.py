@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from predictor.flow.points import Point, Quantizer
-from predictor.quantizers import two_terms
+from predictor.gradient.quantizers import two_terms
 from predictor.scheme import ScaleRule
 from training.delayed import Places, RoundingCounts
 from training.scheme import TensorFormats

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from formats import Rounding
 from predictor.device import device_of
-from predictor.evaluation import evaluation_mode
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.sites import site_from_plain
-from predictor.gradients import measured_parameters
+from predictor.gradient.evaluation import evaluation_mode
+from predictor.gradient.gradients import measured_parameters
 from training import checkpoint
 from training.checking import check_weights_seen
 from training.coverage import Covered

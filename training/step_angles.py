@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from predictor.angle import degrees, layer_sums
+from predictor.gradient.angle import degrees, layer_sums
 from training.delayed import RoundingCounts
 from training.weights import Weight
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from formats import CodebookFormat, Format, ProfileFormat, Rounding
 from formats.checks import mode_arguments
 from formats.scale import Granularity, ScalePolicy
-from predictor.gradients import measured_parameters
+from predictor.gradient.gradients import measured_parameters
 from predictor.scheme import ScaleRule, WeightChannels
 from training.delayed import Places, RoundingCounts, change_of_top
 from training.freezing import Freezing

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from predictor.gradients import Gradients
+from predictor.gradient.gradients import Gradients
 from predictor.listing import list_points
-from predictor.self_check import check
+from predictor.measuring.self_check import check
 from workloads import Workload
 
 RIGHT, REFUSED, LISTED, WRONG = "right", "refused by name", "listed", "WRONG"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from predictor.gradients import Gradients
+from predictor.gradient.gradients import Gradients
 from predictor.measuring.units import Measured, Measurement, Subject, Unit, measure_unit
 from workloads.workload import Batch
 

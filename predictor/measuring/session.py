@@ -15,13 +15,13 @@ from numeric_formats.checks import at_least
 from numeric_formats.progress import Progress, Report, quiet
 from predictor.device import gpus_for
 from predictor.effects import Effect, Points, check_effects
-from predictor.gradients import Gradients
+from predictor.gradient.gradients import Gradients
 from predictor.measuring.executors import Executor, InProcess, Work
+from predictor.measuring.self_check import Checked, check
 from predictor.measuring.store import Store, Stored
 from predictor.measuring.units import Measured, Measurement, Subject, Unit
 from predictor.measuring.validity import Context, batch_digest, context_of
 from predictor.recipes.placed import Placed, recipe_at
-from predictor.self_check import Checked, check
 from workloads.copies import copied
 from workloads.minibatches import half_of
 from workloads.workload import Batch
@@ -56,7 +56,7 @@ class Measuring(Subject):
     @contextmanager
     def opened(self, batch: Batch, kept: bool = True) -> Iterator[Gradients]:
         """The gradients of one mini-batch, or of its first micro-batch; the first time, the flow checks itself on them
-        (`predictor.self_check`). kept: as for `Gradients`; never at operands, where nothing is asked of the
+        (`predictor.measuring.self_check`). kept: as for `Gradients`; never at operands, where nothing is asked of the
         full-precision graph a second time."""
         digest = batch_digest(batch)
         check_it = None if self._is_checked(digest) else self._checking(digest)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from formats.pairs import Candidate
 from numeric_formats.checks import at_least
-from predictor.angle import degrees, failed, length_ratio, projection
 from predictor.columns import ALL, FIRST
-from predictor.comparison import Comparison
 from predictor.effects import Effect, Points
-from predictor.gradients import Gradients
-from predictor.micro_batches import GradientsOfParts, parts_of
+from predictor.gradient.angle import degrees, failed, length_ratio, projection
+from predictor.gradient.comparison import Comparison
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.micro_batches import GradientsOfParts, parts_of
 from predictor.recipes.gradients import quantized
 from predictor.recipes.placed import Placed
 from predictor.scheme import PAPER, Scheme
@@ -38,7 +38,7 @@ class Subject:
         exact: layers kept in full precision.
         scheme: by which activations and errors are rounded.
         points: where formats are rounded.
-        parts: into how many micro-batches a mini-batch is split (`predictor.micro_batches`).
+        parts: into how many micro-batches a mini-batch is split (`predictor.gradient.micro_batches`).
     """
 
     workload: Workload
@@ -94,7 +94,7 @@ class Measurement:
         minibatch: the place of the mini-batch.
         parameters: names of the parameters whose gradients were compared, in the order of their first use.
         sums: <d,g>, |d|^2, |g|^2 of each of them, (parameters, 3).
-        sketch: of d and g (`predictor.sketches`), (2, BUCKETS).
+        sketch: of d and g (`predictor.gradient.sketches`), (2, BUCKETS).
         loss: with the forward pass rounded as the effect has it, less that of full precision.
         seconds: what it took.
     """

@@ -23,29 +23,13 @@ from workloads.workload import Batch
 HOME = Path(__file__).resolve().parents[2]
 """The folder that the packages lie in."""
 MEASURING = (
-    *("formats/kernel", "formats/kinds", "formats/tables", "predictor/flow", "predictor/recipes"),
+    *("formats/kernel", "formats/kinds", "formats/tables", "predictor/flow", "predictor/gradient", "predictor/recipes"),
     *(
         f"formats/{name}.py"
         for name in ("checks", "layout", "number_format", "packing", "profile", "rounding", "scale")
     ),
     *(f"formats/{name}.py" for name in ("recipes/value", "specials", "spelling", "tensors")),
-    *(
-        f"predictor/{name}.py"
-        for name in (
-            "angle",
-            "comparison",
-            "device",
-            "effects",
-            "evaluation",
-            "freed",
-            "gradients",
-            "micro_batches",
-            "noise",
-            "quantizers",
-            "scheme",
-            "sketches",
-        )
-    ),
+    *(f"predictor/{name}.py" for name in ("device", "effects", "scheme")),
     *(f"predictor/measuring/{name}.py" for name in ("code_digests", "units", "validity")),
     *(f"workloads/{name}.py" for name in ("containers", "copies", "digests", "minibatches", "workload")),
 )

@@ -20,7 +20,7 @@ import torch
 from numeric_formats.faults import told
 from numeric_formats.messages import one_line
 from predictor.device import moved_to
-from predictor.gradients import Gradients
+from predictor.gradient.gradients import Gradients
 from predictor.measuring.messages import READY, Failure, Lost, Reply
 from predictor.measuring.pool import Pool
 from predictor.measuring.units import Measurement, Subject, Unit, measure_unit

@@ -8,8 +8,8 @@ from dataclasses import replace
 from formats.pairs import Candidate
 from formats.recipes.value import uniform
 from predictor.effects import Effect
-from predictor.gradients import Gradients, Quantized, See
-from predictor.quantizers import activation_quantizer, error_quantizer
+from predictor.gradient.gradients import Gradients, Quantized, See
+from predictor.gradient.quantizers import activation_quantizer, error_quantizer
 from predictor.recipes.placed import Placed
 from predictor.recipes.products import RecipeAtSites, random_seed
 from predictor.scheme import CURRENT

@@ -14,8 +14,8 @@ from formats.pairs import Candidate
 from formats.recipes.value import OPERANDS, Operand, Product, uniform
 from predictor.flow.points import Point
 from predictor.flow.sites import Quantizers, Site
-from predictor.gradients import Gradients
-from predictor.noise import Kind, Noise, NoiseTables, needs_rounding, noise_table, nsr_of
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.noise import Kind, Noise, NoiseTables, needs_rounding, noise_table, nsr_of
 from predictor.recipes.gradients import check_products, last_of
 from predictor.recipes.placed import Placed
 from predictor.recipes.products import RecipeAtSites, rounded_operand

@@ -36,8 +36,8 @@ from predictor.columns import (
     SHARE,
     N,
 )
-from predictor.recipe_parts import Order, Part
-from predictor.recipe_table import COLUMNS, LATER
+from predictor.recipe_comparison.parts import Order, Part
+from predictor.recipe_comparison.table import COLUMNS, LATER
 from reports.page.parts import SOURCE, Section, embedded, plain
 from reports.tables.cells import bounded, or_dash, projection, with_interval
 from reports.tables.recipes import RANKED_BY, as_measured

@@ -48,7 +48,7 @@ from predictor.columns import (
     source_column,
 )
 from predictor.effects import Effect, check_effects
-from predictor.recipe_parts import Part
+from predictor.recipe_comparison.parts import Part
 from predictor.risk import WITHIN, bundled_trainings, risk_of
 from reports import results
 from reports.plots import attributions, precision, rankings, recipes, training

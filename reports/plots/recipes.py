@@ -26,7 +26,7 @@ from predictor.columns import (
     PRODUCT,
     RECIPE,
 )
-from predictor.recipe_parts import Part
+from predictor.recipe_comparison.parts import Part
 from reports.plots.style import COLOURS, OTHER, label_points, legend, log_axis, size, titled
 
 RANDOM, PLAIN = (COLOURS[1], "s"), (COLOURS[0], "o")

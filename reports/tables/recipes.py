@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from formats.recipes.presets import Preset
-    from predictor.recipe_outlook import RecipesEstimate
+    from predictor.recipe_comparison.outlook import RecipesEstimate
     from training.recipe_validation import RecipeValidation
 
 RANKED_BY = {"projection": "the distance of the projection from 1", "angle": "the angle of the mean"}
@@ -97,8 +97,8 @@ def as_measured(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFram
     """A table from a file as `predictor.measure_recipes` gave it: where nothing is kept a file has no text, and older
     ones have fewer columns. settings: of its sidecar."""
     from predictor.columns import LAYER
-    from predictor.recipe_parts import Order
-    from predictor.recipe_table import LATER
+    from predictor.recipe_comparison.parts import Order
+    from predictor.recipe_comparison.table import LATER
 
     found = table.reindex(columns=[*table.columns, *(column for column in LATER if column not in table)])
     found = found.fillna({LAYER: ""})
@@ -136,8 +136,8 @@ def measured(table: pd.DataFrame) -> list[Part]:
         SHARE,
         N,
     )
-    from predictor.recipe_parts import Order
-    from predictor.recipe_parts import Part as Place
+    from predictor.recipe_comparison.parts import Order
+    from predictor.recipe_comparison.parts import Part as Place
     from reports.tables.cells import bounded, or_dash, projection, with_interval
 
     def angle(row: pd.Series[float], mean: str, low: str, high: str) -> str:
@@ -200,7 +200,7 @@ def worst_parts(table: pd.DataFrame) -> list[str]:
     """Of each recipe that was taken apart, in words: what its products turn the gradient by, alone, and which layers
     turn it most."""
     from predictor.columns import ALL, ANGLE_OF_MEAN, LAYER, PART, PRODUCT, RECIPE
-    from predictor.recipe_parts import Part as Place
+    from predictor.recipe_comparison.parts import Part as Place
 
     said = []
     for name in dict.fromkeys(table[RECIPE]):
@@ -243,7 +243,7 @@ def kept_in_bfloat16(table: pd.DataFrame) -> list[Part]:
         RECIPE,
         N,
     )
-    from predictor.recipe_parts import Part as Place
+    from predictor.recipe_comparison.parts import Part as Place
     from reports.tables.cells import bounded, or_dash, projection
 
     found = table[table[PART] == Place.KEPT]
@@ -275,7 +275,7 @@ def disagreements(table: pd.DataFrame) -> list[str]:
     """A line that names the pairs of recipes of which projection and angle say the opposite, each beyond its intervals;
     none where there is no such pair, or one mini-batch decides nothing."""
     from predictor.columns import ALL, BY_ANGLE, BY_PROJECTION, PART, PRODUCT, RECIPE, N
-    from predictor.recipe_parts import Part as Place
+    from predictor.recipe_comparison.parts import Part as Place
 
     whole = table[(table[PRODUCT] == ALL) & (table[PART] == Place.EVERYWHERE)]
     if not len(whole) or whole[N].max() < 2:

@@ -10,8 +10,8 @@ from torch import nn
 
 import formats
 from predictor import Pair, measure
-from predictor.angle import degrees, layer_sums
 from predictor.attribution import COLUMNS, attribute, estimate
+from predictor.gradient.angle import degrees, layer_sums
 from predictor.statistics import angle_interval
 from tests.nets import small_workload
 from tests.predictor.held import assert_own, held

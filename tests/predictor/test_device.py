@@ -10,10 +10,11 @@ from torch import nn
 
 import formats.tensors
 from formats.pairs import candidate
-from predictor import angle, device, noise
+from predictor import device
 from predictor.device import device_of, gpus_for, on_device
 from predictor.effects import DEFAULT_EFFECTS
-from predictor.gradients import Gradients
+from predictor.gradient import angle, noise
+from predictor.gradient.gradients import Gradients
 from predictor.measuring.session import Measuring, executor_of
 from predictor.measuring.units import Subject
 from predictor.measuring.validity import context_of
@@ -32,7 +33,7 @@ def elsewhere(monkeypatch):
         return formats.tensors.round_elsewhere(format, x, top, mode, keep_infinities)
 
     monkeypatch.setattr(formats.tensors, "round_tensor", round_tensor)
-    for module in (sys.modules["predictor.comparison"], noise):
+    for module in (sys.modules["predictor.gradient.comparison"], noise):
         monkeypatch.setattr(module, "layer_sums", angle._sums_elsewhere)
 
 

@@ -10,9 +10,9 @@ import formats
 from predictor import measure
 from predictor.attribution import attribute
 from predictor.flow.dataflow import DataFlow
-from predictor.gradients import Gradients
-from predictor.noise import Kind, Noise, observe
-from predictor.quantizers import error_quantizer
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.noise import Kind, Noise, observe
+from predictor.gradient.quantizers import error_quantizer
 from predictor.scheme import AUTHORS, CURRENT, PAPER, ScaleRule, Scheme, scale_in_schemes, scheme_of, with_all_parts
 from tests.nets import loss, small_workload
 from training.delayed import Places

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from predictor.recipe_table import COLUMNS
+from predictor.recipe_comparison.table import COLUMNS
 from reports.verdicts import of_recipes, undecided, verdict
 
 TABLE = pd.DataFrame(

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 import formats
-from predictor.noise import direct_nsr, has_table
+from predictor.gradient.noise import direct_nsr, has_table
 from search.fitting import fit, read_dump, read_tensors
 from search.knapsack import Constraints
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import formats
 from formats import Scale
-from predictor.noise import BINADES, PRECISIONS, NoiseTables, has_table, noise_table
+from predictor.gradient.noise import BINADES, PRECISIONS, NoiseTables, has_table, noise_table
 from predictor.scheme import CURRENT
 from search.knapsack import Constraints, ProfileShape, ScoreTable, synthesize, synthesize_pairs
 

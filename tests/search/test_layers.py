@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import formats
-from predictor.gradients import Gradients
-from predictor.noise import observe
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.noise import observe
 from predictor.scheme import CURRENT
 from search.knapsack import Constraints
 from search.layers import allocate, format_per_layer

@@ -8,8 +8,8 @@ import pytest
 
 import formats
 from predictor.effects import Effect, Points
+from predictor.gradient.noise import Kind
 from predictor.measuring.executors import InProcess
-from predictor.noise import Kind
 from search import rank
 from search.front import BESIDE, FRONT, LONGEST, SCREEN, SCREEN_ALONE, UNIT
 from search.leaders import in_time

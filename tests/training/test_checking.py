@@ -11,8 +11,8 @@ from predictor import measure
 from predictor.flow.coverage import Coverage
 from predictor.measuring import session
 from predictor.measuring.executors import InProcess
+from predictor.measuring.self_check import Checked, check
 from predictor.measuring.store import Store
-from predictor.self_check import Checked, check
 from search import rank
 from tests.nets import net
 from training import train

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 import formats
 from predictor import measure_recipes
 from predictor.flow.dataflow import DataFlow
-from predictor.gradients import Gradients
+from predictor.gradient.gradients import Gradients
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed
 from predictor.recipes.products import RecipeAtSites, number_of

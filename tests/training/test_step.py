@@ -9,7 +9,7 @@ import torch
 
 import formats
 from predictor.flow.dataflow import DataFlow
-from predictor.quantizers import activation_quantizer
+from predictor.gradient.quantizers import activation_quantizer
 from tests.training import small
 from tests.training.runs import same, state
 from tests.training.small import FULL

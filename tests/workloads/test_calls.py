@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from numeric_formats.faults import told
-from predictor.gradients import Gradients
-from predictor.quantizers import activation_quantizer
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.quantizers import activation_quantizer
 from tests.nets import Breaking
 from tests.sources import code, ours
 from training import train

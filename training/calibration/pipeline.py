@@ -19,8 +19,8 @@ from torch import fx, nn
 from formats import Format
 from numeric_formats.files import check_same, hold, read_json, write_json
 from numeric_formats.progress import Report, quiet
-from predictor.evaluation import evaluation_mode
 from predictor.flow.float32 import InFloat32
+from predictor.gradient.evaluation import evaluation_mode
 from training import checkpoint
 from training.calibration.activation_quantizers import ActivationQuantizers, with_quantizers
 from training.calibration.activation_ranges import activation_quantizers

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from predictor.evaluation import evaluation_mode, same_passes
+from predictor.gradient.evaluation import evaluation_mode, same_passes
 from training.export.layer import Exportable
 from workloads.containers import map_tensors, tensors_in
 from workloads.copies import copied

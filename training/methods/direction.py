@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from predictor.angle import deviation, layer_sums
+from predictor.gradient.angle import deviation, layer_sums
 
 
 def phi(distance: float, alpha: float, beta: float) -> float:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from predictor.evaluation import evaluation_mode
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.operands import CONVOLUTIONS
 from predictor.flow.sites import Quantizers, Site
+from predictor.gradient.evaluation import evaluation_mode
 
 
 @dataclass(frozen=True, eq=False)

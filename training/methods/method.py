@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from predictor.evaluation import evaluation_mode
 from predictor.flow.coverage import Watch
 from predictor.flow.dataflow import DataFlow
 from predictor.flow.sites import Quantizers, Site
+from predictor.gradient.evaluation import evaluation_mode
 from training.coverage import Covered
 from training.export.layer import ExportedLayer
 from training.methods.layers import MethodLayer, layers_of, owner_of

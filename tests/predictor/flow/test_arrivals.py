@@ -15,7 +15,7 @@ from torch import nn
 from predictor import measure
 from predictor.flow.arrivals import BEHIND, CALLED, CHANGED, LEAVES, MADE
 from predictor.flow.dataflow import DataFlow
-from predictor.gradients import Gradients
+from predictor.gradient.gradients import Gradients
 from predictor.listing import list_points
 from workloads import Workload
 

@@ -10,9 +10,9 @@ from torch import nn
 from predictor import measure
 from predictor.flow.arrivals import LEAVES
 from predictor.flow.dataflow import DataFlow
-from predictor.gradients import Gradients
+from predictor.gradient.gradients import Gradients
 from predictor.listing import list_points
-from predictor.self_check import check
+from predictor.measuring.self_check import check
 from workloads import Workload
 
 TRANSFORM = "inside a function transform such as vmap"

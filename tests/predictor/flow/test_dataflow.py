@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 import formats
 from predictor.flow import dataflow
 from predictor.flow.dataflow import DataFlow
-from predictor.gradients import Gradients
-from predictor.quantizers import activation_quantizer, error_quantizer
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.quantizers import activation_quantizer, error_quantizer
 from predictor.scheme import CURRENT
 from workloads import Workload
 from workloads.networks.resnet import resnet18, resnet20

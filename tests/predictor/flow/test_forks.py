@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 import formats
 from predictor.flow.dataflow import DataFlow
-from predictor.quantizers import error_quantizer
+from predictor.gradient.quantizers import error_quantizer
 from predictor.scheme import CURRENT, Scheme
 from tests.formats.reference import Reference
 

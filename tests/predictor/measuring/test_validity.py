@@ -42,7 +42,12 @@ def kinds_of_formats() -> list[Path]:
 def measuring() -> set[Path]:
     """What takes part in a measurement: all that measures a unit, observes noise, makes a key, and every kind of
     format."""
-    names = ("predictor.measuring.units", "predictor.noise", "predictor.recipes.noise", "predictor.measuring.validity")
+    names = (
+        "predictor.measuring.units",
+        "predictor.gradient.noise",
+        "predictor.recipes.noise",
+        "predictor.measuring.validity",
+    )
     roots = [file_of(name) for name in names]
     return reached([*(path for path in roots if path is not None), *kinds_of_formats()], [*NAMES, *REFUSALS, *PLACES])
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import formats
-from predictor.gradients import Gradients
-from predictor.noise import Kind, Noise
+from predictor.gradient.gradients import Gradients
+from predictor.gradient.noise import Kind, Noise
 from predictor.recipes.noise import observe_operands
 from predictor.scheme import CURRENT
 from tests.predictor.operands import ONE, OTHER, by_hand, workload

@@ -17,7 +17,7 @@ from formats import Rounding
 from formats.recipes.value import Operand, Product, uniform
 from predictor.effects import Effect
 from predictor.flow.dataflow import DataFlow
-from predictor.gradients import Gradients
+from predictor.gradient.gradients import Gradients
 from predictor.recipes.gradients import with_recipe
 from predictor.recipes.placed import Placed
 from predictor.recipes.products import RecipeAtSites, number_of

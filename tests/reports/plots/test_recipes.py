@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from predictor.recipe_table import COLUMNS
+from predictor.recipe_comparison.table import COLUMNS
 from reports.plots import drawing, recipes
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from predictor.recipe_table import COLUMNS
+from predictor.recipe_comparison.table import COLUMNS
 from reports.tables.recipes import disagreements, worst_parts
 
 

@@ -1,0 +1,1 @@
+"""Angles that are told from noise before or instead of being measured."""

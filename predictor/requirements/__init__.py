@@ -1,0 +1,1 @@
+"""What measuring a network takes: memory, multiply-accumulates and time."""
