@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,6 +185,29 @@ def tile(
         image, image_out = (np.reshape(part, (batch, 1, rows * columns), copy=False) for part in (image, image_out))
         tile_rows, tile_columns, transposed = 1, tile_rows * columns, not transposed
     return Tiled(image, image_out, result, grouping, (tile_rows, tile_columns), transposed, logical)
+
+
+class Cut(NamedTuple):
+    """An array without gaps as the kernel sees it: its (batch, rows, columns), rows and columns of a tile, and tiles of
+    each."""
+
+    shape: tuple[int, int, int]
+    tile: tuple[int, int]
+    tiles: tuple[int, int, int]
+
+
+@lru_cache(maxsize=1024)
+def cut_without_gaps(scale: Scale, shape: tuple[int, ...]) -> Cut | None:
+    """How `tile` lays out a C-contiguous array of this shape, found once; None where tiles share a scale."""
+    grouping = group(scale, shape)
+    (batch, rows, columns), (high, wide) = grouping.shape, grouping.tile
+    if grouping.shared and batch > 1:
+        return None
+    if high > 1 and 0 < columns <= wide:
+        rows, columns, high, wide = 1, rows * columns, 1, high * columns
+    if high == 1 and columns % wide == 0:
+        batch, rows, columns = 1, 1, batch * rows * columns
+    return Cut((batch, rows, columns), (high, wide), (batch, -(-rows // high), -(-columns // wide)))
 
 
 def largest_of_groups(x: NDArray[Any], scale: Scale) -> NDArray[np.float64]:

@@ -130,10 +130,12 @@ def _starts_where_many(steps: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 @lru_cache(maxsize=64)
-def _ended(steps: bytes) -> tuple[NDArray[np.float32], bool]:
-    """The steps and behind them NaN, which nothing reaches; and whether no two have the same upper half of bits."""
+def _table(steps: bytes) -> tuple[NDArray[np.float32], bool, NDArray[np.uint16]]:
+    """The steps and behind them NaN, which nothing reaches; whether no two have the same upper half of bits; and where
+    to begin, as for `_look_up`."""
     table = np.frombuffer(steps, np.float32)
-    return np.append(table, np.float32(np.nan)), bool((np.diff(table.view(np.uint32) >> 16) != 0).all())
+    one_each = bool((np.diff(table.view(np.uint32) >> 16) != 0).all())
+    return np.append(table, np.float32(np.nan)), one_each, _starts_where_many(table)
 
 
 def look_up(
@@ -158,8 +160,7 @@ def look_up(
     """
     if not x.size:
         return
-    ended, one_each = _ended(steps.tobytes())
-    starts = _starts_where_many(steps)
+    ended, one_each, starts = _table(steps.tobytes())
     words = WORDS.pack(
         elements=x.size,
         x=x,

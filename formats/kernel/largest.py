@@ -175,7 +175,8 @@ def largest_flat(x: NDArray[Any]) -> float:
     bits = _bits(x, tiling[-1])
     words = WORDS.pack(tiling=tiling, x=x, x_strides=(0, 0), stretch=1, stretches=tiling[-1], found=bits)
     threads.run(_largest_of_tiles[x.itemsize], words, x.size)
-    return float(bits.view(x.dtype).max())
+    found = bits.view(x.dtype)
+    return float(found[0] if found.size == 1 else found.max())
 
 
 def largest_of_tiles(x: NDArray[Any], tile: tuple[int, int], tiles: tuple[int, int, int]) -> NDArray[Any]:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.layout import Tiled, as_it_lies, dense_order, largest_of_groups, like, tile
+from formats.layout import Tiled, as_it_lies, cut_without_gaps, dense_order, largest_of_groups, like, tile
 from formats.profile import Profile, magnitude_count
 from formats.rounding import ModeChoice, Rounding
 from formats.scale import Granularity, Scale, TopRule, check_top, group, top_rule
 
 if TYPE_CHECKING:
     from formats.kernel import Survey
+
+
+@cache
+def _kernel() -> ModuleType:
+    """`formats.kernel`, which takes long to load; kept, since small calls feel an import."""
+    from formats import kernel
+
+    return kernel
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,7 @@ class Grid:
     @cached_property
     def words(self) -> NDArray[np.int64]:
         """The grid as the loops read it."""
-        from formats import kernel
-
-        return kernel.describe(self.profile, self.largest)
+        return _kernel().describe(self.profile, self.largest)
 
     @cached_property
     def rule(self) -> TopRule:
@@ -85,8 +92,12 @@ class Grid:
         self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool
     ) -> NDArray[Any]:
         """The rounded array: `out` itself, or one that shares no memory with x. out: where x may be written over."""
-        if self.scale.per is Granularity.TENSOR and x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
-            return self._round_flat(x, top, mode, np.empty(x.shape, x.dtype) if out is None else out, keep_infinities)
+        if x.flags.c_contiguous and (out is None or out.flags.c_contiguous):
+            made = np.empty(x.shape, x.dtype) if out is None else out
+            if self.scale.per is Granularity.TENSOR:
+                return self._round_flat(x, top, mode, made, keep_infinities)
+            if mode.rounding is Rounding.NEAREST and top is None and self._round_without_gaps(x, made, keep_infinities):
+                return made
         if mode.rounding is Rounding.NEAREST and top is None and self.scale.per is Granularity.BLOCK:
             return self._round_blocks(x, out, keep_infinities)
         if mode.rounding is Rounding.NEAREST:
@@ -97,34 +108,44 @@ class Grid:
         self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any], keep_infinities: bool
     ) -> NDArray[Any]:
         """The common cases, one scale for an array without gaps, without what the others need."""
-        from formats import kernel
-
         nearest, one = mode.rounding is Rounding.NEAREST, top
         if top is None:
-            found_at_once = nearest and x.size <= kernel.FOUND_AT_ONCE
-            one = self.rule if found_at_once else self.rule.top(kernel.largest_flat(x))
+            found_at_once = nearest and x.size <= _kernel().FOUND_AT_ONCE
+            one = self.rule if found_at_once else self.rule.top(_kernel().largest_flat(x))
         elif type(top) is not int or not self.allowed[0] <= top <= self.allowed[1]:
             one = int(self.check_top(top, x.shape))
         if nearest:
-            kernel.round_flat(x, out, one, self.words, keep_infinities)
+            _kernel().round_flat(x, out, one, self.words, keep_infinities)
         else:
             # A copy of previous values, since `out` may be they.
             if mode.previous is not None:
                 mode = replace(mode, previous=like(x, mode.previous))
-            kernel.round_flat_in_mode(x, out, one, self.words, keep_infinities, mode)
+            _kernel().round_flat_in_mode(x, out, one, self.words, keep_infinities, mode)
         return out
+
+    def _round_without_gaps(self, x: NDArray[Any], out: NDArray[Any], keep_infinities: bool) -> bool:
+        """Blocks, and channels of small arrays, to nearest, with scales that are found on the way; whether that was
+        done."""
+        if self.scale.per is not Granularity.BLOCK and x.size > _kernel().FOUND_AT_ONCE:
+            return False
+        cut = cut_without_gaps(self.scale, x.shape)
+        if cut is None:
+            return False
+        shape, tile, tiles = cut
+        _kernel().round_blocks(
+            x.reshape(shape), out.reshape(shape), tile, tiles, self.words, keep_infinities, self.rule
+        )
+        return True
 
     def _round_tiles(self, x: NDArray[Any], top: Any, out: NDArray[Any] | None, keep_infinities: bool) -> NDArray[Any]:
         """To nearest, whatever shares a scale and however x lies in memory."""
-        from formats import kernel
-
         shape = x.shape
         repeated = self.scale.per is Granularity.TENSOR and 0 in x.strides and x.size > 1
         if repeated:
             # One of each repeated element is enough; the result is spread out again below.
             x = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
         tiled = tile(x, self.scale, None if repeated else out)
-        kernel.round_tiles(tiled.x, tiled.out, tiled.tile, self._tops(tiled, top), self.words, keep_infinities)
+        _kernel().round_tiles(tiled.x, tiled.out, tiled.tile, self._tops(tiled, top), self.words, keep_infinities)
         if not repeated:
             return tiled.result
         spread = np.broadcast_to(tiled.result, shape)
@@ -132,19 +153,15 @@ class Grid:
 
     def _round_blocks(self, x: NDArray[Any], out: NDArray[Any] | None, keep_infinities: bool) -> NDArray[Any]:
         """To nearest, with scales of blocks that are found on the way."""
-        from formats import kernel
-
         x, scale, order = as_it_lies(x, self.scale)
         tiled = tile(x, scale, None if out is None else out.transpose(order))
-        kernel.round_blocks(tiled.x, tiled.out, tiled.tile, tiled.tiles, self.words, keep_infinities, self.rule)
+        _kernel().round_blocks(tiled.x, tiled.out, tiled.tile, tiled.tiles, self.words, keep_infinities, self.rule)
         return tiled.result.transpose(np.argsort(order))
 
     def _round_tiles_in_mode(
         self, x: NDArray[Any], top: Any, mode: ModeChoice, out: NDArray[Any] | None, keep_infinities: bool
     ) -> NDArray[Any]:
         """The same in any mode."""
-        from formats import kernel
-
         stochastic = mode.rounding is Rounding.STOCHASTIC
         logical = stochastic and self.scale.per is Granularity.TENSOR
         if not x.flags.c_contiguous and (logical or dense_order(x) is None):
@@ -158,16 +175,14 @@ class Grid:
         # A copy of previous values, since `out` may be they; laid out as the kernel sees x.
         if mode.previous is not None:
             mode = replace(mode, previous=tile(like(x, mode.previous), self.scale).x)
-        kernel.round_tiles_in_mode(
+        _kernel().round_tiles_in_mode(
             tiled.x, tiled.out, tiled.tile, tops, self.words, keep_infinities, mode, tiled.logical
         )
         return tiled.result
 
     def round_surveyed(self, x: NDArray[Any], top: int, keep_infinities: bool) -> tuple[NDArray[Any], Survey]:
         """To nearest, of an array without gaps with one scale, and in the same pass what it did."""
-        from formats import kernel
-
         out, one = np.empty(x.shape, x.dtype), int(check_top(top, (), self.allowed, self.name))
         # Half of the smallest value is a tie, which goes to zero.
         limit, vanishing = np.ldexp(self.largest, one + 1 - self.profile[0]), np.ldexp(1.0, one - len(self.profile))
-        return out, kernel.round_and_survey(x, out, one, self.words, keep_infinities, float(limit), float(vanishing))
+        return out, _kernel().round_and_survey(x, out, one, self.words, keep_infinities, float(limit), float(vanishing))
