@@ -246,7 +246,11 @@ def train(
             angle_every=angle_every,
             checkpoint_every=checkpoint_every,
         )
-    seen = (saturation(result.steps), oscillation_seen(result.steps, weight_rounding))
+    released = hysteresis_epochs is not None and hysteresis_epochs < epochs
+    seen = (
+        saturation(result.steps),
+        oscillation_seen(result.steps, weight_rounding, released),
+    )
     say(*tables.epochs(model, result, reference), *result.coverage, *(line for line in seen if line is not None))
     if output is not None:
         say(f"wrote {output}")

@@ -11,8 +11,11 @@ from formats import Rounding
 WITHIN = 10
 """A weight oscillates where it flips back no more than so many steps after its last flip: as long as one gradient lasts
 in a momentum of 0.9, 1 / (1 - 0.9) steps. A weight that comes back later was moved back by other gradients."""
-OFTEN = 0.01
-"""From what share of the weights on that oscillate in a step a run is told what helps; a rule of thumb."""
+OFTEN = 0.0004
+"""The share of the weights that oscillate in a step, rounded to nearest, from which on hysteresis lowers the loss, and
+below which it raises it (docs/results/hysteresis.md; INT4 weights)."""
+MOVING = 0.0001
+"""The same of the weights that flip in a step with hysteresis."""
 LAST = 10
 """The end of a run is the last of so many equal parts of its steps."""
 
@@ -49,24 +52,35 @@ class Turns:
         return found
 
 
-def oscillation_seen(steps: pd.DataFrame, rounding: Rounding | str) -> str | None:
+def oscillation_seen(steps: pd.DataFrame, rounding: Rounding | str, released: bool = False) -> str | None:
     """What is to be said of the oscillation in a run, and what helps; None where no weight was quantized.
 
     Args:
         steps: `training.log.Log.step_table`; runs from before there was the column say nothing.
         rounding: Of the weights.
+        released: Whether hysteresis ended before the run did.
     """
     shares = steps.get("oscillation", pd.Series(dtype=float)).dropna()
     if shares.empty:
         return None
-    late = float(shares.iloc[-max(1, len(shares) // LAST) :].mean())
+
+    def late(values: pd.Series[float]) -> float:
+        return float(values.iloc[-max(1, len(values) // LAST) :].mean())
+
     said = (
-        f"in a step {shares.mean():.2%} of the quantized weights flipped back within {WITHIN} steps, {late:.2%} in the "
-        "last tenth of the run"
+        f"in a step {shares.mean():.2%} of the quantized weights flipped back within {WITHIN} steps, "
+        f"{late(shares):.3%} in the last tenth of the run"
     )
     if rounding == Rounding.STOCHASTIC:
         return f"{said}; stochastic rounding draws anew in every step and never settles"
-    if late <= OFTEN:
+    if rounding == Rounding.HYSTERESIS and not released:
+        moved = late(steps["flip_rate"].dropna())
+        if moved >= MOVING:
+            return said
+        return (
+            f"{said}, where {moved:.3%} still moved: below {MOVING:.2%}, hysteresis holds weights back; "
+            "--hysteresis-epochs ends it sooner"
+        )
+    if late(shares) < OFTEN:
         return said
-    helps = "a smaller last rate" if rounding == Rounding.HYSTERESIS else "--weight-rounding hysteresis"
-    return f"{said}: above {OFTEN:.0%}, try {helps} (a rule of thumb, which no experiment bears out yet)"
+    return f"{said}: above {OFTEN:.2%}, --weight-rounding hysteresis lowers the loss, and so does a smaller last rate"
