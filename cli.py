@@ -65,8 +65,8 @@ def application(asked: str = "") -> typer.Typer:
     them run."""
     made = typer.Typer(
         name="formats",
-        help="Which 6- to 8-bit number format should a training chip use? "
-        "Rank formats on a pretrained network, without training.",
+        help="Which number format should a chip train in, and which low-precision recipe should a run take? "
+        "Ranked on a pretrained network, without training.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

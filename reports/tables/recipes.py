@@ -190,8 +190,9 @@ def measured(table: pd.DataFrame) -> list[Part]:
         *disagreements(table),
         *worst_parts(table),
         f"ranks: by {RANKED_BY[order]}; of the mean: the angle of the mean over many draws of random numbers, whose "
-        "noise averages out; projection: 1 where the length along the gradient is kept; share: of the "
-        "multiply-accumulates; gates: of one, the mean, scales included, without infinities and NaN",
+        "noise averages out; projection: 1 where the length along the gradient is kept; share: of all "
+        "multiply-accumulates, those that the recipe changes (products of weights, the head only with --head); gates: "
+        "of one, the mean, scales included, without infinities and NaN",
         *kept_in_bfloat16(table),
     ]
 
