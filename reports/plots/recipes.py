@@ -6,6 +6,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -19,15 +20,19 @@ from predictor.columns import (
     BIAS_LOW,
     DRAWS,
     HIGH_OF_MEAN,
+    HIGH_OF_PROJECTION,
     KEPT,
     LAYER,
     LOW_OF_MEAN,
+    LOW_OF_PROJECTION,
     PART,
     PRODUCT,
+    PROJECTION,
+    RANK,
     RECIPE,
 )
 from predictor.recipe_comparison.parts import Part
-from reports.plots.style import COLOURS, OTHER, label_points, legend, log_axis, size, titled
+from reports.plots.style import COLOURS, NARROW, OTHER, label_points, legend, log_axis, share, size, titled
 
 RANDOM, PLAIN = (COLOURS[1], "s"), (COLOURS[0], "o")
 """Colour and mark of recipes with random numbers, and without."""
@@ -42,7 +47,8 @@ def _whole(table: pd.DataFrame) -> pd.DataFrame:
 def plane(table: pd.DataFrame, title: str) -> Figure:
     """The bias of recipes against the angle of their mean, with 95% intervals, and the baseline's angle as a line: what
     lies there is free. A bias that is not above 0 lies on the lower edge, hollow; one that is not known, as on one
-    mini-batch, is a cross there, and where none is known the axis has no numbers.
+    mini-batch, is a cross there, and where none is known the axis has no numbers. Beside it the projection, by which
+    recipes are ranked, the first at the top.
 
     Args:
         table: What `predictor.measure_recipes` gave.
@@ -55,7 +61,13 @@ def plane(table: pd.DataFrame, title: str) -> Figure:
     rows = rows[rows[ANGLE_OF_MEAN] > 0]
     if not len(rows):
         raise ValueError("the table holds no recipe with an angle")
-    figure, axes = plt.subplots(figsize=size(6), layout="constrained")
+    (width, inches), beside_each_other = size(6), share() >= NARROW
+    if beside_each_other:
+        figure, (axes, beside) = plt.subplots(
+            1, 2, figsize=(1.5 * width, inches), width_ratios=(2, 1), layout="constrained"
+        )
+    else:
+        figure, (axes, beside) = plt.subplots(2, 1, figsize=(width, 1.8 * inches), layout="constrained")
     above, unknown = rows[BIAS] > 0, rows[BIAS].isna()
     floor = 0.5 * rows[above][BIAS].min() if above.any() else 1.0
     up = rows[BIAS].where(above, floor)
@@ -103,7 +115,32 @@ def plane(table: pd.DataFrame, title: str) -> Figure:
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     titled(axes, title, 4)
     label_points(axes, zip(rows[RECIPE], rows[ANGLE_OF_MEAN], up, strict=True))
+    _projections(beside, rows)
     return figure
+
+
+def _projections(axes: Axes, rows: pd.DataFrame) -> None:
+    """The projection of each recipe with its 95% interval, and a line at 1."""
+    places = range(len(rows))
+    ends = rows.reindex(columns=[LOW_OF_PROJECTION, HIGH_OF_PROJECTION]).sub(rows[PROJECTION], axis=0)
+    axes.errorbar(
+        rows[PROJECTION],
+        places,
+        xerr=np.nan_to_num(np.abs(ends.to_numpy().T)),
+        linestyle="none",
+        marker="o",
+        markersize=5,
+        color=OTHER[0],
+        elinewidth=0.7,
+        ecolor="#999999",
+    )
+    axes.axvline(1, color="#555555", linewidth=1, linestyle="--", zorder=1)
+    axes.set_yticks(
+        places, [f"{rank}  {name}" for rank, name in zip(rows[RANK], rows[RECIPE], strict=True)], fontsize=8
+    )
+    axes.invert_yaxis()
+    axes.set_xlabel("projection; 1 where all of the gradient's length is kept")
+    axes.grid(True, axis="x", linewidth=0.4, alpha=0.5)
 
 
 def products(table: pd.DataFrame, title: str) -> Figure:

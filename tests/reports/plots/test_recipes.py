@@ -13,6 +13,7 @@ def row(recipe, angle, product="all", layer="all", part="everywhere", bias=0.1, 
     given = {"recipe": recipe, "product": product, "layer": layer, "part": part, "angle": angle, "kept": kept}
     given |= {"angle_of_mean": angle, "low_of_mean": angle - half, "high_of_mean": angle + half, "draws": draws}
     given |= {"bias": bias, "bias_low": bias - half / 20, "bias_high": bias + half / 20, "share": 0.8}
+    given |= {"rank": 1, "projection": 1 - angle / 90}
     return given
 
 
@@ -40,7 +41,7 @@ def points(container):
 
 @pytest.mark.parametrize("interval", [True, False])
 def test_recipes_in_the_plane(interval):
-    [axes] = recipes.plane(table(interval), "plane").axes
+    axes, beside = recipes.plane(table(interval), "plane").axes
     drawn = {container.get_label(): points(container) for container in axes.containers}
     assert drawn["to nearest"] == [[11.0, 0.02]]
     assert drawn["with random numbers"] == [[38.0, 0.3]]
@@ -52,16 +53,21 @@ def test_recipes_in_the_plane(interval):
     if interval:
         across = axes.containers[0].lines[2][0].get_segments()[0]
         assert across[:, 0].tolist() == pytest.approx([9.9, 12.1])
+    # The projection of each, in the order of the table.
+    rows = table(interval)
+    rows = rows[(rows["product"] == "all") & (rows["part"] == "everywhere")]
+    assert points(beside.containers[0]) == [[value, place] for place, value in enumerate(rows["projection"])]
+    assert [text.get_text().split()[1] for text in beside.get_yticklabels()] == rows["recipe"].tolist()
 
 
 def test_a_bias_that_is_not_known_has_no_number():
     found = table(False).assign(bias=np.nan)
-    [axes] = recipes.plane(found, "plane").axes
+    axes, _ = recipes.plane(found, "plane").axes
     drawn = {container.get_label(): points(container)[0][0] for container in axes.containers}
     assert drawn == {"to nearest, bias not known": 0.5, "with random numbers, bias not known": 38.0}
     assert len(axes.get_yticks()) == 0
     found.loc[found["recipe"] == "mxfp8", "bias"] = 0.02
-    [axes] = recipes.plane(found, "plane").axes
+    axes, _ = recipes.plane(found, "plane").axes
     drawn = {container.get_label(): points(container) for container in axes.containers}
     assert drawn["to nearest"] == [[11.0, 0.02]]
     assert drawn["to nearest, bias not known"] == [[0.5, 0.01]]
