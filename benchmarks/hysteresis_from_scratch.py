@@ -84,16 +84,19 @@ class Cell:
         return asked and self.scheme != "authors" and self.schedule == "cosine"
 
     @property
-    def turn(self) -> int:
-        """When it is made, less is sooner: what decides, hysteresis with other few-bit weights, other means with INT4,
-        all else by scheme and schedule."""
+    def turn(self) -> tuple[int, int]:
+        """When it is made, less is sooner: what decides; then seed by seed hysteresis with other few-bit weights, other
+        means with INT4, the authors' scheme, FP134 weights, and all else."""
         if self.decides:
-            return 0
-        if self.scheme == "authors" or self.schedule != "cosine":
-            return 4 + (self.scheme == "authors") + 2 * (self.schedule != "cosine")
+            return (-1, 0)
+        main = self.means in ("nearest", "hysteresis", "hysteresis-first")
+        if self.schedule != "cosine" or self.means == NONE:
+            return (self.seed, 4)
+        if self.scheme == "authors":
+            return (self.seed, 2 if main and self.weight == "INT4" else 4)
         if self.weight == "FP134":
-            return 3
-        return 1 if self.means in ("nearest", "hysteresis", "hysteresis-first") else 2 if self.weight == "INT4" else 3
+            return (self.seed, 3)
+        return (self.seed, 0 if main else 1 if self.weight == "INT4" else 4)
 
     def options(self, epochs: int) -> dict[str, Any]:
         """What `train` is given for it."""
