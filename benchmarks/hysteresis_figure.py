@@ -66,8 +66,9 @@ def main() -> None:
     left.invert_yaxis()
     left.set_xlabel("test accuracy less float32's of the same seed, points\n(mean and 95% interval; right is better)")
     right.set_xscale("log")
-    right.set_xlabel("weights that flip in a step, % (mean over a run)")
-    right.legend(fontsize=7)
+    right.set_xlabel("weights that flip in a step\n(mean over a run, %)")
+    right.xaxis.set_major_formatter("{x:g}")
+    drawn.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=len(COLOURS), fontsize=8)
     for axis in (left, right):
         axis.grid(alpha=0.3)
     TARGET.parent.mkdir(parents=True, exist_ok=True)

@@ -78,8 +78,8 @@ def oscillation_seen(steps: pd.DataFrame, rounding: Rounding | str, released: bo
         if moved >= MOVING:
             return said
         return (
-            f"{said}, where {moved:.3%} still moved: below {MOVING:.2%}, hysteresis holds weights back; "
-            "--hysteresis-epochs ends it sooner"
+            f"{said}, where {moved:.3%} still moved: where it was below {MOVING:.2%}, --weight-rounding nearest ended "
+            "at a lower loss"
         )
     if late(shares) < OFTEN:
         return said

@@ -76,7 +76,7 @@ def test_hysteresis_that_holds_weights_back():
     still = table([0.5] * (10 * LAST)).assign(flip_rate=[0.5] * (9 * LAST) + [MOVING / 2] * LAST)
     said = oscillation_seen(still, "hysteresis")
     assert said.endswith(
-        "where 0.005% still moved: below 0.01%, hysteresis holds weights back; --hysteresis-epochs ends it sooner"
+        "where 0.005% still moved: where it was below 0.01%, --weight-rounding nearest ended at a lower loss"
     )
     assert oscillation_seen(still.assign(flip_rate=MOVING), "hysteresis").endswith("last tenth of the run")
     assert "lowers the loss" in oscillation_seen(still, "hysteresis", released=True)
