@@ -56,9 +56,11 @@ def test_measure_and_its_file(folder):
     assert "FP143+FP152" in out
     assert "BM43" in out
     assert re.search(r"format +angle E +angle A +angle AE +gap", out)
-    # A row a format, held against bfloat16 alone, since FP134 is there.
-    assert [line.split()[0] for line in out.splitlines() if re.match(r" (FP|BM|bf)", line)] == [
-        *("FP134", "BM43", "FP143+FP152", "bfloat16")
+    # A row a format, held against bfloat16 and what trained best.
+    beside = [entry.name for entry in yardsticks_of([candidate("FP134")])]
+    assert beside[0] == "bfloat16"
+    assert [line.split()[0] for line in out.splitlines() if re.match(r" (FP|BM|bf|T8)", line)] == [
+        *("FP134", "BM43", "FP143+FP152", *beside)
     ]
     table = pd.read_json(folder / "m.json")
     assert len(table) == 12
