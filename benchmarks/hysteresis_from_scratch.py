@@ -174,6 +174,14 @@ def compare(table: pd.DataFrame) -> None:
         else:
             said += f" {'':24} {'':16}"
         print(said if means == NONE else f"{said} {own['late_oscillation'].mean():15.2%}")
+    own = ["network", "weight", "scheme", "schedule", "seed"]
+    nearest, other = (table[table.means == means].set_index(own) for means in ("nearest", "hysteresis"))
+    pairs = nearest.index.intersection(other.index)
+    less = nearest.loc[pairs, ["loss", "metric"]] - other.loc[pairs, ["loss", "metric"]]
+    print(
+        f"nearest against hysteresis, {len(pairs)} pairs: lower loss in {(less.loss < 0).sum()}, better metric in "
+        f"{(less.metric > 0).sum()}, the same in {(less.metric == 0).sum()}"
+    )
 
 
 def main(

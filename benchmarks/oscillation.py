@@ -24,6 +24,7 @@ import typer
 from hysteresis_from_scratch import LATE, NETWORKS, with_images
 
 from training import train
+from training.oscillation import OFTEN
 from workloads import load
 
 RATES = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
@@ -39,6 +40,7 @@ def compare(table: pd.DataFrame) -> None:
     rounded = table.groupby(KEYS[:-1])[FOUND[1:-1]].mean().unstack("rounding")
     seeds = table.groupby(KEYS[:-2]).seed.nunique()
     print("network      batch    rate  seeds  flips (nearest)  of which back  hysteresis leaves  loss, less nearest")
+    ordered = 0
     for (network, batch, rate), of in rounded.iterrows():
         flips, back = of["flips", "nearest"], of["oscillation", "nearest"]
         print(
@@ -46,6 +48,11 @@ def compare(table: pd.DataFrame) -> None:
             f"{of['flips', 'hysteresis'] / flips:17.2f}  {of['loss', 'nearest']:.4f} "
             f"{of['loss', 'hysteresis'] - of['loss', 'nearest']:+.4f}"
         )
+        ordered += (back > OFTEN) == (of["loss", "hysteresis"] < of["loss", "nearest"])
+    print(
+        f"the lower loss has hysteresis where more than {OFTEN:.2%} flip back, else nearest: in {ordered} of "
+        f"{len(rounded)}"
+    )
 
 
 def main(

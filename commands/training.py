@@ -246,11 +246,7 @@ def train(
             angle_every=angle_every,
             checkpoint_every=checkpoint_every,
         )
-    released = hysteresis_epochs is not None and hysteresis_epochs < epochs
-    seen = (
-        saturation(result.steps),
-        oscillation_seen(result.steps, weight_rounding, released),
-    )
+    seen = (saturation(result.steps), oscillation_seen(result.steps, weight_rounding, hysteresis_epochs))
     say(*tables.epochs(model, result, reference), *result.coverage, *(line for line in seen if line is not None))
     if output is not None:
         say(f"wrote {output}")

@@ -180,11 +180,20 @@ def tile(
             image, image_out = image.swapaxes(1, 2), image_out.swapaxes(1, 2)
             rows, columns, tile_rows, tile_columns = columns, rows, tile_columns, tile_rows
             transposed, logical = True, (rows * columns, 1, rows)
-    if tile_rows > 1 and 0 < columns <= tile_columns and image.strides[1] == columns * step and not places:
-        # A tile's rows lie one after the other: one long run instead of many short ones.
-        image, image_out = (np.reshape(part, (batch, 1, rows * columns), copy=False) for part in (image, image_out))
-        tile_rows, tile_columns, transposed = 1, tile_rows * columns, not transposed
+    shape, of_tile = _in_one_run((batch, rows, columns), (tile_rows, tile_columns))
+    if of_tile != (tile_rows, tile_columns) and image.strides[1] == columns * step and not places:
+        image, image_out = (np.reshape(part, shape, copy=False) for part in (image, image_out))
+        (tile_rows, tile_columns), transposed = of_tile, not transposed
     return Tiled(image, image_out, result, grouping, (tile_rows, tile_columns), transposed, logical)
+
+
+def _in_one_run(shape: tuple[int, int, int], tile: tuple[int, int]) -> tuple[tuple[int, int, int], tuple[int, int]]:
+    """The (batch, rows, columns) and the tile in which each tile, whose rows lie one after the other, is one long run
+    instead of many short ones; both as they are where it is not so."""
+    (batch, rows, columns), (high, wide) = shape, tile
+    if high > 1 and 0 < columns <= wide:
+        return (batch, 1, rows * columns), (1, high * columns)
+    return shape, tile
 
 
 class Cut(NamedTuple):
@@ -200,13 +209,9 @@ class Cut(NamedTuple):
 def cut_without_gaps(scale: Scale, shape: tuple[int, ...]) -> Cut | None:
     """How `tile` lays out a C-contiguous array of this shape, found once; None where tiles share a scale."""
     grouping = group(scale, shape)
-    (batch, rows, columns), (high, wide) = grouping.shape, grouping.tile
-    if grouping.shared and batch > 1:
+    if grouping.shared and grouping.shape[0] > 1:
         return None
-    if high > 1 and 0 < columns <= wide:
-        rows, columns, high, wide = 1, rows * columns, 1, high * columns
-    if high == 1 and columns % wide == 0:
-        batch, rows, columns = 1, 1, batch * rows * columns
+    (batch, rows, columns), (high, wide) = _in_one_run(grouping.shape, grouping.tile)
     return Cut((batch, rows, columns), (high, wide), (batch, -(-rows // high), -(-columns // wide)))
 
 

@@ -52,13 +52,13 @@ class Turns:
         return found
 
 
-def oscillation_seen(steps: pd.DataFrame, rounding: Rounding | str, released: bool = False) -> str | None:
+def oscillation_seen(steps: pd.DataFrame, rounding: Rounding | str, hysteresis_epochs: int | None = None) -> str | None:
     """What is to be said of the oscillation in a run, and what helps; None where no weight was quantized.
 
     Args:
         steps: `training.log.Log.step_table`; runs from before there was the column say nothing.
         rounding: Of the weights.
-        released: Whether hysteresis ended before the run did.
+        hysteresis_epochs: After how many it was to nearest instead.
     """
     shares = steps.get("oscillation", pd.Series(dtype=float)).dropna()
     if shares.empty:
@@ -73,13 +73,14 @@ def oscillation_seen(steps: pd.DataFrame, rounding: Rounding | str, released: bo
     )
     if rounding == Rounding.STOCHASTIC:
         return f"{said}; stochastic rounding draws anew in every step and never settles"
+    released = hysteresis_epochs is not None and steps["epoch"].iloc[-1] > hysteresis_epochs
     if rounding == Rounding.HYSTERESIS and not released:
         moved = late(steps["flip_rate"].dropna())
         if moved >= MOVING:
             return said
         return (
-            f"{said}, where {moved:.3%} still moved: where it was below {MOVING:.2%}, --weight-rounding nearest ended "
-            "at a lower loss"
+            f"{said}, where {moved:.3%} still moved; of runs that end below {MOVING:.2%}, those with "
+            "--weight-rounding nearest had a lower loss"
         )
     if late(shares) < OFTEN:
         return said

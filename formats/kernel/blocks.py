@@ -188,8 +188,7 @@ def round_blocks(
     """
     if not x.size:
         return
-    lines = x.shape[:2] != (1, 1) and tile[0] == 1 and x.shape[2] % tile[1] == 0
-    if lines and x.flags.c_contiguous and out.flags.c_contiguous:
+    if tile[0] == 1 and x.shape[2] % tile[1] == 0 and x.flags.c_contiguous and out.flags.c_contiguous:
         # Lines of whole blocks lie one after the other: one long line instead of many short ones.
         x, out, tiles = x.reshape(1, 1, -1), out.reshape(1, 1, -1), (1, 1, math.prod(tiles))
     stretch, stretches = stretches_of(tile, tiles)

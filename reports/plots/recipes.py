@@ -139,7 +139,7 @@ def _projections(axes: Axes, rows: pd.DataFrame) -> None:
         places, [f"{rank}  {name}" for rank, name in zip(rows[RANK], rows[RECIPE], strict=True)], fontsize=8
     )
     axes.invert_yaxis()
-    axes.set_xlabel("projection; 1 where all of the gradient's length is kept")
+    axes.set_xlabel("projection; 1 keeps the gradient's length")
     axes.grid(True, axis="x", linewidth=0.4, alpha=0.5)
 
 

@@ -73,6 +73,8 @@ def flips(table: pd.DataFrame, title: str, shown: Shown = FLIPS) -> Figure:
             rasterized=True,
         )
         label = f"{setting}, {rounding}" + (f" ({seeds} runs)" if seeds > 1 else "")
+        if not lines.to_numpy().any():  # and no place on a logarithmic axis
+            label += ": none"
         axes.plot(
             lines.index,
             lines.mean(axis=1),

@@ -110,3 +110,11 @@ def test_gaps_over_the_angle(tmp_path):
     figure = drawing.draw([path], drawing.Kind.GAP)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert {"a (3 trainings)", "b (2 trainings)"} < set(labels)  # beside those that come with the package
+
+
+def test_a_run_in_which_nothing_flips_is_named_so():
+    """On a logarithmic axis it has no place."""
+    rates = np.geomspace(0.001, 0.1, 30)
+    [axes] = training.flips(pd.concat([run_of(0, rates), run_of(1, 0 * rates, rounding="hysteresis")]), "flips").axes
+    assert axes.get_yscale() == "log"
+    assert list(lines_of(axes)) == ["LOG4, nearest", "LOG4, hysteresis: none"]
