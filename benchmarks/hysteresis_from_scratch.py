@@ -85,18 +85,19 @@ class Cell:
 
     @property
     def turn(self) -> tuple[int, int]:
-        """When it is made, less is sooner: what decides; then seed by seed hysteresis with other few-bit weights, other
-        means with INT4, the authors' scheme, FP134 weights, and all else."""
+        """When it is made, less is sooner: what decides; hysteresis and nearest with other weights, seed by seed; the
+        same with INT4 and LOG4 where the rate falls in steps; then seed by seed other means with INT4, the authors'
+        scheme, and all else."""
         if self.decides:
-            return (-1, 0)
-        main = self.means in ("nearest", "hysteresis", "hysteresis-first")
-        if self.schedule != "cosine" or self.means == NONE:
-            return (self.seed, 4)
-        if self.scheme == "authors":
-            return (self.seed, 2 if main and self.weight == "INT4" else 4)
-        if self.weight == "FP134":
-            return (self.seed, 3)
-        return (self.seed, 0 if main else 1 if self.weight == "INT4" else 4)
+            return (-2, 0)
+        main = self.means in (NONE, "nearest", "hysteresis")
+        if main and self.scheme != "authors" and self.schedule == "cosine":
+            return (-1, self.seed)
+        if main and self.scheme != "authors" and self.weight in (FULL_PRECISION, "INT4", "LOG4"):
+            return (-1, 10 + self.seed)
+        if self.schedule == "cosine" and self.weight == "INT4":
+            return (self.seed, 1 if self.scheme != "authors" else 2)
+        return (self.seed, 3)
 
     def options(self, epochs: int) -> dict[str, Any]:
         """What `train` is given for it."""
