@@ -133,7 +133,7 @@ class _Heard:
 
 
 def _lines() -> Report:
-    from numeric_formats.messages import printable
+    from numeric_formats.messages import lasting, printable
 
     stages: dict[str, _Heard] = {}
 
@@ -144,9 +144,9 @@ def _lines() -> Report:
             heard = stages[progress.stage] = _Heard(done, 0)
         if 10 * done // total > 10 * heard.done // total:
             line = f"{progress.stage} {done}/{progress.total}" + (f", {progress.note}" if progress.note else "")
-            if done > heard.first:
+            if heard.first < done < total:
                 left = (time.monotonic() - heard.began) / (done - heard.first) * (total - done)
-                line += f", about {left:.0f} s left"
+                line += f", about {lasting(left)} left"
             typer.echo(printable(line), err=True)
         heard.done = done
 

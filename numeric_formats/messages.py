@@ -23,3 +23,14 @@ def counted(number: int, thing: str) -> str:
     ('1 mini-batch', '0 formats')
     """
     return f"{number} {thing}" + ("" if number == 1 else "es" if thing.endswith("ch") else "s")
+
+
+def lasting(seconds: float) -> str:
+    """How long something takes, in the unit that suits it.
+
+    >>> lasting(2.4), lasting(95), lasting(1500), lasting(24500)
+    ('2 s', '95 s', '25.0 minutes', '6.8 hours')
+    """
+    if seconds < 120:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

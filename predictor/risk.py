@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -98,17 +99,34 @@ def bundled_risk(effects: Sequence[str], points: Points, scheme: Scheme | None) 
     return risk_of(bundled_trainings(), Effect(usual_effect(able)))
 
 
-def dividing_angle(table: pd.DataFrame, within: float, indicator: str) -> float | None:
-    """The angle of the indicator that divides the formats of a table by whether their gap is at most `within`, halfway
-    between the two next to it; None where the table has no gaps, all formats are on one side, or no angle of it divides
-    them, since another effect told the gaps."""
+class Division(NamedTuple):
+    """Where the formats of a table pass a gap: two angles in degrees that are next to each other there.
+
+    Attributes:
+        below: The largest angle of a format whose gap is at most that.
+        above: The smallest of one whose gap is more.
+    """
+
+    below: float
+    above: float
+
+    @property
+    def middle(self) -> float:
+        """Between the two on a logarithmic scale."""
+        return float(np.sqrt(self.below * self.above))
+
+
+def division(table: pd.DataFrame, within: float, indicator: str) -> Division | None:
+    """The angles of the indicator that divide the formats of a table by whether their gap is at most `within`; None
+    where the table has no gaps, all formats are on one side, or no angle of it divides them, since another effect told
+    the gaps."""
     if GAP not in table or angle_column(indicator) not in table:
         return None
     angles, inside = table[angle_column(indicator)], table[GAP] <= within
     below, above = angles[inside].max(), angles[~inside & table[GAP].notna()].min()
     if pd.isna(below) or pd.isna(above) or below > above:
         return None
-    return float(np.sqrt(below * above))
+    return Division(float(below), float(above))
 
 
 def bundled_trainings() -> pd.DataFrame:

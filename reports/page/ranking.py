@@ -38,7 +38,7 @@ from predictor.columns import (
     on_network,
 )
 from predictor.effects import Effect, Points, usual_effect
-from predictor.risk import WITHIN, dividing_angle
+from predictor.risk import WITHIN, division
 from reports import results
 from reports.page.parts import SOURCE as FOLDER
 from reports.page.parts import Section, embedded, plain
@@ -166,8 +166,8 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
     digests: dict[str, str] = settings.get("formats", {})
     by = settings.get("by") or usual_effect(effects, results.points_of(settings))
     gaps = {GAP: "gap"} if GAP in table.columns else {}
-    shared = {"by": by, "line": dividing_angle(table, within, by)}
-    shared["minibatches"] = _minibatches(settings)
+    divided = division(table, within, by)
+    shared = {"by": by, "line": None if divided is None else divided.middle, "minibatches": _minibatches(settings)}
     data = shared | {"rows": [_row(row, effects, digests.get(str(row[NAME]))) for _, row in table.iterrows()]}
     workload = results.network_of(settings, Path(file))
     meanings = MEANINGS | AT_OPERANDS if results.points_of(settings) is Points.OPERANDS else MEANINGS

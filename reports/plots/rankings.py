@@ -20,7 +20,7 @@ from predictor.columns import (
     high_column,
     low_column,
 )
-from predictor.risk import dividing_angle
+from predictor.risk import division
 from predictor.statistics import pareto
 from reports.plots.style import COLOURS, fill, keys, label_points, legend, log_axis, share, size, style_of, titled
 from reports.sources import Source, source_of
@@ -56,10 +56,11 @@ def _place(row: Mapping[str, Any]) -> tuple[float, float]:
 def _line(axis: Callable[..., object], table: pd.DataFrame, by: str, within: float) -> None:
     """Draw where formats as good as float32 end, by `Axes.axhline` or `Axes.axvline`; nothing where another effect than
     this one orders the table and tells the gaps."""
-    angle = dividing_angle(table, within, by)
-    if angle is not None:
-        label = f"as good as float32 within {100 * within:.3g}%: below {angle:.3g} degrees of {by}"
-        axis(angle, color="#555555", linewidth=1, linestyle="--", zorder=1, label=label)
+    divided = division(table, within, by)
+    if divided is not None:
+        upto = f"up to {divided.below:.3g} degrees of {by}, the next {divided.above:.3g}"
+        label = f"as good as float32 within {100 * within:.3g}%: {upto}"
+        axis(divided.middle, color="#555555", linewidth=1, linestyle="--", zorder=1, label=label)
 
 
 def _sources(rows: pd.DataFrame, effects: Sequence[str], minibatches: int | None) -> list[Source]:

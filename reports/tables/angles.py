@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from numeric_formats.messages import counted
+from numeric_formats.messages import counted, lasting
 from predictor.columns import (
     ALL,
     ALONE,
@@ -163,8 +163,8 @@ def kept_layers(table: pd.DataFrame, title: str) -> list[Part]:
 def attribution_estimate(model: str, of: Estimate) -> str:
     """What an attribution would take."""
     return (
-        f"{model}: {of.points} points; {of.rows} rows, {of.gradients} quantized gradients on {of.minibatches} "
-        f"mini-batches; about {of.seconds / 60:.1f} minutes"
+        f"{model}: {of.points} points; {of.rows} rows, {counted(of.gradients, 'quantized gradient')} on "
+        f"{counted(of.minibatches, 'mini-batch')}; about {lasting(of.seconds)}"
     )
 
 

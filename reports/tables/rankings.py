@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from formats.hardware.totals import PRODUCTS
-from numeric_formats.messages import counted
+from numeric_formats.messages import counted, lasting
 from predictor.columns import (
     BITS,
     GAP,
@@ -32,7 +32,7 @@ from predictor.columns import (
     on_network,
 )
 from predictor.effects import Effect, Points, repeats_within
-from predictor.risk import USUAL_PRECISION, bundled_trainings, dividing_angle, mean_gaps
+from predictor.risk import USUAL_PRECISION, bundled_trainings, division, mean_gaps
 from reports.sources import Source, source_of
 from reports.tables import costs
 from reports.tables.cells import angle, correlations, gap, or_dash, rounded_where, wide
@@ -69,7 +69,7 @@ def plan(model: str, of: Plan) -> list[str]:
         f"{model}: {of.points} {places}; {counted(of.candidates, 'format')}, at most {of.measured} measured on at most "
         f"{counted(of.minibatches, 'mini-batch')}: {counted(of.gradients, 'quantized gradient')} "
         f"(exhaustive: {of.exhaustive}), "
-        f"about {of.seconds / 60:.1f} minutes"
+        f"about {lasting(of.seconds)}"
     )
     if not of.in_time:
         return [taken]
@@ -80,7 +80,7 @@ def plan(model: str, of: Plan) -> list[str]:
 def _in_time(of: InTime) -> str:
     told = f"--time {of.seconds / 60:g}m"
     if (tried := of.tried) is None:
-        return f"{told}: too short, the screen alone takes about {of.screen / 60:.1f} minutes"
+        return f"{told}: too short, the screen alone takes about {lasting(of.screen)}"
     return (
         f"{told}: {in_words(tried.policy)}; regret {100 * tried.regret:.2g}%, {tried.top} of the first ten, intervals "
         f"of ±{100 * tried.half_width:.0f}%"
@@ -254,8 +254,10 @@ def _above(rows: pd.DataFrame, minibatches: int) -> str:
 
 def as_good(table: pd.DataFrame, by: str, within: float) -> str:
     """How many formats of a ranking by an effect with gaps count as good as float32."""
-    count, angle = int((table[GAP] <= within).sum()), dividing_angle(table, within, by)
-    where = "" if angle is None else f", those with an angle of {by} below {angle:.3g} degrees"
+    count, divided = int((table[GAP] <= within).sum()), division(table, within, by)
+    where = ""
+    if divided is not None:
+        where = f", up to an angle of {by} of {divided.below:.3g} degrees, the next has {divided.above:.3g}"
     return f"as good as float32 within {100 * within:.3g}%: {count} of {counted(len(table), 'format')}{where}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from formats.recipes.value import OPERANDS, Product, Recipe, history_in_words
-from numeric_formats.messages import counted
+from numeric_formats.messages import counted, lasting
 from reports.tables.layout import Part, plain
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 RANKED_BY = {"projection": "the distance of the projection from 1", "angle": "the angle of the mean"}
 PAIRS_SHOWN = 6
 """Pairs of recipes, or layers of one, that a line names."""
-LONG = 120
-"""Minutes from which a time is told in hours."""
 LISTED = [(name, "left") for name in ("recipe", "x", "w", "dy", "whose")]
 
 
@@ -73,8 +71,6 @@ def estimate(model: str, of: RecipesEstimate) -> str:
         "what a product takes meanwhile": memory.at_hand,
     }
     parts = ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items())
-    minutes = of.seconds / 60
-    time = f"about {minutes:.1f} minutes" if minutes < LONG else f"about {minutes / 60:.1f} hours"
     told = "" if of.timed else ", give or take 40%, told by its multiply-accumulates"
     short = "" if of.fits else f", more than the {decimal(of.free)} that are free"
     batches = counted(of.minibatches, "mini-batch") + (f" of {' x '.join(map(str, of.shape))}" if of.shape else "")
@@ -88,7 +84,8 @@ def estimate(model: str, of: RecipesEstimate) -> str:
     )
     return (
         f"{model}: {counted(of.recipes, 'recipe')}, {counted(of.products, 'product')} with {100 * of.share:.1f}% of "
-        f"the multiply-accumulates; {counted(of.gradients, 'gradient')} on {batches}; {time}{told}\n"
+        f"the multiply-accumulates; {counted(of.gradients, 'gradient')} on {batches}; about "
+        f"{lasting(of.seconds)}{told}\n"
         f"memory at the peak: {decimal(memory.total)}{short}, of which {parts}{carried_out}"
     )
 

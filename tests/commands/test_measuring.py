@@ -114,9 +114,7 @@ def test_attribute_writes_and_draws(folder):
         "why.png",
     )
     out = run(*arguments, "--dry-run", cwd=folder).stdout
-    assert re.search(
-        r"mine.py:net: 3 points; 15 rows, 46 quantized gradients on 2 mini-batches; about 0\.\d minutes", out
-    )
+    assert re.search(r"mine.py:net: 3 points; 15 rows, 46 quantized gradients on 2 mini-batches; about \d+ s", out)
     assert not (folder / "why.csv").exists()
     out = run(*arguments, "--top", "2", cwd=folder).stdout
     assert "what causes the angle of E4M3+E5M2" in out

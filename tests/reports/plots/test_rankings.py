@@ -128,10 +128,13 @@ def test_a_line_ends_those_as_good_as_float32():
         return [line for line in axes.lines if str(line.get_label()).startswith("as good as float32")]
 
     # Between 2 and 3 degrees for 2%, between 3 and 4 for 5%.
-    for within, angle, text in ((0.02, 6**0.5, "2%: below 2.45"), (0.05, 12**0.5, "5%: below 3.46")):
+    for within, angle, text in (
+        (0.02, 6**0.5, "2%: up to 2 degrees of AE, the next 3"),
+        (0.05, 12**0.5, "5%: up to 3 degrees of AE, the next 4"),
+    ):
         [up] = lines(rankings.top(table, "AE", 4, "net", within).axes[0])
         assert up.get_xdata() == pytest.approx([angle] * 2)
-        assert up.get_label() == f"as good as float32 within {text} degrees of AE"
+        assert up.get_label() == f"as good as float32 within {text}"
         [across] = lines(rankings.pareto_front(table, "AE", "net", within).axes[0])
         assert across.get_ydata() == pytest.approx([angle] * 2)
     # Nothing is drawn where all or none are so, nor over an angle that does not tell the gaps.

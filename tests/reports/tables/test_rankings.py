@@ -134,7 +134,7 @@ def with_gaps(*gaps):
 def test_a_line_ends_those_as_good_as_float32():
     table, _, _, said, *_ = with_gaps(0.001, 0.02, 0.5)
     first, second = said.split("; ")
-    assert first == "as good as float32 within 2%: 2 of 3 formats, those with an angle of AE below 6 degrees"
+    assert first == "as good as float32 within 2%: 2 of 3 formats, up to an angle of AE of 4 degrees, the next has 9"
     assert second == "gap: from 9 trainings"
     assert [row.end_section for row in table.rows] == [False, True, False]
     column = next(column for column in table.columns if column.header == "gap")
