@@ -168,6 +168,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
     gaps = {GAP: "gap"} if GAP in table.columns else {}
     divided = division(table, within, by)
     shared = {"by": by, "line": None if divided is None else divided.middle, "minibatches": _minibatches(settings)}
+    ends = "" if divided is None else f" Dashed: where formats as good as float32 within {100 * within:.3g}% end."
     data = shared | {"rows": [_row(row, effects, digests.get(str(row[NAME]))) for _, row in table.iterrows()]}
     workload = results.network_of(settings, Path(file))
     meanings = MEANINGS | AT_OPERANDS if results.points_of(settings) is Points.OPERANDS else MEANINGS
@@ -185,7 +186,7 @@ def section(table: pd.DataFrame, sidecar: dict[str, Any], file: str, within: flo
         + (f"; {as_good(table, by, within)}" if gaps else ""),
         meanings={word: meanings[word] for word in _explained(effects, table.columns)},
         body=Template((FOLDER / "ranking.html").read_text("utf-8")).substitute(
-            by=escape(by), headers=headers, rows=rows, beside=beside, data=embedded(data)
+            by=escape(by), headers=headers, rows=rows, beside=beside, ends=ends, data=embedded(data)
         ),
         script=(FOLDER / "ranking.js").read_text("utf-8"),
         command=command(settings, list(table.columns), file) if told else None,

@@ -359,3 +359,14 @@ def test_it_opens_with_the_verdict_and_says_what_its_words_mean():
     assert "<dt>gap</dt><dd>by how much the final loss" in text
     assert "<dt>W</dt>" not in text
     assert {row["gates"] for row in json.loads(Tags(text).data)["rows"]} == {881}
+
+
+def test_the_line_where_formats_stop_being_as_good_is_explained():
+    table, said = (
+        ranking(gap=[0.0, 0.0, 0.1, 0.2], gap_low=0.0, gap_high=0.3),
+        "Dashed: where formats as good as float32",
+    )
+    text = page_of(table)
+    assert "2 of 4 formats, up to an angle of AE of 12 degrees, the next has 13" in text
+    assert text.count(f"{said} within 1% end.") == 2
+    assert said not in page_of(table.assign(gap=0.0))
