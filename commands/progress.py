@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ _TOLD: list[bool] = []
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
     from numeric_formats.progress import Progress, Report
 
@@ -51,7 +53,7 @@ class Display:
     """
 
     show: Report
-    lead: Callable[[RenderableType, str], None]
+    lead: Callable[[Table, str], None]
 
     def __call__(self, progress: Progress) -> None:
         self.show(progress)
@@ -78,6 +80,7 @@ def progress_shown() -> Iterator[Display]:
 def _bars(console: Console) -> Iterator[Display]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
+    from rich.text import Text
 
     from numeric_formats.messages import printable
 
@@ -101,8 +104,10 @@ def _bars(console: Console) -> Iterator[Display]:
 
     bars, tasks = Refined(*columns, console=console), {}
 
-    def lead(table: RenderableType, _: str) -> None:
-        leading[:] = [table]
+    def lead(table: Table, _: str) -> None:
+        untitled = copy(table)
+        untitled.title = None
+        leading[:] = [Text(str(table.title), style="bold"), untitled]  # as wide as it is, however narrow its table
         bars.start()
         bars.refresh()
 
