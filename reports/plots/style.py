@@ -66,8 +66,8 @@ USUAL_WIDTH = 8.0
 """Inches that pictures are wide where nobody says another width."""
 NARROW = 0.7
 """Pictures of a smaller share of it have their words made to fit."""
-NARROW_COLUMNS = 2
-"""Of legends in them."""
+NARROW_COLUMNS, NARROW_ROW = 2, 48
+"""Of legends in them: columns, or all in one row where it has no more characters, marks counted."""
 _width = [USUAL_WIDTH]
 
 
@@ -109,7 +109,9 @@ def legend(axes: Any, columns: int = 1, **place: Any) -> None:
     if share() >= NARROW:
         axes.legend(fontsize=8, frameon=False, ncols=columns, **place)
         return
-    axes.figure.legend(fontsize=6, frameon=False, loc="outside lower center", ncols=NARROW_COLUMNS, columnspacing=1)
+    labels = axes.get_legend_handles_labels()[1]
+    row = len(labels) if sum(map(len, labels)) + 4 * len(labels) <= NARROW_ROW else NARROW_COLUMNS
+    axes.figure.legend(fontsize=6, frameon=False, loc="outside lower center", ncols=max(1, row), columnspacing=1)
 
 
 def titled(axes: Any, title: str, columns: int) -> None:
