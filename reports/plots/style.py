@@ -146,7 +146,7 @@ APART, ON_LEGEND = 3, 4
 """Pixels between two names; how many hidden marks a name on the legend is as bad as."""
 PLACES = [
     (x, y, "left" if x > 0 else "right")
-    for near, far in ((6, 5), (12, 16), (18, 28))
+    for near, far in ((6, 5), (12, 16), (18, 28), (30, 3), (24, 42))
     for x in (near, -near)
     for y in (far, -far - 7)
 ]
