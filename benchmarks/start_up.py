@@ -32,7 +32,7 @@ RANK = ("rank", "--model", "lstm")
 
 def seconds(arguments: tuple[str, ...], folder: str, first_line: bool = False) -> float:
     """Of one run, to its end or to the first line that it prints."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "FORMATS_CACHE": folder}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FORMATS_CACHE": folder, "PYTHONDONTWRITEBYTECODE": ""}
     began = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, str(ROOT / "cli.py"), *arguments],

@@ -60,7 +60,8 @@ def _drawn(part: Table) -> str:
     with console.capture() as drawn:
         if title:
             console.print(Text(str(title), style="bold"), soft_wrap=True)
-        for piece in _pieces(_joined(part), fits):
+        joined = _joined(part)
+        for piece in _pieces(joined, fits) if console.is_terminal else [joined]:
             console.print(piece)
     part.title = title
     return drawn.get().removesuffix("\n")
