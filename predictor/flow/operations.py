@@ -66,11 +66,20 @@ fft_fftn fft_ifftn fft_rfftn fft_irfftn stft istft
 lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
 """
 
+_LOSSES = """
+cross_entropy nll_loss nll_loss2d nll_loss_nd mse_loss l1_loss smooth_l1_loss huber_loss kl_div ctc_loss
+binary_cross_entropy binary_cross_entropy_with_logits poisson_nll_loss gaussian_nll_loss soft_margin_loss
+multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss margin_ranking_loss hinge_embedding_loss
+cosine_embedding_loss triplet_margin_loss triplet_margin_with_distance_loss
+"""
+
 LEAVES = frozenset({"numpy", "array", "tolist", "dlpack", "data_ptr", "untyped_storage", "storage"})
 """Calls that hand numbers to Python or numpy, by torch's names."""
 CHOOSES = frozenset(_CHOOSES.split())
 MOVES = frozenset(_MOVES.split())
 COMPUTES = frozenset(_COMPUTES.split())
+LOSSES = frozenset(_LOSSES.split())
+"""A network that is given labels may take its loss by itself."""
 
 _REFLECTED = {
     "radd": "add",
@@ -144,6 +153,8 @@ def reason_for_no_point(name: str, arguments: tuple[Any, ...]) -> str | None:
         return "chooses"
     if name in MOVES:
         return "moves"
+    if name in LOSSES:
+        return "is the loss"
     operands = arguments[:2]
     if name in ("mul", "multiply") and any(_power_of_two(_constant(value)) for value in operands):
         return "power of two"

@@ -479,3 +479,30 @@ def test_flows_are_closed_in_any_order():
     second.__exit__()
     assert torch_checkpoint._checkpoint_without_reentrant_generator is own[0]
     assert torch_checkpoint.CheckpointFunction.apply == own[1]
+
+
+class TakesItsLoss(nn.Module):
+    """Gives the loss beside the logits, as networks that are given labels do."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x, labels):
+        logits = self.head(x)
+        return F.cross_entropy(logits, labels), logits
+
+
+def test_the_loss_has_no_point_in_a_network_that_takes_it_itself():
+    torch.manual_seed(0)
+    model, labels = TakesItsLoss(), torch.tensor([0, 1, 2])
+    batch = torch.randn(3, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with DataFlow(model) as flow:
+            flow.activation = activation_quantizer(formats.get("FP134"), CURRENT)
+            loss, logits = model(batch, labels)
+    assert [point.operation for point in flow.points] == ["input", "linear"]
+    assert flow.points[-1].last  # errors there get two terms
+    assert [skipped.reason for skipped in flow.skipped] == ["is the loss"]
+    assert loss == F.cross_entropy(logits, labels)  # of rounded logits, itself not rounded
