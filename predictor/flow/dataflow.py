@@ -28,7 +28,7 @@ from predictor.flow.forks import round_branches
 from predictor.flow.layers import layers_followed, unwrapped
 from predictor.flow.memory import shape_of
 from predictor.flow.operands import OPERATIONS, operands_of
-from predictor.flow.operations import COMPUTES, LEAVES, is_cut, name_of, reason_for_no_point
+from predictor.flow.operations import COMPUTES, LEAVES, deciding, is_cut, name_of, reason_for_no_point
 from predictor.flow.origins import Made, Origins
 from predictor.flow.passes import Pass
 from predictor.flow.points import Point, Quantizer, Rounded, Skipped, mark_last
@@ -302,7 +302,7 @@ class DataFlow:
             if isinstance(parameter, nn.Parameter) and not any(parameter is known for known in self.parameters):
                 self.parameters.append(parameter)
         name, in_place = name_of(function)
-        depends = self._pass.depends_on_input(inputs)
+        depends = self._pass.depends_on_input(deciding(name, args, inputs))
         in_parts = depends and (torch.is_grad_enabled() or self.site is not None)
         decomposition = decompositions.TABLE.get(name) if in_parts else None
         if decomposition is not None:

@@ -116,6 +116,16 @@ def name_of(function: Any) -> tuple[str, bool]:
     return _ALSO_CALLED.get(name, name), False
 
 
+def deciding(name: str, arguments: tuple[Any, ...], inputs: list[Tensor]) -> list[Tensor]:
+    """The inputs of a call that say whether its result depends on the network's input: which expert a token goes to
+    does, and not the weight that one number chooses among those of all experts."""
+    if name != "getitem" or not isinstance(arguments[0], Tensor):
+        return inputs
+    whole, *chosen = inputs
+    numbers = all(not t.ndim and not t.is_floating_point() and t.dtype != torch.bool for t in chosen)
+    return [whole] if numbers else inputs
+
+
 def is_cut(function: Any) -> bool:
     """Whether a call takes its result out of the gradient on purpose."""
     name, _ = name_of(function)

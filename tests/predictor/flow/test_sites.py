@@ -279,3 +279,29 @@ def test_what_one_backward_pass_needs_is_let_go():
             assert (node.own is None) == once
             assert [t() is None for t in made] == [once] * len(made)
             assert len(made) == 2 * swaps
+
+
+class Experts(torch.nn.Module):
+    """Weights of all experts in one parameter, of which a number that was routed chooses one."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.linspace(-1, 1, 3 * 4 * 4).reshape(3, 4, 4))
+
+    def forward(self, x):
+        chosen = x.sum(1).abs().round().long() % 3
+        out = torch.zeros_like(x)
+        for expert in chosen.unique():
+            rows = torch.where(chosen == expert)[0]
+            out = out.index_add(0, rows, torch.nn.functional.linear(x[rows], self.weights[expert]))
+        return out
+
+
+def test_the_weight_of_an_expert_is_part_of_the_parameter():
+    model, seen = Experts(), []
+    with DataFlow(model) as flow:
+        flow.site = seen.append
+        model(torch.diag(torch.tensor([0.0, 1.0, 2.0, 4.0])))
+    assert len(seen) == 3
+    assert {site.origin.parameters for site in seen} == {("weights",)}
+    assert all(not site.origin.computed and site.origin.place.size == (4, 4) for site in seen)
